@@ -1,0 +1,56 @@
+# make repro   the benchmark as params.yaml says, then the leaderboard
+# make test    the tests
+# make check   lint, types, tests
+# make full    switch params.yaml to the Kaggle data and full budgets, then run it (one GPU)
+# make setup   the environment alone: .venv
+# make clean   outputs and environment, not DVC's cache
+
+PYTHON ?= python3
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+# Without this a stage may warn in the locale of the machine, and sort by it.
+export LC_ALL := C.UTF-8
+
+.PHONY: repro full test lint types check setup clean
+.DEFAULT_GOAL := repro
+
+setup: .venv/.complete
+
+.venv/.complete: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is older than 3.11; run: make PYTHON=/path/to/python3.11 setup"; exit 1; }
+	@if command -v uv >/dev/null; then \
+		echo "making .venv with uv"; \
+		uv venv --quiet --allow-existing --python $(PYTHON) .venv && \
+		uv pip install --quiet --python $(BIN)/python --compile-bytecode -r requirements.lock && \
+		uv pip install --quiet --python $(BIN)/python --no-deps --editable . ; \
+	else \
+		echo "making .venv with pip (two minutes or so)"; \
+		$(PYTHON) -m venv .venv && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . ; \
+	fi
+	@touch $@
+
+repro: setup
+	@dvc repro
+	@captchabench leaderboard
+
+full: setup
+	@captchabench apply params.full.yaml
+	@$(MAKE) --no-print-directory repro
+
+test: setup
+	@pytest
+
+lint: setup
+	@ruff check .
+	@ruff format --check .
+
+types: setup
+	@mypy
+
+check: lint types test
+
+clean:
+	@rm -rf .venv reports data/raw data/shards data/rejects data/models data/timings data/predictions data/scratch

@@ -1,0 +1,154 @@
+"""How fast a dataset goes from archive to shards, and how much memory it takes, beside the usual way.
+
+Draws an archive of stand-ins, runs the ingest and normalize stages on it as they are, and compares them with
+what most notebooks do: Pillow in one process, one PNG file an image. The limit to hold it against is decoding
+alone on all cores: every byte is read once and every image must be decoded once.
+"""
+
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import numpy as np
+import typer
+import yaml
+from PIL import Image
+
+from captchabench.data.pool import cores
+from captchabench.data.standin import Drawn
+from captchabench.datasets import DATASETS
+from captchabench.datasets.base import Dataset
+
+ROOT = Path(__file__).resolve().parent.parent
+HEIGHT, WIDTH = 32, 100
+_PAGE = 4096
+
+
+def main(
+    images: Annotated[int, typer.Option(help="Images in the archive.")] = 113_062,
+    dataset: Annotated[str, typer.Option(help="Whose stand-ins are drawn.")] = "parsasam",
+    usual: Annotated[int, typer.Option(help="Images that the usual way is timed on.")] = 2000,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where to work; a temporary folder unless given.")
+    ] = None,
+) -> None:
+    """Time archive -> shards, and sample the memory of all processes while it runs."""
+    with tempfile.TemporaryDirectory() as temporary:
+        place = folder or Path(temporary)
+        archive = place / f"{DATASETS[dataset].slug}.zip"
+        if not archive.exists():
+            draw_archive(DATASETS[dataset], images, archive)
+        print(f"{images:,} images of {dataset}, {archive.stat().st_size / 1e6:,.0f} MB, {cores()} cores")
+        print(f"limit: decoding alone on all cores takes {images / (cores() * decode_rate(archive)):.1f} s")
+        write_params(place, dataset)
+        total = 0.0
+        for stage in ("ingest", "normalize"):
+            seconds, alone, together = run_stage(stage, dataset, place)
+            total += seconds
+            print(
+                f"{stage}: {seconds:.1f} s, {images / seconds:,.0f} images/s, peak memory "
+                f"{alone / 1e6:,.0f} MB (main process), "
+                f"{together / 1e6:,.0f} MB (all processes, shared pages counted each time)"
+            )
+        ours = images / total
+        theirs = usual_way(archive, usual, place / "usual")
+        print(f"archive to shards: {total:.1f} s, {ours:,.0f} images/s")
+        print(
+            f"usual way (Pillow, one process, PNG files): {theirs:,.0f} images/s; ratio {ours / theirs:.1f}"
+        )
+
+
+def draw_archive(dataset: Dataset, images: int, path: Path) -> None:
+    """Fill a zip with stand-ins, stored as they are: images do not shrink any further."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for entry in Drawn(dataset, 0, images).entries():
+            archive.writestr(zipfile.ZipInfo(entry.path), entry.encoded)
+
+
+def write_params(place: Path, dataset: str) -> None:
+    """The project's params.yaml with this archive as its source."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["data"].update(source="archive", downloads=str(place))
+    params["normalize"].update(height=HEIGHT, width=WIDTH)
+    params["datasets"][dataset]["images"] = "all"
+    (place / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+
+
+def run_stage(stage: str, dataset: str, place: Path) -> tuple[float, int, int]:
+    """Seconds, and peak resident bytes of the stage's process and of it with all its descendants."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", f"stages.{stage}", dataset], cwd=place, env=environment)
+    peaks = [0, 0]
+
+    def sample() -> None:
+        while process.poll() is None:
+            sizes = [resident(pid) for pid in family(process.pid)]
+            peaks[0] = max(peaks[0], sizes[0])
+            peaks[1] = max(peaks[1], sum(sizes))
+            time.sleep(0.05)
+
+    watcher = threading.Thread(target=sample)
+    watcher.start()
+    if process.wait():
+        raise SystemExit(f"{stage} failed")
+    seconds = time.perf_counter() - start
+    watcher.join()
+    return seconds, peaks[0], peaks[1]
+
+
+def family(pid: int) -> Iterator[int]:
+    """A process and its descendants, as Linux lists them; elsewhere none."""
+    yield pid
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found = children.read_text().split()
+        except OSError:  # ended meanwhile
+            continue
+        for child in found:
+            yield from family(int(child))
+
+
+def resident(pid: int) -> int:
+    """Resident bytes of a process; 0 where it has ended or the system does not tell."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+    except (OSError, IndexError):
+        return 0
+
+
+def decode_rate(archive: Path, images: int = 2000) -> float:
+    """Images a second that OpenCV decodes on one core."""
+    with zipfile.ZipFile(archive) as opened:
+        found = [np.frombuffer(opened.read(info), np.uint8) for info in islice(opened.infolist(), images)]
+    start = time.perf_counter()
+    for encoded in found:
+        cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+    return len(found) / (time.perf_counter() - start)
+
+
+def usual_way(archive: Path, images: int, folder: Path) -> float:
+    """Images a second of a plain loop: open with Pillow, grey, resize, save as PNG."""
+    folder.mkdir(exist_ok=True)
+    with zipfile.ZipFile(archive) as opened:
+        infos = opened.infolist()[:images]
+        start = time.perf_counter()
+        for number, info in enumerate(infos):
+            with Image.open(io.BytesIO(opened.read(info))) as image:
+                image.convert("L").resize((WIDTH, HEIGHT)).save(folder / f"{number}.png")
+        return len(infos) / (time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    typer.run(main)

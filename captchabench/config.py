@@ -1,0 +1,223 @@
+"""params.yaml as frozen dataclasses: an unknown key or a wrong type is one clear line."""
+
+import dataclasses
+import re
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from captchabench.errors import InputError
+from captchabench.registry import did_you_mean
+
+T = TypeVar("T")
+
+PARAMS = Path("params.yaml")
+
+
+@dataclass(frozen=True)
+class Between:
+    """Bounds of a number, both ends allowed; None leaves an end open."""
+
+    low: float | None = None
+    high: float | None = None
+
+
+Positive = Annotated[int, Between(1)]
+Share = Annotated[float, Between(0, 1)]
+NotNegative = Annotated[float, Between(0)]
+
+
+@dataclass(frozen=True)
+class DataParams:
+    """Where the images come from."""
+
+    source: Literal["standin", "archive", "kaggle"] = "standin"
+    downloads: str = "data/downloads"
+    seed: Annotated[int, Between(0)] = 0
+
+
+@dataclass(frozen=True)
+class NormalizeParams:
+    """How images become rows of a shard."""
+
+    height: Annotated[int, Between(8, 512)] = 32
+    width: Annotated[int, Between(8, 1024)] = 100
+    resize: Literal["stretch", "pad"] = "stretch"
+    clahe: bool = False
+    max_rejected: Share = 0.02
+
+
+@dataclass(frozen=True)
+class FoldParams:
+    """How images are split."""
+
+    count: Annotated[int, Between(2, 100)] = 5
+
+
+@dataclass(frozen=True)
+class DatasetParams:
+    """How much of one dataset is used: a number of images, or "all"."""
+
+    images: Positive | Literal["all"] = "all"
+
+
+@dataclass(frozen=True)
+class GridParams:
+    """Which cells are run: every dataset by every model by every fold, and `union` on the merged datasets."""
+
+    datasets: tuple[str, ...]
+    models: tuple[str, ...]
+    union: tuple[str, ...]
+    folds: tuple[Annotated[int, Between(0)], ...]
+
+
+@dataclass(frozen=True)
+class TrainingParams:
+    """What every training run shares."""
+
+    seed: Annotated[int, Between(0)] = 0
+    validation_share: Annotated[float, Between(0.01, 0.5)] = 0.1
+
+
+@dataclass(frozen=True)
+class Params:
+    """All of params.yaml. `models` stays raw: each model checks its own section."""
+
+    data: DataParams
+    normalize: NormalizeParams
+    folds: FoldParams
+    datasets: Mapping[str, DatasetParams]
+    grid: GridParams
+    training: TrainingParams
+    models: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 floats: PyYAML alone reads 1e-3 as a string, DVC as a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises InputError that names the file and line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); run from the project's folder") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}:" if mark else ""
+        raise InputError(f"{path}:{where} not valid YAML ({getattr(error, 'problem', error)})") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: must hold a mapping of sections, holds {_kind(value)}")
+    return value
+
+
+def load_params(path: Path = PARAMS) -> Params:
+    """Read and check params.yaml. Raises InputError that names the key and the mend."""
+    return build(Params, read_yaml(path), str(path))
+
+
+def build(cls: type[T], mapping: Any, where: str) -> T:
+    """Make the dataclass `cls` from a `mapping`, checking names, types and bounds.
+
+    `where` prefixes messages ("params.yaml: models.crnn"). Raises InputError.
+    """
+    if not isinstance(mapping, Mapping):
+        raise InputError(f"{where}: must be a mapping of parameters, is {_kind(mapping)}")
+    hints = get_type_hints(cls, include_extras=True)
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    for key in mapping:
+        if key not in fields:
+            raise InputError(f"{_join(where, key)}: no such parameter; {did_you_mean(str(key), fields)}")
+    values = {}
+    for name, spec in fields.items():
+        if name in mapping:
+            values[name] = _convert(hints[name], mapping[name], _join(where, name))
+        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
+            raise InputError(f"{_join(where, name)}: missing; it must be given")
+    return cls(**values)
+
+
+def _join(where: str, key: object) -> str:
+    return f"{where}: {key}" if where.endswith((".yaml", ".json")) else f"{where}.{key}"
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if origin is Annotated:
+        return _check_bounds(_convert(arguments[0], value, where), arguments[1:], where)
+    if origin is Literal:
+        if value not in arguments or type(value) not in {type(a) for a in arguments}:
+            raise InputError(f"{where}: must be one of {', '.join(map(str, arguments))}; is {value!r}")
+        return value
+    if origin in (Union, types.UnionType):
+        problems = []
+        for option in arguments:
+            try:
+                return _convert(option, value, where)
+            except InputError as error:
+                problems.append(str(error).removeprefix(f"{where}: "))
+        raise InputError(f"{where}: {', or '.join(problems)}")
+    if origin is tuple:
+        return _convert_sequence(arguments, value, where)
+    if origin in (dict, Mapping) or (isinstance(origin, type) and issubclass(origin, Mapping)):
+        if not isinstance(value, Mapping):
+            raise InputError(f"{where}: must be a mapping, is {_kind(value)}")
+        return {k: _convert(arguments[1], v, _join(where, k)) for k, v in value.items()}
+    if dataclasses.is_dataclass(hint):
+        return build(hint, value, where)  # type: ignore[arg-type]
+    return _convert_scalar(hint, value, where)
+
+
+def _convert_sequence(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise InputError(f"{where}: must be a list, is {_kind(value)}")
+    if arguments[-1] is Ellipsis:
+        hints = [arguments[0]] * len(value)
+    else:
+        hints = list(arguments)
+        if len(value) != len(hints):
+            raise InputError(f"{where}: must have {len(hints)} entries, has {len(value)}")
+    return tuple(_convert(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(hints, value, strict=True)))
+
+
+def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint in (int, float) and isinstance(value, bool)):
+        raise InputError(f"{where}: must be {names[hint]}, is {_kind(value)}")
+    if hint is float and value != value:
+        raise InputError(f"{where}: must be a number, is NaN")
+    return value
+
+
+def _check_bounds(value: Any, notes: tuple[Any, ...], where: str) -> Any:
+    for note in notes:
+        if isinstance(note, Between):
+            if note.low is not None and value < note.low:
+                raise InputError(f"{where}: must be at least {note.low}; is {value}")
+            if note.high is not None and value > note.high:
+                raise InputError(f"{where}: must be at most {note.high}; is {value}")
+    return value
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "empty"
+    return f"{value!r}" if isinstance(value, str | int | float | bool) else f"a {type(value).__name__}"

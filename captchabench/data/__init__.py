@@ -1,0 +1,1 @@
+"""From archives to shards: reading, normalising, folds, audit."""

@@ -1,0 +1,260 @@
+"""Archives and folders read as they are, without unpacking to disk, and without trusting them.
+
+An archive is refused as a whole where a member is encrypted, is a link, leads out of the archive's folder, or
+expands past a limit: a sound download has none of these.
+"""
+
+import gzip
+import lzma
+import os
+import re
+import stat
+import tarfile
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, cast
+
+from captchabench.data.sources import Entry
+from captchabench.datasets.base import Dataset
+from captchabench.errors import InputError
+
+IMAGE_SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm"}
+    | {".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+)
+SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
+
+# One image of the size that normalisation accepts is far smaller; the whole of the largest dataset is 0.5 GB.
+MAX_MEMBER_BYTES = 32 << 20
+MAX_TOTAL_BYTES = 32 << 30
+# Images are compressed already. Small archives are let off: a few blank bitmaps shrink a lot and harm nobody.
+MAX_RATIO = 100
+RATIO_FREE_BYTES = 256 << 20
+
+_AGAIN = "download it again"
+
+
+@dataclass(frozen=True)
+class Member:
+    """An image file of an archive. `position`: its place in the order found, which tells namesakes apart."""
+
+    path: str
+    position: int
+
+
+class Archive(ABC):
+    """A container of files at `path`: `members` are its images, `skipped` counts the others by reason."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.members: list[Member] = []
+        self.skipped: Counter[str] = Counter()
+        self._expanded = 0
+        self._compressed = 0
+        self._found = 0
+
+    @abstractmethod
+    def read(self, members: Collection[Member]) -> Iterator[Entry]:
+        """The chosen images. Raises InputError where the archive turns out to be damaged."""
+
+    def _add(self, name: str, size: int) -> None:
+        """Check a file and file it under members or skipped. `size` is in bytes, expanded."""
+        path = _clean(name)
+        parts = PurePosixPath(path).parts
+        if path.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", path):
+            raise self._refusal(f"holds '{path}', which leads out of the archive's folder")
+        if size > MAX_MEMBER_BYTES:
+            raise self._refusal(f"holds '{path}', which expands past {MAX_MEMBER_BYTES >> 20} MiB")
+        self._expanded += size
+        if self._expanded > MAX_TOTAL_BYTES:
+            raise self._refusal(f"expands past {MAX_TOTAL_BYTES >> 30} GiB")
+        if self._expanded > max(RATIO_FREE_BYTES, MAX_RATIO * self._compressed):
+            raise self._refusal(f"expands to more than {MAX_RATIO} times its size")
+        if "__MACOSX" in parts or any(part.startswith(".") for part in parts):
+            self.skipped["hidden"] += 1
+        elif PurePosixPath(path).suffix.lower() not in IMAGE_SUFFIXES:
+            self.skipped["not_an_image_name"] += 1
+        else:
+            self.members.append(Member(path, self._found))
+        self._found += 1
+
+    def _refusal(self, what: str, mend: str = "take it out, or use another copy") -> InputError:
+        return InputError(f"{self.path}: {what}; {mend}")
+
+
+class ZipArchive(Archive):
+    """A .zip file; its members are listed, and read, in the order of their names."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._compressed = path.stat().st_size
+        self._infos: list[zipfile.ZipInfo] = []
+        with self._open() as archive:
+            for info in archive.infolist():
+                if info.is_dir():
+                    continue
+                name = _clean(info.filename)
+                if info.flag_bits & 0x1:
+                    raise self._refusal(
+                        f"holds '{name}', which is encrypted", "unpack it into a folder of its name"
+                    )
+                if stat.S_ISLNK(info.external_attr >> 16):
+                    raise self._refusal(f"holds '{name}', which is a link")
+                self._infos.append(info)
+                self._add(info.filename, info.file_size)
+        self.members.sort(key=lambda member: (member.path, member.position))
+
+    def read(self, members: Collection[Member]) -> Iterator[Entry]:
+        with self._open() as archive:
+            for member in members:
+                try:
+                    encoded = archive.read(self._infos[member.position])
+                except (zipfile.BadZipFile, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+                    raise self._refusal(f"'{member.path}' is damaged ({error})", _AGAIN) from None
+                except NotImplementedError as error:
+                    raise self._refusal(f"'{member.path}' cannot be read ({error})", "zip it anew") from None
+                yield Entry(member.path, encoded)
+
+    @contextmanager
+    def _open(self) -> Iterator[zipfile.ZipFile]:
+        try:
+            archive = zipfile.ZipFile(self.path)
+        except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
+            raise self._refusal(f"is no zip archive, or is cut off ({error})", _AGAIN) from None
+        with archive:
+            yield archive
+
+
+class TarArchive(Archive):
+    """A .tar, .tar.gz or .tgz file, streamed: once to list and check it, once to read; order as found."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._compressed = path.stat().st_size
+        for info, _ in self._stream():
+            name = _clean(info.name)
+            if info.isdir():
+                continue
+            if info.issym() or info.islnk():
+                raise self._refusal(f"holds '{name}', which is a link")
+            if not info.isfile():
+                raise self._refusal(f"holds '{name}', which is not a plain file")
+            self._add(info.name, info.size)
+
+    def read(self, members: Collection[Member]) -> Iterator[Entry]:
+        chosen = {member.position: member for member in members}
+        files = (pair for pair in self._stream() if not pair[0].isdir())
+        for position, (info, archive) in enumerate(files):
+            if position in chosen:
+                handle = archive.extractfile(info)
+                assert handle is not None
+                yield Entry(chosen[position].path, handle.read())
+
+    def _stream(self) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
+        try:
+            with self._bytes() as raw:
+                with tarfile.open(fileobj=raw, mode="r|") as archive:
+                    for info in archive:
+                        yield info, archive
+                        archive.members = []  # type: ignore[attr-defined]  # it keeps every header passed
+                # To the end of the file: only there does gzip hold its checksum.
+                tail = b"\0"
+                while block := raw.read(1 << 20):
+                    tail = block
+                if tail.strip(b"\0"):
+                    raise self._refusal("holds something after its end", _AGAIN)
+        except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+            raise self._refusal(f"is no tar archive, or is cut off ({error})", _AGAIN) from None
+
+    @contextmanager
+    def _bytes(self) -> Iterator[IO[bytes]]:
+        with self.path.open("rb") as file:
+            if self.path.name.endswith((".gz", ".tgz")):
+                with gzip.GzipFile(fileobj=file) as unpacked:
+                    yield cast(IO[bytes], unpacked)
+                return
+            # Tar itself takes a missing end for the end.
+            file.seek(-min(512, self._compressed), os.SEEK_END)
+            if not self._compressed or any(file.read()):
+                raise self._refusal("is no tar archive, or is cut off", _AGAIN)
+            file.seek(0)
+            yield file
+
+
+class Folder(Archive):
+    """A folder of files, at any depth, in the order of their names."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        found: list[tuple[str, Path, int]] = []
+        for root, folders, files in os.walk(path):
+            for name in files + [folder for folder in folders if Path(root, folder).is_symlink()]:
+                file = Path(root, name)
+                inside = file.relative_to(path).as_posix()
+                status = file.lstat()
+                if not stat.S_ISREG(status.st_mode):
+                    kind = "a link" if stat.S_ISLNK(status.st_mode) else "not a plain file"
+                    raise self._refusal(
+                        f"holds '{_clean(inside)}', which is {kind}", "put the file itself there"
+                    )
+                self._compressed += status.st_size
+                found.append((inside, file, status.st_size))
+        found.sort()
+        self._files = [file for _, file, _ in found]
+        for inside, _, size in found:
+            self._add(inside, size)
+
+    def read(self, members: Collection[Member]) -> Iterator[Entry]:
+        for member in members:
+            try:
+                yield Entry(member.path, self._files[member.position].read_bytes())
+            except OSError as error:
+                raise self._refusal(f"'{member.path}' cannot be read ({error.strerror})", "mend it") from None
+
+
+def find_archive(dataset: Dataset, downloads: Path) -> Path:
+    """The archive or folder of `dataset` in `downloads`. Raises InputError unless there is exactly one."""
+    places = [downloads / f"{dataset.slug}{suffix}" for suffix in SUFFIXES] + [downloads / dataset.slug]
+    found = [place for place in places if place.exists()]
+    if not found:
+        raise InputError(
+            f"no archive of '{dataset.key}': looked for {', '.join(map(str, places))}; put "
+            f"{dataset.handle} from Kaggle there, or set data.source to kaggle or standin in params.yaml"
+        )
+    if len(found) > 1:
+        raise InputError(f"{' and '.join(map(str, found))}: both hold '{dataset.key}'; keep one")
+    return found[0]
+
+
+def open_archive(path: Path) -> Archive:
+    """List and check the archive at `path`. Raises InputError where it cannot be read or is refused."""
+    kinds: dict[str, Any] = {
+        ".zip": ZipArchive,
+        ".tar.gz": TarArchive,
+        ".tgz": TarArchive,
+        ".tar": TarArchive,
+    }
+    kind = next((kinds[suffix] for suffix in SUFFIXES if path.name.endswith(suffix)), Folder)
+    try:
+        if (kind is Folder) != path.is_dir():
+            raise InputError(f"{path}: is {'a folder' if path.is_dir() else 'a file'}; name it as what it is")
+        archive: Archive = kind(path)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}); check its permissions"
+        ) from None
+    if not archive.members:
+        raise InputError(f"{path}: holds no images; expected files such as name.png at any depth")
+    return archive
+
+
+def _clean(name: str) -> str:
+    """`name` with forward slashes, and bytes that are no text made visible."""
+    text = name.replace("\\", "/").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return text.removeprefix("./")

@@ -1,0 +1,143 @@
+"""A second look at finished shards: duplicates, leakage across folds, labels that collide, balance.
+
+Works from the pixels of the shards alone and trusts nothing that normalisation has stored about duplicates.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from captchabench.alphabet import fold_case
+from captchabench.data.duplicates import duplicate_groups, perceptual_hashes
+from captchabench.data.pool import ordered
+from captchabench.data.shards import read_batches, read_info, shard_files
+
+# How many of each finding are named: enough to look at, few enough to read.
+EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Samples without their pixels. hashes: [N, 4] uint64. digests: [N] objects, equal for equal pixels."""
+
+    datasets: np.ndarray
+    labels: np.ndarray
+    names: np.ndarray
+    folds: np.ndarray
+    hashes: np.ndarray
+    digests: np.ndarray
+
+    def called(self, row: int) -> str:
+        """A sample as a reader finds it again."""
+        return f"{self.datasets[row]}:{self.names[row]} (fold {self.folds[row]})"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """figures: what `metrics/data/audit.json` holds. leaks: groups of samples that straddle folds, named."""
+
+    figures: dict[str, Any]
+    leaks: list[list[str]]
+
+
+def audit(folders: Sequence[Path], folds: int) -> Audit:
+    """Examine the shards in `folders`, one dataset each. Raises InputError where they are damaged."""
+    parts = [(read_info(folder).dataset, part) for folder in folders for part in shard_files(folder)]
+    read = list(ordered(_read, parts))
+    rows = _Rows(*(np.concatenate(columns) for columns in zip(*read, strict=True)))
+    members = _members(duplicate_groups(rows.hashes))
+    copies = _members(np.unique(rows.digests, return_inverse=True)[1])
+    leaks = [group for group in members if len(set(rows.folds[group])) > 1]
+    leaked_copies = [group for group in copies if len(set(rows.folds[group])) > 1]
+    datasets = dict.fromkeys(str(dataset) for dataset, _ in parts)
+    return Audit(
+        figures={
+            "datasets": {
+                key: _one_dataset(rows, np.flatnonzero(rows.datasets == key), folds) for key in datasets
+            },
+            "duplicates": {
+                "exact_groups": len(copies),
+                "exact_images": sum(map(len, copies)),
+                "near_groups": len(members),
+                "near_images": sum(map(len, members)),
+                "largest_group": max(map(len, members), default=1),
+                "groups_across_datasets": sum(len(set(rows.datasets[group])) > 1 for group in members),
+                "exact_groups_with_two_labels": sum(len(set(rows.labels[group])) > 1 for group in copies),
+                "near_groups_with_two_labels": sum(len(set(rows.labels[group])) > 1 for group in members),
+            },
+            "leakage": {
+                "exact_groups_across_folds": len(leaked_copies),
+                "near_groups_across_folds": len(leaks),
+                "examples": [[rows.called(i) for i in group[:EXAMPLES]] for group in leaks[:EXAMPLES]],
+            },
+        },
+        leaks=[[rows.called(i) for i in group] for group in leaks],
+    )
+
+
+def _read(part: tuple[str, Path]) -> tuple[np.ndarray, ...]:
+    """The columns of `_Rows` for one part file of a dataset."""
+    dataset, path = part
+    columns: list[tuple[np.ndarray, ...]] = []
+    for batch, pixels in read_batches(path):
+        digests = [blake2b(image.tobytes(), digest_size=16).hexdigest() for image in pixels]
+        columns.append(
+            (
+                np.full(len(pixels), dataset, object),
+                batch["label"].to_numpy(zero_copy_only=False),
+                batch["name"].to_numpy(zero_copy_only=False),
+                batch["fold"].to_numpy(zero_copy_only=False),
+                perceptual_hashes(pixels),
+                np.array(digests, object),
+            )
+        )
+    return tuple(np.concatenate(column) for column in zip(*columns, strict=True))
+
+
+def _members(groups: np.ndarray) -> list[np.ndarray]:
+    """The rows of each group of two or more, in the order of their first rows."""
+    order = np.argsort(groups, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    return sorted((part for part in parts if len(part) > 1), key=lambda part: int(part[0]))
+
+
+def _one_dataset(rows: _Rows, mine: np.ndarray, folds: int) -> dict[str, Any]:
+    labels = [str(label) for label in rows.labels[mine]]
+    counts = Counter("".join(labels))
+    total = sum(counts.values())
+    entropy = -sum(n / total * math.log(n / total) for n in counts.values())
+    # By count, then by symbol, so that equal counts cannot change places.
+    ranking = sorted(counts, key=lambda symbol: (counts[symbol], symbol))
+    per_fold = [Counter("".join(rows.labels[mine][rows.folds[mine] == fold])) for fold in range(folds)]
+    unlearnable = {
+        str(fold): "".join(sorted(symbol for symbol in counts if per_fold[fold][symbol] == counts[symbol]))
+        for fold in range(folds)
+    }
+    spellings: defaultdict[str, set[str]] = defaultdict(set)
+    for label in labels:
+        spellings[fold_case(label)].add(label)
+    colliding = sorted(sorted(alike) for alike in spellings.values() if len(alike) > 1)
+    return {
+        "images": len(mine),
+        "folds": {str(fold): int((rows.folds[mine] == fold).sum()) for fold in range(folds)},
+        "distinct_labels": len(set(labels)),
+        "balance": {
+            # 1 where all symbols are equally frequent.
+            "evenness": round(entropy / math.log(len(counts)), 6) if len(counts) > 1 else 1.0,
+            "rarest": {"symbol": ranking[0], "count": counts[ranking[0]]},
+            "commonest": {"symbol": ranking[-1], "count": counts[ranking[-1]]},
+        },
+        # Symbols that occur in one fold alone: with it held out, nothing teaches them.
+        "symbols_in_one_fold_only": {fold: symbols for fold, symbols in unlearnable.items() if symbols},
+        # On a file system that ignores case, files named after these labels overwrite each other.
+        "labels_alike_but_for_case": {
+            "labels": sum(map(len, colliding)),
+            "examples": colliding[:EXAMPLES],
+        },
+    }

@@ -1,0 +1,127 @@
+"""Near-duplicates: which images are, to a recogniser, one and the same.
+
+Images of one captcha design look alike: same background, same place of the text. A classic 64-bit perceptual
+hash mixes distinct ones up. So the hash has 256 bits, the signs of the lowest frequencies of the image's
+cosine transform (after Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010),
+and two images are near when at most `COARSE_BITS` of the 64 lowest and `FINE_BITS` of all 256 differ.
+
+The bounds were measured on real fournierp images, six-digit captchas, and twins of parsasam and vtu. A copy
+re-encoded as JPEG of quality 75 differs in at most 10 of 256 bits; of copies moved by a pixel sideways or up
+and down, 98 to 100 % are near; of 200 million pairs of distinct images none is, the nearest being 48 apart.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+BITS = 256
+COARSE_BITS = 9
+FINE_BITS = 40
+
+# Captchas are wide: a pixel downwards is a larger part of the image than a pixel sideways, and flips more
+# bits of the same frequency. With this weight both flip about as many.
+_VERTICAL_WEIGHT = 3
+_SCALE = 1 << 10
+_BATCH = 32
+# Of five bands of the coarse hash, 9 differing bits leave one with at most one of them.
+_BANDS = 5
+_PAIRS_AT_ONCE = 1 << 21
+
+
+def perceptual_hashes(pixels: np.ndarray) -> np.ndarray:
+    """Hashes [N, 4] uint64 of grey images [N, H, W] uint8; column 0 holds the 64 lowest frequencies.
+
+    Computed in whole numbers, so that they are the same on every machine.
+    """
+    n, height, width = pixels.shape
+    down, across, rows, columns = _basis(height, width)
+    # A frequency counts as present from 1/8 grey level on average: flat areas must not flip on rounding.
+    floor = height * width * _SCALE * _SCALE / 8
+    bits = np.zeros((n, BITS), bool)
+    with threadpool_limits(1, "blas"):
+        for start in range(0, n, _BATCH):
+            # Whole numbers below 2^53: exact in float64, in whatever order the products are summed.
+            batch = pixels[start : start + _BATCH].astype(np.float64)
+            spectrum = np.matmul(down, (batch.reshape(-1, width) @ across).reshape(len(batch), height, -1))
+            bits[start : start + _BATCH, : len(rows)] = spectrum[:, rows, columns] > floor
+    return np.packbits(bits, axis=1, bitorder="little").view("<u8")
+
+
+def near_pairs(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index arrays (i, j) of all pairs of near hashes among `hashes` [N, 4] uint64, which must differ.
+
+    Exact: finds every pair within the bounds, without comparing all with all. By the pigeonhole principle
+    the coarse halves of such a pair agree, but for one bit at most, in one of the bands (multi-index hashing,
+    Norouzi et al., CVPR 2012).
+    """
+    found = [np.empty((0, 2), np.int64)]
+    for band in range(_BANDS):
+        low, high = 64 * band // _BANDS, 64 * (band + 1) // _BANDS
+        keys = ((hashes[:, 0] >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)).astype(np.int64)
+        # In the order of the keys a bucket's hashes lie side by side, which is what makes this fast.
+        order = np.argsort(keys, kind="stable")
+        coarse = hashes[order, 0]
+        for left, right in _joins(np.bincount(keys, minlength=1 << (high - low)), high - low):
+            near = np.flatnonzero(np.bitwise_count(coarse[left] ^ coarse[right]) <= COARSE_BITS)
+            pairs = np.stack([order[left[near]], order[right[near]]], axis=1)
+            apart = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]).sum(axis=1, dtype=np.int64)
+            found.append(pairs[apart <= FINE_BITS])
+    both = np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
+    return both[:, 0], both[:, 1]
+
+
+def duplicate_groups(hashes: np.ndarray) -> np.ndarray:
+    """Group numbers [N] of images with `hashes` [N, 4] uint64.
+
+    Near images share a number, and so do images that a chain of near ones connects.
+    """
+    distinct, place = np.unique(hashes, axis=0, return_inverse=True)
+    left, right = near_pairs(distinct)
+    edges = coo_array((np.ones(len(left), bool), (left, right)), shape=(len(distinct), len(distinct)))
+    return connected_components(edges, directed=False)[1][place.reshape(-1)].astype(np.int64)
+
+
+def _joins(counts: np.ndarray, bits: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All pairs (left < right) of items whose keys, of so many bits, differ in one bit at most.
+
+    Items stand in the order of their keys, `counts` of them a key. Pairs come a bounded number at a time.
+    """
+    starts = np.cumsum(counts) - counts
+    keys = np.flatnonzero(counts)
+    for flip in [0] + [1 << bit for bit in range(bits)]:
+        mine = keys[(keys ^ flip >= keys) & (counts[keys ^ flip] > 0)]
+        items = _runs(starts[mine], counts[mine])
+        begins = np.repeat(starts[mine ^ flip], counts[mine])
+        ends = np.repeat((starts + counts)[mine ^ flip], counts[mine])
+        # Within a bucket an item meets only those behind it.
+        begins = np.maximum(begins, items + 1)
+        lengths = ends - begins
+        passed = np.cumsum(lengths)
+        cuts = np.searchsorted(passed, np.arange(_PAIRS_AT_ONCE, lengths.sum(), _PAIRS_AT_ONCE))
+        for some in np.split(np.arange(len(items)), cuts):
+            yield np.repeat(items[some], lengths[some]), _runs(begins[some], lengths[some])
+
+
+def _runs(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """start, start + 1, ... for each of the `lengths`, one run after the other."""
+    before = np.cumsum(lengths) - lengths
+    return np.arange(lengths.sum()) + np.repeat(starts - before, lengths)
+
+
+@lru_cache(maxsize=4)
+def _basis(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Cosines [V, H] and [W, U] as whole numbers, and where in [V, U] the chosen frequencies lie."""
+    v, u = np.mgrid[0:height, 0:width]
+    # In half cycles over the image, whatever its size; the mean, frequency 0, is left out.
+    order = np.argsort((_VERTICAL_WEIGHT * v + u).ravel(), kind="stable")[1 : BITS + 1]
+    # Neighbouring frequencies go together: dealt out over the bands, so that no band is nearly constant.
+    lowest = order[: BITS // 4].copy()
+    order[: len(lowest)] = np.concatenate([lowest[band::_BANDS] for band in reversed(range(_BANDS))])
+    rows, columns = np.unravel_index(order, (height, width))
+    down = np.cos(np.pi * np.outer(np.arange(rows.max() + 1), 2 * np.arange(height) + 1) / (2 * height))
+    across = np.cos(np.pi * np.outer(2 * np.arange(width) + 1, np.arange(columns.max() + 1)) / (2 * width))
+    return np.rint(down * _SCALE), np.rint(across * _SCALE), rows, columns

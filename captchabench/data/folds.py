@@ -1,0 +1,21 @@
+"""Folds: which part of a dataset an image belongs to, decided by its group of near-duplicates."""
+
+from hashlib import blake2b
+
+import numpy as np
+
+
+def assign_folds(sample_ids: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
+    """Folds [N] int8 of images with `sample_ids` [N] (strings) in `groups` [N] of near-duplicates.
+
+    Groups are numbered from 0 without a gap. A group's fold is the hash of its smallest sample_id. So near-duplicates share a fold, equal images of two
+    datasets do too, and an image that duplicates nothing moves no other.
+    """
+    order = np.lexsort((sample_ids, groups))
+    firsts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    folds = np.array([_fold_of(sample_ids[order[first]], count) for first in firsts], np.int8)
+    return folds[groups]
+
+
+def _fold_of(sample_id: str, count: int) -> int:
+    return int.from_bytes(blake2b(sample_id.encode(), digest_size=8).digest(), "big") % count

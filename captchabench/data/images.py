@@ -1,0 +1,209 @@
+"""From an encoded image to grey pixels of one size.
+
+Files are told apart by content. The header is read first, so that nothing absurd is ever expanded, and the
+file's own structure says whether it is whole: decoders are lenient about that, each in its own way.
+"""
+
+import io
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from captchabench.config import NormalizeParams
+from captchabench.data.rejects import Reason, Rejected
+
+MIN_SIDE = 8
+MAX_SIDE = 4096
+MAX_PIXELS = 4_000_000
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
+# What Pillow may open: no format that runs another program or fetches another file.
+_OTHERS = ("BMP", "GIF", "PPM", "TIFF", "WEBP")
+_EIGHT_BIT_GREY = {"1", "L"}
+_WITH_ALPHA = {"LA", "PA", "RGBA", "La", "RGBa"}
+_NUMERIC = {"I", "F"}
+
+
+@dataclass(frozen=True)
+class _Header:
+    """`keyed`: grey with one grey declared transparent, which OpenCV overlooks."""
+
+    width: int
+    height: int
+    keyed: bool = False
+
+
+def decode_grey(encoded: bytes) -> np.ndarray:
+    """The image as [H, W] uint8 grey, composited on white where it is transparent.
+
+    Colour is weighted as in ITU-R BT.601; 16-bit samples are scaled to 8. A lossless re-encoding gives equal
+    pixels. Raises Rejected where the bytes are not one whole image of a plausible size.
+    """
+    if encoded.startswith(_PNG):
+        header = _read_png(encoded)
+    elif encoded.startswith(_JPEG):
+        header = _read_jpeg(encoded)
+    else:
+        return _composite(_decode_with_pillow(encoded))
+    _check_size(header.width, header.height)
+    if header.keyed:
+        return _composite(_decode_with_pillow(encoded, ("PNG",)))
+    try:
+        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        raise Rejected(Reason.UNDECODABLE, "the decoder gave up")
+    return _composite(pixels)
+
+
+def fit(grey: np.ndarray, params: NormalizeParams, clahe: Any = None) -> np.ndarray:
+    """`grey` [h, w] as [params.height, params.width] uint8.
+
+    `stretch` ignores the aspect; `pad` keeps it and centres the image on the median grey of its own border.
+    `clahe` is a cv2.CLAHE applied to the image at its own size.
+    """
+    if clahe is not None:
+        grey = clahe.apply(grey)
+    height, width = grey.shape
+    if params.resize == "stretch":
+        return _resize(grey, params.height, params.width)
+    scale = min(params.height / height, params.width / width)
+    inner = _resize(grey, max(1, round(height * scale)), max(1, round(width * scale)))
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    page = np.full((params.height, params.width), int(np.median(border)), np.uint8)
+    top, left = (params.height - inner.shape[0]) // 2, (params.width - inner.shape[1]) // 2
+    page[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
+    return page
+
+
+def _resize(grey: np.ndarray, height: int, width: int) -> np.ndarray:
+    # OpenCV averages areas only where neither side grows: so first what shrinks, then what grows.
+    smaller = (min(width, grey.shape[1]), min(height, grey.shape[0]))
+    if smaller != grey.shape[::-1]:
+        grey = cv2.resize(grey, smaller, interpolation=cv2.INTER_AREA)
+    if smaller != (width, height):
+        grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR)
+    return grey
+
+
+def _composite(pixels: np.ndarray) -> np.ndarray:
+    """[H, W], [H, W, 3] BGR or [H, W, 4] BGRA, uint8 or uint16, as grey on white."""
+    if pixels.dtype == np.uint16:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        raise Rejected(Reason.UNDECODABLE, f"samples of type {pixels.dtype}")
+    if pixels.ndim == 2:
+        return pixels
+    grey = cv2.cvtColor(pixels, cv2.COLOR_BGRA2GRAY if pixels.shape[2] == 4 else cv2.COLOR_BGR2GRAY)
+    if pixels.shape[2] == 4:
+        alpha = pixels[:, :, 3].astype(np.uint16)
+        if alpha.min() < 255:
+            return ((grey * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    return grey
+
+
+def _check_size(width: int, height: int) -> None:
+    if min(width, height) < MIN_SIDE or max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise Rejected(Reason.ABSURD_DIMENSIONS, f"{width}x{height} pixels")
+
+
+def _read_png(encoded: bytes) -> _Header:
+    """Walk the chunks (PNG specification, section 5): all there, none damaged."""
+    position = len(_PNG)
+    header = None
+    grey = keyed = False
+    while position + 12 <= len(encoded):
+        size = int.from_bytes(encoded[position : position + 4], "big")
+        kind = encoded[position + 4 : position + 8]
+        end = position + 12 + size
+        if end > len(encoded):
+            break
+        if header is None:
+            if kind != b"IHDR" or size != 13:
+                raise Rejected(Reason.UNDECODABLE, "a PNG without its header")
+            header = (
+                int.from_bytes(encoded[position + 8 : position + 12], "big"),
+                int.from_bytes(encoded[position + 12 : position + 16], "big"),
+            )
+            grey = encoded[position + 17] == 0
+        if zlib.crc32(memoryview(encoded)[position + 4 : end - 4]) != int.from_bytes(
+            encoded[end - 4 : end], "big"
+        ):
+            raise Rejected(Reason.UNDECODABLE, f"a damaged {kind.decode('ascii', 'replace')} chunk in a PNG")
+        if kind == b"acTL":
+            raise Rejected(Reason.SEVERAL_FRAMES, "an animated PNG")
+        if kind == b"tRNS":
+            keyed = grey
+        if kind == b"IEND":
+            return _Header(*header, keyed)
+        position = end
+    raise Rejected(Reason.TRUNCATED, f"a PNG that stops after {len(encoded)} bytes")
+
+
+def _read_jpeg(encoded: bytes) -> _Header:
+    """Walk the segments (ITU-T T.81, annex B) to the scan, and look for the end of image behind it."""
+    position = 2
+    size = None
+    while position + 4 <= len(encoded):
+        if encoded[position] != 0xFF:
+            raise Rejected(Reason.UNDECODABLE, "a JPEG with damaged segments")
+        kind = encoded[position + 1]
+        if kind == 0xFF:  # padding
+            position += 1
+            continue
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC) and position + 9 <= len(encoded):
+            size = (
+                int.from_bytes(encoded[position + 7 : position + 9], "big"),
+                int.from_bytes(encoded[position + 5 : position + 7], "big"),
+            )
+        if kind == 0xDA:
+            if size is None:
+                raise Rejected(Reason.UNDECODABLE, "a JPEG without its dimensions")
+            if encoded.find(b"\xff\xd9", position) < 0:
+                break
+            return _Header(*size)
+        position += 2 + int.from_bytes(encoded[position + 2 : position + 4], "big")
+    raise Rejected(Reason.TRUNCATED, f"a JPEG that stops after {len(encoded)} bytes")
+
+
+def _decode_with_pillow(encoded: bytes, formats: tuple[str, ...] = _OTHERS) -> np.ndarray:
+    """[H, W] grey, [H, W, 3] BGR or [H, W, 4] BGRA."""
+    if not encoded:
+        raise Rejected(Reason.UNDECODABLE, "an empty file")
+    try:
+        with Image.open(io.BytesIO(encoded), formats=formats) as image:
+            _check_size(*image.size)
+            if getattr(image, "is_animated", False):
+                raise Rejected(
+                    Reason.SEVERAL_FRAMES, f"a {image.format} of {getattr(image, 'n_frames', 2)} frames"
+                )
+            image.load()
+            return _as_array(image)
+    except Rejected:
+        raise
+    except Image.DecompressionBombError:
+        raise Rejected(Reason.ABSURD_DIMENSIONS, "more pixels than Pillow opens") from None
+    except Image.UnidentifiedImageError:
+        raise Rejected(Reason.UNDECODABLE, f"no image: starts with {encoded[:8]!r}") from None
+    # Pillow's decoders are known to raise nearly anything on damaged files.
+    except Exception as error:
+        reason = Reason.TRUNCATED if "truncated" in str(error) else Reason.UNDECODABLE
+        raise Rejected(reason, f"{type(error).__name__} while decoding") from None
+
+
+def _as_array(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I;16"):
+        return np.asarray(image).astype(np.uint16)
+    if image.mode in _NUMERIC:
+        raise Rejected(Reason.UNDECODABLE, f"samples of Pillow's mode {image.mode}")
+    if image.mode in _WITH_ALPHA or "transparency" in image.info:
+        return np.ascontiguousarray(np.asarray(image.convert("RGBA"))[:, :, [2, 1, 0, 3]])
+    if image.mode in _EIGHT_BIT_GREY:
+        return np.asarray(image.convert("L"))
+    return np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])

@@ -1,0 +1,59 @@
+"""Work spread over the machine's cores, with results in order."""
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+# A worker holds about 150 MB: more of them would cost memory, while one writer cannot feed on more.
+_MOST_WORKERS = 16
+
+_work: Callable[[Any], Any] | None = None
+
+
+def cores() -> int:
+    """The number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def ordered(work: Callable[[T], R], items: Sequence[T], workers: int | None = None) -> Iterator[R]:
+    """`work(item)` for each item, in order, on `workers` processes (all cores unless told).
+
+    `work` is sent to each process once, the items one by one, and only a few results wait at a time, so
+    that memory does not grow with the number of items. One worker, or one item, runs in this process.
+    """
+    workers = min(workers or cores(), len(items), _MOST_WORKERS)
+    if workers <= 1:
+        yield from map(work, items)
+        return
+    # A fresh server forks the workers: forking this process could copy a lock that some thread holds.
+    # It imports what the work needs once, for all of them.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([work.__module__])
+    with ProcessPoolExecutor(workers, context, _adopt, (work,)) as pool:
+        running: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                running.append(pool.submit(_call, item))
+                if len(running) > 2 * workers:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def _adopt(work: Callable[[Any], Any]) -> None:
+    global _work
+    _work = work
+
+
+def _call(item: Any) -> Any:
+    assert _work is not None
+    return _work(item)

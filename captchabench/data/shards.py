@@ -1,0 +1,244 @@
+"""The shards contract: grey images of one size with clean labels, ready to become one tensor.
+
+A dataset's shards are Parquet files `data/shards/D/part-00000.parquet`, ... sorted by `sample_id` over all
+parts. `pixels` is fixed-size binary, row-major grey uint8, so that reading decodes no image.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from captchabench.alphabet import Alphabet, merge
+from captchabench.errors import InputError
+from captchabench.files import replacing_folder
+
+METADATA_KEY = b"captchabench"
+_ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """What a recogniser has to read: images of `height` x `width` pixels, texts over `alphabet`."""
+
+    alphabet: Alphabet
+    min_length: int
+    max_length: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """What a shard says about itself, in its schema metadata."""
+
+    dataset: str
+    source: str
+    version: int
+    height: int
+    width: int
+    alphabet: str
+    min_length: int
+    max_length: int
+
+    @property
+    def spec(self) -> TextSpec:
+        """The part that a recogniser needs to know."""
+        return TextSpec(Alphabet(self.alphabet), self.min_length, self.max_length, self.height, self.width)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Labelled images in memory.
+
+    pixels: [N, H, W] uint8. folds: [N] int8. sample_ids, labels, datasets: N strings each;
+    `datasets` names the dataset each sample comes from, which differs within `union`.
+    """
+
+    info: ShardInfo
+    sample_ids: np.ndarray
+    labels: np.ndarray
+    folds: np.ndarray
+    datasets: np.ndarray
+    pixels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def where(self, chosen: np.ndarray) -> "Samples":
+        """The samples that a boolean mask or an index array [N] chooses."""
+        return Samples(
+            self.info,
+            self.sample_ids[chosen],
+            self.labels[chosen],
+            self.folds[chosen],
+            self.datasets[chosen],
+            self.pixels[chosen],
+        )
+
+
+def schema(info: ShardInfo) -> pa.Schema:
+    """The Arrow schema of a shard, `info` in its metadata."""
+    return pa.schema(
+        [
+            ("sample_id", pa.string()),
+            ("label", pa.string()),
+            ("fold", pa.int8()),
+            ("pixels", pa.binary(info.height * info.width)),
+            ("name", pa.string()),
+            ("source_width", pa.int32()),
+            ("source_height", pa.int32()),
+        ],
+        metadata={METADATA_KEY: json.dumps(asdict(info), sort_keys=True).encode()},
+    )
+
+
+def write_shards(folder: Path, info: ShardInfo, batches: Iterable[pa.RecordBatch], rows_per_file: int) -> int:
+    """Write `batches` (of `schema(info)`, sorted by sample_id) as part files; return the number of rows.
+
+    The folder is replaced whole. At most `rows_per_file` rows are held in memory.
+    """
+    total = 0
+    with replacing_folder(folder) as temporary:
+        pending: list[pa.RecordBatch] = []
+        part = 0
+
+        def flush() -> None:
+            nonlocal part
+            table = pa.Table.from_batches(pending, schema=schema(info))
+            pq.write_table(
+                table,
+                temporary / f"part-{part:05d}.parquet",
+                compression="zstd",
+                # Hardly any value of the other columns comes twice: looking for it takes longer than writing.
+                use_dictionary=["label", "fold", "source_width", "source_height"],
+                write_statistics=["sample_id", "label", "fold"],
+            )
+            part += 1
+            pending.clear()
+
+        for batch in batches:
+            total += batch.num_rows
+            start = 0
+            while start < batch.num_rows:
+                room = rows_per_file - sum(b.num_rows for b in pending)
+                pending.append(batch.slice(start, room))
+                start += room
+                if sum(b.num_rows for b in pending) == rows_per_file:
+                    flush()
+        if pending or part == 0:
+            flush()
+    return total
+
+
+def shard_files(folder: Path) -> list[Path]:
+    """The part files of a dataset, in order. Raises InputError if there are none."""
+    files = sorted(folder.glob("*.parquet"))
+    if not files:
+        raise InputError(f"{folder}: holds no shards; run `dvc repro normalize@{folder.name}`")
+    return files
+
+
+def read_info(folder: Path) -> ShardInfo:
+    """What the shards in `folder` say about themselves. Raises InputError if they are not ours."""
+    path = shard_files(folder)[0]
+    return _info_of(pq.read_schema(path), path, folder.name)
+
+
+def read_samples(folder: Path) -> Samples:
+    """All samples of one dataset, as one contiguous array.
+
+    Raises InputError if a part is damaged or not ours.
+    """
+    files = shard_files(folder)
+    tables = []
+    for path in files:
+        try:
+            tables.append(pq.read_table(path, memory_map=True))
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(path, error) from None
+    info = _info_of(tables[0].schema, files[0], folder.name)
+    pixels = np.empty((sum(t.num_rows for t in tables), info.height, info.width), np.uint8)
+    start = 0
+    for table in tables:
+        for chunk in table["pixels"].chunks:
+            pixels[start : start + len(chunk)] = _pixels_of(chunk, info)
+            start += len(chunk)
+    rest = pa.concat_tables([t.select(["sample_id", "label", "fold"]) for t in tables])
+    return Samples(
+        info,
+        rest["sample_id"].to_numpy(),
+        rest["label"].to_numpy(),
+        rest["fold"].to_numpy(),
+        np.full(len(pixels), info.dataset, object),
+        pixels,
+    )
+
+
+def read_batches(path: Path) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
+    """One part file in pieces, each with its pixels as [n, H, W] uint8.
+
+    For what must not hold a whole dataset. Raises InputError if the part is damaged or not ours.
+    """
+    try:
+        file = pq.ParquetFile(path)
+        info = _info_of(file.schema_arrow, path, path.parent.name)
+        for batch in file.iter_batches(_ROWS_AT_ONCE):
+            yield batch, _pixels_of(batch["pixels"], info)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from None
+
+
+def read_union(folders: Sequence[Path], name: str) -> Samples:
+    """Several datasets read as one called `name`, ordered by sample_id.
+
+    Its alphabet is the union of theirs, its label lengths span theirs. Raises InputError if sizes or
+    sources differ.
+    """
+    members = [read_samples(folder) for folder in folders]
+    infos = [m.info for m in members]
+    for trait in ("source", "height", "width"):
+        values = {getattr(i, trait) for i in infos}
+        if len(values) > 1:
+            raise InputError(f"{name}: members differ in {trait} ({sorted(values)}); run `dvc repro`")
+    info = ShardInfo(
+        dataset=name,
+        source=infos[0].source,
+        version=sum(i.version for i in infos),
+        height=infos[0].height,
+        width=infos[0].width,
+        alphabet=merge([Alphabet(i.alphabet) for i in infos]).symbols,
+        min_length=min(i.min_length for i in infos),
+        max_length=max(i.max_length for i in infos),
+    )
+    merged = Samples(
+        info,
+        np.concatenate([m.sample_ids for m in members]),
+        np.concatenate([m.labels for m in members]),
+        np.concatenate([m.folds for m in members]),
+        np.concatenate([m.datasets for m in members]),
+        np.concatenate([m.pixels for m in members]),
+    )
+    return merged.where(np.argsort(merged.sample_ids, kind="stable"))
+
+
+def _pixels_of(column: pa.Array, info: ShardInfo) -> np.ndarray:
+    """The images [n, H, W] of a `pixels` column, without a copy."""
+    size = info.height * info.width
+    flat = np.frombuffer(column.buffers()[1], np.uint8, len(column) * size, column.offset * size)
+    return flat.reshape(-1, info.height, info.width)
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}: is damaged ({error}); run `dvc repro --force normalize@{path.parent.name}`")
+
+
+def _info_of(found: pa.Schema, path: Path, dataset: str) -> ShardInfo:
+    described = (found.metadata or {}).get(METADATA_KEY)
+    if described is None:
+        raise InputError(f"{path}: is not one of our shards; run `dvc repro --force normalize@{dataset}`")
+    return ShardInfo(**json.loads(described))

@@ -1,0 +1,75 @@
+"""Characters as coverage masks, drawn once by FreeType and then only pasted."""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import as_file, files
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from captchabench.errors import InputError
+
+
+@dataclass(frozen=True)
+class Face:
+    """A font file of an installed `font_*` package."""
+
+    package: str
+    file: str
+
+
+@dataclass(frozen=True, eq=False)
+class Glyph:
+    """A character's coverage and where it goes.
+
+    mask: [h, w] uint8, read-only, 255 where the ink covers the whole pixel; it may be empty.
+    left, top: pixels from the pen on the baseline to the mask's corner (above is negative).
+    advance: pixels the pen moves on.
+    """
+
+    mask: np.ndarray
+    left: int
+    top: int
+    advance: int
+
+    @property
+    def width(self) -> int:
+        """Width of the ink in pixels."""
+        return int(self.mask.shape[1])
+
+
+@cache
+def font(face: Face, size: int) -> ImageFont.FreeTypeFont:
+    """The font at `size` pixels an em. Raises InputError if its package is not installed.
+
+    The basic layout engine is asked for, since the other one is not in every build of Pillow.
+    """
+    try:
+        with as_file(files(face.package) / "files" / face.file) as path:
+            return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
+    except (ModuleNotFoundError, OSError):
+        name = face.package.replace("_", "-")
+        raise InputError(f"{name}: the font {face.file} is not installed; run `make setup`") from None
+
+
+@cache
+def glyph(face: Face, size: int, text: str) -> Glyph:
+    """`text`, usually one character, in `face` at `size` pixels an em."""
+    drawn_with = font(face, size)
+    advance = round(drawn_with.getlength(text))
+    image = Image.new("L", (advance + 2 * size, 3 * size))
+    ImageDraw.Draw(image).text((size, 2 * size), text, fill=255, font=drawn_with, anchor="ls")
+    ink = image.getbbox() or (0, 0, 0, 0)
+    mask = np.array(image.crop(ink))
+    mask.setflags(write=False)
+    return Glyph(mask, ink[0] - size, ink[1] - 2 * size, advance)
+
+
+def paste(canvas: np.ndarray, mask: np.ndarray, x: int, y: int) -> None:
+    """Lay `mask` over `canvas`, both [h, w] uint8 coverage; its corner goes to (x, y), the rest is cut."""
+    height, width = mask.shape
+    x0, y0 = max(x, 0), max(y, 0)
+    x1, y1 = min(x + width, canvas.shape[1]), min(y + height, canvas.shape[0])
+    if x0 < x1 and y0 < y1:
+        under = canvas[y0:y1, x0:x1]
+        np.maximum(under, mask[y0 - y : y1 - y, x0 - x : x1 - x], out=under)

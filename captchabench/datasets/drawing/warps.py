@@ -1,0 +1,49 @@
+"""Warps in fixed point: maps count in 1/32 pixel, as OpenCV's bilinear interpolation of bytes does."""
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+STEPS = 32  # of a pixel
+UNIT = 1 << 14  # what `turn` calls one
+PERIOD = 1024  # parts of a full turn, in `wave`
+
+Maps = tuple[np.ndarray, np.ndarray]
+
+# Two periods, so that one from any phase on is a slice. With math's functions, element by element: numpy's
+# may differ in the last bit between processors.
+_SINE = np.array([round(UNIT * math.sin(2 * math.pi * i / PERIOD)) for i in range(2 * PERIOD)], np.int32)
+
+
+def wave(phase: int, height: int) -> np.ndarray:
+    """One period of a sine, by the angle in 1/1024 turn: [1024] int16.
+
+    phase: where it begins, in 1/1024 turn, below 1024. height: in 1/32 pixel.
+    """
+    return (height * _SINE[phase : phase + PERIOD] // UNIT).astype(np.int16)
+
+
+def turn(degrees: int) -> tuple[int, int]:
+    """Cosine and sine of an angle, in 1/16384."""
+    angle = math.radians(degrees)
+    return round(UNIT * math.cos(angle)), round(UNIT * math.sin(angle))
+
+
+def split(x: np.ndarray, y: np.ndarray) -> Maps:
+    """The maps OpenCV wants, whole pixels int16 [h, w, 2] and fractions uint16 [h, w].
+
+    x, y: [h, w] of any signed type, for each pixel drawn the place it shows, in 1/32 pixel.
+    """
+    whole = np.empty((*x.shape, 2), np.int16)
+    np.right_shift(x, 5, out=whole[..., 0], casting="unsafe")
+    np.right_shift(y, 5, out=whole[..., 1], casting="unsafe")
+    return whole, ((y & 31) << 5 | (x & 31)).astype(np.uint16)
+
+
+def warp(image: np.ndarray, maps: Maps, outside: Sequence[int] = (0,)) -> np.ndarray:
+    """`image` uint8 seen through `maps` of `split`; places off the image show the colour `outside`."""
+    return cv2.remap(
+        image, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=outside
+    )

@@ -1,0 +1,66 @@
+"""CAPTCHA numbers, length 6: thin slanting digits across the whole width, under two or three curves.
+
+Neither their look nor their size is documented; the stand-in is what such generators commonly draw.
+"""
+
+import numpy as np
+
+from captchabench.alphabet import Alphabet
+from captchabench.datasets import DATASETS
+from captchabench.datasets.base import Dataset, Drawing
+from captchabench.datasets.drawing import encode, strokes
+from captchabench.datasets.drawing.dice import dice
+from captchabench.datasets.drawing.glyphs import Face, glyph, paste
+
+HEIGHT, WIDTH = 50, 150
+_FACE = Face("font_hanken_grotesk", "HankenGrotesk-Italic.otf")
+_SIZE = 46
+_LEFT, _BASELINE = 11, 39
+_PITCH = 22  # of a digit; a wide one takes up to half the difference more, a 1 as much less
+_DIGITS = "0123456789"
+
+
+def label_of(stem: str) -> str:
+    """The label is the first six characters of the stem; anything may follow."""
+    return stem[:6]
+
+
+def draw(rng: np.random.Generator) -> Drawing:
+    """One stand-in: six digits, 150x50 PNG, black on white or (one in ten) on nothing.
+
+    Such sets mix opaque pictures with transparent ones whose every pixel is black: read without their
+    transparency those are empty, so a few are drawn here too.
+    """
+    roll = dice(rng)
+    label = "".join(_DIGITS[roll(10)] for _ in range(6))
+    ink = np.zeros((HEIGHT, WIDTH), np.uint8)
+    pen = _LEFT + roll(4)
+    for symbol in label:
+        shape = glyph(_FACE, _SIZE, symbol)
+        advance = (_PITCH + shape.width) // 2 - 1
+        paste(ink, shape.mask, pen + (advance - shape.width) // 2 + roll(3) - 1, _BASELINE + shape.top)
+        pen += advance
+    for _ in range(2 + (roll(4) == 0)):
+        strokes.curve(ink, (15, 15, 37, 136), [roll(HEIGHT) for _ in range(4)], (52,))
+    ink[[0, -1]] = 255
+    ink[:, [0, -1]] = 255
+    clear = roll(10) == 0
+    pixels = np.dstack((np.zeros_like(ink), ink)) if clear else 255 - ink
+    return Drawing(label, encode.png(pixels), "png")
+
+
+DATASETS.add(
+    "numbers6",
+    Dataset(
+        key="numbers6",
+        handle="mahmoudeldebase/captcha-numbers-length-6",
+        kaggle_version=1,  # the pinned version
+        licence="not stated on the Kaggle page; check before use",
+        images=1742,
+        alphabet=Alphabet(_DIGITS),
+        min_length=6,
+        max_length=6,
+        draw=draw,
+        label_of=label_of,
+    ),
+)

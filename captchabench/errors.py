@@ -1,0 +1,9 @@
+"""The one exception a user is meant to read."""
+
+
+class InputError(Exception):
+    """Something the user gave us is wrong: a file, a parameter, a name.
+
+    The message is one line that names the file or key and says how to mend it. Entry points print it
+    without a traceback and exit with code 1; anything else that escapes is a bug.
+    """

@@ -1,0 +1,46 @@
+"""Does a confidence of 0.9 mean right nine times in ten? Word-level reliability bins."""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+BINS = 15
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Sums over `BINS` equal-width bins of confidence, the i-th from i/BINS (excluded) to (i+1)/BINS.
+
+    samples and exact are counts, confidence the sum of confidences; a confidence of 0 is in the first bin.
+    """
+
+    samples: tuple[int, ...]
+    exact: tuple[int, ...]
+    confidence: tuple[float, ...]
+
+    @classmethod
+    def of(cls, confidences: np.ndarray, right: np.ndarray) -> Self:
+        """Sort samples into bins. confidences: [N] floats from 0 to 1; right: [N] bool."""
+        wide = np.asarray(confidences, np.float64)
+        bins = np.clip(np.ceil(wide * BINS).astype(int) - 1, 0, BINS - 1)
+        return cls(
+            tuple(np.bincount(bins, minlength=BINS).tolist()),
+            tuple(np.bincount(bins[right], minlength=BINS).tolist()),
+            # Exactly rounded sums do not depend on the order of the samples.
+            tuple(math.fsum(wide[bins == i]) for i in range(BINS)),
+        )
+
+    def __add__(self, other: Self) -> "Reliability":
+        return Reliability(
+            tuple(a + b for a, b in zip(self.samples, other.samples, strict=True)),
+            tuple(a + b for a, b in zip(self.exact, other.exact, strict=True)),
+            tuple(a + b for a, b in zip(self.confidence, other.confidence, strict=True)),
+        )
+
+
+def expected_calibration_error(bins: Reliability) -> float:
+    """Mean distance between confidence and accuracy, bins weighted by their samples (Guo et al. 2017)."""
+    gaps = (abs(right - sure) for right, sure in zip(bins.exact, bins.confidence, strict=True))
+    return math.fsum(gaps) / sum(bins.samples)

@@ -1,0 +1,125 @@
+"""The score of one cell (dataset, model, fold), kept as sums that pool exactly."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from captchabench.errors import InputError
+from captchabench.evaluation.counts import Counts
+from captchabench.evaluation.naming import cell_name, repro_command
+from captchabench.evaluation.predictions import PredictionInfo, read_predictions
+from captchabench.files import write_json
+
+# Float32 probabilities may pass 1 by a rounding error, not by more.
+_ROUNDING = 1e-4
+
+
+@dataclass(frozen=True)
+class Part:
+    """Counts over some images of a cell; `samples` is a digest of which images, and of their labels."""
+
+    samples: str
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class ScoredCell:
+    """One scored cell. `parts` holds the whole under the dataset's name; where the images come from
+    several datasets (`union`), also what each contributes, under `dataset/member`."""
+
+    dataset: str
+    model: str
+    fold: int
+    source: str
+    version: int
+    parameters: int
+    parts: Mapping[str, Part]
+
+
+def score_predictions(path: Path) -> ScoredCell:
+    """Score one cell's predictions file.
+
+    Raises InputError where the file is empty or damaged, holds an image twice or of another fold, a value
+    is missing, or a confidence or loss is not a number in its range.
+    """
+    info, table = read_predictions(path)
+    _check(path, info, table)
+    parts = {info.dataset: _part(table)}
+    members = sorted(pc.unique(table["dataset"]).to_pylist())
+    if members != [info.dataset]:
+        for member in members:
+            parts[f"{info.dataset}/{member}"] = _part(table.filter(pc.equal(table["dataset"], member)))
+    return ScoredCell(info.dataset, info.model, info.fold, info.source, info.version, info.parameters, parts)
+
+
+def write_cell(path: Path, cell: ScoredCell) -> None:
+    """Write a cell as JSON, keys sorted, whole or not at all."""
+    parts = {name: {"samples": p.samples, **p.counts.as_json()} for name, p in cell.parts.items()}
+    write_json(path, {**vars(cell), "parts": parts})
+
+
+def read_cell(folder: Path, dataset: str, model: str, fold: int) -> ScoredCell:
+    """Read the cell that `write_cell` wrote. Raises InputError if it is missing or is another."""
+    name = cell_name(dataset, model, fold)
+    path = folder / f"{name}.json"
+    again = f"run {repro_command('score', name)}"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        parts = {n: Part(p["samples"], Counts.from_json(p)) for n, p in values["parts"].items()}
+        cell = ScoredCell(**{**values, "parts": parts})
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing; {again}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {again}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: is not one of our cells ({error!r}); {again}") from None
+    if (cell.dataset, cell.model, cell.fold) != (dataset, model, fold):
+        raise InputError(f"{path}: holds {cell_name(cell.dataset, cell.model, cell.fold)}; {again}")
+    if dataset not in cell.parts:
+        raise InputError(f"{path}: is not one of our cells (no part '{dataset}'); {again}")
+    return cell
+
+
+def _part(table: pa.Table) -> Part:
+    losses = table["ctc_loss"]
+    rows = zip(*(table[c].to_pylist() for c in ("dataset", "sample_id", "label")), strict=True)
+    digest = hashlib.sha256("\n".join(sorted("\t".join(row) for row in rows)).encode())
+    counts = Counts.of(
+        table["label"].to_pylist(),
+        table["prediction"].to_pylist(),
+        np.clip(table["confidence"].to_numpy(), 0, 1),
+        None if losses.null_count else losses.to_numpy().astype(np.float64),
+    )
+    return Part(digest.hexdigest()[:16], counts)
+
+
+def _check(path: Path, info: PredictionInfo, table: pa.Table) -> None:
+    again = f"run {repro_command('predict', cell_name(info.dataset, info.model, info.fold))}"
+    if not table.num_rows:
+        raise InputError(f"{path}: holds no predictions; fold {info.fold} of {info.dataset} is empty")
+    for column in table.column_names:
+        missing = table[column].null_count
+        if missing and not (column == "ctc_loss" and missing == table.num_rows):
+            raise InputError(f"{path}: {missing} of {table.num_rows} rows have no {column}; {again}")
+    folds = set(pc.unique(table["fold"]).to_pylist())
+    if folds != {info.fold}:
+        raise InputError(f"{path}: holds images of folds {sorted(folds)}, not of {info.fold} alone; {again}")
+    if pc.min(pc.binary_length(table["label"])).as_py() == 0:
+        raise InputError(f"{path}: has an empty label; {again}")
+    pairs = table.group_by(["dataset", "sample_id"]).aggregate([([], "count_all")])
+    if pairs.num_rows < table.num_rows:
+        twice = pairs.filter(pc.greater(pairs["count_all"], 1))["sample_id"][0]
+        raise InputError(f"{path}: image {twice} is predicted more than once; {again}")
+    confidence = table["confidence"].to_numpy()
+    if not ((confidence >= -_ROUNDING) & (confidence <= 1 + _ROUNDING)).all():
+        raise InputError(f"{path}: has a confidence outside 0 to 1; {again}")
+    if not table["ctc_loss"].null_count and not np.isfinite(table["ctc_loss"].to_numpy()).all():
+        raise InputError(
+            f"{path}: has a CTC loss that is not finite: {info.model} has diverged; lower its rate"
+        )

@@ -1,0 +1,96 @@
+"""What a set of predictions comes to, as sums: counts of two folds add up to the counts of both."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import editdistance
+import numpy as np
+
+from captchabench.alphabet import fold_case
+from captchabench.evaluation.alignment import Confusion, count_confusions
+from captchabench.evaluation.calibration import BINS, Reliability
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Sufficient statistics of every metric.
+
+    n: images; exact, exact_folded: of them read right, with and without regard to case; edits: Levenshtein
+    distances, summed; characters: of the labels; confusion: (actual, predicted) -> count, gaps included;
+    reliability: confidence bins; ctc_loss: summed nats, None for a model without one.
+    """
+
+    n: int
+    exact: int
+    exact_folded: int
+    edits: int
+    characters: int
+    confusion: Confusion
+    reliability: Reliability
+    ctc_loss: float | None
+
+    @classmethod
+    def of(
+        cls,
+        labels: Sequence[str],
+        predictions: Sequence[str],
+        confidences: np.ndarray,
+        losses: np.ndarray | None,
+    ) -> Self:
+        """Count N predictions. confidences: [N] from 0 to 1; losses: [N] finite nats or None."""
+        pairs = Counter(zip(labels, predictions, strict=True))
+        right = np.array([a == b for a, b in zip(labels, predictions, strict=True)], bool)
+        return cls(
+            n=len(labels),
+            exact=int(right.sum()),
+            exact_folded=sum(times for (a, b), times in pairs.items() if fold_case(a) == fold_case(b)),
+            edits=sum(times * editdistance.eval(a, b) for (a, b), times in pairs.items() if a != b),
+            characters=sum(map(len, labels)),
+            confusion=count_confusions(labels, predictions),
+            reliability=Reliability.of(confidences, right),
+            ctc_loss=None if losses is None else math.fsum(losses),
+        )
+
+    def __add__(self, other: Self) -> "Counts":
+        """Counts of both sets of predictions. A loss that one of them lacks is lacking in the sum."""
+        lacking = self.ctc_loss is None or other.ctc_loss is None
+        return Counts(
+            self.n + other.n,
+            self.exact + other.exact,
+            self.exact_folded + other.exact_folded,
+            self.edits + other.edits,
+            self.characters + other.characters,
+            dict(sorted((Counter(self.confusion) + Counter(other.confusion)).items())),
+            self.reliability + other.reliability,
+            None if lacking else self.ctc_loss + other.ctc_loss,  # type: ignore[operator]
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The counts as JSON values; `ctc_loss` is left out where there is none."""
+        confusion: dict[str, dict[str, int]] = {}
+        for (actual, predicted), count in self.confusion.items():
+            confusion.setdefault(actual, {})[predicted] = count
+        values = {**asdict(self), "confusion": confusion}
+        return {key: value for key, value in values.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """What `as_json` wrote. Raises KeyError, TypeError or ValueError for anything else."""
+        confusion = {
+            (actual, predicted): int(count)
+            for actual, row in values["confusion"].items()
+            for predicted, count in row.items()
+        }
+        reliability = Reliability(**{key: tuple(sums) for key, sums in values["reliability"].items()})
+        if {len(reliability.samples), len(reliability.exact), len(reliability.confidence)} != {BINS}:
+            raise ValueError(f"reliability has not {BINS} bins")
+        names = ("n", "exact", "exact_folded", "edits", "characters")
+        return cls(
+            **{name: int(values[name]) for name in names},
+            confusion=confusion,
+            reliability=reliability,
+            ctc_loss=values.get("ctc_loss"),
+        )

@@ -1,0 +1,46 @@
+"""The learning curves of all cells as one table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from captchabench.errors import InputError
+from captchabench.evaluation.naming import cell_name, repro_command
+
+_POINT = pl.Schema(
+    {
+        "step": pl.Int64(),
+        "epoch": pl.Float64(),
+        "learning_rate": pl.Float64(),
+        "train_loss": pl.Float64(),
+        "validation_loss": pl.Float64(),
+        "validation_exact": pl.Float64(),
+    }
+)
+SCHEMA = pl.Schema({"dataset": pl.String(), "model": pl.String(), "fold": pl.Int64(), **_POINT})
+
+
+def collect_curves(folder: Path, cells: Sequence[tuple[str, str, int]]) -> pl.DataFrame:
+    """The curves of `cells` (dataset, model, fold) below one another; columns of SCHEMA.
+
+    Raises InputError if one is missing or damaged.
+    """
+    curves = [pl.DataFrame(schema=SCHEMA)]
+    for dataset, model, fold in cells:
+        name = cell_name(dataset, model, fold)
+        path = folder / f"{name}.csv"
+        try:
+            points = pl.read_csv(path, schema_overrides=_POINT).select(*_POINT)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise InputError(
+                f"{path}: cannot be read ({reason}); run {repro_command('train', name)}"
+            ) from None
+        cell = (
+            pl.lit(dataset).alias("dataset"),
+            pl.lit(model).alias("model"),
+            pl.lit(fold, pl.Int64).alias("fold"),
+        )
+        curves.append(points.select(*cell, *_POINT))
+    return pl.concat(curves)

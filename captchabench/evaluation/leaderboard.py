@@ -1,0 +1,252 @@
+"""All cells as one table: folds pooled, every expected cell there, every model scored on the same images."""
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from captchabench.config import GridParams
+from captchabench.datasets import UNION
+from captchabench.errors import InputError
+from captchabench.evaluation.cells import ScoredCell, read_cell
+from captchabench.evaluation.counts import Counts
+from captchabench.evaluation.intervals import wilson
+from captchabench.evaluation.metrics import SCORED
+from captchabench.evaluation.naming import cell_name, repro_command
+from captchabench.files import replacing_file
+
+# What a confusion table calls all that is beyond its bound; a word, as the gaps are.
+OTHER = "other"
+CONFUSIONS_KEPT = 200
+
+SCHEMA = pl.Schema(
+    {
+        "dataset": pl.String(),
+        "source": pl.String(),
+        "version": pl.Int64(),
+        "model": pl.String(),
+        "n": pl.Int64(),
+        "folds": pl.Int64(),
+        "exact": pl.Float64(),
+        "exact_lo": pl.Float64(),
+        "exact_hi": pl.Float64(),
+        "exact_std": pl.Float64(),
+        **{metric.name: pl.Float64() for metric in SCORED if metric.name != "exact"},
+        "parameters": pl.Int64(),
+        "train_seconds": pl.Float64(),
+        "images_per_second": pl.Float64(),
+        "device": pl.String(),
+        "threads": pl.Int64(),
+    }
+)
+DECIMALS = 6
+_TIMING_DECIMALS = 2
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one cell cost: seconds to train, images read and the seconds that took, and on what."""
+
+    train_seconds: float
+    images: int
+    predict_seconds: float
+    device: str
+    threads: int
+
+
+def expected_cells(grid: GridParams) -> list[tuple[str, str, int]]:
+    """The cells that the parameters demand, as (dataset, model, fold), sorted.
+
+    Raises InputError where a list is empty or names something twice: a fold that counts twice would
+    predict its images twice.
+    """
+    for key in ("datasets", "models", "folds"):
+        if not getattr(grid, key):
+            raise InputError(f"params.yaml: grid.{key}: is empty; name at least one")
+    for key in ("datasets", "models", "union", "folds"):
+        values = getattr(grid, key)
+        twice = sorted({str(v) for v in values if values.count(v) > 1})
+        if twice:
+            raise InputError(f"params.yaml: grid.{key}: names {', '.join(twice)} twice; name it once")
+    cells = {(d, m, f) for d in grid.datasets for m in grid.models for f in grid.folds}
+    return sorted(cells | {(UNION, m, f) for m in grid.union for f in grid.folds})
+
+
+def read_timing(folder: Path, dataset: str, model: str, fold: int) -> Timing:
+    """One cell's timings from its train and predict files. Raises InputError if one is missing or damaged."""
+    name = cell_name(dataset, model, fold)
+    values: dict[str, Any] = {}
+    for stage in ("train", "predict"):
+        path = folder / f"{name}.{stage}.json"
+        try:
+            values |= json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{path}: cannot be read ({reason}); run {repro_command(stage, name)}") from None
+    try:
+        return Timing(**{key: values[key] for key in Timing.__dataclass_fields__})
+    except KeyError as error:
+        raise InputError(
+            f"{folder}/{name}.*.json: lacks {error}; run {repro_command('train', name)}"
+        ) from None
+
+
+def read_cells(folder: Path, grid: GridParams) -> list[ScoredCell]:
+    """All expected cells. Raises InputError for a missing one, or where they do not fit together.
+
+    Other files in the folder, such as those of a model since removed, are not looked at.
+    """
+    cells = [read_cell(folder, *cell) for cell in expected_cells(grid)]
+    _check_same_images(cells)
+    return cells
+
+
+def leaderboard(cells: Sequence[ScoredCell], timings: Mapping[tuple[str, str, int], Timing]) -> pl.DataFrame:
+    """One row a (dataset, source, model), folds pooled, sorted by dataset and model; columns of SCHEMA.
+
+    `union` has a row of its own and one for each member's images, named `union/member`. Parts of a row:
+    exact_lo and exact_hi are the 95 % Wilson interval over all images; exact_std is the standard deviation
+    of `exact` over folds (each with its own seed), null with one fold; train_seconds is the mean over
+    folds, so that it does not grow with their number; images_per_second is all images over all seconds.
+    Raises InputError where folds of one row differ in source, version, device or threads.
+    """
+    rows = []
+    for (name, model), parts in _by_row(cells).items():
+        of_row = [cell for cell, _ in parts]
+        spent = [timings[cell.dataset, cell.model, cell.fold] for cell in of_row]
+        pooled = reduce(add, (counts for _, counts in parts))
+        shares = [counts.exact / counts.n for _, counts in parts]
+        low, high = wilson(pooled.exact, pooled.n)
+        rows.append(
+            {
+                "dataset": name,
+                "source": _one(of_row, "source"),
+                "version": _one(of_row, "version"),
+                "model": model,
+                "n": pooled.n,
+                "folds": len(parts),
+                "exact_lo": low,
+                "exact_hi": high,
+                "exact_std": statistics.stdev(shares) if len(shares) > 1 else None,
+                **scores(pooled),
+                # A fold whose training part lacks a rare character may need fewer.
+                "parameters": max(cell.parameters for cell in of_row),
+                "train_seconds": statistics.fmean(t.train_seconds for t in spent),
+                "images_per_second": sum(t.images for t in spent) / sum(t.predict_seconds for t in spent),
+                "device": "/".join(sorted({t.device for t in spent})),
+                "threads": max(t.threads for t in spent),
+            }
+        )
+    return pl.DataFrame(rows, schema=SCHEMA).sort("dataset", "model")
+
+
+def scores(counts: Counts) -> dict[str, float | None]:
+    """Every scored metric by name, in table order."""
+    return {metric.name: metric.compute(counts) for metric in SCORED if metric.compute}
+
+
+def write_leaderboard(path: Path, board: pl.DataFrame) -> None:
+    """Write the table as CSV, every column with a fixed number of decimals, whole or not at all."""
+    floats = [name for name, kind in SCHEMA.items() if kind == pl.Float64]
+    timings = {"train_seconds", "images_per_second"}
+    fixed = [
+        pl.col(name).cast(pl.Decimal(38, _TIMING_DECIMALS if name in timings else DECIMALS))
+        for name in floats
+    ]
+    with replacing_file(path) as temporary:
+        board.with_columns(fixed).write_csv(temporary)
+
+
+def read_leaderboard(path: Path) -> pl.DataFrame:
+    """The table that `write_leaderboard` wrote. Raises InputError if it is missing or is another."""
+    try:
+        board = pl.read_csv(path, schema_overrides=SCHEMA)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise InputError(f"{path}: cannot be read ({reason}); run `dvc repro leaderboard`") from None
+    if board.columns != SCHEMA.names():
+        raise InputError(f"{path}: has other columns than this program's; run `dvc repro leaderboard`")
+    return board
+
+
+def summary(board: pl.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
+    """Model -> dataset -> metric, for `dvc metrics diff`.
+
+    Without timings, which differ from run to run, and without what a model has no number for.
+    """
+    nested: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
+    for row in board.iter_rows(named=True):
+        values = {name: row[name] for name in ("n", *(metric.name for metric in SCORED))}
+        kept = {name: round(value, DECIMALS) for name, value in values.items() if value is not None}
+        nested[row["model"]][row["dataset"]] = kept
+    return dict(nested)
+
+
+def confusions(cells: Sequence[ScoredCell]) -> pl.DataFrame:
+    """How often which character was read as which: dataset, model, actual, predicted, count, tidy and sorted.
+
+    Per dataset and model all hits and the CONFUSIONS_KEPT most frequent mistakes have a row each; the other
+    mistakes are summed by actual character, with `predicted` = "other". Insertions have `actual` =
+    "inserted", deletions `predicted` = "deleted". Members of `union` are not listed apart.
+    """
+    rows = []
+    for (name, model), parts in _by_row(cells).items():
+        if "/" in name:
+            continue
+        found = reduce(add, (counts for _, counts in parts)).confusion
+        wrong = sorted((-n, pair) for pair, n in found.items() if pair[0] != pair[1])
+        bounded = {pair: n for pair, n in found.items() if pair[0] == pair[1]}
+        bounded |= {pair: -n for n, pair in wrong[:CONFUSIONS_KEPT]}
+        for n, (actual, _) in wrong[CONFUSIONS_KEPT:]:
+            bounded[actual, OTHER] = bounded.get((actual, OTHER), 0) - n
+        rows += [(name, model, actual, predicted, n) for (actual, predicted), n in sorted(bounded.items())]
+    columns = {"dataset": pl.String, "model": pl.String, "actual": pl.String, "predicted": pl.String}
+    return pl.DataFrame(rows, schema={**columns, "count": pl.Int64}, orient="row").sort("dataset", "model")
+
+
+def _by_row(cells: Sequence[ScoredCell]) -> dict[tuple[str, str], list[tuple[ScoredCell, Counts]]]:
+    """Cells and the counts they give to each row of the leaderboard, in the order of their folds."""
+    rows: dict[tuple[str, str], list[tuple[ScoredCell, Counts]]] = defaultdict(list)
+    for cell in sorted(cells, key=lambda c: (c.dataset, c.model, c.fold)):
+        for name, part in cell.parts.items():
+            rows[name, cell.model].append((cell, part.counts))
+    return rows
+
+
+def _one(cells: Sequence[ScoredCell], trait: str) -> Any:
+    values = {getattr(cell, trait) for cell in cells}
+    if len(values) > 1:
+        names = f"{cells[0].dataset}-{cells[0].model}"
+        raise InputError(
+            f"metrics/cells/{names}-*.json: folds differ in {trait} {sorted(values)}; run `dvc repro`"
+        )
+    return values.pop()
+
+
+def _check_same_images(cells: Sequence[ScoredCell]) -> None:
+    """Every model of a dataset, `union` included, sees one fold's images; no two folds share all of them."""
+    seen: dict[tuple[str, int], tuple[str, ScoredCell]] = {}
+    for cell in cells:
+        for name, part in cell.parts.items():
+            place = (name.removeprefix(f"{UNION}/"), cell.fold)
+            digest, first = seen.setdefault(place, (part.samples, cell))
+            if digest != part.samples:
+                one, other = (cell_name(c.dataset, c.model, c.fold) for c in (first, cell))
+                raise InputError(
+                    f"metrics/cells: {one} and {other} were scored on different images of {place[0]}; "
+                    f"run {repro_command('score', other)}"
+                )
+    folds: dict[tuple[str, str], int] = {}
+    for (name, fold), (digest, _) in seen.items():
+        if folds.setdefault((name, digest), fold) != fold:
+            earlier = folds[name, digest]
+            raise InputError(
+                f"metrics/cells: folds {earlier} and {fold} of {name} hold the same images; run `dvc repro`"
+            )

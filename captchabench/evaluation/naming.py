@@ -1,0 +1,14 @@
+"""How cells are called in file names, stage names and error messages."""
+
+from captchabench.datasets import UNION
+
+
+def cell_name(dataset: str, model: str, fold: int) -> str:
+    """The name of a cell: D-M-F."""
+    return f"{dataset}-{model}-{fold}"
+
+
+def repro_command(stage: str, cell: str) -> str:
+    """The command that makes the output of `stage` for the cell called `cell`."""
+    union = f"-{UNION}" if cell.startswith(f"{UNION}-") else ""
+    return f"`dvc repro {stage}{union}@{cell}`"

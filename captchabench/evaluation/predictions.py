@@ -1,0 +1,80 @@
+"""The predictions contract: one row a held-out image, never thrown away.
+
+Columns: sample_id, label, prediction, confidence (float32, probability of the whole word), fold (int8),
+model, dataset (of the image: differs within `union`), ctc_loss (float32 nats, null for models without one).
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from captchabench.data.shards import METADATA_KEY, Samples
+from captchabench.errors import InputError
+from captchabench.evaluation.naming import repro_command
+from captchabench.files import replacing_file
+from captchabench.models.base import Reading
+
+SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("label", pa.string()),
+        ("prediction", pa.string()),
+        ("confidence", pa.float32()),
+        ("fold", pa.int8()),
+        ("model", pa.string()),
+        ("dataset", pa.string()),
+        ("ctc_loss", pa.float32()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class PredictionInfo:
+    """What a predictions file says about its cell, in its schema metadata."""
+
+    dataset: str
+    source: str
+    version: int
+    model: str
+    fold: int
+    alphabet: str
+    parameters: int
+
+
+def write_predictions(
+    path: Path, info: PredictionInfo, samples: Samples, reading: Reading, losses: np.ndarray | None
+) -> None:
+    """Write what a model read of `samples`, sorted by sample_id, whole or not at all."""
+    n = len(samples)
+    table = pa.table(
+        {
+            "sample_id": samples.sample_ids,
+            "label": samples.labels,
+            "prediction": reading.texts,
+            "confidence": np.asarray(reading.confidences, np.float32),
+            "fold": samples.folds,
+            "model": [info.model] * n,
+            "dataset": samples.datasets,
+            "ctc_loss": pa.nulls(n, pa.float32()) if losses is None else np.asarray(losses, np.float32),
+        },
+        schema=SCHEMA.with_metadata({METADATA_KEY: json.dumps(asdict(info), sort_keys=True).encode()}),
+    )
+    with replacing_file(path) as temporary:
+        pq.write_table(table.sort_by("sample_id"), temporary, compression="zstd")
+
+
+def read_predictions(path: Path) -> tuple[PredictionInfo, pa.Table]:
+    """One cell's predictions. Raises InputError if the file is missing, damaged or not ours."""
+    again = f"run {repro_command('predict', path.stem)}"
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); {again}") from None
+    described = (table.schema.metadata or {}).get(METADATA_KEY)
+    if described is None or not table.schema.equals(SCHEMA):
+        raise InputError(f"{path}: is not one of our predictions; {again}")
+    return PredictionInfo(**json.loads(described)), table

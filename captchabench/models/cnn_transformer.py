@@ -1,0 +1,85 @@
+"""CNN-Transformer with CTC: convolutions, learned positions, self-attention (Vaswani et al., arXiv:1706.03762)."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor, nn
+
+from captchabench.config import Between, Positive
+from captchabench.errors import InputError
+from captchabench.models import RECOGNISERS
+from captchabench.models.parts.convolution import Channels, ConvFront
+from captchabench.models.parts.heads import CTCNetwork, Decoding
+from captchabench.models.parts.neural import CTCRecogniser
+from captchabench.training.engine import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Config:
+    """Parameters of the cnn_transformer."""
+
+    channels: Channels = (64, 128, 256)
+    stem_stride: Literal[1, 2] = 1
+    dimension: Positive = 128
+    heads: Positive = 8
+    feedforward: Positive = 512
+    layers: Positive = 2
+    dropout: Annotated[float, Between(0, 0.9)] = 0.1
+    blank_bias: float = 0.0
+    decoding: Decoding = "greedy"
+    beam_width: Positive = 8
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        if self.dimension % self.heads:
+            raise InputError(
+                f"models.cnn_transformer: dimension {self.dimension} does not divide by {self.heads} heads; "
+                f"choose a multiple"
+            )
+
+
+class Encoder(nn.Module):
+    """Columns of features, each attending to all others."""
+
+    def __init__(self, config: Config, height: int, width: int) -> None:
+        super().__init__()
+        self.front = ConvFront(config.channels, nn.SiLU, stem_stride=config.stem_stride, last_dilation=2)
+        self.project = nn.Linear(config.channels[-1] * (height // 8), config.dimension)
+        self.positions = nn.Parameter(0.02 * torch.randn(width // 4 + 1, config.dimension))
+        layer = nn.TransformerEncoderLayer(
+            config.dimension,
+            config.heads,
+            config.feedforward,
+            config.dropout,
+            activation="gelu",
+            batch_first=True,
+            norm_first=True,
+        )
+        self.layers = nn.TransformerEncoder(
+            layer, config.layers, norm=nn.LayerNorm(config.dimension), enable_nested_tensor=False
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, 1, H, W] to [B, W/4, dimension]."""
+        columns = self.project(self.front(images))
+        return self.layers(columns + self.positions[: columns.shape[1]])
+
+
+@RECOGNISERS.register("cnn_transformer")
+class CnnTransformer(CTCRecogniser):
+    """Convolutions, learned positions, a Transformer encoder, CTC."""
+
+    name = "cnn_transformer"
+    Config = Config
+
+    def build_network(self) -> CTCNetwork:
+        """See NeuralRecogniser.build_network."""
+        config: Config = self.config
+        return CTCNetwork(
+            self.spec,
+            Encoder(config, self.spec.height, self.spec.width),
+            blank_bias=config.blank_bias,
+            decoding=config.decoding,
+            beam_width=config.beam_width,
+        )

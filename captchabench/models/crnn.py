@@ -1,0 +1,68 @@
+"""CRNN: convolutions, a bidirectional LSTM, CTC (Shi, Bai and Yao, TPAMI 2017, arXiv:1507.05717)."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from torch import Tensor, nn
+
+from captchabench.config import Between, Positive
+from captchabench.models import RECOGNISERS
+from captchabench.models.parts.convolution import Channels, ConvFront
+from captchabench.models.parts.heads import CTCNetwork, Decoding
+from captchabench.models.parts.neural import CTCRecogniser
+from captchabench.training.engine import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Config:
+    """Parameters of the crnn."""
+
+    channels: Channels = (64, 128, 256)
+    stem_stride: Literal[1, 2] = 1
+    hidden: Positive = 128
+    layers: Positive = 2
+    dropout: Annotated[float, Between(0, 0.9)] = 0.1
+    blank_bias: float = 0.0
+    decoding: Decoding = "greedy"
+    beam_width: Positive = 8
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+class Encoder(nn.Module):
+    """Columns of features, each read in the context of all others."""
+
+    def __init__(self, config: Config, height: int) -> None:
+        super().__init__()
+        self.front = ConvFront(config.channels, nn.ReLU, stem_stride=config.stem_stride, last_dilation=1)
+        self.dropout = nn.Dropout(config.dropout)
+        self.lstm = nn.LSTM(
+            config.channels[-1] * (height // 8),
+            config.hidden,
+            config.layers,
+            batch_first=True,
+            dropout=config.dropout if config.layers > 1 else 0.0,
+            bidirectional=True,
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, 1, H, W] to [B, W/4, 2 * hidden]."""
+        return self.dropout(self.lstm(self.front(images))[0])
+
+
+@RECOGNISERS.register("crnn")
+class Crnn(CTCRecogniser):
+    """Convolutions, a bidirectional LSTM, CTC."""
+
+    name = "crnn"
+    Config = Config
+
+    def build_network(self) -> CTCNetwork:
+        """See NeuralRecogniser.build_network."""
+        config: Config = self.config
+        return CTCNetwork(
+            self.spec,
+            Encoder(config, self.spec.height),
+            blank_bias=config.blank_bias,
+            decoding=config.decoding,
+            beam_width=config.beam_width,
+        )

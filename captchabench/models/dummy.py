@@ -1,0 +1,66 @@
+"""The most frequent label, whatever the image: the floor, and a way to run the whole DAG in seconds."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from captchabench.data.shards import Samples, TextSpec
+from captchabench.errors import InputError
+from captchabench.files import write_json
+from captchabench.models import RECOGNISERS
+from captchabench.models.base import Reading, Recogniser
+from captchabench.training.curve import CurvePoint
+
+ANSWER_FILE = "answer.json"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Parameters of the dummy. `rank` 1 answers the most frequent label, 2 the second, and so on."""
+
+    rank: int = 1
+
+
+@RECOGNISERS.register("dummy")
+class Dummy(Recogniser):
+    """Answers one label for every image."""
+
+    name = "dummy"
+    Config = Config
+
+    def __init__(self, spec: TextSpec, config: Config) -> None:
+        super().__init__(spec, config)
+        self.answer = ""
+        self.share = 0.0
+
+    def fit(self, train: Samples, validation: Samples, *, seed: int, progress: bool = False) -> list[CurvePoint]:
+        """See Recogniser.fit. Ties go to the label that sorts first."""
+        ranked = sorted(Counter(train.labels).items(), key=lambda item: (-item[1], item[0]))
+        self.answer, count = ranked[min(self.config.rank, len(ranked)) - 1]
+        self.share = count / len(train)
+        return [CurvePoint(1, 1.0, None, None, None, float(np.mean(validation.labels == self.answer)))]
+
+    def predict(self, pixels: np.ndarray) -> Reading:
+        """See Recogniser.predict."""
+        return Reading([self.answer] * len(pixels), np.full(len(pixels), self.share, np.float32))
+
+    @property
+    def parameter_count(self) -> int:
+        """See Recogniser.parameter_count: the answer and its share."""
+        return 2
+
+    def save_weights(self, folder: Path) -> None:
+        """See Recogniser.save_weights."""
+        write_json(folder / ANSWER_FILE, {"answer": self.answer, "share": self.share})
+
+    def load_weights(self, folder: Path) -> None:
+        """See Recogniser.load_weights."""
+        path = folder / ANSWER_FILE
+        try:
+            saved = json.loads(path.read_text(encoding="utf-8"))
+            self.answer, self.share = str(saved["answer"]), float(saved["share"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: does not hold this model's answer ({error!r}); train it anew") from None

@@ -1,0 +1,140 @@
+"""HOG and a linear SVM on segmented characters: the classical pipeline, without a neural network."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from sklearn.svm import LinearSVC
+
+from captchabench.config import Between, Positive
+from captchabench.data.shards import Samples, TextSpec
+from captchabench.errors import InputError
+from captchabench.models import RECOGNISERS
+from captchabench.models.base import Reading, Recogniser
+from captchabench.models.parts.arrays import load_arrays, save_arrays
+from captchabench.models.parts.hog import FEATURES, hog_features
+from captchabench.models.parts.segmentation import Segmenter, Segments
+from captchabench.training.curve import CurvePoint
+
+WEIGHTS_FILE, SEGMENTER_FILE = "weights.npz", "segmenter.npz"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Parameters of hog_svc."""
+
+    # The SVM's C: less regularises more.
+    penalty: Annotated[float, Between(1e-6, 1e6)] = 1.0
+    # Characters to train on at most, taken at even distances over the training samples.
+    max_characters: Positive = 30000
+
+
+@RECOGNISERS.register("hog_svc")
+class HogSvc(Recogniser):
+    """Segments, histograms of oriented gradients, one linear SVM against the rest for each symbol.
+
+    The SVMs' margins become probabilities by a softmax at one temperature, fitted on the validation samples
+    (Guo et al., ICML 2017); a word's probability is the product of its characters'.
+    """
+
+    name = "hog_svc"
+    Config = Config
+
+    def __init__(self, spec: TextSpec, config: Config) -> None:
+        super().__init__(spec, config)
+        self.segmenter = Segmenter(spec)
+        self.symbols = np.zeros(1, np.int64)  # class ids of the rows of `weights`
+        self.weights = np.zeros((1, FEATURES + 1), np.float32)
+        self.temperature = 1.0
+
+    def fit(self, train: Samples, validation: Samples, *, seed: int, progress: bool = False) -> list[CurvePoint]:
+        """See Recogniser.fit. One point: there are no steps to watch."""
+        if not len(train) or not len(validation):
+            raise InputError(f"hog_svc needs samples: {len(train)} to train on, {len(validation)} to choose on")
+        share = min(1.0, self.config.max_characters / (len(train) * self.spec.max_length))
+        chosen = np.unique(np.linspace(0, len(train) - 1, max(1, int(share * len(train)))).astype(np.int64))
+        train = train.where(chosen)
+        self.segmenter = Segmenter(self.spec)
+        self.segmenter.fit(train.pixels, train.labels)
+        features, classes = self._characters(train)
+        self.symbols = np.unique(classes)
+        if len(self.symbols) > 1:
+            # The primal is the fast one where characters outnumber features.
+            svm = LinearSVC(C=self.config.penalty, dual=len(features) < FEATURES, random_state=seed, max_iter=2000)
+            svm.fit(features, classes)
+            self.weights = np.hstack([svm.coef_, svm.intercept_[:, None]]).astype(np.float32)
+            if len(self.symbols) == 2:
+                self.weights = np.concatenate([-self.weights, self.weights])
+        else:
+            self.weights = np.zeros((1, FEATURES + 1), np.float32)
+        self.temperature = self._fit_temperature(validation)
+        exact = np.mean(np.asarray(self.predict(validation.pixels).texts, object) == validation.labels)
+        return [CurvePoint(1, 1.0, None, None, None, float(exact))]
+
+    def predict(self, pixels: np.ndarray) -> Reading:
+        """See Recogniser.predict."""
+        segments = self.segmenter.segment(pixels)
+        log_probs = log_softmax(self._margins(_present(segments)) / self.temperature, axis=1)
+        rows = np.repeat(np.arange(len(pixels)), segments.lengths)
+        words = np.bincount(rows, log_probs.max(axis=1), minlength=len(pixels))
+        ids = np.split(self.symbols[log_probs.argmax(axis=1)], segments.lengths.cumsum()[:-1])
+        texts = [self.spec.alphabet.decode(row) for row in ids][: len(pixels)]
+        return Reading(texts, np.exp(words).astype(np.float32))
+
+    @property
+    def parameter_count(self) -> int:
+        """See Recogniser.parameter_count."""
+        return self.weights.size + 1 + self.segmenter.parameter_count
+
+    def save_weights(self, folder: Path) -> None:
+        """See Recogniser.save_weights."""
+        arrays = {"weights": self.weights, "symbols": self.symbols, "temperature": np.array(self.temperature)}
+        save_arrays(folder / WEIGHTS_FILE, arrays)
+        self.segmenter.save(folder / SEGMENTER_FILE)
+
+    def load_weights(self, folder: Path) -> None:
+        """See Recogniser.load_weights."""
+        path = folder / WEIGHTS_FILE
+        arrays = load_arrays(path, ("weights", "symbols", "temperature"))
+        symbols = arrays["symbols"]
+        if (
+            arrays["weights"].shape != (len(symbols), FEATURES + 1)
+            or symbols.max(initial=-1) >= len(self.spec.alphabet)
+            or arrays["temperature"].shape != ()
+        ):
+            raise InputError(f"{path}: does not fit config.json beside it; train it anew")
+        self.weights, self.symbols, self.temperature = arrays["weights"], symbols, float(arrays["temperature"])
+        self.segmenter.load(folder / SEGMENTER_FILE)
+
+    def _characters(self, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+        """Features and class ids of the samples' characters, found with the labels known."""
+        crops = _present(self.segmenter.segment(samples.pixels, samples.labels))
+        return hog_features(crops), np.array(self.spec.alphabet.encode("".join(samples.labels)), np.int64)
+
+    def _margins(self, crops: np.ndarray) -> np.ndarray:
+        """[M, 32, 24] uint8 to [M, K] float32."""
+        return hog_features(crops) @ self.weights[:, :-1].T + self.weights[:, -1]
+
+    def _fit_temperature(self, validation: Samples) -> float:
+        """The temperature at which the validation characters are likeliest."""
+        features, classes = self._characters(validation)
+        known = np.isin(classes, self.symbols)
+        margins = features[known] @ self.weights[:, :-1].T + self.weights[:, -1]
+        columns = np.searchsorted(self.symbols, classes[known])
+        if not len(columns):
+            return 1.0
+
+        def surprise(log_temperature: float) -> float:
+            log_probs = log_softmax(margins / np.exp(log_temperature), axis=1)
+            return -float(log_probs[np.arange(len(columns)), columns].mean())
+
+        return float(np.exp(minimize_scalar(surprise, bounds=(-5.0, 3.0), method="bounded").x))
+
+
+def _present(segments: Segments) -> np.ndarray:
+    """The crops that hold a character, line after line: [M, 32, 24] uint8."""
+    places: np.ndarray = np.arange(segments.crops.shape[1]) < segments.lengths[:, None]
+    return segments.crops[places]

@@ -1,0 +1,25 @@
+"""Learned arrays on disk, as .npz files that need no pickle."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from captchabench.errors import InputError
+
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write the arrays to `path`. Equal arrays give equal bytes: numpy dates the parts of the archive 1980."""
+    with path.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def load_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The arrays called `names` in `path`; never unpickles. Raises InputError where the file is not such."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in names}
+    except (OSError, ValueError, KeyError, BadZipFile, EOFError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: does not hold this model's arrays ({reason}); train it anew") from None

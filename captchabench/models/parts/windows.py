@@ -1,0 +1,123 @@
+"""Windows that slide over a text line: where do characters have their centres?
+
+A linear scorer on gradient features says of every column how well a character is centred there, and dynamic
+programming finds the best row of centres: recognition-based segmentation (Casey and Lecolinet, IEEE TPAMI 18, 1996).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+CELL = 4  # pixels, both ways
+# Left edges of a window's columns of cells, relative to its centre.
+_OFFSETS = tuple(range(-12, 12, CELL))
+_PAD = 12
+# A character counts for what it most looks like, and a little for looking like any at all.
+_ANY = 0.4
+_RIDGE = 3e-3
+_GAP_WEIGHT, _GAP_SPREAD = 0.05, 0.3
+_NEAREST, _FARTHEST = 0.4, 1.9
+
+
+def cell_features(strength: np.ndarray) -> np.ndarray:
+    """Gradients (left, right, up, down) and ink, averaged over cells of 4 x 4 pixels at every column.
+
+    strength: [N, H, W] uint8, H a multiple of 4. Returns [N, W + 20, F] float32: entry x holds the cells whose left
+    edge is at column x - 12.
+    """
+    n, height, width = strength.shape
+    ink = strength.astype(np.float32) / 255
+    across, down = np.zeros_like(ink), np.zeros_like(ink)
+    across[:, :, 1:-1] = ink[:, :, 2:] - ink[:, :, :-2]
+    down[:, 1:-1] = ink[:, 2:] - ink[:, :-2]
+    channels = [np.maximum(c, 0) for c in (across, -across, down, -down)] + [ink]
+    rows = np.concatenate([c.reshape(n, height // CELL, CELL, width).sum(axis=2) for c in channels], axis=1)
+    padded = np.pad(rows, ((0, 0), (0, 0), (_PAD + 1, _PAD - 1)))
+    sums = padded.cumsum(axis=2)
+    boxes = (sums[:, :, CELL:] - sums[:, :, :-CELL]) / CELL**2
+    return np.ascontiguousarray(np.sqrt(np.maximum(boxes, 0)).transpose(0, 2, 1))
+
+
+def windows_at(features: np.ndarray, images: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The windows centred on `columns` [M] of `images` [M] (row numbers): [M, 6 * F] float32."""
+    return np.concatenate([features[images, columns + offset + _PAD] for offset in _OFFSETS], axis=1)
+
+
+def column_scores(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """How well a character of each class is centred at each column: [N, W, K] float32. weights: [6 * F + 1, K]."""
+    n, padded, size = features.shape
+    width = padded - 2 * _PAD + CELL
+    scores = np.broadcast_to(weights[-1], (n, width, weights.shape[1])).copy()
+    for part, offset in enumerate(_OFFSETS):
+        scores += features[:, offset + _PAD : offset + _PAD + width] @ weights[part * size : (part + 1) * size]
+    return scores
+
+
+def fit_scorer(features: np.ndarray, centres: np.ndarray, classes: np.ndarray, count: int, pitch: float) -> np.ndarray:
+    """Ridge regression: 1 for a class's centre, 0 elsewhere. Returns weights [6 * F + 1, count] float32.
+
+    centres: [N, L] int64 columns, -1 where a text is shorter. classes: [N, L] int64. `pitch`: the usual distance of
+    two centres; columns nearer than a quarter of it to a centre are not used as examples of "elsewhere".
+    """
+    width = features.shape[1] - 2 * _PAD + CELL
+    image, place = np.nonzero(centres >= 0)
+    right = windows_at(features, image, centres[image, place])
+    distance = np.abs(np.arange(width)[None, :, None] - np.where(centres < 0, -width, centres)[:, None, :]).min(axis=2)
+    # Every third column, another third in the next image: neighbours say nearly the same.
+    spread = (np.arange(width)[None] + np.arange(len(features))[:, None]) % 3 == 0
+    wrong = windows_at(features, *np.nonzero((distance > 0.25 * pitch) & spread))
+    size = right.shape[1] + 1
+    gram = np.zeros((size, size))
+    for rows, weight in ((right, 1.0), (wrong, len(right) / max(len(wrong), 1))):
+        for start in range(0, len(rows), 8192):
+            chunk = np.pad(rows[start : start + 8192], ((0, 0), (0, 1)), constant_values=1.0)
+            gram += weight * (chunk.T @ chunk)
+    moments = np.zeros((size, count))
+    for symbol in range(count):
+        examples = right[classes[image, place] == symbol]
+        moments[:-1, symbol], moments[-1, symbol] = examples.sum(axis=0), len(examples)
+    ridge = np.full(size, _RIDGE * np.trace(gram[:-1, :-1]) / (size - 1))
+    ridge[-1] = 1e-6
+    weights = np.linalg.solve(gram + np.diag(ridge), moments).astype(np.float32)
+    # A class without examples never looks best anywhere.
+    weights[-1, moments[-1] == 0] = -1.0
+    return weights
+
+
+def any_character(scores: np.ndarray) -> np.ndarray:
+    """How well some character is centred at each column: [N, W, K] to [N, W]."""
+    return scores.max(axis=2) + _ANY * scores.sum(axis=2)
+
+
+def this_character(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """How well the character of class `classes` [N] is centred at each column: [N, W, K] to [N, W]."""
+    named: np.ndarray = np.take_along_axis(scores, classes[:, None, None], axis=2)[:, :, 0]
+    return named + _ANY * scores.sum(axis=2)
+
+
+def best_centres(scores: Sequence[np.ndarray], pitch: float) -> tuple[np.ndarray, np.ndarray]:
+    """The row of centres with the highest sum of scores, less a penalty for distances unlike `pitch`.
+
+    scores: for each of L characters [N, W]. Returns [N, L] int64 columns, ascending, and their sums [N].
+    """
+    n, width = scores[0].shape
+    low = max(1, min(round(_NEAREST * pitch), (width - 1) // len(scores)))
+    high = max(low, min(round(_FARTHEST * pitch), width - 1))
+    total = scores[0].copy()
+    steps = []
+    for score in scores[1:]:
+        best = np.full((n, width), -np.inf, np.float32)
+        step = np.zeros((n, width), np.int16)
+        for gap in range(low, high + 1):
+            sum_ = total[:, : width - gap] - np.float32(_GAP_WEIGHT * ((gap - pitch) / (_GAP_SPREAD * pitch)) ** 2)
+            better = sum_ > best[:, gap:]
+            np.copyto(best[:, gap:], sum_, where=better)
+            np.copyto(step[:, gap:], np.int16(gap), where=better)
+        total = best + score
+        steps.append(step)
+    column = total.argmax(axis=1)
+    path = [column]
+    for step in reversed(steps):
+        column = column - step[np.arange(n), column]
+        path.append(column)
+    return np.stack(path[::-1], axis=1), total.max(axis=1)

@@ -1,0 +1,42 @@
+"""Progress bars on the terminal; silent where standard error is not one."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+
+class TrainingProgress:
+    """A bar over training steps with the loss, the exact match and the speed."""
+
+    def __init__(self, steps: int, *, enabled: bool) -> None:
+        console = Console(stderr=True)
+        self._progress = Progress(
+            SpinnerColumn(),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} steps"),
+            TextColumn("{task.fields[state]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not (enabled and console.is_terminal),
+        )
+        self._task = self._progress.add_task("train", total=steps, state="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def advance(self) -> None:
+        """One step is done."""
+        self._progress.advance(self._task)
+
+    def report(self, loss: float, exact: float, images_per_second: float) -> None:
+        """Show an evaluation: mean loss, exact match (a share) and images/s."""
+        state = f"loss {loss:.3f}  exact {exact:.1%}  {images_per_second:,.0f} images/s"
+        self._progress.update(self._task, state=state)

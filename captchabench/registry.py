@@ -1,0 +1,72 @@
+"""One registry for everything that has a name: datasets, models, metrics."""
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from captchabench.errors import InputError
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A clause that names the nearest of `known`, or lists them all where none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+
+
+class Registry(Generic[T]):
+    """Names to objects of one kind.
+
+    With a `package`, every module directly in it is an entry of its own name, except those in `apart`;
+    it is imported on first use, so that listing names costs nothing and a model that needs no torch
+    does not pay for one that does. Subpackages hold shared parts and are not entries.
+    """
+
+    def __init__(self, noun: str, package: str = "", apart: Iterable[str] = ("base",)) -> None:
+        self.noun = noun
+        self._package = package
+        self._apart = frozenset(apart)
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[U], U]:
+        """Decorator that enters an object under `name`. Raises InputError if the name is taken."""
+
+        def enter(item: U) -> U:
+            self.add(name, item)  # type: ignore[arg-type]
+            return item
+
+        return enter
+
+    def add(self, name: str, item: T) -> T:
+        """Enter `item` under `name` and return it. Raises InputError if the name is taken."""
+        if name in self._entries:
+            raise InputError(f"{self.noun} '{name}' is registered twice")
+        self._entries[name] = item
+        return item
+
+    def names(self) -> list[str]:
+        """All names, sorted; imports nothing."""
+        return sorted(self._entries.keys() | self._modules())
+
+    def __getitem__(self, name: str) -> T:
+        """The object called `name`. Raises InputError, with the nearest name, if there is none."""
+        if name not in self._entries and name in self._modules():
+            importlib.import_module(f"{self._package}.{name}")
+            if name not in self._entries:
+                path = f"{self._package.replace('.', '/')}/{name}.py"
+                raise InputError(f"{path} registers no {self.noun} called '{name}'")
+        if name not in self._entries:
+            raise InputError(f"no {self.noun} called '{name}'; {did_you_mean(name, self.names())}")
+        return self._entries[name]
+
+    def _modules(self) -> set[str]:
+        if not self._package:
+            return set()
+        folder = Path(str(importlib.import_module(self._package).__file__)).parent
+        return {m.name for m in pkgutil.iter_modules([str(folder)]) if not m.ispkg} - self._apart

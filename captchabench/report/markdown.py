@@ -1,0 +1,65 @@
+"""metrics/leaderboard.md: the leaderboard for reading in a repository browser."""
+
+from typing import Any
+
+import polars as pl
+
+from captchabench.evaluation.metrics import METRICS
+from captchabench.report.tables import Ranking, folds_note, interval, percent, rankings
+
+_COLUMNS = {
+    "exact": "exact",
+    "exact_folded": "case-folded",
+    "cer": "CER",
+    "char_accuracy": "characters",
+    "f1": "F1",
+    "ece": "ECE",
+    "parameters": "parameters",
+}
+
+
+def markdown(board: pl.DataFrame) -> str:
+    """One table a dataset, best exact match first and bold, and footnotes on the columns.
+
+    Times are left out: they differ from run to run, and this file should change only when results do.
+    """
+    lines = ["# Leaderboard", ""]
+    for ranking in rankings(board):
+        lines += [f"## {ranking.heading}", "", _scope(ranking), ""]
+        lines += ["| model | exact | 95 % | " + " | ".join(list(_COLUMNS.values())[1:]) + " |"]
+        lines += ["|---|" + "--:|" * (len(_COLUMNS) + 1)]
+        lines += [_line(row, row["reader"] in ranking.best) for row in ranking.rows]
+        lines += [""]
+    lines += ["## Columns", ""]
+    for name, title in _COLUMNS.items():
+        metric = METRICS[name]
+        better = "higher" if metric.higher_is_better else "lower"
+        lines.append(f"- **{title}**: {metric.description}; {better} is better.")
+    lines += [
+        "- **95 %**: Wilson interval of exact, in per cent, over all images shown.",
+        "",
+        "All columns, and the times, are in `leaderboard.csv`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _scope(ranking: Ranking) -> str:
+    folds = max(row["folds"] for row in ranking.rows)
+    return f"Version {ranking.version}, {ranking.n:,} held-out images, {folds_note(folds)}."
+
+
+def _line(row: dict[str, Any], best: bool) -> str:
+    mark = "**" if best else ""
+    cells = [
+        f"{mark}{row['reader']}{mark}",
+        f"{mark}{percent(row['exact'])}{mark}",
+        interval(row),
+        percent(row["exact_folded"]),
+        percent(row["cer"]),
+        percent(row["char_accuracy"]),
+        f"{row['f1']:.3f}",
+        f"{row['ece']:.3f}",
+        f"{row['parameters']:,}",
+    ]
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,66 @@
+"""The leaderboard on a terminal."""
+
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from captchabench.evaluation.leaderboard import read_leaderboard
+from captchabench.report.tables import Ranking, folds_note, interval, percent, rankings
+
+
+def print_leaderboard(path: Path, console: Console | None = None) -> None:
+    """Print the leaderboard in `path`, a table a dataset, in at most 100 columns.
+
+    Raises InputError if the file is missing or not a leaderboard.
+    """
+    console = console or Console()
+    found = rankings(read_leaderboard(path))
+    # One width for all, so that the tables line up below each other.
+    width = max(len(_reader(row)) for ranking in found for row in ranking.rows)
+    for ranking in found:
+        console.print(_table(ranking, width))
+
+
+def _table(ranking: Ranking, width: int) -> Table:
+    folds = max(row["folds"] for row in ranking.rows)
+    table = Table(
+        title=f"{ranking.heading} · {ranking.n:,} images, {folds_note(folds)}",
+        title_style="bold",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("model", no_wrap=True, min_width=width)
+    columns = {"exact": 7, "95 %": 9, "folded": 7, "CER": 6, "ECE": 5, "size": 6, "train s": 7, "images/s": 8}
+    for name, least in columns.items():
+        table.add_column(name, justify="right", no_wrap=True, min_width=least)
+    for row in ranking.rows:
+        table.add_row(
+            _reader(row),
+            percent(row["exact"]),
+            interval(row),
+            percent(row["exact_folded"]),
+            percent(row["cer"]),
+            f"{row['ece']:.3f}",
+            _short(row["parameters"]),
+            f"{row['train_seconds']:,.1f}",
+            f"{row['images_per_second']:,.0f}",
+            style="bold green" if row["reader"] in ranking.best else None,
+        )
+    return table
+
+
+def _reader(row: dict[str, Any]) -> str:
+    """The reader in fewer words, for narrow places."""
+    return str(row["reader"]).replace("trained on ", "")
+
+
+def _short(count: int) -> str:
+    """A count in three digits or so: 812, 45.1k, 6.6M."""
+    for size, letter in ((1_000_000, "M"), (1_000, "k")):
+        if count >= size:
+            return f"{count / size:.1f}{letter}"
+    return str(count)

@@ -1,0 +1,119 @@
+"""Connectionist temporal classification: loss and decoding (Graves et al., ICML 2006).
+
+Class 0 of the network's output is the blank; class id i of the alphabet is output i + 1.
+"""
+
+import torch
+from torch import Tensor
+
+from captchabench.errors import InputError
+
+BLANK = 0
+
+
+def steps_needed(length: int) -> int:
+    """Time steps that every label of `length` symbols fits in: one a symbol and a blank between repeats."""
+    return max(2 * length - 1, 1)
+
+
+def check_capacity(time_steps: int, max_length: int, how: str) -> None:
+    """Refuse a network whose `time_steps` cannot hold the longest label. `how` says where the steps come from.
+
+    Raises InputError with the arithmetic.
+    """
+    needed = steps_needed(max_length)
+    if time_steps < needed:
+        raise InputError(
+            f"{how} gives {time_steps} time steps, but a label of {max_length} symbols can need "
+            f"2 x {max_length} - 1 = {needed} (a blank between equal neighbours); widen the images or stride less"
+        )
+
+
+def ctc_losses(log_probs: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+    """Negative log-likelihood of each label, in nats: [B] float32.
+
+    log_probs: [B, T, K + 1] float32. targets: [B, L] class ids 0 to K-1, padded with -1. lengths: [B].
+    A label that does not fit into T steps has an infinite loss.
+    """
+    steps = torch.full((len(log_probs),), log_probs.shape[1], dtype=torch.long)
+    return torch.nn.functional.ctc_loss(
+        log_probs.transpose(0, 1), targets.clamp(min=0) + 1, steps, lengths, blank=BLANK, reduction="none"
+    )
+
+
+def greedy_decode(log_probs: Tensor) -> Tensor:
+    """The labels on the likeliest paths: class ids [B, T] int64, padded with -1."""
+    path = log_probs.argmax(dim=2)
+    first = torch.ones_like(path[:, :1], dtype=torch.bool)
+    kept = torch.cat([first, path[:, 1:] != path[:, :-1]], dim=1) & (path != BLANK)
+    return _pack(path - 1, kept)
+
+
+def beam_decode(log_probs: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Prefix beam search over a batch (Graves, "Supervised Sequence Labelling", 2012, section 7.5.3).
+
+    log_probs: [B, T, K + 1]. Returns the `width` likeliest labels [B, width, T] int64, padded with -1, best
+    first, and their log-probabilities [B, width] (sums over the alignments the beam kept; -inf where there
+    are fewer labels than `width`).
+    """
+    batch, steps, classes = log_probs.shape
+    device = log_probs.device
+    nothing = float("-inf")
+    labels = torch.full((batch, width, steps), -1, dtype=torch.long, device=device)
+    sizes = torch.zeros(batch, width, dtype=torch.long, device=device)
+    last = torch.zeros(batch, width, dtype=torch.long, device=device)
+    # A prefix is told from others by a hash of its symbols; its parent is the prefix without the last one.
+    own = torch.zeros(batch, width, dtype=torch.long, device=device)
+    own[:, 1:] = -torch.arange(1, width, device=device)
+    parent = torch.full_like(own, -width)
+    ends_blank = torch.full((batch, width), nothing, device=device)
+    ends_blank[:, 0] = 0.0
+    ends_symbol = torch.full((batch, width), nothing, device=device)
+    symbols = torch.arange(classes, device=device)
+    for t in range(steps):
+        now = log_probs[:, t]
+        either = torch.logaddexp(ends_blank, ends_symbol)
+        repeat = now.gather(1, last)
+        stay_blank = either + now[:, BLANK, None]
+        stay_symbol = torch.where(sizes > 0, ends_symbol + repeat, nothing)
+        same = symbols[None, None, :] == last[:, :, None]
+        grown = torch.where(same & (sizes > 0)[:, :, None], ends_blank[:, :, None], either[:, :, None]) + now[:, None, :]
+        grown[:, :, BLANK] = nothing
+        # Where a grown prefix is already in the beam, its mass joins that entry.
+        child = own[:, :, None] == parent[:, None, :]
+        joining = grown.gather(2, last[:, None, :].expand(-1, width, -1))
+        joined = torch.where(child, joining, nothing)
+        stay_symbol = torch.logaddexp(stay_symbol, joined.logsumexp(dim=1))
+        taken = (child[:, :, :, None] & (symbols == last[:, None, :, None])).any(dim=2)
+        grown = grown.masked_fill(taken, nothing)
+
+        scores = torch.cat([torch.logaddexp(stay_blank, stay_symbol), grown.flatten(1)], dim=1)
+        chosen = scores.topk(width, dim=1).indices
+        extends = chosen >= width
+        source = torch.where(extends, (chosen - width) // classes, chosen)
+        symbol = torch.where(extends, (chosen - width) % classes, 0)
+        before = own.gather(1, source)
+        ends_blank = torch.where(extends, nothing, stay_blank.gather(1, source))
+        ends_symbol = torch.where(extends, scores.gather(1, chosen), stay_symbol.gather(1, source))
+        labels = labels.gather(1, source[:, :, None].expand(-1, -1, steps))
+        place = sizes.gather(1, source)
+        written = torch.where(extends, symbol - 1, labels.gather(2, place.clamp(max=steps - 1)[:, :, None])[:, :, 0])
+        labels = labels.scatter(2, place.clamp(max=steps - 1)[:, :, None], written[:, :, None])
+        sizes = place + extends
+        last = torch.where(extends, symbol, last.gather(1, source))
+        parent = torch.where(extends, before, parent.gather(1, source))
+        own = torch.where(extends, _mix(before, symbol), before)
+    return labels, torch.logaddexp(ends_blank, ends_symbol)
+
+
+def _mix(state: Tensor, symbol: Tensor) -> Tensor:
+    """A 64-bit hash of a prefix grown by a symbol; integer arithmetic wraps around."""
+    mixed = (state ^ (symbol + 0x9E3779B9)) * 0x5851F42D4C957F2D
+    return mixed ^ (mixed >> 29)
+
+
+def _pack(ids: Tensor, kept: Tensor) -> Tensor:
+    """Move the kept ids of each row to its front: [B, T], the rest -1."""
+    place = torch.where(kept, kept.cumsum(dim=1) - 1, ids.shape[1])
+    packed = torch.full((len(ids), ids.shape[1] + 1), -1, dtype=torch.long, device=ids.device)
+    return packed.scatter(1, place, ids)[:, :-1]

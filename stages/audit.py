@@ -1,0 +1,34 @@
+"""audit: all shards -> metrics/data/audit.json; fails where near-duplicates straddle folds."""
+
+from pathlib import Path
+
+from captchabench.config import load_params
+from captchabench.data.audit import EXAMPLES, audit
+from captchabench.errors import InputError
+from captchabench.files import write_json
+from stages import run
+
+OUTPUT = Path("metrics/data/audit.json")
+
+
+def main() -> None:
+    params = load_params()
+    result = audit([Path(f"data/shards/{name}") for name in params.grid.datasets], params.folds.count)
+    # Written in any case: it is where to look when this stage fails.
+    write_json(OUTPUT, result.figures)
+    if result.leaks:
+        named = "; ".join(" ~ ".join(group[:EXAMPLES]) for group in result.leaks[:EXAMPLES])
+        raise InputError(
+            f"{len(result.leaks)} groups of near-duplicates straddle folds: {named}; see {OUTPUT}, then run "
+            "`dvc repro --force normalize`, or take copies that two datasets share out of one of them"
+        )
+    images = sum(dataset["images"] for dataset in result.figures["datasets"].values())
+    duplicates = result.figures["duplicates"]
+    print(
+        f"audit: {images:,} images, {duplicates['near_images']:,} of them in {duplicates['near_groups']:,} "
+        "groups of near-duplicates, none across folds"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,31 @@
+"""ingest D: an archive, Kaggle or the drawn stand-in -> data/raw/D.parquet, bytes and labels as found."""
+
+from pathlib import Path
+
+from captchabench.config import load_params
+from captchabench.data.progress import tracked
+from captchabench.data.raw import RawInfo, write_raw
+from captchabench.data.sources import open_source
+from captchabench.datasets import DATASETS
+from captchabench.errors import InputError
+from captchabench.registry import did_you_mean
+from stages import run
+
+
+def main(name: str) -> None:
+    dataset = DATASETS[name]
+    params = load_params()
+    if name not in params.datasets:
+        raise InputError(f"params.yaml: datasets.{name}: missing; {did_you_mean(name, params.datasets)}")
+    asked = params.datasets[name].images
+    source = open_source(dataset, params.data, asked)
+    info = RawInfo(name, params.data.source, dataset.version, source.available, source.skipped)
+    entries = tracked(source.entries(), source.total, f"ingest {name}")
+    total = write_raw(Path(f"data/raw/{name}.parquet"), info, entries)
+    fewer = f", though datasets.{name}.images asks for {asked:,}" if asked != "all" and total < asked else ""
+    skipped = "".join(f", {number:,} files skipped ({reason})" for reason, number in source.skipped.items())
+    print(f"{name}: {total:,} of {source.available:,} images from {params.data.source}{fewer}{skipped}")
+
+
+if __name__ == "__main__":
+    run(main)

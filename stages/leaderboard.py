@@ -1,0 +1,36 @@
+"""leaderboard: all cells, timings and curves -> metrics/leaderboard.csv and .md, summary.json,
+confusion.csv and curves.csv."""
+
+from pathlib import Path
+
+from captchabench.config import load_params
+from captchabench.evaluation.curves import collect_curves
+from captchabench.evaluation.leaderboard import (
+    confusions,
+    leaderboard,
+    read_cells,
+    read_timing,
+    summary,
+    write_leaderboard,
+)
+from captchabench.files import write_json, write_text
+from captchabench.report.markdown import markdown
+from stages import run
+
+
+def main() -> None:
+    cells = read_cells(Path("metrics/cells"), load_params().grid)
+    places = [(cell.dataset, cell.model, cell.fold) for cell in cells]
+    board = leaderboard(cells, {place: read_timing(Path("data/timings"), *place) for place in places})
+    metrics = Path("metrics")
+    curves = collect_curves(metrics / "curves", places)
+    write_leaderboard(metrics / "leaderboard.csv", board)
+    write_text(metrics / "leaderboard.md", markdown(board))
+    write_json(metrics / "summary.json", summary(board))
+    write_text(metrics / "confusion.csv", confusions(cells).write_csv())
+    write_text(metrics / "curves.csv", curves.write_csv())
+    print(f"leaderboard: {len(cells)} cells, {board.height} rows in metrics/leaderboard.csv")
+
+
+if __name__ == "__main__":
+    run(main)

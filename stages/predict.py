@@ -1,0 +1,51 @@
+"""predict D M F: read the held-out fold F of dataset D with the trained model M."""
+
+import time
+
+from captchabench.config import load_params
+from captchabench.evaluation.predictions import PredictionInfo, write_predictions
+from captchabench.files import write_json
+from captchabench.models import load_recogniser
+from captchabench.training.split import held_out
+from stages import run
+from stages.cell import Cell
+
+
+def main(*words: str) -> None:
+    """Write one row a held-out image, and the timing."""
+    params = load_params()
+    cell = Cell.parse(words, params)
+    samples = held_out(cell.samples(params), cell.fold)
+    recogniser = load_recogniser(cell.weights)
+
+    started = time.perf_counter()
+    reading = recogniser.predict(samples.pixels)
+    seconds = time.perf_counter() - started
+
+    info = PredictionInfo(
+        dataset=cell.dataset,
+        source=samples.info.source,
+        version=samples.info.version,
+        model=cell.model,
+        fold=cell.fold,
+        alphabet=samples.info.alphabet,
+        parameters=recogniser.parameter_count,
+    )
+    losses = recogniser.losses(samples.pixels, samples.labels)
+    write_predictions(cell.predictions, info, samples, reading, losses)
+    rate = len(samples) / seconds
+    write_json(
+        cell.timing("predict"),
+        {
+            "images": len(samples),
+            "predict_seconds": round(seconds, 4),
+            "images_per_second": round(rate, 1),
+            **recogniser.machine(),
+        },
+    )
+    right = sum(text == label for text, label in zip(reading.texts, samples.labels, strict=True))
+    print(f"{cell}: {right} of {len(samples)} held-out images exact, {rate:,.0f} images/s")
+
+
+if __name__ == "__main__":
+    run(main)

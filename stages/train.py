@@ -1,0 +1,50 @@
+"""train D M F: learn on all folds of dataset D but F, with model M."""
+
+import csv
+import io
+import time
+from dataclasses import asdict, fields
+
+from captchabench.config import load_params
+from captchabench.files import replacing_folder, write_json, write_text
+from captchabench.models import build_recogniser
+from captchabench.training.curve import CurvePoint
+from captchabench.training.split import held_out, split_rest
+from stages import run
+from stages.cell import Cell
+
+
+def main(*words: str) -> None:
+    """Write the model, its learning curve and its timing."""
+    params = load_params()
+    cell = Cell.parse(words, params)
+    samples = cell.samples(params)
+    held_out(samples, cell.fold)
+    seed = params.training.seed + cell.fold
+    train, validation = split_rest(samples, cell.fold, params.training.validation_share, seed)
+
+    recogniser = build_recogniser(cell.model, samples.info.spec, params.models[cell.model])
+    started = time.perf_counter()
+    curve = recogniser.fit(train, validation, seed=seed, progress=True)
+    seconds = time.perf_counter() - started
+
+    with replacing_folder(cell.weights) as folder:
+        recogniser.save(folder)
+    write_text(cell.curve, _as_csv(curve))
+    write_json(cell.timing("train"), {"train_seconds": round(seconds, 3), **recogniser.machine()})
+    best = max(point.validation_exact for point in curve)
+    print(f"{cell}: {len(train)} images, {seconds:.1f} s, {best:.1%} of {len(validation)} validation images exact")
+
+
+def _as_csv(curve: list[CurvePoint]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [f.name for f in fields(CurvePoint)], lineterminator="\n")
+    writer.writeheader()
+    for point in curve:
+        row = asdict(point)
+        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    return text.getvalue()
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,48 @@
+"""Samples small enough to train on in a test."""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+
+from hypothesis import HealthCheck, settings
+
+from captchabench.data.shards import Samples, ShardInfo
+
+# A busy machine is no failure.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+
+HEIGHT, WIDTH = 32, 100
+
+
+def write_text(label: str, rng: np.random.Generator) -> np.ndarray:
+    """Dark text on a light ground, a little displaced: [HEIGHT, WIDTH] uint8."""
+    image = np.full((HEIGHT, WIDTH), 230, np.uint8)
+    for place, symbol in enumerate(label):
+        x = 6 + place * 88 // len(label) + int(rng.integers(-1, 2))
+        cv2.putText(image, symbol, (x, 24 + int(rng.integers(-2, 3))), cv2.FONT_HERSHEY_SIMPLEX, 0.7, 30, 2)
+    return image
+
+
+@pytest.fixture
+def make_samples() -> Callable[..., Samples]:
+    """A function that writes `count` labels of given lengths over an alphabet, folds 0 to 4 in turn."""
+
+    def make(count: int, *, alphabet: str = "0123456789", lengths: tuple[int, int] = (4, 4), seed: int = 0) -> Samples:
+        rng = np.random.default_rng(seed)
+        labels = [
+            "".join(rng.choice(list(alphabet), int(rng.integers(lengths[0], lengths[1] + 1)))) for _ in range(count)
+        ]
+        info = ShardInfo("written", "standin", 1, HEIGHT, WIDTH, alphabet, *lengths)
+        return Samples(
+            info,
+            np.array([f"{i:032x}" for i in range(count)], object),
+            np.array(labels, object),
+            (np.arange(count) % 5).astype(np.int8),
+            np.full(count, "written", object),
+            np.stack([write_text(label, rng) for label in labels]),
+        )
+
+    return make

@@ -1,0 +1,92 @@
+"""A small made-up dataset, images for it, and the archives they come in."""
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from captchabench.alphabet import Alphabet
+from captchabench.datasets import DATASETS
+from captchabench.datasets.base import Dataset, Drawing
+
+SYMBOLS = "ABab0123"
+
+
+def noise(seed: int, height: int = 24, width: int = 60) -> np.ndarray:
+    """Blurred noise [H, W] uint8: no two seeds look alike."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (8, 16), dtype=np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def draw(rng: np.random.Generator) -> Drawing:
+    label = "".join(rng.choice(list(SYMBOLS), 3))
+    return Drawing(label, cv2.imencode(".png", noise(int(rng.integers(1 << 30))))[1].tobytes(), "png")
+
+
+def make_dataset(key: str = "fake") -> Dataset:
+    return Dataset(
+        key=key,
+        handle=f"someone/{key}-captchas",
+        kaggle_version=3,
+        licence="made up",
+        images=40,
+        alphabet=Alphabet(SYMBOLS),
+        min_length=3,
+        max_length=3,
+        draw=draw,
+        corrupt=frozenset({"BBB"}),
+    )
+
+
+@pytest.fixture
+def fake() -> Dataset:
+    """Three symbols of eight; archives are called fake-captchas."""
+    return make_dataset()
+
+
+@pytest.fixture
+def registered(fake: Dataset, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    """The made-up dataset, known to the stages."""
+    monkeypatch.setitem(DATASETS._entries, fake.key, fake)
+    return fake
+
+
+@pytest.fixture
+def picture() -> Callable[..., bytes]:
+    """An encoded noise image: picture(seed, suffix=".png", **noise's parameters)."""
+
+    def encode(seed: int, suffix: str = ".png", **size: int) -> bytes:
+        return bytes(cv2.imencode(suffix, noise(seed, **size))[1].tobytes())
+
+    return encode
+
+
+@pytest.fixture
+def packed() -> Callable[[Path, dict[str, bytes]], Path]:
+    """Put files (name: content) into the archive or folder that the path's suffix asks for."""
+
+    def pack(path: Path, files: dict[str, bytes]) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".zip":
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name, content in files.items():
+                    archive.writestr(name, content)
+        elif ".tar" in path.suffixes or path.suffix == ".tgz":
+            with tarfile.open(path, "w" if path.suffix == ".tar" else "w:gz") as archive:
+                for name, content in files.items():
+                    info = tarfile.TarInfo(name)
+                    info.size = len(content)
+                    archive.addfile(info, io.BytesIO(content))
+        else:
+            for name, content in files.items():
+                (path / name).parent.mkdir(parents=True, exist_ok=True)
+                (path / name).write_bytes(content)
+        return path
+
+    return pack

@@ -1,0 +1,114 @@
+"""The second look at finished shards."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from captchabench.data.audit import audit
+from captchabench.data.shards import ShardInfo, schema, write_shards
+from captchabench.errors import InputError
+
+Row = tuple[str, int, np.ndarray]
+
+
+def image(seed: int) -> np.ndarray:
+    coarse = np.random.default_rng(seed).integers(0, 256, (8, 16), dtype=np.uint8)
+    return cv2.resize(coarse, (100, 32))
+
+
+def shards(folder: Path, rows: Sequence[Row], alphabet: str = "ABab") -> Path:
+    """Shards of (label, fold, pixels [32, 100]); the n-th image is called `n.png`."""
+    info = ShardInfo(folder.name, "archive", 1, 32, 100, alphabet, 2, 2)
+    columns = [
+        [f"{n:032x}" for n in range(len(rows))],
+        [label for label, _, _ in rows],
+        [fold for _, fold, _ in rows],
+        [pixels.tobytes() for _, _, pixels in rows],
+        [f"{n}.png" for n in range(len(rows))],
+        [100] * len(rows),
+        [32] * len(rows),
+    ]
+    arrays = [pa.array(c, f.type) for c, f in zip(columns, schema(info), strict=True)]
+    write_shards(folder, info, [pa.record_batch(arrays, schema=schema(info))], 3)
+    return folder
+
+
+def copy_of(pixels: np.ndarray) -> np.ndarray:
+    return cv2.imdecode(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 80])[1], 0)
+
+
+def test_sound_shards_have_no_leaks(tmp_path: Path) -> None:
+    result = audit([shards(tmp_path / "a", [("AB", n % 2, image(n)) for n in range(8)])], 2)
+    assert result.leaks == []
+    assert result.figures["leakage"]["near_groups_across_folds"] == 0
+    assert result.figures["datasets"]["a"]["folds"] == {"0": 4, "1": 4}
+    assert result.figures["duplicates"]["largest_group"] == 1
+
+
+def test_duplicates_within_a_fold_are_counted_and_no_leak(tmp_path: Path) -> None:
+    rows = [("AB", 0, image(0)), ("AB", 0, image(0)), ("AB", 0, copy_of(image(0))), ("AB", 1, image(1))]
+    result = audit([shards(tmp_path / "a", rows)], 2)
+    assert result.leaks == []
+    duplicates = result.figures["duplicates"]
+    assert (duplicates["exact_groups"], duplicates["exact_images"]) == (1, 2)
+    assert (duplicates["near_groups"], duplicates["near_images"], duplicates["largest_group"]) == (1, 3, 3)
+
+
+@pytest.mark.parametrize("change", [np.copy, copy_of])
+def test_copies_across_folds_are_named(tmp_path: Path, change) -> None:  # type: ignore[no-untyped-def]
+    rows = [("AB", n % 2, image(n)) for n in range(6)]
+    result = audit([shards(tmp_path / "a", [*rows, ("AB", 1, change(image(4)))])], 2)
+    assert result.leaks == [["a:4.png (fold 0)", "a:6.png (fold 1)"]]
+    assert result.figures["leakage"]["examples"] == result.leaks
+
+
+def test_copies_across_datasets_are_found(tmp_path: Path) -> None:
+    first = shards(tmp_path / "a", [("AB", n % 2, image(n)) for n in range(4)])
+    same_fold = shards(tmp_path / "b", [("AB", 1, image(3)), ("AB", 0, image(9))])
+    other_fold = shards(tmp_path / "c", [("AB", 0, copy_of(image(3))), ("AB", 1, image(8))])
+    assert audit([first, same_fold], 2).leaks == []
+    assert audit([first, same_fold], 2).figures["duplicates"]["groups_across_datasets"] == 1
+    assert audit([first, other_fold], 2).leaks == [["a:3.png (fold 1)", "c:0.png (fold 0)"]]
+
+
+def test_two_labels_of_the_same_pixels_are_counted(tmp_path: Path) -> None:
+    rows = [("AB", 0, image(0)), ("BA", 0, image(0)), ("Ab", 1, image(1)), ("bb", 1, copy_of(image(1)))]
+    duplicates = audit([shards(tmp_path / "a", rows)], 2).figures["duplicates"]
+    assert duplicates["exact_groups_with_two_labels"] == 1
+    assert duplicates["near_groups_with_two_labels"] == 2
+
+
+def test_labels_and_symbols_are_judged(tmp_path: Path) -> None:
+    rows = [
+        ("AA", 0, image(0)),
+        ("aA", 1, image(1)),
+        ("bA", 1, image(2)),
+        ("BA", 0, image(3)),
+        ("BA", 0, image(4)),
+    ]
+    found = audit([shards(tmp_path / "a", rows)], 2).figures["datasets"]["a"]
+    assert found["labels_alike_but_for_case"] == {"labels": 4, "examples": [["AA", "aA"], ["BA", "bA"]]}
+    assert found["symbols_in_one_fold_only"] == {"0": "B", "1": "ab"}
+    assert found["distinct_labels"] == 4
+    assert found["balance"]["rarest"] == {"symbol": "a", "count": 1}
+    assert found["balance"]["commonest"] == {"symbol": "A", "count": 6}
+    assert 0 < found["balance"]["evenness"] < 1
+
+
+def test_even_symbols_have_evenness_one(tmp_path: Path) -> None:
+    rows = [("AB", 0, image(0)), ("ab", 1, image(1))]
+    assert audit([shards(tmp_path / "a", rows)], 2).figures["datasets"]["a"]["balance"]["evenness"] == 1
+
+
+def test_missing_and_damaged_shards_are_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no shards; run `dvc repro normalize@none`"):
+        audit([tmp_path / "none"], 2)
+    folder = shards(tmp_path / "a", [("AB", n % 2, image(n)) for n in range(4)])
+    part = folder / "part-00001.parquet"
+    part.write_bytes(part.read_bytes()[:-50])
+    with pytest.raises(InputError, match=r"part-00001\.parquet: is damaged .*normalize@a"):
+        audit([folder], 2)

@@ -1,0 +1,106 @@
+"""Perceptual hashes: copies come out near, other images far; and the search misses no pair."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from captchabench.data import duplicates
+from captchabench.data.duplicates import (
+    COARSE_BITS,
+    FINE_BITS,
+    duplicate_groups,
+    near_pairs,
+    perceptual_hashes,
+)
+from captchabench.data.images import decode_grey
+from captchabench.datasets import DATASETS
+
+SIZE = (100, 32)
+
+
+def drawn(key: str, count: int) -> list[np.ndarray]:
+    draw = DATASETS[key].draw
+    return [decode_grey(draw(np.random.default_rng([9, n])).encoded) for n in range(count)]
+
+
+def hashes_of(images: list[np.ndarray]) -> np.ndarray:
+    return perceptual_hashes(np.stack([cv2.resize(i, SIZE, interpolation=cv2.INTER_AREA) for i in images]))
+
+
+def near(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    coarse = np.bitwise_count(a[..., 0] ^ b[..., 0])
+    return (coarse <= COARSE_BITS) & (np.bitwise_count(a ^ b).sum(-1) <= FINE_BITS)
+
+
+def moved(image: np.ndarray, x: int, y: int) -> np.ndarray:
+    shift = np.array([[1, 0, x], [0, 1, y]], np.float32)
+    return cv2.warpAffine(image, shift, image.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
+
+
+@pytest.mark.parametrize("key", ["fournierp", "numbers6", "parsasam", "vtu"])
+def test_copies_are_near_and_other_images_are_not(key: str) -> None:
+    images = drawn(key, 200)
+    hashes = hashes_of(images)
+    again = [cv2.imdecode(cv2.imencode(".jpg", i, [cv2.IMWRITE_JPEG_QUALITY, 75])[1], 0) for i in images]
+    assert near(hashes, hashes_of(again)).all()
+    for step in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+        assert near(hashes, hashes_of([moved(i, *step) for i in images])).mean() > 0.9
+    assert near(hashes[:, None], hashes[None]).sum() == len(images)
+    assert len(set(duplicate_groups(hashes))) == len(images)
+
+
+def test_a_hash_does_not_depend_on_its_neighbours() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 32, 100), dtype=np.uint8)
+    together = perceptual_hashes(pixels)
+    for n in (0, 33, 69):
+        np.testing.assert_array_equal(perceptual_hashes(pixels[n : n + 1])[0], together[n])
+
+
+@pytest.mark.parametrize("grey", [0, 1, 128, 255])
+@pytest.mark.parametrize("shape", [(8, 8), (32, 100), (64, 200), (33, 17)])
+def test_flat_images_have_no_frequencies(grey: int, shape: tuple[int, int]) -> None:
+    assert not perceptual_hashes(np.full((1, *shape), grey, np.uint8)).any()
+
+
+def test_no_images_have_no_hashes_and_no_groups() -> None:
+    assert perceptual_hashes(np.empty((0, 32, 100), np.uint8)).shape == (0, 4)
+    assert len(duplicate_groups(np.empty((0, 4), np.uint64))) == 0
+
+
+@given(st.integers(0, 2**32), st.integers(1, 40), st.integers(0, 14), st.integers(0, 40))
+@settings(max_examples=40)
+def test_the_search_finds_exactly_the_near_pairs(seed: int, count: int, coarse: int, fine: int) -> None:
+    rng = np.random.default_rng(seed)
+    bits = rng.random((count, 256)) < rng.random(256)
+    copies = bits.copy()
+    for row in copies:
+        row[rng.choice(64, coarse, replace=False)] ^= True
+        row[64 + rng.choice(192, fine, replace=False)] ^= True
+    every = np.unique(np.packbits(np.concatenate([bits, copies]), axis=1).view(np.uint64), axis=0)
+    expected = np.nonzero(np.triu(near(every[:, None], every[None]), 1))
+    np.testing.assert_array_equal(np.stack(near_pairs(every)), np.stack(expected))
+
+
+def test_pairs_are_found_in_bounded_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    hashes = np.unique(rng.integers(0, 4, (300, 4), dtype=np.uint64), axis=0)
+    whole = np.stack(near_pairs(hashes))
+    assert whole.shape[1] > 1000
+    monkeypatch.setattr(duplicates, "_PAIRS_AT_ONCE", 100)
+    np.testing.assert_array_equal(np.stack(near_pairs(hashes)), whole)
+
+
+@pytest.mark.timeout(20)
+def test_a_hundred_thousand_equal_images_are_one_group() -> None:
+    hashes = np.tile(np.array([[1, 2, 3, 4]], np.uint64), (100_000, 1))
+    assert set(duplicate_groups(hashes)) == {0}
+
+
+def test_chains_of_near_images_are_one_group() -> None:
+    chain = np.zeros((3, 4), np.uint64)
+    chain[1, 1] = (1 << FINE_BITS) - 1
+    chain[2, 1:3] = (1 << FINE_BITS) - 1
+    assert len(near_pairs(chain)[0]) == 2
+    assert len(set(duplicate_groups(chain))) == 1

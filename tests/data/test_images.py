@@ -1,0 +1,158 @@
+"""Decoding by content, whatever an encoder may have done, and what is refused."""
+
+import contextlib
+import io
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from captchabench.config import NormalizeParams
+from captchabench.data.images import MAX_SIDE, decode_grey, fit
+from captchabench.data.rejects import Reason, Rejected
+
+
+def colours(height: int = 20, width: int = 50) -> Image.Image:
+    rng = np.random.default_rng(1)
+    return Image.fromarray(cv2.resize(rng.integers(0, 256, (6, 9, 3), dtype=np.uint8), (width, height)))
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def reason(content: bytes) -> Reason:
+    with pytest.raises(Rejected) as caught:
+        decode_grey(content)
+    assert caught.value.detail
+    assert " at 0x" not in caught.value.detail
+    return caught.value.reason
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "LA", "RGBA", "I;16"])
+def test_png_modes_agree_with_pillow(mode: str) -> None:
+    image = colours().convert("L" if mode == "I;16" else mode)
+    expected = np.asarray(image.convert("RGB").convert("L"), int)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+    grey = decode_grey(encoded(image, "PNG"))
+    assert grey.dtype == np.uint8
+    assert np.abs(grey - expected).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "PPM", "TIFF", "WEBP"])
+def test_lossless_formats_give_equal_pixels(kind: str) -> None:
+    image = colours().convert("L").convert("RGB")
+    options = {"lossless": True} if kind == "WEBP" else {}
+    np.testing.assert_array_equal(
+        decode_grey(encoded(image, kind, **options)), decode_grey(encoded(image, "PNG"))
+    )
+
+
+def test_a_jpeg_saved_again_as_png_gives_equal_pixels() -> None:
+    jpeg = encoded(colours(), "JPEG")
+    pixels = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(decode_grey(jpeg), decode_grey(cv2.imencode(".png", pixels)[1].tobytes()))
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_alpha_is_composited_on_white(mode: str) -> None:
+    image = Image.new(mode, (20, 10), (100, 51) if mode == "LA" else (100, 100, 100, 51))
+    assert (decode_grey(encoded(image, "PNG")) == round(100 * 0.2 + 255 * 0.8)).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB"])
+def test_a_transparent_colour_is_white(mode: str) -> None:
+    image = Image.new("L", (20, 10), 40).convert(mode)
+    colour = image.getpixel((0, 0))
+    assert (decode_grey(encoded(image, "PNG")) == 40).all()
+    assert (decode_grey(encoded(image, "PNG", transparency=colour)) == 255).all()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@given(share=st.floats(0.1, 0.999))
+def test_a_truncated_file_is_found_wherever_it_ends(kind: str, share: float) -> None:
+    whole = encoded(colours(), kind)
+    assert reason(whole[: int(len(whole) * share)]) == Reason.TRUNCATED
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "WEBP"])
+def test_other_truncated_files_are_rejected(kind: str) -> None:
+    whole = encoded(colours(), kind)
+    assert reason(whole[: len(whole) // 2]) in (Reason.TRUNCATED, Reason.UNDECODABLE)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0", b"hello, world" * 99, b"\x89PNG\r\n\x1a\n" + bytes(50)])
+def test_what_is_no_image_is_undecodable(content: bytes) -> None:
+    assert reason(content) == Reason.UNDECODABLE
+
+
+def test_a_damaged_png_is_undecodable() -> None:
+    damaged = bytearray(encoded(colours(), "PNG"))
+    damaged[len(damaged) // 2] ^= 255
+    assert reason(bytes(damaged)) == Reason.UNDECODABLE
+
+
+@given(
+    st.binary(max_size=300), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"BM"])
+)
+def test_no_bytes_do_more_than_get_rejected(content: bytes, start: bytes) -> None:
+    with contextlib.suppress(Rejected):
+        assert decode_grey(start + content).dtype == np.uint8
+
+
+@pytest.mark.parametrize("size", [(7, 100), (100, 7), (MAX_SIDE + 1, 20), (2100, 2100)])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP"])
+def test_absurd_dimensions_are_rejected(size: tuple[int, int], kind: str) -> None:
+    assert reason(encoded(Image.new("L", size), kind)) == Reason.ABSURD_DIMENSIONS
+
+
+def test_a_bomb_is_judged_by_its_header() -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    bomb = (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"not even data") + chunk(b"IEND", b"")
+    )
+    assert reason(bomb) == Reason.ABSURD_DIMENSIONS
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_several_frames_are_rejected(kind: str) -> None:
+    frames = [
+        colours().transpose(turn) for turn in (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180)
+    ]
+    assert reason(encoded(colours(), kind, save_all=True, append_images=frames)) == Reason.SEVERAL_FRAMES
+
+
+@pytest.mark.parametrize("resize", ["stretch", "pad"])
+@pytest.mark.parametrize("size", [(40, 150), (8, 8), (16, 300), (300, 16), (32, 100)])
+def test_any_size_becomes_the_size_asked_for(resize: str, size: tuple[int, int]) -> None:
+    params = NormalizeParams(32, 100, resize)  # type: ignore[arg-type]
+    grey = np.full(size, 77, np.uint8)
+    fitted = fit(grey, params)
+    assert fitted.shape == (32, 100)
+    assert fitted.dtype == np.uint8
+    assert (fitted == 77).all()
+
+
+def test_pad_keeps_the_aspect_and_takes_the_border_grey() -> None:
+    grey = np.full((32, 32), 200, np.uint8)
+    grey[8:24, 8:24] = 0
+    fitted = fit(grey, NormalizeParams(32, 100, "pad"))
+    np.testing.assert_array_equal(fitted[:, 34:66], grey)
+    assert (np.delete(fitted, np.s_[34:66], axis=1) == 200).all()
+
+
+def test_shrinking_averages_every_pixel() -> None:
+    grey = np.zeros((64, 200), np.uint8)
+    grey[::2] = 255  # nearest or bilinear sampling would alias
+    assert np.abs(fit(grey, NormalizeParams(32, 100)).astype(int) - 128).max() <= 1

@@ -1,0 +1,248 @@
+"""From raw images to shards."""
+
+import csv
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from captchabench.config import NormalizeParams
+from captchabench.data import normalize as normalizing
+from captchabench.data import raw
+from captchabench.data.images import decode_grey, fit
+from captchabench.data.normalize import normalize
+from captchabench.data.normalizer import sample_id
+from captchabench.data.raw import RawInfo, write_raw
+from captchabench.data.shards import read_info, read_samples
+from captchabench.data.sources import Entry
+from captchabench.data.standin import Drawn
+from captchabench.datasets import DATASETS
+from captchabench.datasets.base import Dataset
+from captchabench.errors import InputError
+
+Picture = Callable[..., bytes]
+LENIENT = NormalizeParams(max_rejected=1.0)
+
+
+@pytest.fixture
+def run(tmp_path: Path, fake: Dataset) -> Callable[..., dict[str, Any]]:
+    """Normalise entries of the made-up dataset into tmp_path/shards/fake, in two folds."""
+
+    def call(
+        entries: Iterable[Entry], params: NormalizeParams = LENIENT, folds: int = 2, **more: Any
+    ) -> dict[str, Any]:
+        entries = list(entries)
+        write_raw(tmp_path / "fake.parquet", RawInfo("fake", "archive", 1, len(entries), {}), entries)
+        places = (tmp_path / "shards" / "fake", tmp_path / "rejects.csv")
+        return normalize(fake, tmp_path / "fake.parquet", params, folds, *places, **{"workers": 1, **more})
+
+    return call
+
+
+@pytest.fixture
+def rejects(tmp_path: Path) -> Callable[[], dict[str, tuple[str, str]]]:
+    """The list of rejects as path: (label, reason)."""
+
+    def read() -> dict[str, tuple[str, str]]:
+        with (tmp_path / "rejects.csv").open(encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        assert all(row["detail"] for row in rows)
+        assert rows == sorted(rows, key=lambda row: row["path"])
+        return {row["path"]: (row["label"], row["reason"]) for row in rows}
+
+    return read
+
+
+@pytest.fixture
+def sound(picture: Picture) -> list[Entry]:
+    """Twenty images that nothing is wrong with."""
+    return [Entry(f"in/{n:02d}/A{n % 4}b.png", picture(n)) for n in range(20)]
+
+
+def test_sound_images_become_samples(run, sound, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    figures = run(sound)
+    samples = read_samples(tmp_path / "shards" / "fake")
+    names = pq.read_table(tmp_path / "shards" / "fake")["name"].to_pylist()
+    by_name = {entry.path: entry for entry in sound}
+    assert sorted(names) == sorted(by_name)
+    assert list(samples.sample_ids) == sorted(samples.sample_ids)
+    for row, name in enumerate(names):
+        grey = decode_grey(by_name[name].encoded)
+        assert samples.sample_ids[row] == sample_id(grey)
+        assert samples.labels[row] == by_name[name].stem
+        np.testing.assert_array_equal(samples.pixels[row], fit(grey, LENIENT))
+    assert set(samples.folds) == {0, 1}
+    info = read_info(tmp_path / "shards" / "fake")
+    assert (info.dataset, info.source, info.version, info.height, info.width) == (
+        "fake",
+        "archive",
+        1,
+        32,
+        100,
+    )
+    assert (info.alphabet, info.min_length, info.max_length) == ("ABab0123", 3, 3)
+    assert figures["kept"] == figures["images_read"] == 20
+    assert figures["folds"] == {"0": int((samples.folds == 0).sum()), "1": int((samples.folds == 1).sum())}
+    assert figures["symbols"]["A"] == 20
+    assert figures["label_lengths"] == {"3": 20}
+    assert figures["source_sizes"] == {"60x24": 20}
+    assert figures["rejected"] == {}
+
+
+def test_every_reject_has_its_reason(run, rejects, sound, picture) -> None:  # type: ignore[no-untyped-def]
+    twin = picture(100)
+    bad = {
+        "AAa.png": (b"no image", "undecodable"),
+        "AAb.png": (picture(101)[:-20], "truncated"),
+        "ABa.jpg": (picture(102, ".jpg")[:-20], "truncated"),
+        "A.png": (picture(103), "wrong_length"),
+        "AAAA.png": (picture(104), "wrong_length"),
+        "AxA.png": (picture(105), "symbol_outside_alphabet"),
+        "BBB.png": (picture(106), "corrupt_upstream"),
+        "B0B.png": (picture(107, height=7), "absurd_dimensions"),
+        "B1B.png": (picture(108, width=5000), "absurd_dimensions"),
+        "x/A00.png": (twin, "two_labels_same_pixels"),
+        "y/A01.png": (twin, "two_labels_same_pixels"),
+        "z/A00.png": (twin, "two_labels_same_pixels"),
+        "zz/A1b.png": (sound[1].encoded, "duplicate"),
+    }
+    figures = run([*sound, *(Entry(path, content) for path, (content, _) in bad.items())])
+    assert {path: reason for path, (_, reason) in rejects().items()} == {p: r for p, (_, r) in bad.items()}
+    assert rejects()["zz/A1b.png"][0] == "A1b"
+    assert figures["kept"] == 20
+    assert figures["rejected"] == {
+        "undecodable": 1,
+        "truncated": 2,
+        "wrong_length": 2,
+        "symbol_outside_alphabet": 1,
+        "corrupt_upstream": 1,
+        "absurd_dimensions": 2,
+        "two_labels_same_pixels": 3,
+        "duplicate": 1,
+    }
+    assert figures["rejected_share"] == pytest.approx(12 / 33, abs=1e-6)
+    assert figures["images_read"] == figures["kept"] + sum(figures["rejected"].values())
+
+
+def test_pixels_count_as_equal_whatever_the_encoding(run, rejects, sound) -> None:  # type: ignore[no-untyped-def]
+    pixels = cv2.imdecode(np.frombuffer(sound[0].encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+    again = Entry("zzz/A0b.bmp", cv2.imencode(".bmp", pixels)[1].tobytes())
+    run([*sound, again])
+    assert rejects() == {"zzz/A0b.bmp": ("A0b", "duplicate")}
+
+
+def test_near_duplicates_share_a_fold(run, sound, picture, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    copies = [Entry(f"copy/{n:02d}/A0b.jpg", picture(n, ".jpg")) for n in range(20)]
+    figures = run([*sound, *copies])
+    table = pq.read_table(tmp_path / "shards" / "fake").to_pydict()
+    fold_of = dict(zip(table["name"], table["fold"], strict=True))
+    for n in range(20):
+        assert fold_of[sound[n].path] == fold_of[f"copy/{n:02d}/A0b.jpg"]
+    assert figures["near_duplicates"] == {"groups": 20, "images": 40, "largest_group": 2}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_order_of_the_source_changes_nothing(run, sound, picture, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    entries = [*sound, Entry("zz/A1b.png", sound[1].encoded), Entry("AA.png", picture(50))]
+    figures = run(entries)
+    before = contents(tmp_path / "shards"), (tmp_path / "rejects.csv").read_bytes()
+    assert run(reversed(entries)) == figures
+    assert (contents(tmp_path / "shards"), (tmp_path / "rejects.csv").read_bytes()) == before
+
+
+def test_number_of_processes_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raw, "ROWS", 50)
+    dataset = DATASETS["numbers6"]
+    write_raw(
+        tmp_path / "raw",
+        RawInfo("numbers6", "standin", dataset.version, 200, {}),
+        Drawn(dataset, 0, 200, 1).entries(),
+    )
+    results = [
+        normalize(
+            dataset, tmp_path / "raw", LENIENT, 5, tmp_path / f"{n}" / "shards", tmp_path / f"{n}.csv", n
+        )
+        for n in (1, 3)
+    ]
+    assert results[0] == results[1]
+    assert contents(tmp_path / "1") == contents(tmp_path / "3")
+
+
+def test_parts_are_bounded_and_sorted_over_all(run, sound, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    whole = run(sound) and read_samples(tmp_path / "shards" / "fake")
+    monkeypatch.setattr(normalizing, "PART_BYTES", 7 * 3200)
+    monkeypatch.setattr(normalizing, "_ROWS_AT_ONCE", 3)
+    run(sound)
+    parts = sorted((tmp_path / "shards" / "fake").iterdir())
+    assert [pq.read_metadata(part).num_rows for part in parts] == [7, 7, 6]
+    again = read_samples(tmp_path / "shards" / "fake")
+    np.testing.assert_array_equal(again.sample_ids, whole.sample_ids)
+    np.testing.assert_array_equal(again.pixels, whole.pixels)
+
+
+def test_clahe_raises_contrast(run, sound, picture, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    dull = [
+        Entry(
+            f"{n}/A0b.png",
+            cv2.imencode(".png", 120 + fit(decode_grey(picture(n)), LENIENT) // 16)[1].tobytes(),
+        )
+        for n in range(9)
+    ]
+    run(dull)
+    plain = read_samples(tmp_path / "shards" / "fake").pixels.std()
+    run(dull, NormalizeParams(max_rejected=1.0, clahe=True))
+    assert read_samples(tmp_path / "shards" / "fake").pixels.std() > 1.3 * plain
+
+
+def test_too_many_rejects_fail_and_can_be_looked_at(run, rejects, sound, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    run(sound)
+    before = contents(tmp_path / "shards")
+    bad = Entry("AA.png", b"")
+    with pytest.raises(
+        InputError,
+        match=r"fake: 4\.8% of 21 .*1 wrong_length.*normalize\.max_rejected \(2\.0%\).*rejects\.csv",
+    ):
+        run([*sound, bad], NormalizeParams(max_rejected=0.02))
+    assert rejects() == {"AA.png": ("AA", "wrong_length")}
+    assert contents(tmp_path / "shards") == before
+    assert [p.name for p in (tmp_path / "shards").iterdir()] == ["fake"]
+
+
+def test_duplicates_are_not_held_against_the_limit(run, sound) -> None:  # type: ignore[no-untyped-def]
+    copies = [Entry(f"zz{entry.path}", entry.encoded) for entry in sound]
+    figures = run([*sound, *copies], NormalizeParams(max_rejected=0.0))
+    assert figures["rejected"] == {"duplicate": 20}
+    assert figures["rejected_share"] == 0
+
+
+def test_nothing_kept_is_an_error(run) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(
+        InputError, match=r"fake: no image of 1 is fit to keep \(1 undecodable\); see .*rejects\.csv"
+    ):
+        run([Entry("AAA.png", b"x")])
+
+
+def test_an_empty_fold_is_an_error(run, sound, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(
+        InputError, match=r"folds\.count: fold \d+ of 'fake' is empty with 50 folds of 20 images; "
+    ):
+        run(sound, folds=50)
+    assert not list((tmp_path / "shards").iterdir())
+
+
+@pytest.mark.parametrize(
+    "info", [RawInfo("other", "archive", 1, 1, {}), RawInfo("fake", "archive", 2, 1, {})]
+)
+def test_raw_images_of_another_dataset_or_version_are_refused(
+    tmp_path: Path, fake: Dataset, info: RawInfo, sound: list[Entry]
+) -> None:
+    write_raw(tmp_path / "raw", info, sound)
+    with pytest.raises(InputError, match=r"not fake version 1; run `dvc repro --force ingest@fake`"):
+        normalize(fake, tmp_path / "raw", LENIENT, 2, tmp_path / "shards", tmp_path / "rejects.csv", 1)

@@ -1,0 +1,86 @@
+"""The raw contract."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from captchabench.data import raw
+from captchabench.data.raw import RawInfo, read_info, write_raw
+from captchabench.data.sources import Entry
+from captchabench.errors import InputError
+
+INFO = RawInfo("fake", "archive", 2, 5, {"hidden": 1})
+
+
+def entries(count: int) -> list[Entry]:
+    return [Entry(f"in/{n}.old.png", b"\x89PNG" + bytes([n])) for n in range(count)]
+
+
+def test_rows_come_back_as_found(tmp_path: Path) -> None:
+    assert write_raw(tmp_path / "fake.parquet", INFO, entries(3)) == 3
+    rows = pq.read_table(tmp_path / "fake.parquet").to_pylist()
+    assert rows[2] == {"image": {"bytes": b"\x89PNG\x02", "path": "in/2.old.png"}, "label": "2.old"}
+    assert read_info(tmp_path / "fake.parquet") == INFO
+
+
+def test_the_metadata_tells_datasets_which_column_is_a_picture(tmp_path: Path) -> None:
+    write_raw(tmp_path / "fake.parquet", INFO, entries(1))
+    described = json.loads(pq.read_schema(tmp_path / "fake.parquet").metadata[b"huggingface"])
+    assert described["info"]["features"] == {
+        "image": {"_type": "Image"},
+        "label": {"_type": "Value", "dtype": "string"},
+    }
+
+
+def test_a_row_group_is_bounded_in_rows_and_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raw, "ROWS", 4)
+    monkeypatch.setattr(raw, "BYTES", 100)
+    images = [Entry("a.png", b"x")] * 9 + [Entry("b.png", b"x" * 101), Entry("c.png", b"x")]
+    write_raw(tmp_path / "fake.parquet", INFO, images)
+    file = pq.ParquetFile(tmp_path / "fake.parquet")
+    assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [4, 4, 2, 1]
+
+
+def test_compressed_images_are_not_compressed_again(tmp_path: Path) -> None:
+    write_raw(tmp_path / "fake.parquet", INFO, entries(3))
+    group = pq.ParquetFile(tmp_path / "fake.parquet").metadata.row_group(0)
+    kinds = {group.column(i).path_in_schema: group.column(i).compression for i in range(group.num_columns)}
+    assert kinds == {"image.bytes": "UNCOMPRESSED", "image.path": "ZSTD", "label": "ZSTD"}
+
+
+def test_a_source_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    def broken() -> Iterator[Entry]:
+        yield from entries(3)
+        raise InputError("cut off")
+
+    with pytest.raises(InputError, match="cut off"):
+        write_raw(tmp_path / "fake.parquet", INFO, broken())
+    assert not list(tmp_path.iterdir())
+
+
+def test_equal_images_give_equal_files(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_raw(tmp_path / name, INFO, entries(5))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "spoil", [None, lambda p: p.write_bytes(b"PAR1"), lambda p: pq.write_table(table(), p)]
+)
+def test_a_file_that_is_not_ours_is_one_clear_line(
+    tmp_path: Path, spoil: Callable[[Path], None] | None
+) -> None:
+    path = tmp_path / "fake.parquet"
+    if spoil:
+        spoil(path)
+    with pytest.raises(InputError, match=r"fake\.parquet: is .*dvc repro .*ingest@fake"):
+        read_info(path)
+
+
+def table() -> object:
+    import pyarrow as pa
+
+    return pa.table({"x": [1]})

@@ -1,0 +1,128 @@
+"""ingest, normalize and audit as DVC runs them, in a folder of their own."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from captchabench.data.shards import read_samples
+from captchabench.datasets.base import Dataset
+from captchabench.errors import InputError
+from stages import audit, ingest, normalize
+
+Pack = Callable[[Path, dict[str, bytes]], Path]
+
+
+@pytest.fixture
+def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registered: Dataset) -> Callable[..., None]:
+    """Write a params.yaml for the made-up dataset into a fresh working folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(images: int | str = "all", **data: object) -> None:
+        content = {
+            "data": {"source": "archive", "downloads": "downloads", **data},
+            "normalize": {"max_rejected": 0.2},
+            "folds": {"count": 2},
+            "datasets": {"fake": {"images": images}},
+            "grid": {"datasets": ["fake"], "models": [], "union": [], "folds": [0]},
+            "training": {},
+        }
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+
+    write()
+    return write
+
+
+def test_archive_to_audit(params, packed: Pack, picture, capsys, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    files = {f"in/{n:02d}/AB{n % 4}.png": picture(n) for n in range(20)}
+    packed(tmp_path / "downloads/fake-captchas.zip", {**files, "in/toolong.png": picture(77), "LICENCE": b""})
+    ingest.main("fake")
+    normalize.main("fake")
+    audit.main()
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        "fake: 21 of 21 images from archive, 1 files skipped (not_an_image_name)",
+        "fake: 20 of 21 images kept, 1 wrong_length",
+        "audit: 20 images, 0 of them in 0 groups of near-duplicates, none across folds",
+    ]
+    assert len(read_samples(Path("data/shards/fake"))) == 20
+    with Path("data/rejects/fake.csv").open(encoding="utf-8") as file:
+        assert [(r["path"], r["reason"]) for r in csv.DictReader(file)] == [
+            ("in/toolong.png", "wrong_length")
+        ]
+    figures = json.loads(Path("metrics/data/fake.json").read_text(encoding="utf-8"))
+    assert figures["skipped_files"] == {"not_an_image_name": 1}
+    assert (figures["source"], figures["images_read"], figures["kept"]) == ("archive", 21, 20)
+    assert (
+        json.loads(Path("metrics/data/audit.json").read_text(encoding="utf-8"))["datasets"]["fake"]["images"]
+        == 20
+    )
+
+
+def test_standins_to_shards_twice_are_the_same_bytes(params, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    params(images=30, source="standin")
+
+    def made() -> dict[str, bytes]:
+        ingest.main("fake")
+        normalize.main("fake")
+        return {
+            str(p): p.read_bytes() for place in ("data", "metrics") for p in sorted(Path(place).rglob("*.*"))
+        }
+
+    assert made() == made()
+
+
+def test_leakage_fails_and_leaves_the_figures(params, packed: Pack, picture, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    packed(
+        tmp_path / "downloads/fake-captchas",
+        {f"{n:02d}/AB{n % 4}.{kind}": picture(n, f".{kind}") for n in range(9) for kind in ("png", "jpg")},
+    )
+    ingest.main("fake")
+    normalize.main("fake")
+    audit.main()
+    part = Path("data/shards/fake/part-00000.parquet")
+    table = pq.read_table(part)
+    row = table["name"].to_pylist().index("03/AB3.jpg")
+    folds = table["fold"].to_pylist()
+    folds[row] = 1 - folds[row]
+    pq.write_table(table.set_column(2, table.schema.field("fold"), pa.array(folds, pa.int8())), part)
+    with pytest.raises(
+        InputError, match=r"1 groups .* fake:03/AB3\.\w+ \(fold \d\) ~ fake:03/AB3\.\w+ \(fold \d\); see"
+    ):
+        audit.main()
+    found = json.loads(Path("metrics/data/audit.json").read_text(encoding="utf-8"))
+    assert found["leakage"]["near_groups_across_folds"] == 1
+
+
+def test_a_dataset_without_a_section_is_one_clear_line(params) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(InputError, match=r"params\.yaml: datasets\.vtu: missing"):
+        ingest.main("vtu")
+    with pytest.raises(InputError, match=r"no dataset called 'fak'; did you mean 'fake'\?"):
+        ingest.main("fak")
+
+
+def test_normalize_without_ingest_says_what_to_run(params) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(InputError, match=r"data/raw/fake\.parquet: is missing; run `dvc repro ingest@fake`"):
+        normalize.main("fake")
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        ("captchabench.data.shards", {"polars", "dvc", "prefect", "editdistance", "cv2", "scipy"}),
+        ("stages.ingest", {"torch", "polars", "dvc", "prefect", "kagglehub"}),
+        ("stages.normalize", {"torch", "polars", "dvc", "prefect"}),
+        ("stages.audit", {"torch", "polars", "dvc", "prefect"}),
+    ],
+)
+def test_imports_are_no_heavier_than_needed(module: str, unwanted: set[str]) -> None:
+    program = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not unwanted & set(done.stdout.split())

@@ -1,0 +1,134 @@
+"""The parts that the drawers share."""
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from captchabench.datasets.drawing import encode, strokes, warps
+from captchabench.datasets.drawing.dice import dice
+from captchabench.datasets.drawing.glyphs import Face, font, glyph, paste
+from captchabench.errors import InputError
+
+FACE = Face("font_source_sans_pro", "SourceSansPro-Regular.ttf")
+SIDES = st.integers(1, 40)
+
+
+@given(SIDES, SIDES, st.integers(0, 2**32 - 1), st.sampled_from(["L", "LA", "P"]))
+def test_png_gives_back_the_pixels(height: int, width: int, seed: int, mode: str) -> None:
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (height, width, 2) if mode == "LA" else (height, width), dtype=np.uint8)
+    palette = rng.bytes(768) if mode == "P" else b""
+    encoded = encode.png(pixels, palette)
+    image = Image.open(io.BytesIO(encoded))
+    assert image.mode == mode
+    assert np.array_equal(np.asarray(image), pixels)
+    if mode == "P":
+        colours = np.frombuffer(palette, np.uint8).reshape(-1, 3)
+        assert np.array_equal(np.asarray(image.convert("RGB")), colours[pixels])
+    if mode == "L":
+        assert np.array_equal(cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED), pixels)
+
+
+def test_png_refuses_what_does_not_fit_one_block() -> None:
+    encode.png(np.zeros((255, 256), np.uint8))
+    with pytest.raises(ValueError, match="65792 bytes"):
+        encode.png(np.zeros((256, 256), np.uint8))
+
+
+@given(SIDES, SIDES, SIDES, SIDES, st.integers(-60, 60), st.integers(-60, 60))
+def test_paste_cuts_what_falls_outside(height: int, width: int, h: int, w: int, x: int, y: int) -> None:
+    rng = np.random.default_rng(height * width)
+    canvas = rng.integers(0, 256, (height, width), dtype=np.uint8)
+    mask = rng.integers(0, 256, (h, w), dtype=np.uint8)
+    wide = np.zeros((height + 240, width + 240), np.uint8)
+    wide[120 : 120 + height, 120 : 120 + width] = canvas
+    spot = wide[120 + y : 120 + y + h, 120 + x : 120 + x + w]
+    spot[:] = np.maximum(spot, mask)
+    paste(canvas, mask, x, y)
+    assert np.array_equal(canvas, wide[120 : 120 + height, 120 : 120 + width])
+
+
+def test_a_glyph_stands_on_its_baseline() -> None:
+    high, deep = glyph(FACE, 40, "H"), glyph(FACE, 40, "p")
+    assert high.top + high.mask.shape[0] == 0
+    assert deep.top + deep.mask.shape[0] > 5
+    assert high.mask.max() == 255
+    assert high.left > 0
+    assert high.left + high.width < high.advance
+    assert glyph(FACE, 40, " ").mask.size == 0
+    assert glyph(FACE, 40, "H") is high
+    with pytest.raises(ValueError, match="read-only"):
+        high.mask[0, 0] = 1
+
+
+@pytest.mark.parametrize("face", [Face("font_of_nobody", "A.ttf"), Face("font_source_sans_pro", "A.ttf")])
+def test_a_missing_font_is_named(face: Face) -> None:
+    with pytest.raises(InputError, match=r"^font-[a-z-]+: the font A.ttf is not installed; run `[^`]+`$"):
+        font(face, 10)
+
+
+@pytest.mark.parametrize("width", [1.8, 2.7, 3.6])
+@pytest.mark.parametrize("drop", [0, 25])
+def test_curves_are_as_wide_as_asked(width: float, drop: int) -> None:
+    canvas = np.zeros((60, 120), np.uint8)
+    ys = (15, 15 + drop // 3, 15 + 2 * drop // 3, 15 + drop)
+    strokes.curve(canvas, (10, 40, 70, 100), ys, (round(width * 16),))
+    across = canvas[:, 30:80].sum(axis=0).mean() / 255 * np.cos(np.arctan2(drop, 90))
+    assert across == pytest.approx(width, abs=0.45)  # smooth edges come in steps
+    assert not canvas[:, :8].any()
+    assert not canvas[:, 103:].any()
+
+
+def test_curves_pass_from_the_first_point_to_the_last_and_thin_out() -> None:
+    canvas = np.zeros((60, 120), np.uint8)
+    strokes.curve(canvas, (10, 40, 70, 110), (50, 0, 0, 50), (80, 30))
+    assert canvas[46:50, 10:14].max() == 255
+    assert canvas[46:50, 106:110].max() == 255
+    assert canvas[:8].sum() == 0  # the curve rises to three quarters of its control points' height
+    assert (canvas[:, 20] > 127).sum() > 1.5 * (canvas[:, 100] > 127).sum()
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+@pytest.mark.parametrize("steep", [False, True])
+def test_jagged_lines_are_hard_and_exact(width: int, steep: bool) -> None:
+    canvas = np.zeros((60, 60), np.uint8)
+    start, end = ((20, 5), (30, 50)) if steep else ((5, 20), (50, 30))
+    strokes.jagged(canvas, start, end, width, 9)
+    across = (canvas[6:49] if steep else canvas.T[6:49]) > 0
+    assert (across.sum(axis=1) == width).all()
+    assert set(np.unique(canvas)) == {0, 9}
+
+
+def test_warps_move_by_parts_of_a_pixel() -> None:
+    image = np.zeros((8, 8), np.uint8)
+    image[3, 3] = 200
+    y, x = np.mgrid[:8, :8] * warps.STEPS
+    assert np.array_equal(warps.warp(image, warps.split(x, y)), image)
+    moved = warps.warp(image, warps.split(x + warps.STEPS, y - 2 * warps.STEPS))
+    assert moved[5, 2] == 200
+    assert moved.sum() == 200
+    halved = warps.warp(image, warps.split(x + warps.STEPS // 2, y))
+    assert halved[3, 2] == halved[3, 3] == 100
+    assert (warps.warp(image, warps.split(x - 100 * warps.STEPS, y), (7,)) == 7).all()
+
+
+def test_turning_and_waves() -> None:
+    assert warps.turn(0) == (warps.UNIT, 0)
+    assert warps.turn(90) == (0, warps.UNIT)
+    wave = warps.wave(warps.PERIOD // 4, 64)
+    assert wave[0] == 64
+    assert wave[warps.PERIOD // 2] == -64
+    assert abs(int(wave.sum())) <= warps.PERIOD
+
+
+def test_dice_show_every_side_alike() -> None:
+    roll = dice(np.random.default_rng(0))
+    counts = np.bincount([roll(6) for _ in range(6000)], minlength=6)
+    assert len(counts) == 6
+    assert abs(counts - 1000).max() < 120  # four standard deviations
+    assert roll(1) == 0

@@ -1,0 +1,156 @@
+"""Stand-ins: right size, right labels, the same bytes from the same generator."""
+
+import hashlib
+import io
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from captchabench.datasets import DATASETS, parsasam, vtu
+from captchabench.datasets.base import Drawing
+from captchabench.datasets.drawing.glyphs import glyph
+
+NAMES = ["fournierp", "numbers6", "parsasam", "vtu"]
+SIZES = {"fournierp": (200, 50), "numbers6": (150, 50), "parsasam": (150, 40), "vtu": (160, 75)}
+
+# Of the first five drawings from seed 0. They change when a drawer does, and may when a version in the lock
+# file does (the fonts, Pillow's FreeType, OpenCV): look at `python -m benchmarks.draw_standins --sheet FILE`,
+# take over the new value, and raise `version` of the dataset, since results on other images do not compare.
+PIXELS = {
+    "fournierp": "1f4ead813b64ca31",
+    "numbers6": "a2c1903c4ae1fc41",
+    "parsasam": "2d42ff98154847c1",
+    "vtu": "ac5805afc2a76918",
+}
+
+
+def draw_some(name: str, seed: int, count: int) -> list[Drawing]:
+    rng = np.random.default_rng(seed)
+    return [DATASETS[name].draw(rng) for _ in range(count)]
+
+
+def decode(drawing: Drawing) -> Image.Image:
+    return Image.open(io.BytesIO(drawing.encoded)).convert("RGBA")
+
+
+def grey_on_white(drawing: Drawing) -> np.ndarray:
+    image = decode(drawing)
+    return np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("L"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_size_format_and_label(name: str) -> None:
+    dataset = DATASETS[name]
+    for drawing in draw_some(name, 1, 200):
+        assert not dataset.alphabet.foreign(drawing.label)
+        assert dataset.min_length <= len(drawing.label) <= dataset.max_length
+        assert dataset.label_of(drawing.label) == drawing.label
+        image = Image.open(io.BytesIO(drawing.encoded))
+        assert image.size == SIZES[name]
+        assert image.format == {"png": "PNG", "jpg": "JPEG"}[drawing.suffix]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_opencv_reads_the_same_picture(name: str) -> None:
+    for drawing in draw_some(name, 2, 20):
+        pixels = cv2.imdecode(np.frombuffer(drawing.encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert pixels is not None
+        assert pixels.shape[1::-1] == SIZES[name]
+        if drawing.suffix == "png":
+            image = np.asarray(decode(drawing))
+            alpha = pixels[..., 3] if pixels.shape[2:] == (4,) else np.full(pixels.shape[:2], 255)
+            assert np.array_equal(alpha, image[..., 3])
+            first = pixels if pixels.ndim == 2 else pixels[..., 2]
+            assert np.array_equal(first, image[..., 0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equal_generators_give_equal_bytes(name: str) -> None:
+    # The second run finds every glyph and map in the caches, the first does not.
+    assert draw_some(name, 3, 20) == draw_some(name, 3, 20)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_different_generators_give_different_pictures(name: str) -> None:
+    drawings = draw_some(name, 4, 50) + draw_some(name, 5, 50)
+    assert len({d.encoded for d in drawings}) == 100
+    assert len({d.label for d in drawings}) > 95
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pixels_are_the_same_everywhere(name: str) -> None:
+    pixels = b"".join(decode(d).tobytes() for d in draw_some(name, 0, 5))
+    assert hashlib.sha256(pixels).hexdigest()[:16] == PIXELS[name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_opencv_threads_change_nothing(name: str) -> None:
+    threads = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(1)
+        alone = draw_some(name, 6, 10)
+        cv2.setNumThreads(4)
+        assert draw_some(name, 6, 10) == alone
+    finally:
+        cv2.setNumThreads(threads)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_symbol_is_drawn(name: str) -> None:
+    drawn = Counter("".join(d.label for d in draw_some(name, 7, 500)))
+    assert set(drawn) == set(DATASETS[name].alphabet.symbols)
+
+
+def test_fournierp_has_twice_as_many_n() -> None:
+    drawn = Counter("".join(d.label for d in draw_some("fournierp", 8, 1500)))
+    others = (drawn.total() - drawn["n"]) / (len(drawn) - 1)
+    assert 1.75 < drawn["n"] / others < 2.25  # three standard deviations either way
+
+
+def test_numbers6_is_sometimes_black_on_nothing() -> None:
+    drawings = draw_some("numbers6", 9, 300)
+    clear = [d for d in drawings if np.asarray(decode(d))[..., 3].min() == 0]
+    assert 10 < len(clear) < 60
+    for drawing in clear:
+        assert not np.asarray(decode(drawing))[..., :3].any()
+        assert grey_on_white(drawing).max() == 255
+
+
+def test_vtu_shares_one_background() -> None:
+    stack = np.stack([np.asarray(decode(d).convert("RGB")) for d in draw_some("vtu", 10, 60)])
+    background = np.frombuffer(vtu._palette(), np.uint8).reshape(-1, 3)[vtu._cloud()]
+    assert (stack == background).all(axis=-1).mean() > 0.75
+    # What differs from it lies between it and the word's grey.
+    low, high = np.minimum(background, 102), np.maximum(background, 102)
+    assert ((stack >= low) & (stack <= high)).all()
+
+
+def test_the_word_is_on_the_picture() -> None:
+    for drawing in draw_some("vtu", 11, 100):
+        assert (np.asarray(decode(drawing))[..., :3] == 102).all(axis=-1).sum() > 300
+    for name in ("fournierp", "numbers6"):
+        for drawing in draw_some(name, 12, 100):
+            assert (grey_on_white(drawing) < 64).mean() > 0.05
+
+
+@pytest.mark.parametrize("degrees", [-8, 8])
+def test_turning_loses_no_ink(degrees: int) -> None:
+    for style in parsasam._STYLES:
+        for symbol in DATASETS["parsasam"].alphabet.symbols:
+            level = glyph(style.face, style.size, symbol).mask.sum(dtype=int) * style.widened / 100
+            turned = parsasam._turned(style, style.size, symbol, degrees).mask.sum(dtype=int)
+            assert turned == pytest.approx(level, rel=0.03)
+
+
+def test_parsasam_cannot_be_read_beyond_its_ceiling() -> None:
+    small_caps, alike = (
+        next(s for s in parsasam._STYLES if s.face.file.startswith(f)) for f in ("Amatic", "Manrope")
+    )
+    ell, capital_i = (parsasam._turned(alike, alike.size, symbol, 0).mask for symbol in "lI")
+    assert np.array_equal(ell, capital_i)
+    # Small capitals: lower case is as high as its capital, where the other faces' x-height is well below.
+    low, high = (parsasam._turned(small_caps, small_caps.size, symbol, 0).mask.shape[0] for symbol in "eE")
+    assert low / high > 0.85

@@ -1,0 +1,205 @@
+"""Cells to tables: pooling, what must be there, what must agree."""
+
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from captchabench.config import GridParams
+from captchabench.errors import InputError
+from captchabench.evaluation import leaderboard as board_module
+from captchabench.evaluation.cells import ScoredCell, score_predictions, write_cell
+from captchabench.evaluation.intervals import wilson
+from captchabench.evaluation.leaderboard import (
+    SCHEMA,
+    Timing,
+    confusions,
+    expected_cells,
+    leaderboard,
+    read_cells,
+    read_leaderboard,
+    read_timing,
+    summary,
+    write_leaderboard,
+)
+
+Predict = Callable[..., Path]
+TIMING = Timing(train_seconds=2.0, images=10, predict_seconds=0.5, device="cpu", threads=4)
+
+
+def timed(cells: list[ScoredCell], timing: Timing = TIMING) -> pl.DataFrame:
+    return leaderboard(cells, {(c.dataset, c.model, c.fold): timing for c in cells})
+
+
+def test_expected_cells_are_the_grid_and_union() -> None:
+    grid = GridParams(("b", "a"), ("n", "m"), ("m",), (1, 0))
+    found = expected_cells(grid)
+    assert found == sorted(found)
+    assert len(found) == 2 * 2 * 2 + 2
+    assert ("union", "m", 1) in found
+    assert ("union", "n", 1) not in found
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        (GridParams((), ("m",), (), (0,)), "grid.datasets: is empty"),
+        (GridParams(("d",), ("m",), (), ()), "grid.folds: is empty"),
+        (GridParams(("d",), ("m",), (), (0, 1, 0)), "grid.folds: names 0 twice"),
+    ],
+)
+def test_a_grid_that_makes_no_sense_is_refused(grid: GridParams, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        expected_cells(grid)
+
+
+def test_folds_are_pooled_over_images(predict: Predict) -> None:
+    first = score_predictions(predict([("12", "12"), ("34", "35"), ("56", "56")], fold=0))
+    second = score_predictions(predict([("78", "")], fold=1))
+    row = timed([second, first]).row(0, named=True)
+    assert (row["n"], row["folds"], row["exact"]) == (4, 2, 0.5)
+    assert (row["exact_lo"], row["exact_hi"]) == wilson(2, 4)
+    assert row["cer"] == 3 / 8
+    assert row["mean_edit_distance"] == 3 / 4
+    assert row["exact_std"] == pytest.approx(statistics.stdev([2 / 3, 0]))
+    assert row["ctc_loss"] is None
+
+
+def test_one_fold_has_no_spread_and_a_loss_is_a_mean(predict: Predict) -> None:
+    row = timed([score_predictions(predict([("1", "1"), ("2", "2")], losses=[1, 2]))]).row(0, named=True)
+    assert row["exact_std"] is None
+    assert row["ctc_loss"] == 1.5
+
+
+def test_training_time_is_a_mean_and_speed_is_over_all(predict: Predict) -> None:
+    cells = [score_predictions(predict([("1", "1")], fold=fold)) for fold in (0, 1)]
+    timings = {
+        ("numbers6", "crnn", 0): Timing(2, 10, 1, "cpu", 4),
+        ("numbers6", "crnn", 1): Timing(4, 30, 1, "cpu", 4),
+    }
+    row = leaderboard(cells, timings).row(0, named=True)
+    assert (row["train_seconds"], row["images_per_second"], row["device"], row["threads"]) == (
+        3,
+        20,
+        "cpu",
+        4,
+    )
+
+
+def test_union_has_a_row_and_one_for_each_member(predict: Predict) -> None:
+    union = predict([("12", "12"), ("34", "3")], dataset="union", members=["a", "b"])
+    found = timed([score_predictions(union)])
+    assert found.select("dataset", "n", "exact").rows() == [
+        ("union", 2, 0.5),
+        ("union/a", 1, 1.0),
+        ("union/b", 1, 0.0),
+    ]
+
+
+def test_models_must_be_scored_on_the_same_images(predict: Predict, tmp_path: Path) -> None:
+    for model, ids in (("crnn", ["x"]), ("dummy", ["y"])):
+        cell = score_predictions(predict([("1", "1")], model=model, ids=ids))
+        write_cell(tmp_path / f"numbers6-{model}-0.json", cell)
+    grid = GridParams(("numbers6",), ("crnn", "dummy"), (), (0,))
+    with pytest.raises(
+        InputError, match="numbers6-crnn-0 and numbers6-dummy-0 were scored on different images"
+    ):
+        read_cells(tmp_path, grid)
+
+
+def test_an_image_must_not_be_predicted_by_two_folds(predict: Predict, tmp_path: Path) -> None:
+    for fold in (0, 1):
+        write_cell(
+            tmp_path / f"numbers6-crnn-{fold}.json",
+            score_predictions(predict([("1", "1")], ids=["x"], fold=fold)),
+        )
+    with pytest.raises(InputError, match="folds 0 and 1 of numbers6 hold the same images"):
+        read_cells(tmp_path, GridParams(("numbers6",), ("crnn",), (), (0, 1)))
+
+
+def test_a_missing_cell_fails_and_leftovers_are_ignored(predict: Predict, tmp_path: Path) -> None:
+    write_cell(tmp_path / "numbers6-crnn-0.json", score_predictions(predict([("1", "1")])))
+    (tmp_path / "numbers6-removed-0.json").write_text("nonsense")
+    assert len(read_cells(tmp_path, GridParams(("numbers6",), ("crnn",), (), (0,)))) == 1
+    with pytest.raises(
+        InputError, match=r"numbers6-dummy-0.json: missing; run `dvc repro score@numbers6-dummy-0`"
+    ):
+        read_cells(tmp_path, GridParams(("numbers6",), ("crnn", "dummy"), (), (0,)))
+
+
+def test_folds_of_two_sources_are_not_pooled(predict: Predict) -> None:
+    cells = [
+        score_predictions(predict([("1", "1")], fold=0, source="standin")),
+        score_predictions(predict([("1", "1")], fold=1, source="kaggle")),
+    ]
+    with pytest.raises(InputError, match=r"numbers6-crnn-\*.json: folds differ in source"):
+        timed(cells)
+
+
+def test_the_table_survives_the_disk_with_fixed_decimals(predict: Predict, tmp_path: Path) -> None:
+    cells = [
+        score_predictions(predict([("123", "123"), ("123", "1"), ("1", "1")], model=m)) for m in ("b", "a")
+    ]
+    board = timed(cells)
+    assert board["model"].to_list() == ["a", "b"]
+    path = tmp_path / "leaderboard.csv"
+    write_leaderboard(path, board)
+    header, first, *_ = path.read_text().splitlines()
+    assert header.split(",") == SCHEMA.names()
+    assert first.startswith("numbers6,standin,1,a,3,1,0.666667,0.2076")
+    assert ",2.00,20.00,cpu,4" in first
+    again = read_leaderboard(path)
+    assert again.schema == SCHEMA
+    assert again["exact"].to_list() == [0.666667] * 2
+    assert again["exact_std"].to_list() == [None] * 2
+
+
+def test_a_missing_or_foreign_table_is_one_clear_line(tmp_path: Path) -> None:
+    path = tmp_path / "leaderboard.csv"
+    with pytest.raises(InputError, match="run `dvc repro leaderboard`"):
+        read_leaderboard(path)
+    for text in ("", "a,b\n1,2\n"):
+        path.write_text(text)
+        with pytest.raises(InputError, match="run `dvc repro leaderboard`"):
+            read_leaderboard(path)
+
+
+def test_summary_nests_and_leaves_out_what_there_is_not(predict: Predict) -> None:
+    with_loss = score_predictions(predict([("1", "1"), ("2", "2"), ("3", "")], losses=[0.1, 0.2, 0.3]))
+    without = score_predictions(predict([("1", "1"), ("2", ""), ("3", "")], model="dummy"))
+    found = summary(timed([with_loss, without]))
+    assert found["crnn"]["numbers6"]["exact"] == 0.666667
+    assert found["crnn"]["numbers6"]["ctc_loss"] == pytest.approx(0.2)
+    assert "ctc_loss" not in found["dummy"]["numbers6"]
+    assert not {"train_seconds", "images_per_second"} & set(found["crnn"]["numbers6"])
+    assert "NaN" not in json.dumps(found)
+
+
+def test_confusions_are_bounded_and_lose_no_count(predict: Predict, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [("1", "1"), ("1", "2"), ("1", "2"), ("1", "3"), ("1", "4"), ("2", ""), ("2", "22")]
+    cell = score_predictions(predict(pairs))
+    full = confusions([cell])
+    assert ("numbers6", "crnn", "1", "2", 2) in full.rows()
+    assert ("numbers6", "crnn", "2", "deleted", 1) in full.rows()
+    assert ("numbers6", "crnn", "inserted", "2", 1) in full.rows()
+    monkeypatch.setattr(board_module, "CONFUSIONS_KEPT", 2)
+    bounded = confusions([cell])
+    rest = sorted(bounded.filter(predicted="other").select("actual", "count").rows())
+    # Kept are 1 read as 2 (twice) and, of those seen once, the first in order.
+    assert rest == [("1", 1), ("2", 1), ("inserted", 1)]
+    assert bounded["count"].sum() == full["count"].sum()
+
+
+def test_timings_are_read_and_a_missing_one_names_the_command(tmp_path: Path) -> None:
+    (tmp_path / "union-crnn-0.train.json").write_text('{"train_seconds": 2.5, "device": "cpu", "threads": 4}')
+    with pytest.raises(InputError, match="run `dvc repro predict-union@union-crnn-0`"):
+        read_timing(tmp_path, "union", "crnn", 0)
+    predicted = tmp_path / "union-crnn-0.predict.json"
+    predicted.write_text('{"images": 30, "predict_seconds": 0.5, "images_per_second": 60}')
+    assert read_timing(tmp_path, "union", "crnn", 0) == Timing(2.5, 30, 0.5, "cpu", 4)
+    predicted.write_text("{}")
+    with pytest.raises(InputError, match=r"union-crnn-0.\*.json: lacks 'images'"):
+        read_timing(tmp_path, "union", "crnn", 0)

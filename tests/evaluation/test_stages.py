@@ -1,0 +1,69 @@
+"""The score and leaderboard stages on files, in a folder of their own."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from captchabench.errors import InputError
+from stages import leaderboard, score
+
+PARAMS = """
+data: {source: standin}
+normalize: {}
+folds: {count: 5}
+datasets: {numbers6: {images: 10}}
+grid: {datasets: [numbers6], models: [dummy], union: [], folds: [0, 1]}
+training: {}
+models: {dummy: {}, crnn: {}}
+"""
+OUTPUTS = ("leaderboard.csv", "leaderboard.md", "summary.json", "confusion.csv", "curves.csv")
+
+
+@pytest.fixture
+def project(tmp_path: Path, predict: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(PARAMS)
+    for folder in ("data/timings", "metrics/curves"):
+        Path(folder).mkdir(parents=True)
+    for fold in (0, 1):
+        name = f"numbers6-dummy-{fold}"
+        predict([("12", "12"), ("34", "3")], model="dummy", fold=fold)
+        train = {"train_seconds": 1.5, "device": "cpu", "threads": 2, "torch": "2"}
+        Path(f"data/timings/{name}.train.json").write_text(json.dumps(train))
+        Path(f"data/timings/{name}.predict.json").write_text('{"images": 2, "predict_seconds": 0.01}')
+        Path(f"metrics/curves/{name}.csv").write_text(
+            "step,epoch,learning_rate,train_loss,validation_loss,validation_exact\n1,1.0,,,,0.5\n"
+        )
+    return tmp_path
+
+
+def test_two_runs_write_the_same_bytes(project: Path) -> None:
+    runs = []
+    for _ in range(2):
+        for fold in "01":
+            score.main("numbers6", "dummy", fold)
+        leaderboard.main()
+        runs.append({name: Path("metrics", name).read_bytes() for name in OUTPUTS})
+    assert runs[0] == runs[1]
+    assert json.loads(runs[0]["summary.json"])["dummy"]["numbers6"]["n"] == 4
+    assert runs[0]["curves.csv"].decode().splitlines()[1] == "numbers6,dummy,0,1,1.0,,,,0.5"
+
+
+def test_nothing_is_written_where_a_cell_or_a_curve_is_missing(project: Path) -> None:
+    score.main("numbers6", "dummy", "0")
+    with pytest.raises(InputError, match="run `dvc repro score@numbers6-dummy-1`"):
+        leaderboard.main()
+    score.main("numbers6", "dummy", "1")
+    Path("metrics/curves/numbers6-dummy-1.csv").unlink()
+    with pytest.raises(InputError, match="run `dvc repro train@numbers6-dummy-1`"):
+        leaderboard.main()
+    assert not [name for name in OUTPUTS if Path("metrics", name).exists()]
+
+
+def test_a_file_of_another_cell_is_refused(project: Path) -> None:
+    Path("data/predictions/numbers6-dummy-0.parquet").rename("data/predictions/numbers6-crnn-0.parquet")
+    with pytest.raises(InputError, match="holds numbers6-dummy-0; run `dvc repro predict@numbers6-crnn-0`"):
+        score.main("numbers6", "crnn", "0")
+    assert not Path("metrics/cells").exists()

@@ -1,0 +1,188 @@
+"""Every registered model keeps the contract of `models/base.py`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from captchabench.config import load_params
+from captchabench.data.shards import Samples
+from captchabench.errors import InputError
+from captchabench.models import RECOGNISERS, build_recogniser, load_recogniser
+from captchabench.models.base import Recogniser
+from captchabench.models.parts.neural import NeuralRecogniser
+
+MakeSamples = Callable[..., Samples]
+
+# Narrow networks and short budgets; the same code as the full ones.
+SMALL = {
+    "char_cnn": {"training": {"steps": 2}},
+    "cnn_transformer": {"channels": [8, 8, 16], "stem_stride": 2, "dimension": 16, "training": {"steps": 2}},
+    "crnn": {"channels": [8, 8, 16], "stem_stride": 2, "hidden": 16, "training": {"steps": 2}},
+    "effnet_b1": {"training": {"steps": 1, "batch_size": 8, "evaluations": 1}},
+}
+EVERY = pytest.mark.parametrize("name", RECOGNISERS.names())
+DEEP = pytest.mark.parametrize("name", ["char_cnn", "crnn", "cnn_transformer", "effnet_b1"])
+
+
+def build(name: str, samples: Samples, parameters: dict | None = None) -> Recogniser:
+    return build_recogniser(name, samples.info.spec, SMALL.get(name, {}) if parameters is None else parameters)
+
+
+@EVERY
+def test_fit_predict_save_load(name: str, make_samples: MakeSamples, tmp_path: Path) -> None:
+    samples = make_samples(40)
+    model = build(name, samples)
+    curve = model.fit(samples, samples, seed=0)
+    assert curve
+    assert all(0 <= point.validation_exact <= 1 for point in curve)
+
+    reading = model.predict(samples.pixels)
+    assert len(reading.texts) == len(samples)
+    assert reading.confidences.shape == (len(samples),)
+    assert reading.confidences.dtype == np.float32
+    assert ((reading.confidences >= 0) & (reading.confidences <= 1.0001)).all()
+    assert set("".join(reading.texts)) <= set(samples.info.alphabet)
+    assert model.parameter_count > 0
+
+    model.save(tmp_path)
+    assert {p.suffix for p in tmp_path.iterdir()} <= {".json", ".safetensors", ".npz"}
+    again = load_recogniser(tmp_path)
+    assert again.predict(samples.pixels).texts == reading.texts
+    np.testing.assert_allclose(again.predict(samples.pixels).confidences, reading.confidences, rtol=1e-5, atol=1e-7)
+    assert again.parameter_count == model.parameter_count
+
+    losses = model.losses(samples.pixels, samples.labels)
+    if losses is not None:
+        assert losses.shape == (len(samples),)
+        assert np.isfinite(losses).all()
+
+
+@EVERY
+def test_saving_twice_gives_the_same_bytes(name: str, make_samples: MakeSamples, tmp_path: Path) -> None:
+    samples = make_samples(40)
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+        model = build(name, samples)
+        model.fit(samples, samples, seed=0)
+        model.save(folder)
+    for path in folders[0].iterdir():
+        assert path.read_bytes() == (folders[1] / path.name).read_bytes(), path.name
+
+
+@EVERY
+def test_no_image_is_read_as_nothing(name: str, make_samples: MakeSamples) -> None:
+    samples = make_samples(40)
+    model = build(name, samples)
+    model.fit(samples, samples, seed=0)
+    reading = model.predict(samples.pixels[:0])
+    assert reading.texts == []
+    assert reading.confidences.shape == (0,)
+
+
+@EVERY
+def test_labels_of_several_lengths(name: str, make_samples: MakeSamples) -> None:
+    samples = make_samples(40, lengths=(3, 5))
+    model = build(name, samples)
+    model.fit(samples, samples, seed=0)
+    assert len(model.predict(samples.pixels).texts) == len(samples)
+
+
+@DEEP
+def test_gradients_reach_every_weight(name: str, make_samples: MakeSamples) -> None:
+    samples = make_samples(16)
+    model = build(name, samples)
+    assert isinstance(model, NeuralRecogniser)
+    network = model.network.train()
+    tensors = model.tensors(samples)
+    images = torch.randn(len(tensors.images), 1, *tensors.images.shape[1:])
+    network.losses(network(images), tensors.targets, tensors.lengths).mean().backward()
+    for weight_name, weight in network.named_parameters():
+        assert weight.grad is not None, weight_name
+        assert torch.isfinite(weight.grad).all(), weight_name
+
+
+OVERFIT = {
+    "char_cnn": {"dropout": 0.0, "training": {"steps": 150, "batch_size": 64}},
+    "cnn_transformer": {
+        "channels": [16, 16, 32],
+        "stem_stride": 2,
+        "dimension": 32,
+        "heads": 4,
+        "feedforward": 64,
+        "dropout": 0.0,
+        "training": {"steps": 250, "batch_size": 16, "learning_rate": 5e-3},
+    },
+    "crnn": {
+        "channels": [16, 16, 32],
+        "stem_stride": 2,
+        "hidden": 32,
+        "layers": 1,
+        "dropout": 0.0,
+        "training": {"steps": 250, "batch_size": 16, "learning_rate": 5e-3},
+    },
+    "effnet_b1": {"dropout": 0.0, "training": {"steps": 60, "batch_size": 16, "learning_rate": 3e-3}},
+}
+
+
+@DEEP
+def test_overfits_sixteen_samples(name: str, make_samples: MakeSamples) -> None:
+    samples = make_samples(16)
+    model = build(name, samples, OVERFIT[name])
+    model.fit(samples, samples, seed=0)
+    assert model.predict(samples.pixels).texts == samples.labels.tolist()
+
+
+@pytest.mark.parametrize("name", ["crnn", "cnn_transformer"])
+def test_too_few_time_steps_are_refused(name: str, make_samples: MakeSamples) -> None:
+    samples = make_samples(2, lengths=(14, 14))
+    with pytest.raises(InputError, match=r"100 px wide gives 25 time steps.* 2 x 14 - 1 = 27"):
+        build(name, samples)
+
+
+@pytest.mark.parametrize("name", ["crnn", "cnn_transformer"])
+def test_beam_decoding_is_a_parameter(name: str, make_samples: MakeSamples) -> None:
+    samples = make_samples(16)
+    model = build(name, samples, {**OVERFIT[name], "decoding": "beam", "beam_width": 4})
+    model.fit(samples, samples, seed=0)
+    assert model.predict(samples.pixels).texts == samples.labels.tolist()
+
+
+@EVERY
+def test_an_unknown_parameter_names_the_nearest(name: str, make_samples: MakeSamples) -> None:
+    with pytest.raises(InputError, match=rf"params.yaml: models.{name}\.\w+: no such parameter"):
+        build(name, make_samples(2), {"no_such": 1})
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"config\.json: cannot be read"):
+        load_recogniser(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(InputError, match="not a saved model"):
+        load_recogniser(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(InputError, match="format 99"):
+        load_recogniser(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["crnn", "dummy"])
+def test_damaged_weights_are_refused(name: str, make_samples: MakeSamples, tmp_path: Path) -> None:
+    samples = make_samples(20)
+    model = build(name, samples)
+    model.fit(samples, samples, seed=0)
+    model.save(tmp_path)
+    for path in tmp_path.iterdir():
+        if path.name != "config.json":
+            path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InputError, match="train it anew"):
+        load_recogniser(tmp_path)
+
+
+def test_shipped_parameters_are_valid(make_samples: MakeSamples) -> None:
+    samples = make_samples(2)
+    for name, parameters in load_params().models.items():
+        build(name, samples, parameters)

@@ -1,0 +1,198 @@
+"""dvc.yaml, params.yaml, the registries and the layers of the package agree."""
+
+import ast
+import itertools
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from captchabench.config import load_params, read_yaml
+from captchabench.datasets import DATASETS, UNION
+from captchabench.models import RECOGNISERS
+
+ROOT = Path(__file__).parents[1]
+STAGES: dict[str, Any] = read_yaml(ROOT / "dvc.yaml")["stages"]
+RAW_PARAMS = read_yaml(ROOT / "params.yaml")
+PARAMS = load_params(ROOT / "params.yaml")
+
+
+def lookup(key: str) -> Any:
+    """The value of a dotted key of params.yaml; KeyError if there is none."""
+    value: Any = RAW_PARAMS
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
+def expand(stage: dict[str, Any]) -> list[dict[str, str]]:
+    """The items of a stage's matrix, [{}] without one."""
+    axes = {}
+    for axis, values in stage.get("matrix", {}).items():
+        axes[axis] = lookup(values[2:-1]) if isinstance(values, str) else values
+    return [dict(zip(axes, map(str, combination), strict=True)) for combination in itertools.product(*axes.values())]
+
+
+def fill(template: str, item: dict[str, str]) -> str:
+    """A template with its ${...} replaced, as DVC does it."""
+
+    def value(match: re.Match[str]) -> str:
+        key = match[1]
+        return item[key.removeprefix("item.")] if key.startswith("item.") else str(lookup(key))
+
+    return re.sub(r"\$\{([^}]+)\}", value, template)
+
+
+def outs_of(stage: dict[str, Any], item: dict[str, str]) -> list[str]:
+    entries = [*stage.get("outs", []), *stage.get("metrics", [])]
+    return [fill(e if isinstance(e, str) else next(iter(e)), item) for e in entries]
+
+
+CELLS = [
+    pytest.param(stage, item, id="-".join([name, *item.values()]))
+    for name, stage in STAGES.items()
+    for item in expand(stage)
+]
+
+
+def test_params_name_exactly_the_registered_models() -> None:
+    assert sorted(RAW_PARAMS["models"]) == RECOGNISERS.names()
+    assert set(PARAMS.grid.models) | set(PARAMS.grid.union) <= set(RECOGNISERS.names())
+
+
+def test_params_name_exactly_the_registered_datasets() -> None:
+    assert sorted(PARAMS.datasets) == DATASETS.names()
+    assert set(PARAMS.grid.datasets) <= set(DATASETS.names())
+    assert UNION not in DATASETS.names()
+
+
+def test_every_entry_answers_to_its_file_name() -> None:
+    for name in DATASETS.names():
+        assert DATASETS[name].key == name
+    for name in RECOGNISERS.names():
+        assert RECOGNISERS[name].name == name
+
+
+def test_folds_of_the_grid_exist() -> None:
+    assert max(PARAMS.grid.folds) < PARAMS.folds.count
+
+
+@pytest.mark.parametrize(("stage", "item"), CELLS)
+def test_dependencies_exist_or_are_made(stage: dict[str, Any], item: dict[str, str]) -> None:
+    made = [out for other in STAGES.values() for each in expand(other) for out in outs_of(other, each)]
+    for dependency in (fill(d, item) for d in stage["deps"]):
+        inside = any(out == dependency or out.startswith(f"{dependency}/") for out in made)
+        assert inside or (ROOT / dependency).exists(), dependency
+
+
+@pytest.mark.parametrize(("stage", "item"), CELLS)
+def test_tracked_params_exist(stage: dict[str, Any], item: dict[str, str]) -> None:
+    for key in stage.get("params", []):
+        lookup(fill(key, item))
+
+
+def test_every_section_of_params_is_tracked() -> None:
+    tracked = {key.split(".")[0] for stage in STAGES.values() for key in stage.get("params", [])}
+    assert tracked == set(RAW_PARAMS)
+
+
+def test_every_stage_has_its_file_and_depends_on_it() -> None:
+    used = set()
+    for stage in STAGES.values():
+        module = re.match(r"python -m (stages\.\w+)", stage["cmd"])
+        assert module, stage["cmd"]
+        path = f"{module[1].replace('.', '/')}.py"
+        assert path in stage["deps"]
+        used.add(path)
+    files = {f"stages/{p.name}" for p in (ROOT / "stages").glob("*.py")}
+    assert files - used == {"stages/__init__.py", "stages/cell.py"}
+
+
+def test_no_two_stages_make_the_same_file() -> None:
+    made = [out for stage in STAGES.values() for item in expand(stage) for out in outs_of(stage, item)]
+    assert len(made) == len(set(made))
+
+
+def test_the_full_benchmark_names_parameters_that_exist() -> None:
+    def walk(overlay: Any, under: Any, where: str) -> None:
+        for key, value in overlay.items():
+            assert where.startswith("models.") or key in under, f"{where}{key}"
+            if isinstance(value, dict) and isinstance(under.get(key), dict):
+                walk(value, under[key], f"{where}{key}.")
+
+    walk(read_yaml(ROOT / "params.full.yaml"), RAW_PARAMS, "")
+
+
+# A package may import those before it. `revisions` alone may use DVC.
+LAYERS = [
+    {"errors", "files", "registry", "config", "alphabet", "progress", "overlay"},
+    {"datasets"},
+    {"data"},
+    {"training"},
+    {"models"},
+    {"evaluation"},
+    {"report"},
+    {"revisions"},
+    {"cli"},
+]
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+MODULES = sorted((ROOT / "captchabench").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_run_one_way(path: Path) -> None:
+    part = path.relative_to(ROOT / "captchabench").parts[0].removesuffix(".py")
+    imported = imports_of(path)
+    tops = {name.split(".")[0] for name in imported}
+    assert not tops & {"prefect", "stages", "flows"}
+    if part != "revisions":
+        assert "dvc" not in tops
+    if part == "__init__":
+        return
+    own = next(i for i, layer in enumerate(LAYERS) if part in layer)
+    for name in imported:
+        words = name.split(".")
+        if words[0] == "captchabench" and len(words) > 1 and words[1] != "__version__":
+            assert any(words[1] in layer for layer in LAYERS[: own + 1]), f"{part} imports {name}"
+
+
+def run_python(code: str) -> None:
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_training_needs_no_dvc_prefect_polars_or_editdistance() -> None:
+    run_python(
+        "import sys\n"
+        "for name in ('dvc', 'prefect', 'polars', 'editdistance', 'altair', 'ruamel'): sys.modules[name] = None\n"
+        "import captchabench.training.engine, captchabench.data.shards, captchabench.models as m\n"
+        "for name in m.RECOGNISERS.names(): m.RECOGNISERS[name]\n"
+    )
+
+
+@pytest.mark.parametrize("stage", ["ingest", "normalize", "audit", "score", "leaderboard", "report"])
+def test_stages_without_networks_do_not_import_torch(stage: str) -> None:
+    run_python(f"import sys, stages.{stage}\nassert 'torch' not in sys.modules and 'timm' not in sys.modules")
+
+
+def test_hog_svc_does_not_import_torch() -> None:
+    run_python(
+        "import sys, stages.train, stages.predict, captchabench.models as m\n"
+        "m.RECOGNISERS['hog_svc']\n"
+        "assert 'torch' not in sys.modules"
+    )

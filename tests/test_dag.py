@@ -1,0 +1,173 @@
+"""The whole DAG in a temporary repository: what a change reruns, and what `dvc metrics diff` says of it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+SECOND_MODEL = '''
+"""Another model: all it takes is this file and a line in params.yaml."""
+from captchabench.models import RECOGNISERS
+from captchabench.models.dummy import Dummy
+
+
+@RECOGNISERS.register("second")
+class Second(Dummy):
+    """The dummy under another name."""
+
+    name = "second"
+'''
+
+
+class Repository:
+    """A copy of the benchmark with two datasets and two models that need no training."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        ignore = shutil.ignore_patterns("__pycache__")
+        for name in ("captchabench", "stages"):
+            shutil.copytree(ROOT / name, folder / name, ignore=ignore)
+        (folder / "data/downloads").mkdir(parents=True)
+        (folder / "captchabench/models/second.py").write_text(SECOND_MODEL)
+        for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore"):
+            shutil.copy(ROOT / name, folder / name)
+        self.set_params(
+            datasets={"fournierp": {"images": 80}, "numbers6": {"images": 90}},
+            grid={
+                "datasets": ["fournierp", "numbers6"],
+                "models": ["dummy", "second"],
+                "union": ["dummy"],
+                "folds": [0],
+            },
+            models={"dummy": {}, "second": {}},
+        )
+        self.git("init", "-q")
+        self.dvc("init", "-q")
+        shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
+
+    def set_params(self, **sections: object) -> None:
+        path = self.folder / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        path.write_text(yaml.safe_dump({**params, **sections}))
+
+    def run(self, *command: str) -> str:
+        environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "GIT_AUTHOR_NAME": "a",
+            "GIT_AUTHOR_EMAIL": "a@example.org",
+            "GIT_COMMITTER_NAME": "a",
+            "GIT_COMMITTER_EMAIL": "a@example.org",
+            "DVC_NO_ANALYTICS": "1",
+        }
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=200
+        )
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def git(self, *words: str) -> str:
+        return self.run("git", *words)
+
+    def dvc(self, *words: str) -> str:
+        return self.run(sys.executable, "-m", "dvc", *words)
+
+    def repro(self) -> set[str]:
+        """Run `dvc repro`; return the stages that ran."""
+        return set(re.findall(r"Running stage '([^']+)'", self.dvc("repro")))
+
+    def commit(self, message: str) -> None:
+        self.git("add", "-A")
+        self.git("commit", "-qm", message)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """The benchmark after its first run, committed."""
+    made = Repository(tmp_path_factory.mktemp("benchmark"))
+    ran = made.repro()
+    assert {"ingest@fournierp", "train@numbers6-second-0", "train-union@union-dummy-0", "report"} <= ran
+    made.commit("first run")
+    return made
+
+
+def cells(ran: set[str], stage: str) -> set[str]:
+    return {name.split("@")[1] for name in ran if name.split("@")[0] in (stage, f"{stage}-union")}
+
+
+def test_everything_is_made_and_a_second_run_does_nothing(repository: Repository) -> None:
+    board = (repository.folder / "metrics/leaderboard.csv").read_text().splitlines()
+    rows = {tuple(line.split(",")[:1]) for line in board[1:]}
+    assert {("fournierp",), ("numbers6",), ("union",)} <= rows
+    assert (repository.folder / "reports/index.html").stat().st_size > 1000
+    assert repository.repro() == set()
+    assert repository.git("status", "--porcelain") == ""
+
+
+def test_a_models_parameter_reruns_its_cells_alone_and_the_diff_shows_them(repository: Repository) -> None:
+    before = json.loads((repository.folder / "metrics/summary.json").read_text())
+    repository.set_params(models={"dummy": {"rank": 2}, "second": {}})
+    ran = repository.repro()
+    repository.commit("another rank for the dummy")
+    dummies = {"fournierp-dummy-0", "numbers6-dummy-0", "union-dummy-0"}
+    for stage in ("train", "predict", "score"):
+        assert cells(ran, stage) == dummies
+    assert not {name for name in ran if name.startswith(("ingest", "normalize", "audit"))}
+
+    diff = json.loads(repository.dvc("metrics", "diff", "--json", "HEAD~1"))["diff"]
+    changed = diff["metrics/summary.json"]
+    assert {key.split(".")[0] for key in changed} == {"dummy"}
+    after = json.loads((repository.folder / "metrics/summary.json").read_text())
+    assert after["second"] == before["second"]
+    assert after["dummy"] != before["dummy"]
+    for key, values in changed.items():
+        model, dataset, metric = key.split(".")
+        assert values["old"] == before[model][dataset][metric]
+        assert values["new"] == after[model][dataset][metric]
+
+
+def test_a_models_file_reruns_its_cells_alone(repository: Repository) -> None:
+    path = repository.folder / "captchabench/models/second.py"
+    path.write_text(f"{path.read_text()}\n# changed\n")
+    ran = repository.repro()
+    assert cells(ran, "train") == {"fournierp-second-0", "numbers6-second-0"}
+    assert not {name for name in ran if name.startswith(("ingest", "normalize", "audit"))}
+
+
+def test_a_scoring_change_never_retrains(repository: Repository) -> None:
+    path = repository.folder / "captchabench/evaluation/metrics.py"
+    path.write_text(f"{path.read_text()}\n# changed\n")
+    ran = repository.repro()
+    assert len(cells(ran, "score")) == 5
+    assert not {name for name in ran if name.startswith(("ingest", "normalize", "audit", "train", "predict"))}
+
+
+def test_a_data_change_reruns_its_dataset_and_the_union(repository: Repository) -> None:
+    repository.set_params(datasets={"fournierp": {"images": 85}, "numbers6": {"images": 90}})
+    ran = repository.repro()
+    assert {name for name in ran if name.startswith(("ingest", "normalize"))} == {
+        "ingest@fournierp",
+        "normalize@fournierp",
+    }
+    assert cells(ran, "train") == {"fournierp-dummy-0", "fournierp-second-0", "union-dummy-0"}
+
+
+def test_a_missing_cell_is_named(repository: Repository) -> None:
+    cell = repository.folder / "metrics/cells/numbers6-second-0.json"
+    kept = cell.read_bytes()
+    cell.unlink()
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.leaderboard"], cwd=repository.folder, capture_output=True, text=True, check=False
+    )
+    cell.write_bytes(kept)
+    assert done.returncode == 1
+    assert "numbers6-second-0" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

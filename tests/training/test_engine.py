@@ -1,0 +1,153 @@
+"""The engine: it learns, repeats itself bit for bit, keeps the best weights, stops early."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from captchabench.data.shards import Samples
+from captchabench.errors import InputError
+from captchabench.models.crnn import Config, Crnn
+from captchabench.training.augmentation import augment
+from captchabench.training.engine import TrainingConfig, evaluate, train_network
+from captchabench.training.network import Network, same_text, standardize
+from captchabench.training.split import held_out, split_rest
+
+MakeSamples = Callable[..., Samples]
+
+
+def small_crnn(samples: Samples, **training: object) -> Crnn:
+    config = Config(
+        channels=(8, 8, 8), stem_stride=2, hidden=8, layers=1, training=TrainingConfig(batch_size=8, **training)
+    )
+    return Crnn(samples.info.spec, config)
+
+
+def test_two_runs_give_identical_weights_and_another_seed_others(make_samples: MakeSamples) -> None:
+    samples = make_samples(40)
+    weights = []
+    for seed in (0, 0, 1):
+        model = small_crnn(samples, steps=6, augment=1.0)
+        model.fit(samples, samples, seed=seed)
+        weights.append(torch.cat([p.flatten() for p in model.network.state_dict().values()]))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_training_leaves_the_global_generator_alone(make_samples: MakeSamples) -> None:
+    samples = make_samples(16)
+    model = small_crnn(samples, steps=2)
+    before = torch.get_rng_state()
+    model.fit(samples, samples, seed=3)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_kept_weights_are_the_best_of_the_curve(make_samples: MakeSamples) -> None:
+    samples = make_samples(60, lengths=(1, 1))
+    # A rate this high makes the curve go up and down.
+    model = small_crnn(samples, steps=120, evaluations=30, learning_rate=0.05)
+    curve = model.fit(samples, samples, seed=0)
+    loss, exact = evaluate(model.network, model.tensors(samples))
+    best = max(curve, key=lambda p: (p.validation_exact, -p.validation_loss))
+    assert exact == best.validation_exact
+    assert loss == pytest.approx(best.validation_loss, rel=1e-5)
+    assert not model.network.training
+
+
+def test_early_stopping_ends_before_the_budget(make_samples: MakeSamples) -> None:
+    samples = make_samples(16)
+    model = small_crnn(samples, steps=100, evaluations=50, patience=2, learning_rate=1e-7)
+    assert len(model.fit(samples, samples, seed=0)) < 50
+
+
+def test_plateau_lowers_the_rate(make_samples: MakeSamples) -> None:
+    samples = make_samples(16)
+    model = small_crnn(samples, steps=20, evaluations=10, schedule="plateau", learning_rate=1e-5)
+    rates = [point.learning_rate for point in model.fit(samples, samples, seed=0)]
+    assert rates[0] == 1e-5
+    assert rates[-1] < 1e-5
+
+
+def test_one_cycle_warms_up_and_decays(make_samples: MakeSamples) -> None:
+    samples = make_samples(16)
+    model = small_crnn(samples, steps=40, evaluations=40, learning_rate=1e-3)
+    rates = [point.learning_rate for point in model.fit(samples, samples, seed=0)]
+    assert max(rates) == pytest.approx(1e-3, rel=0.05)
+    assert 0 < rates.index(max(rates)) < 12
+    assert rates[-1] < 1e-5
+
+
+def test_nothing_to_train_on_is_said(make_samples: MakeSamples) -> None:
+    samples = make_samples(8)
+    none = samples.where(np.zeros(8, bool))
+    with pytest.raises(InputError, match="0 to train on, 8 to choose on"):
+        small_crnn(samples, steps=1).fit(none, samples, seed=0)
+
+
+class Diverging(Network):
+    """A network whose loss is not a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.weight.expand(len(images), 1, 2) * float("nan")
+
+    def losses(self, log_probs: torch.Tensor, targets: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        return log_probs.sum(dim=(1, 2))
+
+    def read(self, log_probs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return log_probs.argmax(dim=2), log_probs[:, 0, 0]
+
+
+def test_divergence_is_said(make_samples: MakeSamples) -> None:
+    samples = make_samples(16)
+    tensors = small_crnn(samples, steps=1).tensors(samples)
+    with pytest.raises(InputError, match=r"diverged.*learning_rate"):
+        train_network(Diverging(), tensors, tensors, TrainingConfig(steps=3, batch_size=4), seed=0)
+
+
+def test_standardize_survives_a_constant_image() -> None:
+    images = torch.stack([torch.full((4, 5), 7), torch.arange(20).view(4, 5)]).to(torch.uint8)
+    out = standardize(images)
+    assert out.shape == (2, 1, 4, 5)
+    assert (out[0] == 0).all()
+    assert out[1].mean().abs() < 1e-6
+    assert 0.8 < out[1].std() < 1.1
+
+
+def test_same_text_ignores_padding() -> None:
+    ids = torch.tensor([[1, 2, -1, -1], [1, 2, 3, -1], [-1, -1, -1, -1]])
+    targets = torch.tensor([[1, 2, -1], [1, 2, 4], [-1, -1, -1]])
+    assert same_text(ids, targets).tolist() == [True, False, True]
+    assert same_text(targets, ids).tolist() == [True, False, True]
+
+
+def test_augmentation_of_strength_zero_changes_nothing_and_is_seeded() -> None:
+    images = torch.randn(3, 1, 8, 20)
+    still = augment(images, 0.0, torch.Generator().manual_seed(0))
+    assert torch.allclose(still, images, atol=1e-5)
+    one, two = (augment(images, 1.0, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(one, two)
+    assert one.shape == images.shape
+    assert not torch.allclose(one, images, atol=0.05)
+
+
+def test_split_never_takes_from_the_held_out_fold_and_is_stable(make_samples: MakeSamples) -> None:
+    samples = make_samples(200)
+    train, validation = split_rest(samples, fold=2, validation_share=0.2, seed=0)
+    held = held_out(samples, 2)
+    parts = [set(part.sample_ids) for part in (train, validation, held)]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 200
+    assert set(held.folds) == {2}
+    assert 15 <= len(validation) <= 50
+    fewer = samples.where(np.arange(200) % 3 != 0)
+    _, validation_of_fewer = split_rest(fewer, fold=2, validation_share=0.2, seed=0)
+    assert set(validation_of_fewer.sample_ids) == parts[1] & set(fewer.sample_ids)
+
+
+def test_an_empty_fold_is_one_clear_error(make_samples: MakeSamples) -> None:
+    with pytest.raises(InputError, match=r"written: fold 7 holds no images.*grid\.folds"):
+        held_out(make_samples(10), 7)
