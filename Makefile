@@ -30,6 +30,7 @@ setup: .venv/.complete
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock && \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . ; \
 	fi
+	@python -m captchabench.report.plots_template  # lets `dvc plots show` work without a network
 	@touch $@
 
 repro: setup

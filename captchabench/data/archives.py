@@ -7,6 +7,7 @@ expands past a limit: a sound download has none of these.
 import gzip
 import lzma
 import os
+import posixpath
 import re
 import stat
 import tarfile
@@ -17,7 +18,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any, cast
 
 from captchabench.data.sources import Entry
@@ -66,7 +67,7 @@ class Archive(ABC):
     def _add(self, name: str, size: int) -> None:
         """Check a file and file it under members or skipped. `size` is in bytes, expanded."""
         path = _clean(name)
-        parts = PurePosixPath(path).parts
+        parts = [part for part in path.split("/") if part not in ("", ".")]
         if path.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", path):
             raise self._refusal(f"holds '{path}', which leads out of the archive's folder")
         if size > MAX_MEMBER_BYTES:
@@ -78,7 +79,7 @@ class Archive(ABC):
             raise self._refusal(f"expands to more than {MAX_RATIO} times its size")
         if "__MACOSX" in parts or any(part.startswith(".") for part in parts):
             self.skipped["hidden"] += 1
-        elif PurePosixPath(path).suffix.lower() not in IMAGE_SUFFIXES:
+        elif posixpath.splitext(path)[1].lower() not in IMAGE_SUFFIXES:
             self.skipped["not_an_image_name"] += 1
         else:
             self.members.append(Member(path, self._found))

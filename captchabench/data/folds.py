@@ -8,8 +8,9 @@ import numpy as np
 def assign_folds(sample_ids: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
     """Folds [N] int8 of images with `sample_ids` [N] (strings) in `groups` [N] of near-duplicates.
 
-    Groups are numbered from 0 without a gap. A group's fold is the hash of its smallest sample_id. So near-duplicates share a fold, equal images of two
-    datasets do too, and an image that duplicates nothing moves no other.
+    Groups are numbered from 0 without a gap. A group's fold is the hash of its smallest sample_id. So
+    near-duplicates share a fold, equal images of two datasets do too, and an image that duplicates nothing
+    moves no other.
     """
     order = np.lexsort((sample_ids, groups))
     firsts = np.flatnonzero(np.diff(groups[order], prepend=-1))

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -12,6 +13,9 @@ R = TypeVar("R")
 
 # A worker holds about 150 MB: more of them would cost memory, while one writer cannot feed on more.
 _MOST_WORKERS = 16
+
+# Starting the processes takes longer than this, so what is done by then is not worth it.
+PATIENCE_SECONDS = 1.0
 
 _work: Callable[[Any], Any] | None = None
 
@@ -24,12 +28,17 @@ def cores() -> int:
 def ordered(work: Callable[[T], R], items: Sequence[T], workers: int | None = None) -> Iterator[R]:
     """`work(item)` for each item, in order, on `workers` processes (all cores unless told).
 
-    `work` is sent to each process once, the items one by one, and only a few results wait at a time, so
-    that memory does not grow with the number of items. One worker, or one item, runs in this process.
+    The first second's work, all of it with one worker, is done in this process. After that `work` is sent to
+    each worker once, the items one by one, and only a few results wait at a time, so that memory does not
+    grow with the number of items.
     """
     workers = min(workers or cores(), len(items), _MOST_WORKERS)
-    if workers <= 1:
-        yield from map(work, items)
+    start = time.monotonic()
+    done = 0
+    while done < len(items) and (workers <= 1 or time.monotonic() - start < PATIENCE_SECONDS):
+        yield work(items[done])
+        done += 1
+    if done == len(items):
         return
     # A fresh server forks the workers: forking this process could copy a lock that some thread holds.
     # It imports what the work needs once, for all of them.
@@ -38,7 +47,7 @@ def ordered(work: Callable[[T], R], items: Sequence[T], workers: int | None = No
     with ProcessPoolExecutor(workers, context, _adopt, (work,)) as pool:
         running: deque[Future[R]] = deque()
         try:
-            for item in items:
+            for item in items[done:]:
                 running.append(pool.submit(_call, item))
                 if len(running) > 2 * workers:
                     yield running.popleft().result()

@@ -1,8 +1,9 @@
 """Where a dataset's images come from, behind one interface: stand-ins, an archive, or Kaggle."""
 
+import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal, Protocol
 
 from captchabench.config import DataParams
@@ -19,7 +20,7 @@ class Entry:
     @property
     def stem(self) -> str:
         """The file's name without folders and without its last suffix."""
-        return PurePosixPath(self.path).stem
+        return posixpath.splitext(posixpath.basename(self.path))[0]
 
 
 class Source(Protocol):

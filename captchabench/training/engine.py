@@ -76,7 +76,8 @@ def train_network(
 
     fused = device.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(
-        _parameter_groups(network, config.weight_decay), lr=config.learning_rate, fused=fused
+        # A shorter memory than Adam's usual 0.999 leaves CTC's opening plateau in fewer steps.
+        _parameter_groups(network, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98), fused=fused
     )
     one_cycle = plateau = None
     if config.schedule == "one_cycle":

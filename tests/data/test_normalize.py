@@ -12,7 +12,7 @@ import pytest
 
 from captchabench.config import NormalizeParams
 from captchabench.data import normalize as normalizing
-from captchabench.data import raw
+from captchabench.data import pool, raw
 from captchabench.data.images import decode_grey, fit
 from captchabench.data.normalize import normalize
 from captchabench.data.normalizer import sample_id
@@ -159,6 +159,7 @@ def test_order_of_the_source_changes_nothing(run, sound, picture, tmp_path) -> N
 
 def test_number_of_processes_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(raw, "ROWS", 50)
+    monkeypatch.setattr(pool, "PATIENCE_SECONDS", 0)
     dataset = DATASETS["numbers6"]
     write_raw(
         tmp_path / "raw",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from captchabench.config import DataParams
+from captchabench.data import pool
 from captchabench.data.sources import open_source
 from captchabench.data.standin import Drawn
 from captchabench.datasets import DATASETS
@@ -17,7 +18,8 @@ from captchabench.errors import InputError
 Pack = Callable[[Path, dict[str, bytes]], Path]
 
 
-def test_standins_are_the_same_on_one_and_several_processes() -> None:
+def test_standins_are_the_same_on_one_and_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "PATIENCE_SECONDS", 0)
     dataset = DATASETS["numbers6"]
     alone = list(Drawn(dataset, 5, 300, workers=1).entries())
     assert alone == list(Drawn(dataset, 5, 300, workers=2).entries())

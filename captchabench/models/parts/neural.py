@@ -38,16 +38,17 @@ class NeuralRecogniser(Recogniser):
 
     def fit(self, train: Samples, validation: Samples, *, seed: int, progress: bool = False) -> list[CurvePoint]:
         """See Recogniser.fit."""
+        return self.train(self.tensors(train), self.tensors(validation), seed=seed, progress=progress)
+
+    def train(
+        self, train: TensorSamples, validation: TensorSamples, *, seed: int, progress: bool
+    ) -> list[CurvePoint]:
+        """Build the network anew, seeded, and train it."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.network = self.build_network()
             return train_network(
-                self.network,
-                self.tensors(train),
-                self.tensors(validation),
-                self.config.training,
-                seed=seed,
-                progress=progress,
+                self.network, train, validation, self.config.training, seed=seed, progress=progress
             )
 
     def tensors(self, samples: Samples) -> TensorSamples:

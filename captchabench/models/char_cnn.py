@@ -1,0 +1,109 @@
+"""A small CNN on segmented characters: each is read on its own, without its neighbours."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from captchabench.config import Between, Positive
+from captchabench.data.shards import Samples, TextSpec
+from captchabench.models import RECOGNISERS
+from captchabench.models.base import Reading
+from captchabench.models.parts.convolution import conv_block
+from captchabench.models.parts.crops import HEIGHT, WIDTH
+from captchabench.models.parts.heads import PositionNetwork
+from captchabench.models.parts.neural import NeuralRecogniser, encode_labels
+from captchabench.models.parts.segmentation import Segmenter
+from captchabench.training.curve import CurvePoint
+from captchabench.training.engine import TensorSamples, TrainingConfig
+
+SEGMENTER_FILE = "segmenter.npz"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Parameters of char_cnn."""
+
+    channels: tuple[Positive, Positive, Positive, Positive] = (32, 64, 128, 128)
+    dropout: Annotated[float, Between(0, 0.9)] = 0.2
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+class Encoder(nn.Module):
+    """Four convolutions over each crop of a row of crops."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        widths = (1, *config.channels)
+        blocks: list[nn.Module] = []
+        for inputs, outputs in zip(widths, widths[1:], strict=False):
+            blocks += [conv_block(inputs, outputs, nn.ReLU), nn.MaxPool2d(2)]
+        # The last map is 4 x 3: pooling once more would lose where in the crop a stroke is.
+        self.blocks = nn.Sequential(*blocks[:-1])
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """[B, 1, 32, L * 24] to [B, L, F]."""
+        batch, _, height, width = rows.shape
+        crops = rows.reshape(batch, height, width // WIDTH, WIDTH).transpose(1, 2).reshape(-1, 1, height, WIDTH)
+        return self.dropout(self.blocks(crops).flatten(1)).view(batch, width // WIDTH, -1)
+
+
+@RECOGNISERS.register("char_cnn")
+class CharCnn(NeuralRecogniser):
+    """The segmenter of hog_svc, a four-layer CNN on each character.
+
+    An image becomes a row of crops, [32, L * 24] pixels, which the network reads one character a crop; so the learning
+    curve speaks of whole words, as those of other models do.
+    """
+
+    name = "char_cnn"
+    Config = Config
+
+    def __init__(self, spec: TextSpec, config: Config) -> None:
+        self.segmenter = Segmenter(spec)
+        super().__init__(spec, config)
+
+    def build_network(self) -> PositionNetwork:
+        """See NeuralRecogniser.build_network."""
+        spec = self.spec
+        row = TextSpec(spec.alphabet, spec.min_length, spec.max_length, HEIGHT, spec.max_length * WIDTH)
+        return PositionNetwork(row, Encoder(self.config))
+
+    def fit(self, train: Samples, validation: Samples, *, seed: int, progress: bool = False) -> list[CurvePoint]:
+        """See Recogniser.fit. Training crops are cut with the labels known, validation crops without."""
+        self.segmenter = Segmenter(self.spec)
+        self.segmenter.fit(train.pixels, train.labels)
+        return self.train(self._tensors(train, train.labels), self._tensors(validation), seed=seed, progress=progress)
+
+    def predict(self, pixels: np.ndarray) -> Reading:
+        """See Recogniser.predict."""
+        return super().predict(self._rows(pixels))
+
+    @property
+    def parameter_count(self) -> int:
+        """See Recogniser.parameter_count."""
+        return super().parameter_count + self.segmenter.parameter_count
+
+    def save_weights(self, folder: Path) -> None:
+        """See Recogniser.save_weights."""
+        super().save_weights(folder)
+        self.segmenter.save(folder / SEGMENTER_FILE)
+
+    def load_weights(self, folder: Path) -> None:
+        """See Recogniser.load_weights."""
+        super().load_weights(folder)
+        self.segmenter.load(folder / SEGMENTER_FILE)
+
+    def _tensors(self, samples: Samples, known: Sequence[str] | None = None) -> TensorSamples:
+        targets = encode_labels(self.spec.alphabet, samples.labels, self.spec.max_length)
+        return TensorSamples(torch.from_numpy(self._rows(samples.pixels, known)), targets)
+
+    def _rows(self, pixels: np.ndarray, known: Sequence[str] | None = None) -> np.ndarray:
+        """The characters of each image side by side: [N, 32, L * 24] uint8."""
+        crops = self.segmenter.segment(pixels, known).crops
+        return np.ascontiguousarray(crops.transpose(0, 2, 1, 3).reshape(len(crops), HEIGHT, -1))
