@@ -38,9 +38,7 @@ def main(
     images: Annotated[int, typer.Option(help="Images in the archive.")] = 113_062,
     dataset: Annotated[str, typer.Option(help="Whose stand-ins are drawn.")] = "parsasam",
     usual: Annotated[int, typer.Option(help="Images that the usual way is timed on.")] = 2000,
-    folder: Annotated[
-        Path | None, typer.Option(help="Where to work; a temporary folder unless given.")
-    ] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where to work; a temporary folder unless given.")] = None,
 ) -> None:
     """Time archive -> shards, and sample the memory of all processes while it runs."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -63,9 +61,7 @@ def main(
         ours = images / total
         theirs = usual_way(archive, usual, place / "usual")
         print(f"archive to shards: {total:.1f} s, {ours:,.0f} images/s")
-        print(
-            f"usual way (Pillow, one process, PNG files): {theirs:,.0f} images/s; ratio {ours / theirs:.1f}"
-        )
+        print(f"usual way (Pillow, one process, PNG files): {theirs:,.0f} images/s; ratio {ours / theirs:.1f}")
 
 
 def draw_archive(dataset: Dataset, images: int, path: Path) -> None:

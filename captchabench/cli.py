@@ -46,10 +46,12 @@ def leaderboard(
 
 @app.command()
 def apply(
-    overlay: Annotated[Path, typer.Argument(help="A YAML file with the parameters to change, nested as in params.yaml.")],
+    overlay: Annotated[
+        Path, typer.Argument(help="A YAML file with the parameters to change, nested as in params.yaml.")
+    ],
     params: Annotated[Path, typer.Option(help="The file to change.")] = PARAMS,
 ) -> None:
-    """Change params.yaml by an overlay such as params.full.yaml; comments stay. `git checkout params.yaml` undoes it."""
+    """Change params.yaml by an overlay such as params.full.yaml; comments stay."""
     for key, old, new in apply_overlay(overlay, params):
         typer.echo(f"{key}: {old} -> {new}")
 

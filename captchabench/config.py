@@ -111,7 +111,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises InputError that names the file and line."""
     try:
         text = path.read_text(encoding="utf-8")
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        value = yaml.load(text, Loader=_Loader)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); run from the project's folder") from None
     except UnicodeDecodeError as error:

@@ -23,7 +23,7 @@ def main() -> None:
     places = [(cell.dataset, cell.model, cell.fold) for cell in cells]
     board = leaderboard(cells, {place: read_timing(Path("data/timings"), *place) for place in places})
     metrics = Path("metrics")
-    curves = collect_curves(metrics / "curves", places)
+    curves = collect_curves(metrics / "curves", cells)
     write_leaderboard(metrics / "leaderboard.csv", board)
     write_text(metrics / "leaderboard.md", markdown(board))
     write_json(metrics / "summary.json", summary(board))

@@ -1,11 +1,15 @@
 """Samples small enough to train on in a test."""
 
+import os
+
+# Tests run side by side: a thread each, set before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Callable
 
 import cv2
 import numpy as np
 import pytest
-
 from hypothesis import HealthCheck, settings
 
 from captchabench.data.shards import Samples, ShardInfo

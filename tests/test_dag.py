@@ -69,7 +69,13 @@ class Repository:
             "DVC_NO_ANALYTICS": "1",
         }
         done = subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=200
+            command,
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=200,
         )
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
         return done.stdout
@@ -122,7 +128,7 @@ def test_a_models_parameter_reruns_its_cells_alone_and_the_diff_shows_them(repos
         assert cells(ran, stage) == dummies
     assert not {name for name in ran if name.startswith(("ingest", "normalize", "audit"))}
 
-    diff = json.loads(repository.dvc("metrics", "diff", "--json", "HEAD~1"))["diff"]
+    diff = json.loads(repository.dvc("metrics", "diff", "--json", "HEAD~1"))
     changed = diff["metrics/summary.json"]
     assert {key.split(".")[0] for key in changed} == {"dummy"}
     after = json.loads((repository.folder / "metrics/summary.json").read_text())
@@ -165,7 +171,11 @@ def test_a_missing_cell_is_named(repository: Repository) -> None:
     kept = cell.read_bytes()
     cell.unlink()
     done = subprocess.run(
-        [sys.executable, "-m", "stages.leaderboard"], cwd=repository.folder, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "stages.leaderboard"],
+        cwd=repository.folder,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     cell.write_bytes(kept)
     assert done.returncode == 1

@@ -102,9 +102,7 @@ class ZipArchive(Archive):
                     continue
                 name = _clean(info.filename)
                 if info.flag_bits & 0x1:
-                    raise self._refusal(
-                        f"holds '{name}', which is encrypted", "unpack it into a folder of its name"
-                    )
+                    raise self._refusal(f"holds '{name}', which is encrypted", "unpack it into a folder of its name")
                 if stat.S_ISLNK(info.external_attr >> 16):
                     raise self._refusal(f"holds '{name}', which is a link")
                 self._infos.append(info)
@@ -201,9 +199,7 @@ class Folder(Archive):
                 status = file.lstat()
                 if not stat.S_ISREG(status.st_mode):
                     kind = "a link" if stat.S_ISLNK(status.st_mode) else "not a plain file"
-                    raise self._refusal(
-                        f"holds '{_clean(inside)}', which is {kind}", "put the file itself there"
-                    )
+                    raise self._refusal(f"holds '{_clean(inside)}', which is {kind}", "put the file itself there")
                 self._compressed += status.st_size
                 found.append((inside, file, status.st_size))
         found.sort()
@@ -247,9 +243,7 @@ def open_archive(path: Path) -> Archive:
             raise InputError(f"{path}: is {'a folder' if path.is_dir() else 'a file'}; name it as what it is")
         archive: Archive = kind(path)
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror or error}); check its permissions"
-        ) from None
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from None
     if not archive.members:
         raise InputError(f"{path}: holds no images; expected files such as name.png at any depth")
     return archive

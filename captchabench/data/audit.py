@@ -58,9 +58,7 @@ def audit(folders: Sequence[Path], folds: int) -> Audit:
     datasets = dict.fromkeys(str(dataset) for dataset, _ in parts)
     return Audit(
         figures={
-            "datasets": {
-                key: _one_dataset(rows, np.flatnonzero(rows.datasets == key), folds) for key in datasets
-            },
+            "datasets": {key: _one_dataset(rows, np.flatnonzero(rows.datasets == key), folds) for key in datasets},
             "duplicates": {
                 "exact_groups": len(copies),
                 "exact_images": sum(map(len, copies)),

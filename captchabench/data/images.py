@@ -132,9 +132,7 @@ def _read_png(encoded: bytes) -> _Header:
                 int.from_bytes(encoded[position + 12 : position + 16], "big"),
             )
             grey = encoded[position + 17] == 0
-        if zlib.crc32(memoryview(encoded)[position + 4 : end - 4]) != int.from_bytes(
-            encoded[end - 4 : end], "big"
-        ):
+        if zlib.crc32(memoryview(encoded)[position + 4 : end - 4]) != int.from_bytes(encoded[end - 4 : end], "big"):
             raise Rejected(Reason.UNDECODABLE, f"a damaged {kind.decode('ascii', 'replace')} chunk in a PNG")
         if kind == b"acTL":
             raise Rejected(Reason.SEVERAL_FRAMES, "an animated PNG")
@@ -180,9 +178,7 @@ def _decode_with_pillow(encoded: bytes, formats: tuple[str, ...] = _OTHERS) -> n
         with Image.open(io.BytesIO(encoded), formats=formats) as image:
             _check_size(*image.size)
             if getattr(image, "is_animated", False):
-                raise Rejected(
-                    Reason.SEVERAL_FRAMES, f"a {image.format} of {getattr(image, 'n_frames', 2)} frames"
-                )
+                raise Rejected(Reason.SEVERAL_FRAMES, f"a {image.format} of {getattr(image, 'n_frames', 2)} frames")
             image.load()
             return _as_array(image)
     except Rejected:

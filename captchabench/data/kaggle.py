@@ -12,9 +12,7 @@ def download(dataset: Dataset, downloads: Path) -> Path:
     Raises InputError where there is no token, or the client fails. Its words are left out of the message:
     they may quote the request, and with it the token.
     """
-    instead = (
-        f"or put its archive at {downloads / dataset.slug}.zip and set data.source to archive in params.yaml"
-    )
+    instead = f"or put its archive at {downloads / dataset.slug}.zip and set data.source to archive in params.yaml"
     # Slow to import, and of no use to the other sources.
     import kagglehub
     from kagglehub.config import get_kaggle_credentials
@@ -22,9 +20,7 @@ def download(dataset: Dataset, downloads: Path) -> Path:
     try:
         credentials = get_kaggle_credentials()
     except (ValueError, OSError):
-        raise InputError(
-            f"~/.kaggle/kaggle.json: is not a Kaggle token; fetch a new one, {instead}"
-        ) from None
+        raise InputError(f"~/.kaggle/kaggle.json: is not a Kaggle token; fetch a new one, {instead}") from None
     if credentials is None:
         raise InputError(
             f"no Kaggle token for '{dataset.key}': put one in ~/.kaggle/kaggle.json, or set KAGGLE_API_TOKEN "
@@ -36,6 +32,4 @@ def download(dataset: Dataset, downloads: Path) -> Path:
     except Exception as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
         kind = type(error).__name__ + (f" {status}" if status else "")
-        raise InputError(
-            f"Kaggle: {handle} cannot be fetched ({kind}); check token and network, {instead}"
-        ) from None
+        raise InputError(f"Kaggle: {handle} cannot be fetched ({kind}); check token and network, {instead}") from None

@@ -142,9 +142,7 @@ def normalize(
     }
 
 
-def _check_dropped(
-    dataset: Dataset, counts: Counter[str], kept: int, read: int, limit: float, rejects: Path
-) -> float:
+def _check_dropped(dataset: Dataset, counts: Counter[str], kept: int, read: int, limit: float, rejects: Path) -> float:
     """The share of images dropped, copies of kept ones aside. Raises InputError where it is above `limit`."""
     reasons = ", ".join(f"{number} {reason}" for reason, number in counts.most_common())
     if not kept:
@@ -187,9 +185,7 @@ def _gather(
                 pa.array([rows.ids[i] for i in chosen]),
                 pa.array([rows.labels[i] for i in chosen]),
                 pa.array(folds[start : start + _ROWS_AT_ONCE]),
-                pa.FixedSizeBinaryArray.from_buffers(
-                    pa.binary(size), len(chosen), [None, pa.py_buffer(pixels)]
-                ),
+                pa.FixedSizeBinaryArray.from_buffers(pa.binary(size), len(chosen), [None, pa.py_buffer(pixels)]),
                 pa.array([rows.names[i] for i in chosen]),
                 pa.array(sizes[chosen, 0]),
                 pa.array(sizes[chosen, 1]),

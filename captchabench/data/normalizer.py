@@ -71,9 +71,7 @@ class Normalizer:
             names.append(name)
             sizes.append((grey.shape[1], grey.shape[0]))
             pixels.append(fit(grey, self.params, clahe))
-        stacked = (
-            np.stack(pixels) if pixels else np.empty((0, self.params.height, self.params.width), np.uint8)
-        )
+        stacked = np.stack(pixels) if pixels else np.empty((0, self.params.height, self.params.width), np.uint8)
         source_sizes = np.array(sizes, np.int32).reshape(-1, 2)
         return Normalized(ids, labels, names, source_sizes, perceptual_hashes(stacked), stacked, rejects)
 

@@ -18,6 +18,9 @@ from captchabench.errors import InputError
 from captchabench.files import replacing_folder
 
 METADATA_KEY = b"captchabench"
+
+# N texts: a list, or an array of str objects.
+Labels = Sequence[str] | np.ndarray
 _ROWS_AT_ONCE = 4096
 
 

@@ -52,9 +52,7 @@ def _code_points(texts: Sequence[str], length: int) -> np.ndarray:
     return flat.reshape(len(texts), length).T
 
 
-def _tally(
-    actual: np.ndarray, predicted: np.ndarray, weights: np.ndarray
-) -> Iterator[tuple[tuple[str, str], int]]:
+def _tally(actual: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> Iterator[tuple[tuple[str, str], int]]:
     """Confusion counts of N pairs. actual: [L, N], predicted: [M, N] code points, weights: [N]."""
     keys, times = [], []
     for left, right, chosen in _backtrace(actual, predicted, _costs(actual, predicted)):

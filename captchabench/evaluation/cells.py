@@ -120,6 +120,4 @@ def _check(path: Path, info: PredictionInfo, table: pa.Table) -> None:
     if not ((confidence >= -_ROUNDING) & (confidence <= 1 + _ROUNDING)).all():
         raise InputError(f"{path}: has a confidence outside 0 to 1; {again}")
     if not table["ctc_loss"].null_count and not np.isfinite(table["ctc_loss"].to_numpy()).all():
-        raise InputError(
-            f"{path}: has a CTC loss that is not finite: {info.model} has diverged; lower its rate"
-        )
+        raise InputError(f"{path}: has a CTC loss that is not finite: {info.model} has diverged; lower its rate")

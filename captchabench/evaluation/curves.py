@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from captchabench.errors import InputError
+from captchabench.evaluation.cells import ScoredCell
 from captchabench.evaluation.naming import cell_name, repro_command
 
 _POINT = pl.Schema(
@@ -18,29 +19,23 @@ _POINT = pl.Schema(
         "validation_exact": pl.Float64(),
     }
 )
-SCHEMA = pl.Schema({"dataset": pl.String(), "model": pl.String(), "fold": pl.Int64(), **_POINT})
+SCHEMA = pl.Schema({"dataset": pl.String(), "source": pl.String(), "model": pl.String(), "fold": pl.Int64(), **_POINT})
 
 
-def collect_curves(folder: Path, cells: Sequence[tuple[str, str, int]]) -> pl.DataFrame:
-    """The curves of `cells` (dataset, model, fold) below one another; columns of SCHEMA.
+def collect_curves(folder: Path, cells: Sequence[ScoredCell]) -> pl.DataFrame:
+    """The curves of `cells` below one another; columns of SCHEMA.
 
     Raises InputError if one is missing or damaged.
     """
     curves = [pl.DataFrame(schema=SCHEMA)]
-    for dataset, model, fold in cells:
-        name = cell_name(dataset, model, fold)
+    for cell in cells:
+        name = cell_name(cell.dataset, cell.model, cell.fold)
         path = folder / f"{name}.csv"
         try:
             points = pl.read_csv(path, schema_overrides=_POINT).select(*_POINT)
         except (OSError, pl.exceptions.PolarsError) as error:
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise InputError(
-                f"{path}: cannot be read ({reason}); run {repro_command('train', name)}"
-            ) from None
-        cell = (
-            pl.lit(dataset).alias("dataset"),
-            pl.lit(model).alias("model"),
-            pl.lit(fold, pl.Int64).alias("fold"),
-        )
-        curves.append(points.select(*cell, *_POINT))
+            raise InputError(f"{path}: cannot be read ({reason}); run {repro_command('train', name)}") from None
+        whose = [pl.lit(getattr(cell, key), SCHEMA[key]).alias(key) for key in SCHEMA if key not in _POINT]
+        curves.append(points.select(*whose, *_POINT))
     return pl.concat(curves)

@@ -46,6 +46,16 @@ SCHEMA = pl.Schema(
         "threads": pl.Int64(),
     }
 )
+CONFUSION_SCHEMA = pl.Schema(
+    {
+        "dataset": pl.String(),
+        "source": pl.String(),
+        "model": pl.String(),
+        "actual": pl.String(),
+        "predicted": pl.String(),
+        "count": pl.Int64(),
+    }
+)
 DECIMALS = 6
 _TIMING_DECIMALS = 2
 
@@ -93,9 +103,7 @@ def read_timing(folder: Path, dataset: str, model: str, fold: int) -> Timing:
     try:
         return Timing(**{key: values[key] for key in Timing.__dataclass_fields__})
     except KeyError as error:
-        raise InputError(
-            f"{folder}/{name}.*.json: lacks {error}; run {repro_command('train', name)}"
-        ) from None
+        raise InputError(f"{folder}/{name}.*.json: lacks {error}; run {repro_command('train', name)}") from None
 
 
 def read_cells(folder: Path, grid: GridParams) -> list[ScoredCell]:
@@ -156,10 +164,7 @@ def write_leaderboard(path: Path, board: pl.DataFrame) -> None:
     """Write the table as CSV, every column with a fixed number of decimals, whole or not at all."""
     floats = [name for name, kind in SCHEMA.items() if kind == pl.Float64]
     timings = {"train_seconds", "images_per_second"}
-    fixed = [
-        pl.col(name).cast(pl.Decimal(38, _TIMING_DECIMALS if name in timings else DECIMALS))
-        for name in floats
-    ]
+    fixed = [pl.col(name).cast(pl.Decimal(38, _TIMING_DECIMALS if name in timings else DECIMALS)) for name in floats]
     with replacing_file(path) as temporary:
         board.with_columns(fixed).write_csv(temporary)
 
@@ -190,7 +195,7 @@ def summary(board: pl.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def confusions(cells: Sequence[ScoredCell]) -> pl.DataFrame:
-    """How often which character was read as which: dataset, model, actual, predicted, count, tidy and sorted.
+    """How often which character was read as which, tidy and sorted; columns of CONFUSION_SCHEMA.
 
     Per dataset and model all hits and the CONFUSIONS_KEPT most frequent mistakes have a row each; the other
     mistakes are summed by actual character, with `predicted` = "other". Insertions have `actual` =
@@ -200,15 +205,16 @@ def confusions(cells: Sequence[ScoredCell]) -> pl.DataFrame:
     for (name, model), parts in _by_row(cells).items():
         if "/" in name:
             continue
-        found = reduce(add, (counts for _, counts in parts)).confusion
-        wrong = sorted((-n, pair) for pair, n in found.items() if pair[0] != pair[1])
-        bounded = {pair: n for pair, n in found.items() if pair[0] == pair[1]}
+        pooled = reduce(add, (counts for _, counts in parts)).confusion
+        wrong = sorted((-n, pair) for pair, n in pooled.items() if pair[0] != pair[1])
+        bounded = {pair: n for pair, n in pooled.items() if pair[0] == pair[1]}
         bounded |= {pair: -n for n, pair in wrong[:CONFUSIONS_KEPT]}
         for n, (actual, _) in wrong[CONFUSIONS_KEPT:]:
             bounded[actual, OTHER] = bounded.get((actual, OTHER), 0) - n
-        rows += [(name, model, actual, predicted, n) for (actual, predicted), n in sorted(bounded.items())]
-    columns = {"dataset": pl.String, "model": pl.String, "actual": pl.String, "predicted": pl.String}
-    return pl.DataFrame(rows, schema={**columns, "count": pl.Int64}, orient="row").sort("dataset", "model")
+        source = _one([cell for cell, _ in parts], "source")
+        rows += [(name, source, model, *pair, n) for pair, n in sorted(bounded.items())]
+    found = pl.DataFrame(rows, schema=CONFUSION_SCHEMA, orient="row")
+    return found.sort("dataset", "model", maintain_order=True)
 
 
 def _by_row(cells: Sequence[ScoredCell]) -> dict[tuple[str, str], list[tuple[ScoredCell, Counts]]]:
@@ -224,9 +230,7 @@ def _one(cells: Sequence[ScoredCell], trait: str) -> Any:
     values = {getattr(cell, trait) for cell in cells}
     if len(values) > 1:
         names = f"{cells[0].dataset}-{cells[0].model}"
-        raise InputError(
-            f"metrics/cells/{names}-*.json: folds differ in {trait} {sorted(values)}; run `dvc repro`"
-        )
+        raise InputError(f"metrics/cells/{names}-*.json: folds differ in {trait} {sorted(values)}; run `dvc repro`")
     return values.pop()
 
 

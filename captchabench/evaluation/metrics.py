@@ -92,9 +92,7 @@ SCORED = (
     Metric("precision", True, "of the characters, macro average", lambda c: macro_scores(c)[0]),
     Metric("recall", True, "of the characters, macro average", lambda c: macro_scores(c)[1]),
     Metric("f1", True, "of the characters, macro average", lambda c: macro_scores(c)[2]),
-    Metric(
-        "ctc_loss", False, "negative log-likelihood of the label, nats per image; CTC models only", ctc_loss
-    ),
+    Metric("ctc_loss", False, "negative log-likelihood of the label, nats per image; CTC models only", ctc_loss),
     Metric("ece", False, "word-level calibration error, 15 equal bins", ece),
 )
 COSTS = (

@@ -4,7 +4,6 @@ import json
 import os
 import platform
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -13,7 +12,7 @@ import numpy as np
 
 from captchabench.alphabet import Alphabet
 from captchabench.config import build
-from captchabench.data.shards import Samples, TextSpec
+from captchabench.data.shards import Labels, Samples, TextSpec
 from captchabench.errors import InputError
 from captchabench.files import write_json
 from captchabench.training.curve import CurvePoint
@@ -34,12 +33,12 @@ class Recogniser(ABC):
     """Reads texts from grey images of one size.
 
     A model is one file in `captchabench/models/` that subclasses this, names its parameters in a frozen
-    dataclass `Config`, and registers itself under the file's name. `build_recogniser` makes one,
+    dataclass, its `config_class`, and registers itself under the file's name. `build_recogniser` makes one,
     `load_recogniser` brings one back from disk.
     """
 
     name: ClassVar[str]
-    Config: ClassVar[type[Any]]
+    config_class: ClassVar[type[Any]]
 
     def __init__(self, spec: TextSpec, config: Any) -> None:
         self.spec = spec
@@ -56,7 +55,7 @@ class Recogniser(ABC):
     def predict(self, pixels: np.ndarray) -> Reading:
         """Read images. pixels: [N, H, W] uint8, of any N, zero included."""
 
-    def losses(self, pixels: np.ndarray, labels: Sequence[str]) -> np.ndarray | None:
+    def losses(self, pixels: np.ndarray, labels: Labels) -> np.ndarray | None:
         """Negative log-likelihood in nats of each label under CTC: [N] float32. None for other models."""
         return None
 
@@ -93,7 +92,7 @@ class Recogniser(ABC):
     @classmethod
     def from_parameters(cls, spec: TextSpec, parameters: Any, where: str) -> Self:
         """Make an untrained recogniser from a section of params.yaml; `where` prefixes error messages."""
-        return cls(spec, build(cls.Config, parameters, where))
+        return cls(spec, build(cls.config_class, parameters, where))
 
 
 def read_spec(folder: Path) -> tuple[str, TextSpec, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """A small CNN on segmented characters: each is read on its own, without its neighbours."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from captchabench.config import Between, Positive
-from captchabench.data.shards import Samples, TextSpec
+from captchabench.data.shards import Labels, Samples, TextSpec
 from captchabench.models import RECOGNISERS
 from captchabench.models.base import Reading
 from captchabench.models.parts.convolution import conv_block
@@ -40,7 +40,7 @@ class Encoder(nn.Module):
         super().__init__()
         widths = (1, *config.channels)
         blocks: list[nn.Module] = []
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in pairwise(widths):
             blocks += [conv_block(inputs, outputs, nn.ReLU), nn.MaxPool2d(2)]
         # The last map is 4 x 3: pooling once more would lose where in the crop a stroke is.
         self.blocks = nn.Sequential(*blocks[:-1])
@@ -62,7 +62,7 @@ class CharCnn(NeuralRecogniser):
     """
 
     name = "char_cnn"
-    Config = Config
+    config_class = Config
 
     def __init__(self, spec: TextSpec, config: Config) -> None:
         self.segmenter = Segmenter(spec)
@@ -78,7 +78,7 @@ class CharCnn(NeuralRecogniser):
         """See Recogniser.fit. Training crops are cut with the labels known, validation crops without."""
         self.segmenter = Segmenter(self.spec)
         self.segmenter.fit(train.pixels, train.labels)
-        return self.train(self._tensors(train, train.labels), self._tensors(validation), seed=seed, progress=progress)
+        return self.train(self.tensors(train, train.labels), self.tensors(validation), seed=seed, progress=progress)
 
     def predict(self, pixels: np.ndarray) -> Reading:
         """See Recogniser.predict."""
@@ -99,11 +99,12 @@ class CharCnn(NeuralRecogniser):
         super().load_weights(folder)
         self.segmenter.load(folder / SEGMENTER_FILE)
 
-    def _tensors(self, samples: Samples, known: Sequence[str] | None = None) -> TensorSamples:
+    def tensors(self, samples: Samples, known: Labels | None = None) -> TensorSamples:
+        """The samples as rows of crops, cut with the labels `known` or without."""
         targets = encode_labels(self.spec.alphabet, samples.labels, self.spec.max_length)
         return TensorSamples(torch.from_numpy(self._rows(samples.pixels, known)), targets)
 
-    def _rows(self, pixels: np.ndarray, known: Sequence[str] | None = None) -> np.ndarray:
+    def _rows(self, pixels: np.ndarray, known: Labels | None = None) -> np.ndarray:
         """The characters of each image side by side: [N, 32, L * 24] uint8."""
         crops = self.segmenter.segment(pixels, known).crops
-        return np.ascontiguousarray(crops.transpose(0, 2, 1, 3).reshape(len(crops), HEIGHT, -1))
+        return np.ascontiguousarray(crops.transpose(0, 2, 1, 3).reshape(len(crops), HEIGHT, crops.shape[1] * WIDTH))

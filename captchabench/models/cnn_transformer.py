@@ -71,7 +71,7 @@ class CnnTransformer(CTCRecogniser):
     """Convolutions, learned positions, a Transformer encoder, CTC."""
 
     name = "cnn_transformer"
-    Config = Config
+    config_class = Config
 
     def build_network(self) -> CTCNetwork:
         """See NeuralRecogniser.build_network."""

@@ -54,7 +54,7 @@ class Crnn(CTCRecogniser):
     """Convolutions, a bidirectional LSTM, CTC."""
 
     name = "crnn"
-    Config = Config
+    config_class = Config
 
     def build_network(self) -> CTCNetwork:
         """See NeuralRecogniser.build_network."""

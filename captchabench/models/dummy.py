@@ -29,7 +29,7 @@ class Dummy(Recogniser):
     """Answers one label for every image."""
 
     name = "dummy"
-    Config = Config
+    config_class = Config
 
     def __init__(self, spec: TextSpec, config: Config) -> None:
         super().__init__(spec, config)

@@ -55,7 +55,7 @@ class EffnetB1(NeuralRecogniser):
     """EfficientNet-B1, one cell of its feature map a character."""
 
     name = "effnet_b1"
-    Config = Config
+    config_class = Config
 
     def build_network(self) -> PositionNetwork:
         """See NeuralRecogniser.build_network."""

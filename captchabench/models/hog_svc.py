@@ -41,7 +41,7 @@ class HogSvc(Recogniser):
     """
 
     name = "hog_svc"
-    Config = Config
+    config_class = Config
 
     def __init__(self, spec: TextSpec, config: Config) -> None:
         super().__init__(spec, config)
@@ -91,7 +91,11 @@ class HogSvc(Recogniser):
 
     def save_weights(self, folder: Path) -> None:
         """See Recogniser.save_weights."""
-        arrays = {"weights": self.weights, "symbols": self.symbols, "temperature": np.array(self.temperature)}
+        arrays: dict[str, np.ndarray] = {
+            "weights": self.weights,
+            "symbols": self.symbols,
+            "temperature": np.array(self.temperature),
+        }
         save_arrays(folder / WEIGHTS_FILE, arrays)
         self.segmenter.save(folder / SEGMENTER_FILE)
 
@@ -106,7 +110,11 @@ class HogSvc(Recogniser):
             or arrays["temperature"].shape != ()
         ):
             raise InputError(f"{path}: does not fit config.json beside it; train it anew")
-        self.weights, self.symbols, self.temperature = arrays["weights"], symbols, float(arrays["temperature"])
+        self.weights, self.symbols, self.temperature = (
+            arrays["weights"],
+            symbols,
+            float(arrays["temperature"]),
+        )
         self.segmenter.load(folder / SEGMENTER_FILE)
 
     def _characters(self, samples: Samples) -> tuple[np.ndarray, np.ndarray]:

@@ -58,9 +58,7 @@ def learning_curves(curves: pl.DataFrame, models: Sequence[str]) -> dict[str, An
     data = alt.InlineData(values=curves.select(pl.exclude("dataset", "step")).to_dicts())
     base = alt.Chart(data).encode(
         x=alt.X("epoch:Q", title="epoch"),
-        y=alt.Y(
-            "validation_exact:Q", title="exact, validation", scale=alt.Scale(domain=[0, 1]), axis=_percent()
-        ),
+        y=alt.Y("validation_exact:Q", title="exact, validation", scale=alt.Scale(domain=[0, 1]), axis=_percent()),
         color=_model_colour(models, shown),
         detail="fold:O",
         tooltip=tooltip,

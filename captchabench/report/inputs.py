@@ -9,6 +9,7 @@ import polars as pl
 
 from captchabench.errors import InputError
 from captchabench.evaluation.curves import SCHEMA
+from captchabench.evaluation.leaderboard import CONFUSION_SCHEMA
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,10 @@ def read_curves(path: Path) -> pl.DataFrame:
 
 
 def read_confusions(path: Path) -> pl.DataFrame:
-    """The confusion table: dataset, model, actual, predicted, count. Raises InputError if unreadable."""
-    columns = {"dataset": pl.String, "model": pl.String, "actual": pl.String, "predicted": pl.String}
+    """The confusion table, columns as in `evaluation.leaderboard`. Raises InputError if unreadable."""
     try:
         # Symbols may be digits or a quote mark: all but the count stay text.
-        return pl.read_csv(path, schema={**columns, "count": pl.Int64})
+        return pl.read_csv(path, schema=CONFUSION_SCHEMA)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise _unreadable(path, error, "dvc repro leaderboard") from None
 

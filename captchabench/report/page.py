@@ -183,9 +183,7 @@ def _mistakes(findings: Findings, ranked: Sequence[Ranking], figures: _Figures) 
             & (pl.col("actual") != pl.col("predicted"))
             & (pl.col("predicted") != OTHER)
         ).sort(["count", "actual", "predicted"], descending=[True, False, False])
-        shown = [
-            _pair(*pair) for pair in pairs.head(_PAIRS_SHOWN).select("actual", "predicted", "count").rows()
-        ]
+        shown = [_pair(*pair) for pair in pairs.head(_PAIRS_SHOWN).select("actual", "predicted", "count").rows()]
         listed = " &ensp; ".join(shown) or "nothing"
         rows.append(
             f"<tr><td>{escape(ranking.dataset)}</td><td class='wrap'>{escape(model)}</td>"
@@ -242,9 +240,7 @@ def _run(findings: Findings, ranked: Sequence[Ranking]) -> str:
         "trained on the merged datasets": ", ".join(params.grid.union) or "none",
         "timed on": "; ".join(f"{device}, {threads} threads" for device, threads in clocks),
     }
-    rows = "".join(
-        f'<tr><td>{escape(k)}</td><td class="wrap">{escape(v)}</td></tr>' for k, v in facts.items()
-    )
+    rows = "".join(f'<tr><td>{escape(k)}</td><td class="wrap">{escape(v)}</td></tr>' for k, v in facts.items())
     return (
         f"<table><tbody>{rows}</tbody></table><details><summary>params.yaml</summary>"
         f"<pre>{escape(findings.params_text)}</pre></details>"

@@ -1,7 +1,7 @@
 """A template for `dvc plots show` and `dvc plots diff` whose script is inside: `python -m` this, once.
 
-DVC's own template loads Vega from the network. Written to .dvc/tmp/plots.html, which git ignores;
-`dvc config --local plots.html_template tmp/plots.html` makes DVC use it.
+DVC's own template loads Vega from the network. Written to .dvc/tmp/plots.html, which git ignores and
+`plots.html_template` in .dvc/config names; without the file `dvc plots show` fails.
 """
 
 from pathlib import Path

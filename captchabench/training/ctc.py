@@ -63,9 +63,10 @@ def beam_decode(log_probs: Tensor, width: int) -> tuple[Tensor, Tensor]:
     sizes = torch.zeros(batch, width, dtype=torch.long, device=device)
     last = torch.zeros(batch, width, dtype=torch.long, device=device)
     # A prefix is told from others by a hash of its symbols; its parent is the prefix without the last one.
-    own = torch.zeros(batch, width, dtype=torch.long, device=device)
-    own[:, 1:] = -torch.arange(1, width, device=device)
-    parent = torch.full_like(own, -width)
+    # Places without a prefix get numbers that match nothing.
+    nobody = -1 - torch.arange(width, device=device).expand(batch, width)
+    own = torch.where(nobody == -1, 0, nobody)
+    parent = torch.full_like(own, -1 - width)
     ends_blank = torch.full((batch, width), nothing, device=device)
     ends_blank[:, 0] = 0.0
     ends_symbol = torch.full((batch, width), nothing, device=device)
@@ -77,7 +78,9 @@ def beam_decode(log_probs: Tensor, width: int) -> tuple[Tensor, Tensor]:
         stay_blank = either + now[:, BLANK, None]
         stay_symbol = torch.where(sizes > 0, ends_symbol + repeat, nothing)
         same = symbols[None, None, :] == last[:, :, None]
-        grown = torch.where(same & (sizes > 0)[:, :, None], ends_blank[:, :, None], either[:, :, None]) + now[:, None, :]
+        grown = (
+            torch.where(same & (sizes > 0)[:, :, None], ends_blank[:, :, None], either[:, :, None]) + now[:, None, :]
+        )
         grown[:, :, BLANK] = nothing
         # Where a grown prefix is already in the beam, its mass joins that entry.
         child = own[:, :, None] == parent[:, None, :]
@@ -103,6 +106,9 @@ def beam_decode(log_probs: Tensor, width: int) -> tuple[Tensor, Tensor]:
         last = torch.where(extends, symbol, last.gather(1, source))
         parent = torch.where(extends, before, parent.gather(1, source))
         own = torch.where(extends, _mix(before, symbol), before)
+        empty = scores.gather(1, chosen) == nothing
+        own = torch.where(empty, nobody, own)
+        parent = torch.where(empty, -1 - width, parent)
     return labels, torch.logaddexp(ends_blank, ends_symbol)
 
 

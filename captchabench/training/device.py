@@ -21,4 +21,8 @@ def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
 def describe(device: torch.device) -> dict[str, str | int]:
     """Device, threads and torch version, for the record beside a timing."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {"device": f"{device.type} ({name})", "threads": torch.get_num_threads(), "torch": torch.__version__}
+    return {
+        "device": f"{device.type} ({name})",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }

@@ -44,9 +44,7 @@ def refusal(path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_images_are_read_at_any_depth_and_the_rest_is_counted(
-    tmp_path: Path, packed: Pack, name: str
-) -> None:
+def test_images_are_read_at_any_depth_and_the_rest_is_counted(tmp_path: Path, packed: Pack, name: str) -> None:
     archive = open_archive(packed(tmp_path / name, FILES))
     entries = list(archive.read(archive.members))
     assert {e.path: e.encoded for e in entries} == {"a1.jpg": b"one", "deep/er/b2.PNG": b"two"}
@@ -82,9 +80,7 @@ def test_an_archive_without_images_is_refused(tmp_path: Path, packed: Pack, name
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz"])
-@pytest.mark.parametrize(
-    "content", [b"", b"<html>not found</html>" * 100, b"PK\x03\x04", b"\x1f\x8b\x08\x00"]
-)
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>" * 100, b"PK\x03\x04", b"\x1f\x8b\x08\x00"])
 def test_what_is_no_archive_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     assert "cut off" in refusal(tmp_path / name)

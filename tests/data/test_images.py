@@ -51,9 +51,7 @@ def test_png_modes_agree_with_pillow(mode: str) -> None:
 def test_lossless_formats_give_equal_pixels(kind: str) -> None:
     image = colours().convert("L").convert("RGB")
     options = {"lossless": True} if kind == "WEBP" else {}
-    np.testing.assert_array_equal(
-        decode_grey(encoded(image, kind, **options)), decode_grey(encoded(image, "PNG"))
-    )
+    np.testing.assert_array_equal(decode_grey(encoded(image, kind, **options)), decode_grey(encoded(image, "PNG")))
 
 
 def test_a_jpeg_saved_again_as_png_gives_equal_pixels() -> None:
@@ -100,9 +98,7 @@ def test_a_damaged_png_is_undecodable() -> None:
     assert reason(bytes(damaged)) == Reason.UNDECODABLE
 
 
-@given(
-    st.binary(max_size=300), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"BM"])
-)
+@given(st.binary(max_size=300), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"BM"]))
 def test_no_bytes_do_more_than_get_rejected(content: bytes, start: bytes) -> None:
     with contextlib.suppress(Rejected):
         assert decode_grey(start + content).dtype == np.uint8
@@ -119,17 +115,13 @@ def test_a_bomb_is_judged_by_its_header() -> None:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    bomb = (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"not even data") + chunk(b"IEND", b"")
-    )
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"not even data") + chunk(b"IEND", b"")
     assert reason(bomb) == Reason.ABSURD_DIMENSIONS
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
 def test_several_frames_are_rejected(kind: str) -> None:
-    frames = [
-        colours().transpose(turn) for turn in (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180)
-    ]
+    frames = [colours().transpose(turn) for turn in (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180)]
     assert reason(encoded(colours(), kind, save_all=True, append_images=frames)) == Reason.SEVERAL_FRAMES
 
 

@@ -167,9 +167,7 @@ def test_number_of_processes_changes_nothing(tmp_path: Path, monkeypatch: pytest
         Drawn(dataset, 0, 200, 1).entries(),
     )
     results = [
-        normalize(
-            dataset, tmp_path / "raw", LENIENT, 5, tmp_path / f"{n}" / "shards", tmp_path / f"{n}.csv", n
-        )
+        normalize(dataset, tmp_path / "raw", LENIENT, 5, tmp_path / f"{n}" / "shards", tmp_path / f"{n}.csv", n)
         for n in (1, 3)
     ]
     assert results[0] == results[1]
@@ -224,23 +222,17 @@ def test_duplicates_are_not_held_against_the_limit(run, sound) -> None:  # type:
 
 
 def test_nothing_kept_is_an_error(run) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(
-        InputError, match=r"fake: no image of 1 is fit to keep \(1 undecodable\); see .*rejects\.csv"
-    ):
+    with pytest.raises(InputError, match=r"fake: no image of 1 is fit to keep \(1 undecodable\); see .*rejects\.csv"):
         run([Entry("AAA.png", b"x")])
 
 
 def test_an_empty_fold_is_an_error(run, sound, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(
-        InputError, match=r"folds\.count: fold \d+ of 'fake' is empty with 50 folds of 20 images; "
-    ):
+    with pytest.raises(InputError, match=r"folds\.count: fold \d+ of 'fake' is empty with 50 folds of 20 images; "):
         run(sound, folds=50)
     assert not list((tmp_path / "shards").iterdir())
 
 
-@pytest.mark.parametrize(
-    "info", [RawInfo("other", "archive", 1, 1, {}), RawInfo("fake", "archive", 2, 1, {})]
-)
+@pytest.mark.parametrize("info", [RawInfo("other", "archive", 1, 1, {}), RawInfo("fake", "archive", 2, 1, {})])
 def test_raw_images_of_another_dataset_or_version_are_refused(
     tmp_path: Path, fake: Dataset, info: RawInfo, sound: list[Entry]
 ) -> None:

@@ -67,12 +67,8 @@ def test_equal_images_give_equal_files(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-@pytest.mark.parametrize(
-    "spoil", [None, lambda p: p.write_bytes(b"PAR1"), lambda p: pq.write_table(table(), p)]
-)
-def test_a_file_that_is_not_ours_is_one_clear_line(
-    tmp_path: Path, spoil: Callable[[Path], None] | None
-) -> None:
+@pytest.mark.parametrize("spoil", [None, lambda p: p.write_bytes(b"PAR1"), lambda p: pq.write_table(table(), p)])
+def test_a_file_that_is_not_ours_is_one_clear_line(tmp_path: Path, spoil: Callable[[Path], None] | None) -> None:
     path = tmp_path / "fake.parquet"
     if spoil:
         spoil(path)

@@ -54,16 +54,11 @@ def test_archive_to_audit(params, packed: Pack, picture, capsys, tmp_path: Path)
     ]
     assert len(read_samples(Path("data/shards/fake"))) == 20
     with Path("data/rejects/fake.csv").open(encoding="utf-8") as file:
-        assert [(r["path"], r["reason"]) for r in csv.DictReader(file)] == [
-            ("in/toolong.png", "wrong_length")
-        ]
+        assert [(r["path"], r["reason"]) for r in csv.DictReader(file)] == [("in/toolong.png", "wrong_length")]
     figures = json.loads(Path("metrics/data/fake.json").read_text(encoding="utf-8"))
     assert figures["skipped_files"] == {"not_an_image_name": 1}
     assert (figures["source"], figures["images_read"], figures["kept"]) == ("archive", 21, 20)
-    assert (
-        json.loads(Path("metrics/data/audit.json").read_text(encoding="utf-8"))["datasets"]["fake"]["images"]
-        == 20
-    )
+    assert json.loads(Path("metrics/data/audit.json").read_text(encoding="utf-8"))["datasets"]["fake"]["images"] == 20
 
 
 def test_standins_to_shards_twice_are_the_same_bytes(params, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -72,9 +67,7 @@ def test_standins_to_shards_twice_are_the_same_bytes(params, tmp_path: Path) -> 
     def made() -> dict[str, bytes]:
         ingest.main("fake")
         normalize.main("fake")
-        return {
-            str(p): p.read_bytes() for place in ("data", "metrics") for p in sorted(Path(place).rglob("*.*"))
-        }
+        return {str(p): p.read_bytes() for place in ("data", "metrics") for p in sorted(Path(place).rglob("*.*"))}
 
     assert made() == made()
 

@@ -19,9 +19,7 @@ def test_a_declaration_is_whole(name: str) -> None:
     assert dataset.kaggle_version >= 1
 
 
-@pytest.mark.parametrize(
-    ("name", "symbols"), [("fournierp", 19), ("numbers6", 10), ("parsasam", 60), ("vtu", 53)]
-)
+@pytest.mark.parametrize(("name", "symbols"), [("fournierp", 19), ("numbers6", 10), ("parsasam", 60), ("vtu", 53)])
 def test_alphabets_have_the_published_size(name: str, symbols: int) -> None:
     assert len(DATASETS[name].alphabet) == symbols
 

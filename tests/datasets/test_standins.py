@@ -146,9 +146,7 @@ def test_turning_loses_no_ink(degrees: int) -> None:
 
 
 def test_parsasam_cannot_be_read_beyond_its_ceiling() -> None:
-    small_caps, alike = (
-        next(s for s in parsasam._STYLES if s.face.file.startswith(f)) for f in ("Amatic", "Manrope")
-    )
+    small_caps, alike = (next(s for s in parsasam._STYLES if s.face.file.startswith(f)) for f in ("Amatic", "Manrope"))
     ell, capital_i = (parsasam._turned(alike, alike.size, symbol, 0).mask for symbol in "lI")
     assert np.array_equal(ell, capital_i)
     # Small capitals: lower case is as high as its capital, where the other faces' x-height is well below.

@@ -104,9 +104,7 @@ def test_models_must_be_scored_on_the_same_images(predict: Predict, tmp_path: Pa
         cell = score_predictions(predict([("1", "1")], model=model, ids=ids))
         write_cell(tmp_path / f"numbers6-{model}-0.json", cell)
     grid = GridParams(("numbers6",), ("crnn", "dummy"), (), (0,))
-    with pytest.raises(
-        InputError, match="numbers6-crnn-0 and numbers6-dummy-0 were scored on different images"
-    ):
+    with pytest.raises(InputError, match="numbers6-crnn-0 and numbers6-dummy-0 were scored on different images"):
         read_cells(tmp_path, grid)
 
 
@@ -124,9 +122,7 @@ def test_a_missing_cell_fails_and_leftovers_are_ignored(predict: Predict, tmp_pa
     write_cell(tmp_path / "numbers6-crnn-0.json", score_predictions(predict([("1", "1")])))
     (tmp_path / "numbers6-removed-0.json").write_text("nonsense")
     assert len(read_cells(tmp_path, GridParams(("numbers6",), ("crnn",), (), (0,)))) == 1
-    with pytest.raises(
-        InputError, match=r"numbers6-dummy-0.json: missing; run `dvc repro score@numbers6-dummy-0`"
-    ):
+    with pytest.raises(InputError, match=r"numbers6-dummy-0.json: missing; run `dvc repro score@numbers6-dummy-0`"):
         read_cells(tmp_path, GridParams(("numbers6",), ("crnn", "dummy"), (), (0,)))
 
 
@@ -140,9 +136,7 @@ def test_folds_of_two_sources_are_not_pooled(predict: Predict) -> None:
 
 
 def test_the_table_survives_the_disk_with_fixed_decimals(predict: Predict, tmp_path: Path) -> None:
-    cells = [
-        score_predictions(predict([("123", "123"), ("123", "1"), ("1", "1")], model=m)) for m in ("b", "a")
-    ]
+    cells = [score_predictions(predict([("123", "123"), ("123", "1"), ("1", "1")], model=m)) for m in ("b", "a")]
     board = timed(cells)
     assert board["model"].to_list() == ["a", "b"]
     path = tmp_path / "leaderboard.csv"
@@ -182,9 +176,9 @@ def test_confusions_are_bounded_and_lose_no_count(predict: Predict, monkeypatch:
     pairs = [("1", "1"), ("1", "2"), ("1", "2"), ("1", "3"), ("1", "4"), ("2", ""), ("2", "22")]
     cell = score_predictions(predict(pairs))
     full = confusions([cell])
-    assert ("numbers6", "crnn", "1", "2", 2) in full.rows()
-    assert ("numbers6", "crnn", "2", "deleted", 1) in full.rows()
-    assert ("numbers6", "crnn", "inserted", "2", 1) in full.rows()
+    assert ("numbers6", "standin", "crnn", "1", "2", 2) in full.rows()
+    assert ("numbers6", "standin", "crnn", "2", "deleted", 1) in full.rows()
+    assert ("numbers6", "standin", "crnn", "inserted", "2", 1) in full.rows()
     monkeypatch.setattr(board_module, "CONFUSIONS_KEPT", 2)
     bounded = confusions([cell])
     rest = sorted(bounded.filter(predicted="other").select("actual", "count").rows())

@@ -48,7 +48,7 @@ def test_two_runs_write_the_same_bytes(project: Path) -> None:
         runs.append({name: Path("metrics", name).read_bytes() for name in OUTPUTS})
     assert runs[0] == runs[1]
     assert json.loads(runs[0]["summary.json"])["dummy"]["numbers6"]["n"] == 4
-    assert runs[0]["curves.csv"].decode().splitlines()[1] == "numbers6,dummy,0,1,1.0,,,,0.5"
+    assert runs[0]["curves.csv"].decode().splitlines()[1] == "numbers6,standin,dummy,0,1,1.0,,,,0.5"
 
 
 def test_nothing_is_written_where_a_cell_or_a_curve_is_missing(project: Path) -> None:

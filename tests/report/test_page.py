@@ -30,8 +30,8 @@ def _short_script(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def findings(make_board: Callable[[], pl.DataFrame], cells: list[ScoredCell]) -> Findings:
     points = [
-        ("numbers6", "crnn", 0, 1, 1.0, 0.1, 2.0, 2.0, 0.5),
-        ("union", "crnn", 0, 1, 1.0, None, None, None, 0.1),
+        ("numbers6", "standin", "crnn", 0, 1, 1.0, 0.1, 2.0, 2.0, 0.5),
+        ("union", "standin", "crnn", 0, 1, 1.0, None, None, None, 0.1),
     ]
     return Findings(
         board=make_board(),
@@ -95,8 +95,8 @@ def test_the_page_is_the_same_each_time(findings: Findings) -> None:
 
 def test_symbols_that_look_like_numbers_stay_text(tmp_path: Path) -> None:
     path = tmp_path / "confusion.csv"
-    path.write_text('dataset,model,actual,predicted,count\nd,m,1,2,3\nd,m,"""",deleted,4\n')
-    assert read_confusions(path).rows() == [("d", "m", "1", "2", 3), ("d", "m", '"', "deleted", 4)]
+    path.write_text('dataset,source,model,actual,predicted,count\nd,s,m,1,2,3\nd,s,m,"""",deleted,4\n')
+    assert read_confusions(path).rows() == [("d", "s", "m", "1", "2", 3), ("d", "s", "m", '"', "deleted", 4)]
 
 
 def test_missing_inputs_name_the_command(tmp_path: Path) -> None:

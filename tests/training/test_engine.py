@@ -19,7 +19,11 @@ MakeSamples = Callable[..., Samples]
 
 def small_crnn(samples: Samples, **training: object) -> Crnn:
     config = Config(
-        channels=(8, 8, 8), stem_stride=2, hidden=8, layers=1, training=TrainingConfig(batch_size=8, **training)
+        channels=(8, 8, 8),
+        stem_stride=2,
+        hidden=8,
+        layers=1,
+        training=TrainingConfig(batch_size=8, **training),
     )
     return Crnn(samples.info.spec, config)
 
@@ -59,6 +63,18 @@ def test_early_stopping_ends_before_the_budget(make_samples: MakeSamples) -> Non
     samples = make_samples(16)
     model = small_crnn(samples, steps=100, evaluations=50, patience=2, learning_rate=1e-7)
     assert len(model.fit(samples, samples, seed=0)) < 50
+
+
+def test_a_perfect_validation_can_end_training(make_samples: MakeSamples) -> None:
+    samples = make_samples(16, alphabet="1", lengths=(1, 1))
+    ends = [
+        small_crnn(samples, steps=200, evaluations=20, learning_rate=1e-2, stop_when_perfect=stop).fit(
+            samples, samples, seed=0
+        )[-1]
+        for stop in (True, False)
+    ]
+    assert [end.validation_exact for end in ends] == [1.0, 1.0]
+    assert ends[0].step < ends[1].step == 200
 
 
 def test_plateau_lowers_the_rate(make_samples: MakeSamples) -> None:

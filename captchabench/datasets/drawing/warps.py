@@ -44,6 +44,4 @@ def split(x: np.ndarray, y: np.ndarray) -> Maps:
 
 def warp(image: np.ndarray, maps: Maps, outside: Sequence[int] = (0,)) -> np.ndarray:
     """`image` uint8 seen through `maps` of `split`; places off the image show the colour `outside`."""
-    return cv2.remap(
-        image, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=outside
-    )
+    return cv2.remap(image, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=outside)

@@ -1,7 +1,7 @@
 """What the deep models share: tensors in, training by the engine, safetensors out."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from captchabench.alphabet import Alphabet
-from captchabench.data.shards import Samples, TextSpec
+from captchabench.data.shards import Labels, Samples, TextSpec
 from captchabench.errors import InputError
 from captchabench.models.base import Reading, Recogniser
 from captchabench.training.curve import CurvePoint
@@ -40,21 +40,18 @@ class NeuralRecogniser(Recogniser):
         """See Recogniser.fit."""
         return self.train(self.tensors(train), self.tensors(validation), seed=seed, progress=progress)
 
-    def train(
-        self, train: TensorSamples, validation: TensorSamples, *, seed: int, progress: bool
-    ) -> list[CurvePoint]:
+    def train(self, train: TensorSamples, validation: TensorSamples, *, seed: int, progress: bool) -> list[CurvePoint]:
         """Build the network anew, seeded, and train it."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.network = self.build_network()
-            return train_network(
-                self.network, train, validation, self.config.training, seed=seed, progress=progress
-            )
+            return train_network(self.network, train, validation, self.config.training, seed=seed, progress=progress)
 
     def tensors(self, samples: Samples) -> TensorSamples:
         """The samples as the engine takes them."""
         return TensorSamples(
-            torch.from_numpy(samples.pixels), encode_labels(self.spec.alphabet, samples.labels, self.spec.max_length)
+            torch.from_numpy(samples.pixels),
+            encode_labels(self.spec.alphabet, samples.labels, self.spec.max_length),
         )
 
     @torch.inference_mode()
@@ -107,7 +104,7 @@ class CTCRecogniser(NeuralRecogniser):
     """A neural recogniser read by CTC: it can also say how likely a given label was."""
 
     @torch.inference_mode()
-    def losses(self, pixels: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+    def losses(self, pixels: np.ndarray, labels: Labels) -> np.ndarray:
         """See Recogniser.losses."""
         targets = encode_labels(self.spec.alphabet, labels, self.spec.max_length)
         found = [np.empty(0, np.float32)]
@@ -119,7 +116,7 @@ class CTCRecogniser(NeuralRecogniser):
         return np.concatenate(found)
 
 
-def encode_labels(alphabet: Alphabet, labels: Sequence[str], width: int) -> Tensor:
+def encode_labels(alphabet: Alphabet, labels: Labels, width: int) -> Tensor:
     """Class ids of the labels: [N, width] int64, padded with -1."""
     targets = np.full((len(labels), width), -1, np.int64)
     for row, label in zip(targets, labels, strict=True):

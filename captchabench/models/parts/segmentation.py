@@ -5,7 +5,7 @@ cuts and learns from labelled lines what a centred character looks like; it plac
 that, which reads through lines and touching characters.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from captchabench.alphabet import Alphabet
-from captchabench.data.shards import TextSpec
+from captchabench.data.shards import Labels, TextSpec
 from captchabench.errors import InputError
 from captchabench.models.parts.arrays import load_arrays, save_arrays
 from captchabench.models.parts.crops import HEIGHT as CROP_HEIGHT
@@ -102,7 +102,8 @@ def cut_columns(strength: np.ndarray, length: int, pitch: float) -> np.ndarray:
         column = column - step[np.arange(n), column]
         path.append(column)
     cuts = np.stack(path[::-1], axis=1)
-    return np.where(inked.any(axis=(1, 2))[:, None], cuts, equal_cells(n, length, width))
+    any_ink = np.asarray(inked.any(axis=(1, 2)))
+    return np.where(any_ink[:, None], cuts, equal_cells(n, length, width))
 
 
 class Segmenter:
@@ -123,7 +124,7 @@ class Segmenter:
         """The number of learned numbers."""
         return self.ground.size + self.weights.size + 2
 
-    def fit(self, pixels: np.ndarray, labels: Sequence[str]) -> None:
+    def fit(self, pixels: np.ndarray, labels: Labels) -> None:
         """Learn the look of the lines: ground, distance of characters, and what a centred character is like.
 
         pixels: [N, H, W] uint8. Of more than 3000 lines, 3000 at even distances are used. Whether texts are levelled
@@ -145,7 +146,7 @@ class Segmenter:
             self.level = shares[1] > shares[0]
         self._learn(levelled if self.level else lines, classes, centres, rounds=_ROUNDS)
 
-    def segment(self, pixels: np.ndarray, labels: Sequence[str] | None = None) -> Segments:
+    def segment(self, pixels: np.ndarray, labels: Labels | None = None) -> Segments:
         """Find the characters. pixels: [N, H, W] uint8. With `labels`, where those very characters are."""
         width = self.spec.max_length
         wanted = None if labels is None else _classes(self.spec.alphabet, labels, width)
@@ -156,7 +157,8 @@ class Segmenter:
             lines = self._lines(pixels[rows], level=self.level)
             scores = column_scores(cell_features(lines), self.weights)
             centres = self._find(scores) if wanted is None else self._align(scores, wanted[rows])
-            centres = np.where(lines.any(axis=(1, 2))[:, None] | (centres < 0), centres, self._even(centres))
+            inked = np.asarray(lines.any(axis=(1, 2)))
+            centres = np.where(inked[:, None] | (centres < 0), centres, self._even(centres))
             present = centres >= 0
             lengths[rows] = present.sum(axis=1)
             edges = centres[:, :, None] + 0.5 + np.array([-0.5, 0.5]) * WINDOW * self.pitch
@@ -188,7 +190,7 @@ class Segmenter:
 
     def _first_centres(self, lines: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Centres of the characters by cuts alone: [N, M] int64, -1 beyond a line's length. Sets the pitch."""
-        inked = (lines > 127).any(axis=1)
+        inked = np.asarray((lines > 127).any(axis=1))
         extent = self.line_width - inked.argmax(axis=1) - inked[:, ::-1].argmax(axis=1)
         self.pitch = float(np.median(extent / lengths))
         centres = np.full((len(lines), self.spec.max_length), -1, np.int64)
@@ -258,7 +260,7 @@ def _chunks(count: int) -> Iterator[slice]:
     return (slice(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK))
 
 
-def _classes(alphabet: Alphabet, labels: Sequence[str], width: int) -> np.ndarray:
+def _classes(alphabet: Alphabet, labels: Labels, width: int) -> np.ndarray:
     classes = np.full((len(labels), width), -1, np.int64)
     for row, label in zip(classes, labels, strict=True):
         row[: len(label)] = alphabet.encode(label)
