@@ -237,11 +237,11 @@ def _pixels_of(column: pa.Array, info: ShardInfo) -> np.ndarray:
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path}: is damaged ({error}); run `dvc repro --force normalize@{path.parent.name}`")
+    return InputError(f"{path}: is damaged ({error}); run `dvc repro normalize@{path.parent.name}`")
 
 
 def _info_of(found: pa.Schema, path: Path, dataset: str) -> ShardInfo:
     described = (found.metadata or {}).get(METADATA_KEY)
     if described is None:
-        raise InputError(f"{path}: is not one of our shards; run `dvc repro --force normalize@{dataset}`")
+        raise InputError(f"{path}: is not one of our shards; run `dvc repro normalize@{dataset}`")
     return ShardInfo(**json.loads(described))
