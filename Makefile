@@ -5,7 +5,8 @@
 # make setup   the environment alone: .venv
 # make clean   outputs and environment, not DVC's cache
 
-PYTHON ?= python3
+PYTHON ?= $(shell command -v python3)
+PYTHON := $(PYTHON)
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 # Without this a stage may warn in the locale of the machine, and sort by it.

@@ -22,7 +22,7 @@ class _Commands(typer.core.TyperGroup):
         try:
             return super().main(*args, **kwargs)
         except InputError as error:
-            Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {error}", soft_wrap=True)
+            Console(stderr=True, highlight=False).print(f"error: {error}", soft_wrap=True, markup=False)
             raise SystemExit(1) from None
 
 

@@ -1,0 +1,123 @@
+"""The segmenter: always the right number of characters, whatever the image; and the models on top of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from captchabench.data.shards import Samples
+from captchabench.errors import InputError
+from captchabench.models import build_recogniser, load_recogniser
+from captchabench.models.parts.ink import otsu_thresholds
+from captchabench.models.parts.segmentation import Segmenter, cut_columns, equal_cells
+
+MakeSamples = Callable[..., Samples]
+
+
+def fitted(samples: Samples) -> Segmenter:
+    segmenter = Segmenter(samples.info.spec)
+    segmenter.fit(samples.pixels, samples.labels)
+    return segmenter
+
+
+def test_characters_are_found_where_they_were_written(make_samples: MakeSamples) -> None:
+    samples = make_samples(120)
+    segments = fitted(samples).segment(samples.pixels)
+    assert (segments.lengths == 4).all()
+    assert segments.crops.shape == (120, 4, 32, 24)
+    assert segments.crops.dtype == np.uint8
+    # The text is written at x = 6 + 22 k, each digit about 13 px wide.
+    centres = segments.spans.mean(axis=2)
+    written = 6 + 22 * np.arange(4) + 6.5
+    assert np.abs(centres - written).max(axis=1).mean() < 4
+
+
+def test_labels_place_the_same_number_of_characters(make_samples: MakeSamples) -> None:
+    samples = make_samples(60, lengths=(3, 5))
+    segments = fitted(samples).segment(samples.pixels, samples.labels)
+    assert segments.lengths.tolist() == [len(label) for label in samples.labels]
+    beyond = np.arange(5) >= segments.lengths[:, None]
+    assert not segments.crops[beyond].any()
+
+
+def test_an_open_length_is_estimated(make_samples: MakeSamples) -> None:
+    samples = make_samples(200, lengths=(3, 5))
+    segments = fitted(samples).segment(samples.pixels)
+    assert ((segments.lengths >= 3) & (segments.lengths <= 5)).all()
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.full((32, 100), 255, np.uint8),
+        np.zeros((32, 100), np.uint8),
+        np.eye(32, 100, dtype=np.uint8) * 255,
+        np.random.default_rng(0).integers(0, 256, (32, 100), dtype=np.uint8),
+        np.where(np.arange(3200).reshape(32, 100) == 1650, 0, 255).astype(np.uint8),
+    ],
+    ids=["white", "black", "diagonal", "noise", "one speck"],
+)
+def test_any_image_gives_the_expected_number_of_crops(image: np.ndarray, make_samples: MakeSamples) -> None:
+    segments = fitted(make_samples(40)).segment(np.stack([image, 255 - image]))
+    assert segments.lengths.tolist() == [4, 4]
+    assert np.isfinite(segments.spans).all()
+
+
+def test_light_text_on_dark_is_found_like_dark_on_light(make_samples: MakeSamples) -> None:
+    samples = make_samples(80)
+    segmenter = fitted(samples)
+    dark = segmenter.segment(samples.pixels[:20]).spans.mean(axis=2)
+    light = segmenter.segment(255 - samples.pixels[:20]).spans.mean(axis=2)
+    assert np.abs(dark - light).mean() < 3
+
+
+def test_equal_cells_share_the_width() -> None:
+    assert equal_cells(2, 4, 100).tolist() == [[0, 25, 50, 75, 100]] * 2
+
+
+def test_cuts_fall_between_blocks_of_ink() -> None:
+    line = np.zeros((1, 32, 80), np.uint8)
+    for start in (5, 25, 45, 65):
+        line[0, 8:24, start : start + 10] = 255
+    cuts = cut_columns(line, 4, 20.0)[0]
+    for cut, (left, right) in zip(cuts[1:-1], [(15, 25), (35, 45), (55, 65)], strict=True):
+        assert left <= cut <= right
+
+
+def test_otsu_separates_two_levels() -> None:
+    levels = np.full((1, 8, 8), 40, np.uint8)
+    levels[:, :3] = 200
+    threshold = int(np.asarray(otsu_thresholds(levels)).ravel()[0])
+    assert 40 <= threshold < 200
+
+
+@pytest.mark.parametrize("name", ["hog_svc", "char_cnn"])
+def test_noise_in_the_weights_is_refused(name: str, make_samples: MakeSamples, tmp_path: Path) -> None:
+    samples = make_samples(40)
+    parameters = {"training": {"steps": 1, "batch_size": 8}} if name == "char_cnn" else {}
+    model = build_recogniser(name, samples.info.spec, parameters)
+    model.fit(samples, samples, seed=0)
+    model.save(tmp_path)
+    np.savez(tmp_path / "segmenter.npz", ground=np.array([object()], dtype=object))
+    with pytest.raises(InputError, match=r"segmenter\.npz"):
+        load_recogniser(tmp_path)
+    (tmp_path / "segmenter.npz").write_bytes(b"not an archive")
+    with pytest.raises(InputError, match=r"segmenter\.npz"):
+        load_recogniser(tmp_path)
+
+
+def test_hog_svc_reads_what_it_was_trained_on(make_samples: MakeSamples) -> None:
+    samples = make_samples(100)
+    model = build_recogniser("hog_svc", samples.info.spec, {})
+    model.fit(samples, samples, seed=0)
+    reading = model.predict(samples.pixels)
+    assert np.mean(np.array(reading.texts, object) == samples.labels) >= 0.95
+    unseen = make_samples(100, seed=1)
+    assert np.mean(np.array(model.predict(unseen.pixels).texts, object) == unseen.labels) >= 0.8
+
+
+def test_hog_svc_caps_its_training_characters(make_samples: MakeSamples) -> None:
+    samples = make_samples(100)
+    model = build_recogniser("hog_svc", samples.info.spec, {"max_characters": 80})
+    assert model.fit(samples, samples, seed=0)[0].validation_exact > 0.3

@@ -1,0 +1,41 @@
+"""What the commands print, and how they end."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from captchabench.cli import app
+
+RUN = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
+
+
+def test_help_names_every_command() -> None:
+    done = RUN.invoke(app, ["--help"])
+    assert done.exit_code == 0
+    for command in ("leaderboard", "apply", "datasets", "models"):
+        assert command in done.output
+
+
+def test_models_and_datasets_are_listed() -> None:
+    assert "cnn_transformer" in RUN.invoke(app, ["models"]).output
+    assert "fournierp/captcha-version-2-images" in RUN.invoke(app, ["datasets"]).output
+
+
+def test_a_missing_leaderboard_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    done = RUN.invoke(app, ["leaderboard", str(tmp_path / "none.csv")])
+    assert done.exit_code == 1
+    assert "none.csv" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_apply_says_what_it_changed(tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text("data:\n  seed: 1  # why\n")
+    overlay = tmp_path / "over.yaml"
+    overlay.write_text("data: {seed: 2}\n")
+    done = RUN.invoke(app, ["apply", str(overlay), "--params", str(params)])
+    assert done.exit_code == 0
+    assert done.output.strip() == "data.seed: 1 -> 2"
+    assert params.read_text() == "data:\n  seed: 2  # why\n"
