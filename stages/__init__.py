@@ -1,5 +1,6 @@
 """The DVC stages: one thin file each. They read params and inputs, call the library, write outputs."""
 
+import inspect
 import sys
 from collections.abc import Callable
 
@@ -8,7 +9,12 @@ from captchabench.errors import InputError
 
 def run(main: Callable[..., None]) -> None:
     """Call `main` with the command line's words; a user's mistake ends in one line and exit code 1."""
+    words = sys.argv[1:]
     try:
-        main(*sys.argv[1:])
+        inspect.signature(main).bind(*words)
+    except TypeError as error:
+        sys.exit(f"error: {sys.argv[0]}: {error}; `dvc.yaml` shows how the stage is called")
+    try:
+        main(*words)
     except InputError as error:
         sys.exit(f"error: {error}")

@@ -119,3 +119,11 @@ def test_imports_are_no_heavier_than_needed(module: str, unwanted: set[str]) -> 
     program = f"import sys, {module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not unwanted & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("words", [[], ["numbers6", "twice"]])
+def test_a_wrong_number_of_words_is_one_line(words: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", "stages.ingest", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
