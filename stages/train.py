@@ -1,7 +1,11 @@
-"""train D M F: learn on all folds of dataset D but F, with model M."""
+"""train D M F: learn on all folds of dataset D but F, with model M.
+
+On several GPUs of one machine: `torchrun --nproc-per-node N -m stages.train D M F`.
+"""
 
 import csv
 import io
+import os
 import time
 from dataclasses import asdict, fields
 
@@ -23,10 +27,14 @@ def main(*words: str) -> None:
     seed = params.training.seed + cell.fold
     train, validation = split_rest(samples, cell.fold, params.training.validation_share, seed)
 
+    # torchrun numbers its processes: the first one speaks and writes for all.
+    speaks = os.environ.get("RANK", "0") == "0"
     recogniser = build_recogniser(cell.model, samples.info.spec, params.models[cell.model])
     started = time.perf_counter()
-    curve = recogniser.fit(train, validation, seed=seed, progress=True)
+    curve = recogniser.fit(train, validation, seed=seed, progress=speaks)
     seconds = time.perf_counter() - started
+    if not speaks:
+        return
 
     with replacing_folder(cell.weights) as folder:
         recogniser.save(folder)

@@ -19,7 +19,8 @@ from captchabench.models.parts.heads import PositionNetwork
 from captchabench.models.parts.neural import NeuralRecogniser, encode_labels
 from captchabench.models.parts.segmentation import Segmenter
 from captchabench.training.curve import CurvePoint
-from captchabench.training.engine import TensorSamples, TrainingConfig
+from captchabench.training.feed import TensorSamples
+from captchabench.training.settings import TrainingConfig
 
 SEGMENTER_FILE = "segmenter.npz"
 

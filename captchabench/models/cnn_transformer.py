@@ -12,7 +12,7 @@ from captchabench.models import RECOGNISERS
 from captchabench.models.parts.convolution import Channels, ConvFront
 from captchabench.models.parts.heads import CTCNetwork, Decoding
 from captchabench.models.parts.neural import CTCRecogniser
-from captchabench.training.engine import TrainingConfig
+from captchabench.training.settings import TrainingConfig
 
 
 @dataclass(frozen=True)

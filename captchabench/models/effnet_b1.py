@@ -11,7 +11,7 @@ from captchabench.config import Between
 from captchabench.models import RECOGNISERS
 from captchabench.models.parts.heads import PositionNetwork
 from captchabench.models.parts.neural import NeuralRecogniser
-from captchabench.training.engine import TrainingConfig
+from captchabench.training.settings import TrainingConfig
 
 
 @dataclass(frozen=True)

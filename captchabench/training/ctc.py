@@ -1,7 +1,11 @@
-"""Connectionist temporal classification: loss and decoding (Graves et al., ICML 2006).
+"""Connectionist temporal classification (Graves et al., ICML 2006): the loss, as one vectorised recursion.
 
-Class 0 of the network's output is the blank; class id i of the alphabet is output i + 1.
+Class 0 of the network's output is the blank; class id i of the alphabet is output i + 1. Nothing here waits for the
+device or depends on the values of a tensor, so that a CUDA graph can hold it; and gradients come from the forward and
+backward variables at once, so that no graph of T steps is kept.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,6 +13,7 @@ from torch import Tensor
 from captchabench.errors import InputError
 
 BLANK = 0
+_NEVER = float("-inf")
 
 
 def steps_needed(length: int) -> int:
@@ -29,97 +34,96 @@ def check_capacity(time_steps: int, max_length: int, how: str) -> None:
         )
 
 
-def ctc_losses(log_probs: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
-    """Negative log-likelihood of each label, in nats: [B] float32.
+def ctc_losses(log_probs: Tensor, targets: Tensor, lengths: Tensor, guide: Tensor | None = None) -> Tensor:
+    """Negative log-likelihood of each label, in nats: [B], of log_probs' dtype.
 
-    log_probs: [B, T, K + 1] float32. targets: [B, L] class ids 0 to K-1, padded with -1. lengths: [B].
-    A label that does not fit into T steps has an infinite loss.
+    log_probs: [B, T, K + 1]. targets: [B, L] class ids 0 to K-1, padded with -1. lengths: [B]. A label that does not
+    fit into T steps has an infinite loss, and no gradient.
+
+    guide: a scalar; None for none. Each alignment pays `guide` times its squared distance from the diagonal, on which
+    a label's symbols follow each other evenly over the width, both axes running from 0 to 1. At first all alignments
+    are equally likely and the network learns to emit nothing but blanks, a plateau that may last most of a training;
+    a guide that fades over its first part breaks the tie.
     """
-    steps = torch.full((len(log_probs),), log_probs.shape[1], dtype=torch.long)
-    return torch.nn.functional.ctc_loss(
-        log_probs.transpose(0, 1), targets.clamp(min=0) + 1, steps, lengths, blank=BLANK, reduction="none"
-    )
+    states = _trellis_states(targets)
+    ends = 2 * lengths
+    emitted = log_probs.gather(2, states[:, None, :].expand(-1, log_probs.shape[1], -1))
+    if guide is not None:
+        emitted = emitted - guide * _distance_from_diagonal(emitted, ends)
+    if not emitted.requires_grad:
+        return -_total(_forward_variables(emitted, states, ends), ends)
+    losses: Tensor = _TrellisSum.apply(emitted, states, ends)
+    return losses
 
 
-def greedy_decode(log_probs: Tensor) -> Tensor:
-    """The labels on the likeliest paths: class ids [B, T] int64, padded with -1."""
-    path = log_probs.argmax(dim=2)
-    first = torch.ones_like(path[:, :1], dtype=torch.bool)
-    kept = torch.cat([first, path[:, 1:] != path[:, :-1]], dim=1) & (path != BLANK)
-    return _pack(path - 1, kept)
+def _trellis_states(targets: Tensor) -> Tensor:
+    """The classes of the trellis, blanks between and around the symbols: [B, 2L + 1]."""
+    blanks = torch.zeros_like(targets)
+    symbols = targets.clamp(min=-1) + 1
+    return torch.nn.functional.pad(torch.stack([blanks, symbols], dim=2).flatten(1), (0, 1))
 
 
-def beam_decode(log_probs: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Prefix beam search over a batch (Graves, "Supervised Sequence Labelling", 2012, section 7.5.3).
+def _distance_from_diagonal(emitted: Tensor, ends: Tensor) -> Tensor:
+    """The squared distance of step and state, each as a share of its axis: [B, T, S]."""
+    _, steps, size = emitted.shape
+    step = (torch.arange(steps, device=emitted.device, dtype=emitted.dtype) + 0.5) / steps
+    state = torch.arange(size, device=emitted.device, dtype=emitted.dtype) + 0.5
+    share = state[None] / (ends[:, None] + 1)
+    return (step[None, :, None] - share[:, None, :]).square()
 
-    log_probs: [B, T, K + 1]. Returns the `width` likeliest labels [B, width, T] int64, padded with -1, best
-    first, and their log-probabilities [B, width] (sums over the alignments the beam kept; -inf where there
-    are fewer labels than `width`).
+
+def _forward_variables(emitted: Tensor, states: Tensor, ends: Tensor) -> Tensor:
+    """log of the sum over all paths that are in a state at a step: [B, T, S].
+
+    emitted: [B, T, S] log-probabilities. states: [B, S] classes. ends: [B], the last state of each label.
     """
-    batch, steps, classes = log_probs.shape
-    device = log_probs.device
-    nothing = float("-inf")
-    labels = torch.full((batch, width, steps), -1, dtype=torch.long, device=device)
-    sizes = torch.zeros(batch, width, dtype=torch.long, device=device)
-    last = torch.zeros(batch, width, dtype=torch.long, device=device)
-    # A prefix is told from others by a hash of its symbols; its parent is the prefix without the last one.
-    # Places without a prefix get numbers that match nothing.
-    nobody = -1 - torch.arange(width, device=device).expand(batch, width)
-    own = torch.where(nobody == -1, 0, nobody)
-    parent = torch.full_like(own, -1 - width)
-    ends_blank = torch.full((batch, width), nothing, device=device)
-    ends_blank[:, 0] = 0.0
-    ends_symbol = torch.full((batch, width), nothing, device=device)
-    symbols = torch.arange(classes, device=device)
-    for t in range(steps):
-        now = log_probs[:, t]
-        either = torch.logaddexp(ends_blank, ends_symbol)
-        repeat = now.gather(1, last)
-        stay_blank = either + now[:, BLANK, None]
-        stay_symbol = torch.where(sizes > 0, ends_symbol + repeat, nothing)
-        same = symbols[None, None, :] == last[:, :, None]
-        grown = (
-            torch.where(same & (sizes > 0)[:, :, None], ends_blank[:, :, None], either[:, :, None]) + now[:, None, :]
-        )
-        grown[:, :, BLANK] = nothing
-        # Where a grown prefix is already in the beam, its mass joins that entry.
-        child = own[:, :, None] == parent[:, None, :]
-        joining = grown.gather(2, last[:, None, :].expand(-1, width, -1))
-        joined = torch.where(child, joining, nothing)
-        stay_symbol = torch.logaddexp(stay_symbol, joined.logsumexp(dim=1))
-        taken = (child[:, :, :, None] & (symbols == last[:, None, :, None])).any(dim=2)
-        grown = grown.masked_fill(taken, nothing)
-
-        scores = torch.cat([torch.logaddexp(stay_blank, stay_symbol), grown.flatten(1)], dim=1)
-        chosen = scores.topk(width, dim=1).indices
-        extends = chosen >= width
-        source = torch.where(extends, (chosen - width) // classes, chosen)
-        symbol = torch.where(extends, (chosen - width) % classes, 0)
-        before = own.gather(1, source)
-        ends_blank = torch.where(extends, nothing, stay_blank.gather(1, source))
-        ends_symbol = torch.where(extends, scores.gather(1, chosen), stay_symbol.gather(1, source))
-        labels = labels.gather(1, source[:, :, None].expand(-1, -1, steps))
-        place = sizes.gather(1, source)
-        written = torch.where(extends, symbol - 1, labels.gather(2, place.clamp(max=steps - 1)[:, :, None])[:, :, 0])
-        labels = labels.scatter(2, place.clamp(max=steps - 1)[:, :, None], written[:, :, None])
-        sizes = place + extends
-        last = torch.where(extends, symbol, last.gather(1, source))
-        parent = torch.where(extends, before, parent.gather(1, source))
-        own = torch.where(extends, _mix(before, symbol), before)
-        empty = scores.gather(1, chosen) == nothing
-        own = torch.where(empty, nobody, own)
-        parent = torch.where(empty, -1 - width, parent)
-    return labels, torch.logaddexp(ends_blank, ends_symbol)
+    place = torch.arange(states.shape[1], device=states.device)
+    emitted = emitted.masked_fill((place > ends[:, None])[:, None, :], _NEVER)
+    # A symbol may follow another without a blank between them unless they are the same.
+    two_before = torch.nn.functional.pad(states, (2, 0), value=BLANK)[:, :-2]
+    skips = (states != BLANK) & (states != two_before)
+    barred = torch.zeros(skips.shape, device=emitted.device, dtype=emitted.dtype).masked_fill(~skips, _NEVER)
+    alpha = emitted[:, 0].masked_fill(place >= 2, _NEVER)
+    alphas = [alpha]
+    for step in emitted.unbind(1)[1:]:
+        before = torch.nn.functional.pad(alpha, (2, 0), value=_NEVER)
+        moved = torch.logaddexp(alpha, before[:, 1:-1])
+        alpha = torch.logaddexp(moved, before[:, :-2] + barred) + step
+        alphas.append(alpha)
+    return torch.stack(alphas, dim=1)
 
 
-def _mix(state: Tensor, symbol: Tensor) -> Tensor:
-    """A 64-bit hash of a prefix grown by a symbol; integer arithmetic wraps around."""
-    mixed = (state ^ (symbol + 0x9E3779B9)) * 0x5851F42D4C957F2D
-    return mixed ^ (mixed >> 29)
+def _total(forward: Tensor, ends: Tensor) -> Tensor:
+    """log of the sum over all whole paths: [B]. A label ends in its last symbol or in the blank after it."""
+    place = torch.arange(forward.shape[2], device=forward.device)
+    outside = (place < ends[:, None] - 1) | (place > ends[:, None])
+    return forward[:, -1].masked_fill(outside, _NEVER).logsumexp(dim=1)
 
 
-def _pack(ids: Tensor, kept: Tensor) -> Tensor:
-    """Move the kept ids of each row to its front: [B, T], the rest -1."""
-    place = torch.where(kept, kept.cumsum(dim=1) - 1, ids.shape[1])
-    packed = torch.full((len(ids), ids.shape[1] + 1), -1, dtype=torch.long, device=ids.device)
-    return packed.scatter(1, place, ids)[:, :-1]
+class _TrellisSum(torch.autograd.Function):
+    """-log of the sum over all paths through the trellis, and its gradient, the posterior of each state."""
+
+    @staticmethod
+    def forward(ctx: Any, emitted: Tensor, states: Tensor, ends: Tensor) -> Tensor:
+        """See `_forward_variables`."""
+        batch, steps, size = emitted.shape
+        place = torch.arange(size, device=states.device)
+        # The label read backwards is a trellis of the same shape, whose forward variables are the backward ones of
+        # this: both run side by side.
+        mirror = (ends[:, None] - place).clamp(min=0)
+        over_time = mirror[:, None, :].expand(-1, steps, -1)
+        both = torch.cat([emitted, emitted.flip(1).gather(2, over_time)])
+        trellis = _forward_variables(both, torch.cat([states, states.gather(1, mirror)]), ends.repeat(2))
+        forward = trellis[:batch]
+        backward = trellis[batch:].flip(1).gather(2, over_time)
+        total = _total(forward, ends)
+        posterior = (forward + backward - emitted - total[:, None, None]).exp()
+        counts = (place <= ends[:, None]) & (total > _NEVER)[:, None]
+        ctx.save_for_backward(posterior.masked_fill(~counts[:, None, :], 0.0))
+        return -total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """Gradient with respect to `emitted`."""
+        (posterior,) = ctx.saved_tensors
+        return -gradient[:, None, None] * posterior, None, None

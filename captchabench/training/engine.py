@@ -3,54 +3,38 @@
 import copy
 import math
 import time
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
 
 import torch
-from torch import Tensor
 
-from captchabench.config import Between, NotNegative, Positive
 from captchabench.errors import InputError
 from captchabench.progress import TrainingProgress
-from captchabench.training.augmentation import augment
+from captchabench.training import distributed
 from captchabench.training.curve import CurvePoint
-from captchabench.training.device import choose_device, mixed_precision
+from captchabench.training.device import Acceleration, acceleration_for, choose_device, mixed_precision
+from captchabench.training.feed import TensorSamples, Window, default_window_bytes, windows
 from captchabench.training.network import Network, same_text, standardize
+from captchabench.training.schedule import reduce
+from captchabench.training.settings import TrainingConfig
+from captchabench.training.step import TrainingStep
+
+# Evaluations in a row without a better result, after which the `plateau` schedule cuts the learning rate.
+_PLATEAU = 3
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
-    """The budget and the optimiser (AdamW). A budget is in steps, so that small and large datasets cost alike."""
+@dataclass
+class TrainingRun:
+    """What a training says of itself.
 
-    steps: Positive = 3000
-    batch_size: Positive = 128
-    learning_rate: Annotated[float, Between(1e-7, 10)] = 2e-3
-    weight_decay: NotNegative = 0.01
-    clip_norm: Annotated[float, Between(1e-3)] = 2.0
-    schedule: Literal["one_cycle", "plateau"] = "one_cycle"
-    augment: Annotated[float, Between(0, 3)] = 0.0
-    evaluations: Positive = 10
-    # Evaluations without a better result after which training stops; 0 never stops early.
-    patience: Annotated[int, Between(0)] = 0
-    # Stop once validation is read without a mistake: saves time where a dataset is easy, costs annealing.
-    stop_when_perfect: bool = False
+    prepare_seconds: warm-up, compilation, recording. seconds: for each point of the curve, the seconds spent in steps
+    until then, preparation and evaluations left out.
+    """
 
-
-@dataclass(frozen=True)
-class TensorSamples:
-    """Samples as the engine wants them. images: [N, H, W] uint8. targets: [N, L] int64 class ids padded with -1."""
-
-    images: Tensor
-    targets: Tensor
-
-    def to(self, device: torch.device) -> "TensorSamples":
-        """The same samples on `device`."""
-        return TensorSamples(self.images.to(device), self.targets.to(device))
-
-    @property
-    def lengths(self) -> Tensor:
-        """The label lengths: [N] int64."""
-        return (self.targets >= 0).sum(dim=1)
+    prepare_seconds: float
+    curve: list[CurvePoint] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
 
 
 def train_network(
@@ -60,12 +44,15 @@ def train_network(
     config: TrainingConfig,
     *,
     seed: int,
+    acceleration: Acceleration | None = None,
+    window_bytes: int | None = None,
     progress: bool = False,
-) -> list[CurvePoint]:
-    """Train `network` in place and leave it in evaluation mode on its best weights; return its learning curve.
+) -> TrainingRun:
+    """Train `network` in place and leave it in evaluation mode on its best weights.
 
     Best is the highest exact match on `validation`, then the lowest loss there. Equal arguments give equal weights
-    on a CPU. Raises InputError where there is nothing to learn from, or where the loss stops being a number.
+    on a CPU. acceleration: None takes what pays on the device. window_bytes: the pixels held there at once; None
+    takes what fits. Raises InputError where there is nothing to learn from, or where the loss stops being a number.
     """
     if not len(train.images) or not len(validation.images):
         raise InputError(
@@ -73,89 +60,84 @@ def train_network(
         )
     device = choose_device()
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    train, validation = train.to(device), validation.to(device)
-    lengths = train.lengths
-    generator = torch.Generator(device).manual_seed(seed)
-    order = _order(len(train.images), config.steps, config.batch_size, seed).to(device)
-
-    fused = device.type in ("cpu", "cuda")
-    optimizer = torch.optim.AdamW(
-        # A shorter memory than Adam's usual 0.999 leaves CTC's opening plateau in fewer steps.
-        _parameter_groups(network, config.weight_decay),
-        lr=config.learning_rate,
-        betas=(0.9, 0.98),
-        fused=fused,
+    validation = validation.to(device)
+    if window_bytes is None:
+        window_bytes = default_window_bytes(device)
+    dealt = windows(train, config, seed=seed, device=device, window_bytes=window_bytes)
+    first = next(dealt)
+    network.train()
+    step = TrainingStep(
+        network, config, first, acceleration or acceleration_for(device, config.steps * config.batch_size)
     )
-    one_cycle = plateau = None
-    if config.schedule == "one_cycle":
-        one_cycle = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            config.learning_rate,
-            total_steps=config.steps + 1,
-            pct_start=0.15,
-            cycle_momentum=False,
-        )
-    else:
-        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", patience=2)
-
-    curve: list[CurvePoint] = []
-    best_score = (-1.0, -math.inf)
-    best_weights = copy.deepcopy(network.state_dict())
-    stale = 0
-    marks = {math.ceil(config.steps * k / config.evaluations) for k in range(1, config.evaluations + 1)}
-    running = torch.zeros((), device=device)
-    since = 0
-    started = time.perf_counter()
-    with TrainingProgress(config.steps, enabled=progress) as bar:
-        network.train()
-        for step in range(1, config.steps + 1):
-            chosen = order[step - 1]
-            images = standardize(train.images[chosen])
-            if config.augment:
-                images = augment(images, config.augment, generator)
-            images = images.contiguous(memory_format=torch.channels_last)
-            with mixed_precision(device):
-                log_probs = network(images)
-            loss = network.losses(log_probs, train.targets[chosen], lengths[chosen]).mean()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
-            optimizer.step()
-            if one_cycle is not None:
-                one_cycle.step()
-            running += loss.detach()
-            since += 1
+    with torch.random.fork_rng(), TrainingProgress(config.steps, enabled=progress) as bar:
+        # Processes that train together start alike, then draw distortions of their own.
+        torch.manual_seed(seed + 7919 * distributed.rank())
+        run = TrainingRun(step.prepare())
+        best = _Best(network)
+        marks = {math.ceil(config.steps * k / config.evaluations) for k in range(1, config.evaluations + 1)}
+        before, spent, started = 0, 0.0, time.perf_counter()
+        for taken in _take_steps(step, chain([first], dealt), config.steps):
             bar.advance()
-            if step not in marks:
+            if taken not in marks:
                 continue
-
-            rate = optimizer.param_groups[0]["lr"]
-            validation_loss, exact = evaluate(network, validation)
-            train_loss = running.item() / since
+            train_loss = step.loss_sum() / (taken - before)
+            spent += time.perf_counter() - started
+            before = taken
             if not math.isfinite(train_loss):
                 raise InputError(
-                    f"training diverged: the loss is {train_loss} at step {step}; lower training.learning_rate"
+                    f"training diverged: the loss is {train_loss} at step {taken}; lower training.learning_rate"
                 )
-            epoch = step * config.batch_size / len(train.images)
-            curve.append(CurvePoint(step, epoch, rate, train_loss, validation_loss, exact))
-            bar.report(train_loss, exact, step * config.batch_size / (time.perf_counter() - started))
-            running.zero_()
-            since = 0
-            if plateau is not None:
-                plateau.step(exact)
-            if (exact, -validation_loss) > best_score:
-                best_score, stale = (exact, -validation_loss), 0
-                best_weights = copy.deepcopy(network.state_dict())
-            else:
-                stale += 1
-                if config.patience and stale >= config.patience:
-                    break
-            if config.stop_when_perfect and exact == 1.0:
+            distributed.average(network.buffers())
+            validation_loss, exact = evaluate(network, validation)
+            epoch = taken * config.batch_size / len(train.images)
+            rate = step.rates[taken - 1].item()
+            run.curve.append(CurvePoint(taken, epoch, rate, train_loss, validation_loss, exact))
+            run.seconds.append(spent)
+            bar.report(train_loss, exact, taken * config.batch_size / spent)
+            best.offer(exact, validation_loss)
+            if config.schedule == "plateau" and best.stale and best.stale % _PLATEAU == 0:
+                reduce(step.rates, taken)
+            if (config.patience and best.stale >= config.patience) or (config.stop_when_perfect and exact == 1.0):
                 break
             network.train()
-    network.load_state_dict(best_weights)
+            started = time.perf_counter()
+    step.optimizer.release()
+    best.restore()
     network.eval()
-    return curve
+    return run
+
+
+def _take_steps(step: TrainingStep, dealt: Iterable[Window], steps: int) -> Iterator[int]:
+    """Run `steps` steps over the windows; yield the number taken after each."""
+    taken = 0
+    for window in dealt:
+        step.load(window)
+        for _ in range(min(len(window.order), steps - taken)):
+            step.run()
+            taken += 1
+            yield taken
+
+
+class _Best:
+    """The best weights seen."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._score = (-1.0, -math.inf)
+        self._weights = copy.deepcopy(network.state_dict())
+        # Evaluations since they were seen.
+        self.stale = 0
+
+    def offer(self, exact: float, loss: float) -> None:
+        """Keep the network's weights if they score better than those kept."""
+        self.stale += 1
+        if (exact, -loss) > self._score:
+            self._score, self.stale = (exact, -loss), 0
+            self._weights = copy.deepcopy(self._network.state_dict())
+
+    def restore(self) -> None:
+        """Put them back."""
+        self._network.load_state_dict(self._weights)
 
 
 @torch.no_grad()
@@ -163,31 +145,16 @@ def evaluate(network: Network, samples: TensorSamples, batch_size: int = 512) ->
     """Mean loss and share of exactly read samples; leaves the network in evaluation mode."""
     network.eval()
     device = samples.images.device
-    loss = torch.zeros((), device=device)
-    right = torch.zeros((), device=device)
+    # Loss and number of exact readings, on the device until all is read.
+    totals = torch.zeros(2, device=device)
     for start in range(0, len(samples.images), batch_size):
         targets = samples.targets[start : start + batch_size]
         images = standardize(samples.images[start : start + batch_size])
         with mixed_precision(device):
-            log_probs = network(images)
-        loss += network.losses(log_probs, targets, (targets >= 0).sum(dim=1)).sum()
+            log_probs = network(images.contiguous(memory_format=torch.channels_last))
+        losses = network.losses(log_probs, targets, (targets >= 0).sum(dim=1))
         ids, _ = network.read(log_probs)
-        right += same_text(ids, targets).sum()
-    return loss.item() / len(samples.images), right.item() / len(samples.images)
-
-
-def _order(samples: int, steps: int, batch_size: int, seed: int) -> Tensor:
-    """Which samples each step takes: [steps, batch_size], one shuffled pass over the data after another."""
-    generator = torch.Generator().manual_seed(seed)
-    passes = math.ceil(steps * batch_size / samples)
-    order = torch.cat([torch.randperm(samples, generator=generator) for _ in range(passes)])
-    return order[: steps * batch_size].view(steps, batch_size)
-
-
-def _parameter_groups(network: Network, weight_decay: float) -> list[dict[str, object]]:
-    """Matrices decay; biases, norms and other vectors do not."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
+        totals += torch.stack([losses.sum(), same_text(ids, targets).sum()])
+    distributed.average([totals])
+    loss, exact = (totals / len(samples.images)).tolist()
+    return loss, exact

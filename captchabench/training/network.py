@@ -15,8 +15,8 @@ class Network(nn.Module, ABC):
     """
 
     @abstractmethod
-    def losses(self, log_probs: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
-        """The loss of each sample: [B] float32."""
+    def losses(self, log_probs: Tensor, targets: Tensor, lengths: Tensor, guide: Tensor | None = None) -> Tensor:
+        """The loss of each sample: [B] float32. guide: see `ctc_losses`; without meaning where nothing is aligned."""
 
     @abstractmethod
     def read(self, log_probs: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""CTC against its definition: the sum over all paths, written out."""
+"""CTC against its definition, the sum over all paths written out, and against PyTorch's."""
 
 import itertools
 
@@ -6,12 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from captchabench.errors import InputError
-from captchabench.training.ctc import beam_decode, check_capacity, ctc_losses, greedy_decode, steps_needed
+from captchabench.training.ctc import check_capacity, ctc_losses, steps_needed
 
 
-def by_enumeration(log_probs: torch.Tensor) -> dict[tuple[int, ...], float]:
+def by_enumeration(log_probs: Tensor) -> dict[tuple[int, ...], float]:
     """Every label's probability, from every path. log_probs: [T, K + 1]."""
     steps, classes = log_probs.shape
     found: dict[tuple[int, ...], float] = {}
@@ -22,52 +23,109 @@ def by_enumeration(log_probs: torch.Tensor) -> dict[tuple[int, ...], float]:
     return found
 
 
-def random_log_probs(seed: int, steps: int, symbols: int) -> torch.Tensor:
+def random_logits(seed: int, batch: int, steps: int, symbols: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return (2 * torch.randn(1, steps, symbols + 1, generator=generator, dtype=torch.float64)).log_softmax(2)
+    return 3 * torch.randn(batch, steps, symbols + 1, generator=generator, dtype=torch.float64)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, padded targets and lengths; few symbols, so that many repeat, and some labels too long to fit."""
+    symbols, longest = draw(st.integers(1, 4)), draw(st.integers(1, 7))
+    labels = draw(st.lists(st.lists(st.integers(0, symbols - 1), max_size=longest), min_size=1, max_size=6))
+    steps = draw(st.integers(1, 16))
+    targets = torch.tensor([row + [-1] * (longest - len(row)) for row in labels])
+    logits = random_logits(draw(st.integers(0, 10_000)), len(labels), steps, symbols)
+    return logits, targets, torch.tensor([len(row) for row in labels])
+
+
+def value_and_gradient(losses: Tensor, logits: Tensor, possible: Tensor) -> tuple[Tensor, Tensor]:
+    """The losses, and the gradient of the sum of those that are finite."""
+    (gradient,) = torch.autograd.grad(losses[possible].sum(), logits)
+    return losses.detach(), gradient
+
+
+def fits(targets: Tensor, lengths: Tensor, steps: int) -> Tensor:
+    """Which labels have an alignment: a step for each symbol, and one between equal neighbours."""
+    repeats = ((targets[:, 1:] == targets[:, :-1]) & (targets[:, 1:] >= 0)).sum(dim=1)
+    return lengths + repeats <= steps
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 3))
 def test_losses_are_the_sum_over_all_paths(seed: int, steps: int, symbols: int) -> None:
-    log_probs = random_log_probs(seed, steps, symbols)
+    log_probs = random_logits(seed, 1, steps, symbols).log_softmax(2)
     for label, probability in by_enumeration(log_probs[0]).items():
         targets = torch.tensor([[*label, -1]])
         loss = ctc_losses(log_probs, targets, torch.tensor([len(label)]))
         assert (-loss).exp().item() == pytest.approx(probability, rel=1e-9)
 
 
+@settings(max_examples=200, deadline=None)
+@given(batches())
+def test_values_and_gradients_are_those_of_pytorch(batch: tuple[Tensor, Tensor, Tensor]) -> None:
+    logits, targets, lengths = batch
+    steps = logits.shape[1]
+    possible = fits(targets, lengths, steps)
+    logits.requires_grad_()
+    ours = value_and_gradient(ctc_losses(logits.log_softmax(2), targets, lengths), logits, possible)
+    reference = torch.nn.functional.ctc_loss(
+        logits.log_softmax(2).transpose(0, 1),
+        targets + 1,
+        torch.full_like(lengths, steps),
+        lengths,
+        reduction="none",
+    )
+    theirs = value_and_gradient(reference, logits, possible)
+    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-9, atol=1e-9)
+    # PyTorch's gradient of a label that does not fit is not a number, even times zero.
+    torch.testing.assert_close(ours[1][possible], theirs[1][possible], rtol=1e-9, atol=1e-9)
+    assert torch.isinf(ours[0][~possible]).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(batches())
+def test_no_sample_disturbs_another(batch: tuple[Tensor, Tensor, Tensor]) -> None:
+    """Neither through padding nor through a label that does not fit, whose gradient is zero."""
+    logits, targets, lengths = batch
+    logits.requires_grad_()
+    (together,) = torch.autograd.grad(ctc_losses(logits.log_softmax(2), targets, lengths).sum(), logits)
+    for i, length in enumerate(lengths.tolist()):
+        alone = logits[i : i + 1]
+        (apart,) = torch.autograd.grad(
+            ctc_losses(alone.log_softmax(2), targets[i : i + 1, :length], lengths[i : i + 1]).sum(), logits
+        )
+        torch.testing.assert_close(together[i], apart[i], rtol=1e-9, atol=1e-9)
+    assert (together[~fits(targets, lengths, logits.shape[1])] == 0).all()
+
+
+def test_the_gradient_is_that_of_finite_differences() -> None:
+    logits = random_logits(0, 2, 6, 2).requires_grad_()
+    targets, lengths = torch.tensor([[0, 0, 1], [1, -1, -1]]), torch.tensor([3, 1])
+    guide = torch.tensor(4.0, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: ctc_losses(x.log_softmax(2), targets, lengths, guide), logits)
+
+
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 3))
-def test_a_wide_beam_finds_every_label_and_its_probability(seed: int, steps: int, symbols: int) -> None:
-    log_probs = random_log_probs(seed, steps, symbols)
-    expected = by_enumeration(log_probs[0])
-    labels, scores = beam_decode(log_probs, width=len(expected) + 3)
-    found = {
-        tuple(row[row >= 0].tolist()): score.exp().item()
-        for row, score in zip(labels[0], scores[0], strict=True)
-        if score > float("-inf")
-    }
-    assert found.keys() == expected.keys()
-    for label, probability in expected.items():
-        assert found[label] == pytest.approx(probability, rel=1e-9)
-    assert scores[0].tolist() == sorted(scores[0].tolist(), reverse=True)
+@given(batches(), st.floats(0.1, 50))
+def test_a_guide_of_zero_is_none_and_a_guide_only_costs(batch: tuple[Tensor, Tensor, Tensor], pull: float) -> None:
+    logits, targets, lengths = batch
+    log_probs = logits.log_softmax(2)
+    plain = ctc_losses(log_probs, targets, lengths)
+    unguided = ctc_losses(log_probs, targets, lengths, torch.tensor(0.0))
+    guided = ctc_losses(log_probs, targets, lengths, torch.tensor(pull))
+    assert torch.equal(plain, unguided)
+    assert (guided >= plain).all()
 
 
-def test_greedy_collapses_repeats_and_drops_blanks() -> None:
-    paths = torch.tensor([[0, 1, 1, 0, 1, 2], [3, 3, 3, 3, 3, 3], [0, 0, 0, 0, 0, 0], [1, 2, 2, 1, 0, 0]])
-    log_probs = torch.nn.functional.one_hot(paths, 4).float().log_softmax(2)
-    texts = [row[row >= 0].tolist() for row in greedy_decode(log_probs)]
-    assert texts == [[0, 0, 1], [2], [], [0, 1, 0]]
-
-
-def test_beam_reads_what_greedy_misses() -> None:
-    # The textbook case: blank wins each step alone, "a" wins over all paths (0.64 against 0.36).
-    log_probs = torch.tensor([[[0.6, 0.4], [0.6, 0.4]]]).log()
-    assert (greedy_decode(log_probs) == -1).all()
-    labels, scores = beam_decode(log_probs, width=2)
-    assert labels[0, 0].tolist() == [0, -1]
-    assert scores[0, 0].exp().item() == pytest.approx(0.64)
+def test_a_guide_prefers_the_even_alignment() -> None:
+    """Of two networks equally sure of "ab", the one that reads it evenly over the width pays less."""
+    sure, even, crowded = 0.9, [0, 1, 0, 0, 2, 0], [1, 2, 0, 0, 0, 0]
+    paths = torch.tensor([even, crowded])
+    log_probs = torch.nn.functional.one_hot(paths, 3).double().mul(sure).add((1 - sure) / 3).log()
+    targets, lengths = torch.tensor([[0, 1], [0, 1]]), torch.tensor([2, 2])
+    on_the_diagonal, off_it = ctc_losses(log_probs, targets, lengths, torch.tensor(5.0))
+    assert on_the_diagonal < off_it - 1
 
 
 def test_a_label_that_does_not_fit_costs_infinitely_much() -> None:

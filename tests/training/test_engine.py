@@ -9,9 +9,9 @@ import torch
 from captchabench.data.shards import Samples
 from captchabench.errors import InputError
 from captchabench.models.crnn import Config, Crnn
-from captchabench.training.augmentation import augment
-from captchabench.training.engine import TrainingConfig, evaluate, train_network
+from captchabench.training.engine import evaluate, train_network
 from captchabench.training.network import Network, same_text, standardize
+from captchabench.training.settings import TrainingConfig
 from captchabench.training.split import held_out, split_rest
 
 MakeSamples = Callable[..., Samples]
@@ -79,10 +79,10 @@ def test_a_perfect_validation_can_end_training(make_samples: MakeSamples) -> Non
 
 def test_plateau_lowers_the_rate(make_samples: MakeSamples) -> None:
     samples = make_samples(16)
-    model = small_crnn(samples, steps=20, evaluations=10, schedule="plateau", learning_rate=1e-5)
+    model = small_crnn(samples, steps=60, evaluations=20, schedule="plateau", learning_rate=0.3)
     rates = [point.learning_rate for point in model.fit(samples, samples, seed=0)]
-    assert rates[0] == 1e-5
-    assert rates[-1] < 1e-5
+    assert rates[0] == pytest.approx(0.3)
+    assert rates[-1] <= 0.101 * rates[0]
 
 
 def test_one_cycle_warms_up_and_decays(make_samples: MakeSamples) -> None:
@@ -91,7 +91,7 @@ def test_one_cycle_warms_up_and_decays(make_samples: MakeSamples) -> None:
     rates = [point.learning_rate for point in model.fit(samples, samples, seed=0)]
     assert max(rates) == pytest.approx(1e-3, rel=0.05)
     assert 0 < rates.index(max(rates)) < 12
-    assert rates[-1] < 1e-5
+    assert rates[-1] < 0.9e-5
 
 
 def test_nothing_to_train_on_is_said(make_samples: MakeSamples) -> None:
@@ -111,7 +111,13 @@ class Diverging(Network):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.weight.expand(len(images), 1, 2) * float("nan")
 
-    def losses(self, log_probs: torch.Tensor, targets: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def losses(
+        self,
+        log_probs: torch.Tensor,
+        targets: torch.Tensor,
+        lengths: torch.Tensor,
+        guide: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         return log_probs.sum(dim=(1, 2))
 
     def read(self, log_probs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -139,16 +145,6 @@ def test_same_text_ignores_padding() -> None:
     targets = torch.tensor([[1, 2, -1], [1, 2, 4], [-1, -1, -1]])
     assert same_text(ids, targets).tolist() == [True, False, True]
     assert same_text(targets, ids).tolist() == [True, False, True]
-
-
-def test_augmentation_of_strength_zero_changes_nothing_and_is_seeded() -> None:
-    images = torch.randn(3, 1, 8, 20)
-    still = augment(images, 0.0, torch.Generator().manual_seed(0))
-    assert torch.allclose(still, images, atol=1e-5)
-    one, two = (augment(images, 1.0, torch.Generator().manual_seed(5)) for _ in range(2))
-    assert torch.equal(one, two)
-    assert one.shape == images.shape
-    assert not torch.allclose(one, images, atol=0.05)
 
 
 def test_split_never_takes_from_the_held_out_fold_and_is_stable(make_samples: MakeSamples) -> None:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from captchabench.data.shards import TextSpec
-from captchabench.training.ctc import BLANK, beam_decode, check_capacity, ctc_losses, greedy_decode
+from captchabench.training.ctc import BLANK, check_capacity, ctc_losses
+from captchabench.training.decoding import beam_decode, greedy_decode
 from captchabench.training.network import Network
 
 Decoding = Literal["greedy", "beam"]
@@ -39,9 +40,9 @@ class CTCNetwork(Network):
         """Log-probabilities of blank and symbols at each time step: [B, T, K + 1] float32."""
         return self.classify(self.encoder(images)).float().log_softmax(dim=2)
 
-    def losses(self, log_probs: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+    def losses(self, log_probs: Tensor, targets: Tensor, lengths: Tensor, guide: Tensor | None = None) -> Tensor:
         """See Network.losses."""
-        return ctc_losses(log_probs, targets, lengths)
+        return ctc_losses(log_probs, targets, lengths, guide)
 
     def read(self, log_probs: Tensor) -> tuple[Tensor, Tensor]:
         """See Network.read. The probability sums over all alignments of the text, whatever the decoding."""
@@ -69,7 +70,7 @@ class PositionNetwork(Network):
         """Log-probabilities of the classes of each cell: [B, L, K] or [B, L, K + 1] float32."""
         return self.classify(self.encoder(images)).float().log_softmax(dim=2)
 
-    def losses(self, log_probs: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+    def losses(self, log_probs: Tensor, targets: Tensor, lengths: Tensor, guide: Tensor | None = None) -> Tensor:
         """See Network.losses: the sum of the cells' cross-entropies."""
         wanted = torch.where(targets < 0, self.symbols, targets)
         return -log_probs.gather(2, wanted[:, :, None]).squeeze(2).sum(dim=1)

@@ -17,7 +17,9 @@ from captchabench.errors import InputError
 from captchabench.models.base import Reading, Recogniser
 from captchabench.training.curve import CurvePoint
 from captchabench.training.device import choose_device, describe, mixed_precision
-from captchabench.training.engine import TensorSamples, train_network
+from captchabench.training.distributed import process_group
+from captchabench.training.engine import train_network
+from captchabench.training.feed import TensorSamples
 from captchabench.training.network import Network, standardize
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -42,10 +44,11 @@ class NeuralRecogniser(Recogniser):
 
     def train(self, train: TensorSamples, validation: TensorSamples, *, seed: int, progress: bool) -> list[CurvePoint]:
         """Build the network anew, seeded, and train it."""
-        with torch.random.fork_rng():
+        with process_group(), torch.random.fork_rng():
             torch.manual_seed(seed)
             self.network = self.build_network()
-            return train_network(self.network, train, validation, self.config.training, seed=seed, progress=progress)
+            run = train_network(self.network, train, validation, self.config.training, seed=seed, progress=progress)
+            return run.curve
 
     def tensors(self, samples: Samples) -> TensorSamples:
         """The samples as the engine takes them."""
@@ -87,13 +90,18 @@ class NeuralRecogniser(Recogniser):
         except (OSError, SafetensorError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{path}: does not hold this model's weights ({reason}); train it anew") from None
+        self._place(choose_device())
+
+    def _place(self, device: torch.device) -> None:
+        """Make the network ready to read on `device`."""
+        self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network.eval()
 
     def _log_probs(self, pixels: np.ndarray) -> Iterator[Tensor]:
         """What the network makes of the images, a batch at a time: [B, P, K] on the device."""
         device = choose_device()
-        self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network.eval()
+        if self.network.training:
+            self._place(device)
         for start in range(0, len(pixels), self.batch_size):
             images = standardize(torch.from_numpy(pixels[start : start + self.batch_size]).to(device))
             with mixed_precision(device):

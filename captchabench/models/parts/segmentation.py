@@ -34,7 +34,7 @@ LINE_HEIGHT, CHARACTER_WIDTH = 32, 20
 # Windows are this much wider than the usual distance of two characters.
 WINDOW = 1.5
 _CHUNK = 256
-_FIT_LINES = 3000
+_FIT_LINES = 1500
 _ROUNDS = 4
 # Weights of the cuts' costs. Ink: share of the line's height. Strokes: ink in vertical runs of at least 5 pixels,
 # which spares the crossing of a thin line.
@@ -127,7 +127,7 @@ class Segmenter:
     def fit(self, pixels: np.ndarray, labels: Labels) -> None:
         """Learn the look of the lines: ground, distance of characters, and what a centred character is like.
 
-        pixels: [N, H, W] uint8. Of more than 3000 lines, 3000 at even distances are used. Whether texts are levelled
+        pixels: [N, H, W] uint8. Of more than 1500 lines, 1500 at even distances are used. Whether texts are levelled
         first is decided by which way reads more characters of every fifth line when learnt from the others.
         """
         chosen = np.unique(np.linspace(0, len(pixels) - 1, _FIT_LINES).astype(np.int64))

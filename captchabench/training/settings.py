@@ -1,0 +1,27 @@
+"""What a training is told: the `training` section of a deep model in params.yaml."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from captchabench.config import Between, NotNegative, Positive
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The budget and the optimiser (AdamW). A budget is in steps, so that small and large datasets cost alike."""
+
+    steps: Positive = 3000
+    batch_size: Positive = 128
+    learning_rate: Annotated[float, Between(1e-7, 10)] = 2e-3
+    weight_decay: NotNegative = 0.01
+    clip_norm: Annotated[float, Between(1e-3)] = 2.0
+    schedule: Literal["one_cycle", "plateau"] = "one_cycle"
+    augment: Annotated[float, Between(0, 3)] = 0.0
+    # Pull of CTC's alignments to the diagonal; it fades to nothing over `guide_share` of the steps.
+    guide: NotNegative = 0.0
+    guide_share: Annotated[float, Between(0, 1)] = 0.3
+    evaluations: Positive = 10
+    # Evaluations without a better result after which training stops; 0 never stops early.
+    patience: Annotated[int, Between(0)] = 0
+    # Stop once validation is read without a mistake: saves time where a dataset is easy, costs annealing.
+    stop_when_perfect: bool = False

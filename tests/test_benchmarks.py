@@ -1,0 +1,184 @@
+"""The benchmarks run, on a machine that has little more than torch, and count what they say they count."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks import inference, time_to_accuracy, train_throughput
+from benchmarks.cost import cost_of_training
+from benchmarks.machine import Ceilings
+from benchmarks.parameters import Budget, chosen_models, model_parameters
+from captchabench.errors import InputError
+from captchabench.training.network import Network
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = {"height": 32, "width": 100, "params": Budget.default, "quick": True}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def test_train_throughput(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    # The real ones multiply and copy for seconds.
+    monkeypatch.setattr(train_throughput, "measure_ceilings", lambda _: Ceilings("float32", 1e11, 1e10))
+    train_throughput.main(model=["crnn"], batch=8, images=200, out=tmp_path / "found.json", **SMALL)  # type: ignore[arg-type]
+    result = json.loads((tmp_path / "found.json").read_text())
+    row = result["models"]["crnn"]
+    ours = row["ours"]["images_per_second"]
+    assert row["ratio"] == pytest.approx(ours / row["usual_images_per_second"])
+    assert row["streaming_loss"] == pytest.approx(1 - row["streamed"]["images_per_second"] / ours)
+    assert row["ours"]["slowest"] <= ours <= row["ours"]["fastest"]
+    assert row["share_of_flops"] == pytest.approx(row["flops_per_image"] * ours / 1e11)
+    assert row["share_of_bandwidth"] == pytest.approx(row["bytes_per_image"] * ours / 1e10)
+    assert result["machine"]["torch"] == torch.__version__
+    assert capsys.readouterr().out.rstrip().endswith("┘")
+
+
+def test_the_usual_recipe_trains_positions_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_throughput, "measure_ceilings", lambda _: Ceilings("float32", 1e11, 1e10))
+    train_throughput.main(model=["char_cnn"], batch=8, out=tmp_path / "found.json", **SMALL)  # type: ignore[arg-type]
+    row = json.loads((tmp_path / "found.json").read_text())["models"]["char_cnn"]
+    assert row["usual_images_per_second"] > 0
+
+
+def test_time_to_accuracy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Every run reaches nought at its first evaluation, after two of four steps.
+    time_to_accuracy.main(target=0.0, model="crnn", out=tmp_path / "found.json", **SMALL)  # type: ignore[arg-type]
+    result = json.loads((tmp_path / "found.json").read_text())
+    assert [taken["seed"] for taken in result["runs"]] == [0, 1]
+    for taken in result["runs"]:
+        assert taken["reached_step"] == 2
+        assert 0 < taken["reached_seconds"] < taken["train_seconds"]
+        assert taken["other_seconds"] > 0
+    assert result["summary"]["reached"] == 2
+    assert capsys.readouterr().out.rstrip().endswith("┘")
+
+
+def test_a_run_that_misses_the_target_counts_as_infinitely_long() -> None:
+    def timed(seed: int, reached: float | None) -> time_to_accuracy.TimedRun:
+        return time_to_accuracy.TimedRun(seed, reached, None, 9.0, 0.0, 0.0, 0.5, 0.5, [])
+
+    some = time_to_accuracy._summary([timed(0, 2.0), timed(1, None), timed(2, 4.0)])
+    assert some == {"reached": 2, "median_seconds": 4.0, "fastest_seconds": 2.0, "slowest_seconds": None}
+    none = time_to_accuracy._summary([timed(0, None), timed(1, None)])
+    assert none == {"reached": 0, "median_seconds": None, "fastest_seconds": None, "slowest_seconds": None}
+
+
+def test_inference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inference.main(
+        model=["crnn", "hog_svc"],
+        device=inference.On.cpu,
+        threads=1,
+        out=tmp_path / "found.json",
+        **SMALL,  # type: ignore[arg-type]
+    )
+    rows = json.loads((tmp_path / "found.json").read_text())["rows"]
+    assert [(row["model"], row["decoding"]) for row in rows][-1] == ("hog_svc", "")
+    assert {row["decoding"] for row in rows if row["model"] == "crnn"} >= {"greedy", "beam"}
+    for row in rows:
+        assert 0 < row["latency_median_ms"] <= row["latency_p95_ms"]
+        assert row["images_per_second"] > 0
+    assert capsys.readouterr().out.rstrip().endswith("┘")
+
+
+BARE = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"polars", "editdistance", "dvc", "prefect", "pydantic"} or name.startswith("font_"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Absent())
+from pathlib import Path
+from benchmarks import inference, read_shards, time_to_accuracy, train_throughput
+from captchabench.models import RECOGNISERS
+for name in RECOGNISERS.names():
+    RECOGNISERS[name]
+read_shards.main(quick=True, out=Path(sys.argv[1]))
+"""
+
+
+def test_a_bare_machine_is_enough(tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    done = subprocess.run([sys.executable, "-c", BARE, str(path)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("┘")
+    result = json.loads(path.read_text())
+    assert result["images"]["look"] == "synthetic"
+    assert all(figure["gigabytes_per_second"] > 0 for figure in result["ways"].values())
+
+
+class Layers(Network):
+    """A network of given layers, whose output is no reading."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
+
+    def losses(self, *_: object) -> Tensor:
+        raise NotImplementedError
+
+    def read(self, _: object) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+
+def test_cost_of_grouped_convolutions_by_hand() -> None:
+    network = Layers(nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False))
+    cost = cost_of_training(network, 10, 20, batch_size=2, dtype=torch.bfloat16)
+    pixels = 10 * 20
+    # Both have 9 multiplications an output. The first needs no gradient of the image.
+    first, second = (2 * 9 * 4 * pixels * passes for passes in (2, 3))
+    assert cost.flops == first + second
+    written = 2 * 4 * pixels * 2  # two outputs of four channels, two bytes each
+    assert cost.bytes == pixels + 3 * written + 10 * 4 * (36 + 36) / 2
+
+
+class Rows(nn.Module):
+    """[B, 1, H, W] to [B, H, W]."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.squeeze(1)
+
+
+class Recurrent(nn.Module):
+    """An LSTM's outputs alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(8, 16, batch_first=True, bidirectional=True)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.lstm(rows)[0]
+
+
+def test_cost_of_an_lstm_by_hand() -> None:
+    cost = cost_of_training(Layers(Rows(), Recurrent()), 5, 8, batch_size=1, dtype=torch.float32)
+    into, around = (2 * 2 * 5 * 4 * 16 * inputs for inputs in (8, 16))  # two directions, five rows, four gates
+    # The image needs no gradient; PyTorch also counts that of the state before the first row, which nothing needs.
+    assert 2 * into + 3 * around * 4 / 5 <= cost.flops <= 2 * into + 3 * around
+    weights = 2 * 4 * 16 * (8 + 16 + 2)
+    assert cost.bytes == 5 * 8 + 3 * 4 * (5 * 32) + 10 * 4 * weights
+
+
+def test_full_parameters_lie_over_the_defaults() -> None:
+    default, full = (model_parameters(budget)["crnn"] for budget in Budget)
+    assert full["hidden"] != default["hidden"]
+    assert full["training"].keys() >= default["training"].keys()
+    assert math.prod(full["channels"]) > math.prod(default["channels"])
+
+
+def test_an_unknown_model_is_one_line() -> None:
+    with pytest.raises(InputError, match=r"--model crn: not measured here; did you mean 'crnn'\?"):
+        chosen_models(["crn"], train_throughput.MODELS)

@@ -1,0 +1,50 @@
+"""Distortions: none at strength 0, seeded, mild, different for each image."""
+
+import pytest
+import torch
+
+from captchabench.training.augmentation import augment
+
+
+def striped(count: int) -> torch.Tensor:
+    """The same dark bars on light ground, again and again."""
+    image = torch.ones(1, 1, 32, 100)
+    for x in range(10, 90, 20):
+        image[..., 8:24, x : x + 8] = -1.5
+    return image.expand(count, -1, -1, -1)
+
+
+def test_strength_zero_changes_nothing() -> None:
+    images = torch.randn(3, 1, 8, 20)
+    torch.testing.assert_close(augment(images, 0.0), images, atol=1e-5, rtol=0)
+
+
+def test_the_seed_decides() -> None:
+    made = []
+    for seed in (5, 5, 6):
+        torch.manual_seed(seed)
+        made.append(augment(striped(4), 1.0))
+    assert torch.equal(made[0], made[1])
+    assert not torch.equal(made[0], made[2])
+    assert not torch.equal(made[0][0], made[0][1])
+
+
+@pytest.mark.parametrize("strength", [0.3, 1.0])
+def test_images_stay_recognisable_and_strength_counts(strength: float) -> None:
+    torch.manual_seed(0)
+    images = striped(64)
+    changed = (augment(images, strength) - images).abs().mean(dim=(1, 2, 3))
+    torch.manual_seed(0)
+    more = (augment(images, 2 * strength) - images).abs().mean(dim=(1, 2, 3))
+    assert changed.mean() < more.mean()
+    # Half the pixels of a mirrored image would differ by 2.5.
+    assert 0.02 < changed.mean() < 0.8
+    assert augment(images, strength).isfinite().all()
+
+
+def test_some_patches_are_wiped_out_and_some_images_keep_all() -> None:
+    torch.manual_seed(0)
+    # A constant image shows nothing but contrast, noise and patches; a patch is exactly 0.
+    wiped = (augment(torch.full((200, 1, 32, 100), 9.0), 1.0) == 0).flatten(1).float().mean(dim=1)
+    assert 0.1 < (wiped > 0).float().mean() < 0.5
+    assert wiped.max() <= 0.08 * 0.5 + 0.01

@@ -1,0 +1,59 @@
+"""Decoding against every label there is, with its probability."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from captchabench.training.ctc import ctc_losses
+from captchabench.training.decoding import beam_decode, greedy_decode
+
+
+def random_log_probs(seed: int, steps: int, symbols: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return (2 * torch.randn(1, steps, symbols + 1, generator=generator, dtype=torch.float64)).log_softmax(2)
+
+
+def every_label(log_probs: torch.Tensor) -> dict[tuple[int, ...], float]:
+    """The probability of each label that fits into the steps. log_probs: [1, T, K + 1]."""
+    _, steps, classes = log_probs.shape
+    labels = [label for n in range(steps + 1) for label in itertools.product(range(classes - 1), repeat=n)]
+    targets = torch.tensor([[*label, *[-1] * (steps - len(label))] for label in labels])
+    lengths = torch.tensor([len(label) for label in labels])
+    losses = ctc_losses(log_probs.expand(len(labels), -1, -1), targets, lengths)
+    return {label: p for label, p in zip(labels, (-losses).exp().tolist(), strict=True) if p > 0}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 3))
+def test_a_wide_beam_finds_every_label_and_its_probability(seed: int, steps: int, symbols: int) -> None:
+    log_probs = random_log_probs(seed, steps, symbols)
+    expected = every_label(log_probs)
+    labels, scores = beam_decode(log_probs, width=len(expected) + 3)
+    found = {
+        tuple(row[row >= 0].tolist()): score.exp().item()
+        for row, score in zip(labels[0], scores[0], strict=True)
+        if score > float("-inf")
+    }
+    assert found.keys() == expected.keys()
+    for label, probability in expected.items():
+        assert found[label] == pytest.approx(probability, rel=1e-9)
+    assert scores[0].tolist() == sorted(scores[0].tolist(), reverse=True)
+
+
+def test_greedy_collapses_repeats_and_drops_blanks() -> None:
+    paths = torch.tensor([[0, 1, 1, 0, 1, 2], [3, 3, 3, 3, 3, 3], [0, 0, 0, 0, 0, 0], [1, 2, 2, 1, 0, 0]])
+    log_probs = torch.nn.functional.one_hot(paths, 4).float().log_softmax(2)
+    texts = [row[row >= 0].tolist() for row in greedy_decode(log_probs)]
+    assert texts == [[0, 0, 1], [2], [], [0, 1, 0]]
+
+
+def test_beam_reads_what_greedy_misses() -> None:
+    # The textbook case: blank wins each step alone, "a" wins over all paths (0.64 against 0.36).
+    log_probs = torch.tensor([[[0.6, 0.4], [0.6, 0.4]]]).log()
+    assert (greedy_decode(log_probs) == -1).all()
+    labels, scores = beam_decode(log_probs, width=2)
+    assert labels[0, 0].tolist() == [0, -1]
+    assert scores[0, 0].exp().item() == pytest.approx(0.64)
