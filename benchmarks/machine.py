@@ -1,0 +1,99 @@
+"""The machine under the benchmarks: what it is, and how fast it can be."""
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from captchabench.data.pool import cores
+from captchabench.training.device import mixed_precision
+
+_PACKAGES = ("timm", "numpy", "opencv-python", "opencv-python-headless", "pillow", "pyarrow", "scikit-learn")
+_ROUNDS = 10
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What the device reaches where nothing else is in the way.
+
+    flops: floating-point operations a second of one large matrix product in `dtype`. bytes_per_second: of one large
+    copy on the device, bytes read and bytes written both counted.
+    """
+
+    dtype: str
+    flops: float
+    bytes_per_second: float
+
+
+def machine(device: torch.device) -> dict[str, str | int]:
+    """Device, processor, cores, threads, versions and date, for the record beside the figures."""
+    found: dict[str, str | int] = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "processor": _processor(),
+        "cores": cores(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def training_dtype(device: torch.device) -> torch.dtype:
+    """The type in which the engine multiplies matrices on `device`."""
+    with mixed_precision(device):
+        if torch.is_autocast_enabled(device.type):
+            return torch.get_autocast_dtype(device.type)
+    return torch.float32
+
+
+def measure_ceilings(device: torch.device) -> Ceilings:
+    """Measure both ceilings: the median of ten rounds each, on random numbers, after a warm-up."""
+    dtype = training_dtype(device)
+    side, copied = (8192, 2**30) if device.type == "cuda" else (1536, 2**28)
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    product = torch.empty_like(left)
+    source = torch.randint(256, (copied,), dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    multiplied = seconds(lambda: torch.mm(left, right, out=product), device, _ROUNDS)
+    moved = seconds(lambda: target.copy_(source), device, _ROUNDS)
+    return Ceilings(str(dtype).removeprefix("torch."), 2 * side**3 / multiplied, 2 * copied / moved)
+
+
+def seconds(work: Callable[[], object], device: torch.device, rounds: int) -> float:
+    """The median duration of `work` over `rounds`, the device waited for each time; twice to warm up."""
+    durations = []
+    for round_number in range(rounds + 2):
+        synchronize(device)
+        started = time.perf_counter()
+        work()
+        synchronize(device)
+        if round_number >= 2:
+            durations.append(time.perf_counter() - started)
+    return median(durations)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

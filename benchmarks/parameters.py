@@ -1,0 +1,42 @@
+"""The models' parameters, as params.yaml has them or as `make full` would."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from captchabench.config import read_yaml
+from captchabench.errors import InputError
+from captchabench.registry import did_you_mean
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+class Budget(StrEnum):
+    """Whose parameters: params.yaml's, or those that params.full.yaml makes of them."""
+
+    default = "default"
+    full = "full"
+
+
+def model_parameters(budget: Budget) -> dict[str, dict[str, Any]]:
+    """The `models` section: model name to parameters."""
+    models: dict[str, dict[str, Any]] = read_yaml(_ROOT / "params.yaml")["models"]
+    if budget is Budget.full:
+        models = _merged(models, read_yaml(_ROOT / "params.full.yaml")["models"])
+    return models
+
+
+def chosen_models(wanted: list[str] | None, offered: list[str]) -> list[str]:
+    """The models to measure: all unless some are wanted. Raises InputError for one that is not offered."""
+    for name in wanted or ():
+        if name not in offered:
+            raise InputError(f"--model {name}: not measured here; {did_you_mean(name, offered)}")
+    return wanted or offered
+
+
+def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(old)
+    for key, value in new.items():
+        both = isinstance(value, dict) and isinstance(old.get(key), dict)
+        merged[key] = _merged(old[key], value) if both else value
+    return merged
