@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
@@ -29,6 +29,7 @@ import typer
 from rich.table import Table
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from benchmarks.decoding import WAYS
 from benchmarks.images import draw_images
 from benchmarks.machine import machine, seconds
 from benchmarks.parameters import Budget, chosen_models, model_parameters
@@ -39,7 +40,6 @@ from captchabench.errors import InputError
 from captchabench.models import RECOGNISERS, build_recogniser
 from captchabench.models.base import Recogniser
 from captchabench.models.char_cnn import CharCnn
-from captchabench.models.parts.heads import Decoding
 from captchabench.models.parts.neural import CTCRecogniser, NeuralRecogniser
 from captchabench.training.device import choose_device
 
@@ -144,9 +144,9 @@ def _fitted(
         steps = _SEGMENTED_STEPS if isinstance(recogniser, CharCnn) else fit_steps
         training = {**parameters.get("training", {}), "steps": max(steps, 1), "batch_size": 32, "evaluations": 1}
         parameters = {**parameters, "training": training}
-    ways = get_args(Decoding) if isinstance(recogniser, CTCRecogniser) else ("",)
-    for way in ways:
-        recogniser = build_recogniser(name, samples.info.spec, {**parameters, **({"decoding": way} if way else {})})
+    ways = {way: {"decoding": decoding} for way, decoding in WAYS.items()}
+    for way, decoding in ways.items() if isinstance(recogniser, CTCRecogniser) else [("", {})]:
+        recogniser = build_recogniser(name, samples.info.spec, {**parameters, **decoding})
         if not isinstance(recogniser, NeuralRecogniser) or isinstance(recogniser, CharCnn) or fit_steps:
             recogniser.fit(train, validation, seed=_SEED)
         yield way, recogniser

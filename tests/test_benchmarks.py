@@ -4,17 +4,20 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks import inference, time_to_accuracy, train_throughput
+from benchmarks import decoding, inference, time_to_accuracy, train_throughput
 from benchmarks.cost import cost_of_training
 from benchmarks.machine import Ceilings
 from benchmarks.parameters import Budget, chosen_models, model_parameters
+from captchabench.data.shards import Samples
 from captchabench.errors import InputError
+from captchabench.models import build_recogniser
 from captchabench.training.network import Network
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,6 +92,36 @@ def test_inference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.rstrip().endswith("┘")
 
 
+def test_decoding(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    make_samples: Callable[..., Samples],
+) -> None:
+    samples = make_samples(60)
+    monkeypatch.setattr(decoding, "read_samples", lambda folder: samples)
+    (tmp_path / "written").mkdir()
+    for fold in (0, 1):
+        folder = tmp_path / f"written-crnn-{fold}"
+        folder.mkdir()
+        # Untrained: it reads anything, so that the ways of decoding differ.
+        build_recogniser("crnn", samples.info.spec, {"channels": [8, 8, 8], "hidden": 8}).save(folder)
+    (tmp_path / "written-dummy-0").mkdir()
+    build_recogniser("dummy", samples.info.spec, {}).save(tmp_path / "written-dummy-0")
+    decoding.main(models=tmp_path, shards=tmp_path, out=tmp_path / "found.json")
+    rows = json.loads((tmp_path / "found.json").read_text())["rows"]
+    assert [(row["model"], row["decoding"]) for row in rows] == [("crnn", way) for way in decoding.WAYS]
+    for row in rows:
+        assert row["images"] == 24
+        assert row["exact"] == rows[0]["exact"] + row["gained"] - row["lost"]
+    assert capsys.readouterr().out.rstrip().endswith("┘")
+
+
+def test_decoding_without_models_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="make repro"):
+        decoding.main(models=tmp_path, shards=tmp_path)
+
+
 BARE = """
 import sys
 
@@ -99,7 +132,7 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 from pathlib import Path
-from benchmarks import inference, read_shards, time_to_accuracy, train_throughput
+from benchmarks import decoding, inference, read_shards, time_to_accuracy, train_throughput
 from captchabench.models import RECOGNISERS
 for name in RECOGNISERS.names():
     RECOGNISERS[name]

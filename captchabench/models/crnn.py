@@ -23,8 +23,7 @@ class Config:
     layers: Positive = 2
     dropout: Annotated[float, Between(0, 0.9)] = 0.1
     blank_bias: float = 0.0
-    decoding: Decoding = "greedy"
-    beam_width: Positive = 8
+    decoding: Decoding = field(default_factory=Decoding)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
@@ -64,5 +63,4 @@ class Crnn(CTCRecogniser):
             Encoder(config, self.spec.height),
             blank_bias=config.blank_bias,
             decoding=config.decoding,
-            beam_width=config.beam_width,
         )

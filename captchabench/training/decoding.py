@@ -1,25 +1,81 @@
 """From log-probabilities over time steps to labels (Graves et al., ICML 2006)."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from captchabench.training.ctc import BLANK
 
+# More than any two labels' log-probabilities differ by.
+_LAST = 1e6
 
-def greedy_decode(log_probs: Tensor) -> Tensor:
-    """The labels on the likeliest paths: class ids [B, T] int64, padded with -1."""
-    path = log_probs.argmax(dim=2)
+
+@dataclass(frozen=True)
+class Lengths:
+    """The numbers of symbols that a label may have, both ends included."""
+
+    shortest: int
+    longest: int
+
+
+def greedy_decode(log_probs: Tensor, lengths: Lengths | None = None) -> Tensor:
+    """The labels on the likeliest paths: class ids [B, T] int64, padded with -1.
+
+    log_probs: [B, T, K + 1]. With `lengths`, the likeliest among the paths whose label has such a length, exactly.
+    """
+    path = log_probs.argmax(dim=2) if lengths is None else _best_path(log_probs, lengths)
     first = torch.ones_like(path[:, :1], dtype=torch.bool)
     kept = torch.cat([first, path[:, 1:] != path[:, :-1]], dim=1) & (path != BLANK)
     return _pack(path - 1, kept)
 
 
-def beam_decode(log_probs: Tensor, width: int) -> tuple[Tensor, Tensor]:
+def _best_path(log_probs: Tensor, lengths: Lengths) -> Tensor:
+    """The likeliest path whose label is as long as `lengths` says (Viterbi): [B, T] classes.
+
+    A state is a count of symbols so far and the class of the step, [longest + 1, K + 1] of them.
+    """
+    batch, _, classes = log_probs.shape
+    nothing = float("-inf")
+    symbols = torch.arange(classes, device=log_probs.device)
+    scores = log_probs.new_full((batch, lengths.longest + 1, classes), nothing)
+    scores[:, 0, BLANK] = log_probs[:, 0, BLANK]
+    if lengths.longest > 0:
+        scores[:, 1, 1:] = log_probs[:, 0, 1:]
+    sources = []
+    for now in log_probs.unbind(1)[1:]:
+        (best, second), (best_from, second_from) = (x.unbind(2) for x in scores.topk(2, dim=2))
+        # A further symbol comes after the likeliest state of one symbol less that is not itself.
+        itself = symbols == best_from[:, :-1, None]
+        before = torch.where(itself, second[:, :-1, None], best[:, :-1, None])
+        before_from = torch.where(itself, second_from[:, :-1, None], best_from[:, :-1, None])
+        further = torch.nn.functional.pad(before, (0, 0, 1, 0), value=nothing)
+        further_from = torch.nn.functional.pad(before_from, (0, 0, 1, 0))
+        source = torch.where(scores >= further, symbols, further_from)
+        scores = torch.maximum(scores, further)
+        scores[:, :, BLANK] = best
+        source[:, :, BLANK] = best_from
+        scores = scores + now[:, None, :]
+        sources.append(source)
+    scores[:, : lengths.shortest] = nothing
+    end = scores.flatten(1).argmax(dim=1)
+    count, symbol = end // classes, end % classes
+    path = [symbol]
+    rows = torch.arange(batch, device=log_probs.device)
+    for source in reversed(sources):
+        previous = source[rows, count, symbol]
+        count = count - ((symbol != BLANK) & (previous != symbol)).long()
+        symbol = previous
+        path.append(symbol)
+    return torch.stack(path[::-1], dim=1)
+
+
+def beam_decode(log_probs: Tensor, width: int, lengths: Lengths | None = None) -> tuple[Tensor, Tensor]:
     """Prefix beam search over a batch (Graves, "Supervised Sequence Labelling", 2012, section 7.5.3).
 
     log_probs: [B, T, K + 1]. Returns the `width` likeliest labels [B, width, T] int64, padded with -1, best
     first, and their log-probabilities [B, width] (sums over the alignments the beam kept; -inf where there
-    are fewer labels than `width`).
+    are fewer labels than `width`). With `lengths`, no label grows longer, and those too short come last.
     """
     batch, steps, classes = log_probs.shape
     device = log_probs.device
@@ -47,6 +103,8 @@ def beam_decode(log_probs: Tensor, width: int) -> tuple[Tensor, Tensor]:
             torch.where(same & (sizes > 0)[:, :, None], ends_blank[:, :, None], either[:, :, None]) + now[:, None, :]
         )
         grown[:, :, BLANK] = nothing
+        if lengths is not None:
+            grown = grown.masked_fill((sizes >= lengths.longest)[:, :, None], nothing)
         # Where a grown prefix is already in the beam, its mass joins that entry.
         child = own[:, :, None] == parent[:, None, :]
         joining = grown.gather(2, last[:, None, :].expand(-1, width, -1))
@@ -74,7 +132,11 @@ def beam_decode(log_probs: Tensor, width: int) -> tuple[Tensor, Tensor]:
         empty = scores.gather(1, chosen) == nothing
         own = torch.where(empty, nobody, own)
         parent = torch.where(empty, -1 - width, parent)
-    return labels, torch.logaddexp(ends_blank, ends_symbol)
+    total = torch.logaddexp(ends_blank, ends_symbol)
+    if lengths is None:
+        return labels, total
+    order = (total - _LAST * (sizes < lengths.shortest)).argsort(dim=1, descending=True, stable=True)
+    return labels.gather(1, order[:, :, None].expand(-1, -1, steps)), total.gather(1, order)
 
 
 def _mix(state: Tensor, symbol: Tensor) -> Tensor:

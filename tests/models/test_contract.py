@@ -147,11 +147,18 @@ def test_too_few_time_steps_are_refused(name: str, make_samples: MakeSamples) ->
 
 
 @pytest.mark.parametrize("name", ["crnn", "cnn_transformer"])
-def test_beam_decoding_is_a_parameter(name: str, make_samples: MakeSamples) -> None:
-    samples = make_samples(16)
-    model = build(name, samples, {**OVERFIT[name], "decoding": "beam", "beam_width": 4})
+def test_decoding_is_a_parameter(name: str, make_samples: MakeSamples, tmp_path: Path) -> None:
+    samples = make_samples(16, lengths=(5, 5))
+    model = build(name, samples, OVERFIT[name])
     model.fit(samples, samples, seed=0)
-    assert model.predict(samples.pixels).texts == samples.labels.tolist()
+    model.save(tmp_path)
+    for decoding in ({"method": "beam", "width": 4}, {"length_prior": True}, {"method": "beam", "length_prior": True}):
+        other = build(name, samples, {**OVERFIT[name], "decoding": decoding})
+        other.load_weights(tmp_path)
+        assert other.predict(samples.pixels).texts == samples.labels.tolist()
+        if decoding.get("length_prior"):
+            noise = np.random.default_rng(0).integers(0, 256, samples.pixels.shape, np.uint8)
+            assert {len(text) for text in other.predict(noise).texts} == {5}
 
 
 @EVERY

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captchabench.training.ctc import ctc_losses
-from captchabench.training.decoding import beam_decode, greedy_decode
+from captchabench.training.decoding import Lengths, beam_decode, greedy_decode
 
 
 def random_log_probs(seed: int, steps: int, symbols: int) -> torch.Tensor:
@@ -57,3 +57,54 @@ def test_beam_reads_what_greedy_misses() -> None:
     labels, scores = beam_decode(log_probs, width=2)
     assert labels[0, 0].tolist() == [0, -1]
     assert scores[0, 0].exp().item() == pytest.approx(0.64)
+
+
+def texts(ids: torch.Tensor) -> list[tuple[int, ...]]:
+    return [tuple(row[row >= 0].tolist()) for row in ids]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 3), st.data())
+def test_greedy_with_lengths_takes_the_likeliest_path_of_such_a_label(
+    seed: int, steps: int, symbols: int, data: st.DataObject
+) -> None:
+    longest = data.draw(st.integers(0, (steps + 1) // 2))
+    shortest = data.draw(st.integers(0, longest))
+    log_probs = random_log_probs(seed, steps, symbols)
+    best: dict[tuple[int, ...], float] = {}
+    for path in itertools.product(range(symbols + 1), repeat=steps):
+        label = tuple(k - 1 for k, _ in itertools.groupby(path) if k != 0)
+        score = sum(log_probs[0, t, k].item() for t, k in enumerate(path))
+        if shortest <= len(label) <= longest:
+            best[label] = max(score, best.get(label, float("-inf")))
+    (found,) = texts(greedy_decode(log_probs, Lengths(shortest, longest)))
+    assert best[found] == pytest.approx(max(best.values()), rel=1e-12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 3), st.data())
+def test_a_wide_beam_with_lengths_takes_the_likeliest_such_label(
+    seed: int, steps: int, symbols: int, data: st.DataObject
+) -> None:
+    longest = data.draw(st.integers(0, (steps + 1) // 2))
+    shortest = data.draw(st.integers(0, longest))
+    log_probs = random_log_probs(seed, steps, symbols)
+    every = every_label(log_probs)
+    labels, scores = beam_decode(log_probs, len(every) + 3, Lengths(shortest, longest))
+    expected = {label: p for label, p in every.items() if shortest <= len(label) <= longest}
+    (found,) = texts(labels[:, 0])
+    assert every[found] == pytest.approx(max(expected.values()), rel=1e-9)
+    assert scores[0, 0].exp().item() == pytest.approx(every[found], rel=1e-9)
+    assert all(len(label) <= longest for label in texts(labels[0][scores[0] > float("-inf")]))
+
+
+def test_no_lengths_are_all_lengths() -> None:
+    log_probs = torch.cat([random_log_probs(seed, 9, 3) for seed in range(50)])
+    assert texts(greedy_decode(log_probs, Lengths(0, 9))) == texts(greedy_decode(log_probs))
+
+
+def test_a_narrow_beam_of_short_labels_still_reads_something() -> None:
+    log_probs = torch.tensor([[[0.9, 0.1], [0.9, 0.1], [0.9, 0.1]]]).log()
+    labels, scores = beam_decode(log_probs, 1, Lengths(2, 2))
+    assert texts(labels[0]) == [()]
+    assert scores[0, 0] > float("-inf")

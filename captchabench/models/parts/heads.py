@@ -1,17 +1,44 @@
 """From features to texts: the two heads that the deep models share, each with its loss and its decoding."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from captchabench.config import Positive
 from captchabench.data.shards import TextSpec
 from captchabench.training.ctc import BLANK, check_capacity, ctc_losses
-from captchabench.training.decoding import beam_decode, greedy_decode
+from captchabench.training.decoding import Lengths, beam_decode, greedy_decode
 from captchabench.training.network import Network
 
-Decoding = Literal["greedy", "beam"]
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a CTC model's output becomes a text.
+
+    method: greedy takes the likeliest path, beam the likeliest text among the `width` it follows. length_prior: no
+    text shorter or longer than the labels of the dataset. It needs no lexicon, and helps where all are equally long.
+    """
+
+    method: Literal["greedy", "beam"] = "greedy"
+    width: Positive = 8
+    length_prior: bool = False
+
+    def decode(self, log_probs: Tensor, lengths: Lengths) -> Tensor:
+        """From log-probabilities [B, T, K + 1] to class ids [B, T] int64, padded with -1.
+
+        `lengths` are those of the dataset's labels.
+        """
+        allowed = lengths if self.length_prior else None
+        if self.method == "greedy":
+            return greedy_decode(log_probs, allowed)
+        ids = beam_decode(log_probs, self.width, allowed)[0][:, 0]
+        if not self.length_prior:
+            return ids
+        # All that the beam of a sure network holds may be too short.
+        too_short = (ids >= 0).sum(dim=1) < lengths.shortest
+        return torch.where(too_short[:, None], greedy_decode(log_probs, allowed), ids)
 
 
 class CTCNetwork(Network):
@@ -21,9 +48,7 @@ class CTCNetwork(Network):
     unlikelier than the symbols. Raises InputError if T steps cannot hold the longest label of `spec`.
     """
 
-    def __init__(
-        self, spec: TextSpec, encoder: nn.Module, *, blank_bias: float, decoding: Decoding, beam_width: int
-    ) -> None:
+    def __init__(self, spec: TextSpec, encoder: nn.Module, *, blank_bias: float, decoding: Decoding) -> None:
         super().__init__()
         steps, features = _feature_shape(encoder, spec)
         check_capacity(steps, spec.max_length, f"an image {spec.width} px wide")
@@ -32,9 +57,8 @@ class CTCNetwork(Network):
         nn.init.zeros_(self.classify.bias)
         with torch.no_grad():
             self.classify.bias[BLANK] = blank_bias
-        self._decode: Callable[[Tensor], Tensor] = greedy_decode
-        if decoding == "beam":
-            self._decode = lambda log_probs: beam_decode(log_probs, beam_width)[0][:, 0]
+        self.decoding = decoding
+        self.lengths = Lengths(spec.min_length, spec.max_length)
 
     def forward(self, images: Tensor) -> Tensor:
         """Log-probabilities of blank and symbols at each time step: [B, T, K + 1] float32."""
@@ -46,8 +70,10 @@ class CTCNetwork(Network):
 
     def read(self, log_probs: Tensor) -> tuple[Tensor, Tensor]:
         """See Network.read. The probability sums over all alignments of the text, whatever the decoding."""
-        ids = self._decode(log_probs)
-        return ids, -ctc_losses(log_probs, ids, (ids >= 0).sum(dim=1))
+        ids = self.decoding.decode(log_probs, self.lengths)
+        lengths = (ids >= 0).sum(dim=1)
+        ids = ids[:, : int(lengths.max())]
+        return ids, -ctc_losses(log_probs, ids, lengths)
 
 
 class PositionNetwork(Network):

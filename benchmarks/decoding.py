@@ -1,0 +1,111 @@
+"""What decoding does for accuracy, and costs: greedy or beam, with and without the length prior.
+
+Trained models are read again with each way of decoding; nothing is retrained. The length prior lets no text be shorter
+or longer than the labels of the dataset, which any attacker can count. Images are those held out from each model.
+Images a second are of reading as a whole, network included. McNemar's exact test compares
+each way with greedy decoding on the same images.
+"""
+
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.table import Table
+from scipy.stats import binomtest
+
+from benchmarks.machine import machine
+from benchmarks.results import default_path, finish, run, say
+from captchabench.data.shards import read_samples
+from captchabench.errors import InputError
+from captchabench.models import build_recogniser
+from captchabench.models.base import read_spec
+from captchabench.models.parts.neural import CTCRecogniser
+from captchabench.training.device import choose_device
+from captchabench.training.split import held_out
+
+WAYS: dict[str, dict[str, Any]] = {
+    "greedy": {},
+    "beam": {"method": "beam"},
+    "greedy, length": {"length_prior": True},
+    "beam, length": {"method": "beam", "length_prior": True},
+}
+
+
+def main(
+    models: Annotated[Path, typer.Option(help="Where `train` left DATASET-MODEL-FOLD/.")] = Path("data/models"),
+    shards: Annotated[Path, typer.Option(help="Where `normalize` left DATASET/.")] = Path("data/shards"),
+    out: Annotated[Path | None, typer.Option(help="The JSON file; $OUT or reports/benchmarks unless given.")] = None,
+) -> None:
+    """Compare ways of decoding on every trained CTC model; folds are pooled.
+
+    For example, after `make repro`: python -m benchmarks.decoding
+    """
+    # dataset, model -> way -> one flag an image of all folds.
+    right: dict[tuple[str, str], dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    spent: dict[tuple[str, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for folder in sorted(models.glob("*-*-*")):
+        dataset, name, fold = folder.name.split("-")
+        if not (shards / dataset).is_dir():
+            continue
+        _, spec, parameters = read_spec(folder)
+        if not isinstance(build_recogniser(name, spec, parameters), CTCRecogniser):
+            continue
+        say(folder.name)
+        samples = held_out(read_samples(shards / dataset), int(fold))
+        for way, decoding in WAYS.items():
+            recogniser = build_recogniser(name, spec, {**parameters, "decoding": decoding})
+            recogniser.load_weights(folder)
+            recogniser.predict(samples.pixels[:8])
+            started = time.perf_counter()
+            texts = recogniser.predict(samples.pixels).texts
+            spent[dataset, name][way] += time.perf_counter() - started
+            right[dataset, name][way] += [a == b for a, b in zip(texts, samples.labels, strict=True)]
+    if not right:
+        raise InputError(f"{models}: holds no trained CTC model of a dataset in {shards}; run `make repro` first")
+    rows = [_row(*key, way, right[key], spent[key]) for key in right for way in WAYS]
+    result = {"benchmark": "decoding", "machine": machine(choose_device()), "rows": rows}
+    notes = [f"{result['machine']}"]
+    finish(out or default_path("decoding"), result, notes, _table(rows))
+
+
+def _row(dataset: str, model: str, way: str, right: dict[str, list[bool]], spent: dict[str, float]) -> dict[str, Any]:
+    this, greedy = np.array(right[way]), np.array(right["greedy"])
+    gained, lost = int((this & ~greedy).sum()), int((greedy & ~this).sum())
+    return {
+        "dataset": dataset,
+        "model": model,
+        "decoding": way,
+        "images": len(this),
+        "exact": int(this.sum()),
+        "gained": gained,
+        "lost": lost,
+        "p_value": float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0,
+        "images_per_second": len(this) / spent[way],
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="exact match by decoding, held-out images")
+    for column in ("dataset", "model", "decoding", "exact", "", "gained", "lost", "p", "images/s"):
+        table.add_column(column, justify="left" if column in ("dataset", "model", "decoding") else "right")
+    for row in rows:
+        table.add_row(
+            row["dataset"],
+            row["model"],
+            row["decoding"],
+            f"{row['exact']:,} of {row['images']:,}",
+            f"{row['exact'] / row['images']:.2%}",
+            str(row["gained"]),
+            str(row["lost"]),
+            f"{row['p_value']:.2g}",
+            f"{row['images_per_second']:,.0f}",
+            end_section=row["decoding"] == list(WAYS)[-1],
+        )
+    return table
+
+
+if __name__ == "__main__":
+    run(main, __doc__ or "")
