@@ -4,7 +4,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from captchabench.config import read_yaml
+from captchabench.config import merged, read_yaml
 from captchabench.errors import InputError
 from captchabench.registry import did_you_mean
 
@@ -22,7 +22,7 @@ def model_parameters(budget: Budget) -> dict[str, dict[str, Any]]:
     """The `models` section: model name to parameters."""
     models: dict[str, dict[str, Any]] = read_yaml(_ROOT / "params.yaml")["models"]
     if budget is Budget.full:
-        models = _merged(models, read_yaml(_ROOT / "params.full.yaml")["models"])
+        models = merged(models, read_yaml(_ROOT / "params.full.yaml")["models"])
     return models
 
 
@@ -32,11 +32,3 @@ def chosen_models(wanted: list[str] | None, offered: list[str]) -> list[str]:
         if name not in offered:
             raise InputError(f"--model {name}: not measured here; {did_you_mean(name, offered)}")
     return wanted or offered
-
-
-def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(old)
-    for key, value in new.items():
-        both = isinstance(value, dict) and isinstance(old.get(key), dict)
-        merged[key] = _merged(old[key], value) if both else value
-    return merged

@@ -60,9 +60,13 @@ class FoldParams:
 
 @dataclass(frozen=True)
 class DatasetParams:
-    """How much of one dataset is used: a number of images, or "all"."""
+    """How much of one dataset is used, a number of images or "all", and what its models do differently.
+
+    models: for each model named, parameters that replace those of the `models` section, on this dataset alone.
+    """
 
     images: Positive | Literal["all"] = "all"
+    models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,11 @@ class Params:
     grid: GridParams
     training: TrainingParams
     models: Mapping[str, Any] = field(default_factory=dict)
+
+    def of_model(self, model: str, dataset: str) -> dict[str, Any]:
+        """The parameters of `model` on `dataset`; on one that has none of its own, such as a union, the usual ones."""
+        own = self.datasets[dataset].models if dataset in self.datasets else {}
+        return merged(self.models[model], own.get(model, {}))
 
 
 class _Loader(yaml.SafeLoader):
@@ -127,7 +136,22 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def load_params(path: Path = PARAMS) -> Params:
     """Read and check params.yaml. Raises InputError that names the key and the mend."""
-    return build(Params, read_yaml(path), str(path))
+    params = build(Params, read_yaml(path), str(path))
+    for dataset, own in params.datasets.items():
+        for model in own.models:
+            if model not in params.models:
+                where = f"{path}: datasets.{dataset}.models.{model}"
+                raise InputError(f"{where}: no such model under models; {did_you_mean(model, params.models)}")
+    return params
+
+
+def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """`old` with what `new` says instead. A mapping is merged, anything else replaced."""
+    result = dict(old)
+    for key, value in new.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if both else value
+    return result
 
 
 def build(cls: type[T], mapping: Any, where: str) -> T:

@@ -29,7 +29,7 @@ def main(*words: str) -> None:
 
     # torchrun numbers its processes: the first one speaks and writes for all.
     speaks = os.environ.get("RANK", "0") == "0"
-    recogniser = build_recogniser(cell.model, samples.info.spec, params.models[cell.model])
+    recogniser = build_recogniser(cell.model, samples.info.spec, params.of_model(cell.model, cell.dataset))
     started = time.perf_counter()
     curve = recogniser.fit(train, validation, seed=seed, progress=speaks)
     seconds = time.perf_counter() - started

@@ -45,6 +45,11 @@ def changed(tmp_path: Path, old: str, new: str) -> Path:
             "{images: -1}",
             r"datasets\.fournierp\.images: must be at least 1.*or must be one of all",
         ),
+        (
+            "{images: 3000}",
+            "{images: 9, models: {crn: {}}}",
+            r"datasets\.fournierp\.models\.crn: no such model under models; did you mean 'crnn'",
+        ),
         ("  folds: [0] ", "  folds: 0 ", r"grid\.folds: must be a list, is 0"),
         ("  folds: [0] ", "  folds: [zero] ", r"grid\.folds\[0\]: must be a whole number"),
         ("folds:\n  count: 5", "folds: 5", r"folds: must be a mapping of parameters, is 5"),
@@ -172,3 +177,15 @@ def test_an_overlay_of_an_unknown_section_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"date: no such section.*did you mean 'data'"):
         apply_overlay(overlay, params)
     assert params.read_text(encoding="utf-8") == SHIPPED
+
+
+def test_a_dataset_may_change_a_models_parameters(tmp_path: Path) -> None:
+    own = "{images: 9, models: {crnn: {hidden: 7, training: {augment: 0.7}}}}"
+    params = load_params(changed(tmp_path, "{images: 3000}", own))
+    usual = params.models["crnn"]
+    here = params.of_model("crnn", "fournierp")
+    assert (here["hidden"], here["training"]["augment"]) == (7, 0.7)
+    assert here["channels"] == usual["channels"]
+    assert here["training"]["steps"] == usual["training"]["steps"]
+    assert params.of_model("crnn", "vtu") == usual == params.of_model("crnn", "union")
+    assert "augment" not in usual["training"]

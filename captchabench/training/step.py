@@ -65,10 +65,13 @@ class TrainingStep:
             side.wait_stream(torch.cuda.current_stream(device))
             with torch.cuda.stream(side):
                 for _ in range(_WARM_UP_STEPS):
+                    # The tables may be shorter than the warm-up.
+                    self._step.zero_()
                     self._row.zero_()
                     self._run_once()
             torch.cuda.current_stream(device).wait_stream(side)
-            with torch.cuda.graph(self._graph):
+            # Other threads, which send the next window or watch over NCCL, may go on meanwhile.
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 self._run_once()
         for tensor, value in zip(self._state(), kept, strict=True):
             tensor.copy_(value)
@@ -80,13 +83,15 @@ class TrainingStep:
 
     def load(self, window: Window) -> None:
         """Train on `window` from now on; it has the shape of the window before."""
+        if self._step.is_cuda:
+            # Made on another stream: their memory must not be given away before this one is done with them.
+            for tensor in window.tensors():
+                tensor.record_stream(torch.cuda.current_stream())
         if self._graph is None:
             self._window = window
         elif window is not self._window:
-            # The graph reads from fixed addresses. The copies run after the last step: until then the tensors of
-            # `window`, made on another stream, must not be given away.
+            # The graph reads from fixed addresses.
             for kept, sent in zip(self._window.tensors(), window.tensors(), strict=True):
-                sent.record_stream(torch.cuda.current_stream())
                 kept.copy_(sent)
         self._row.zero_()
 
