@@ -55,4 +55,4 @@ types: setup
 check: lint types test
 
 clean:
-	@rm -rf .venv reports data/raw data/shards data/rejects data/models data/timings data/predictions data/scratch
+	@rm -rf .venv reports data/raw data/shards data/rejects data/models data/timings data/predictions data/probes data/latency data/scratch

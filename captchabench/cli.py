@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from captchabench import cli_compare
 from captchabench.config import PARAMS
 from captchabench.datasets import DATASETS
 from captchabench.errors import InputError
@@ -84,3 +85,7 @@ def models() -> None:
         summary = (RECOGNISERS[name].__doc__ or "").splitlines()[0]
         table.add_row(name, summary, f"captchabench/models/{name}.py")
     Console().print(table)
+
+
+app.command()(cli_compare.compare)
+app.command()(cli_compare.history)

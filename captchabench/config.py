@@ -88,6 +88,16 @@ class TrainingParams:
 
 
 @dataclass(frozen=True)
+class ProbeParams:
+    """What trained models are asked beside their held-out images.
+
+    images: how many of each dataset's held-out fold are read under every corruption.
+    """
+
+    images: Positive = 100
+
+
+@dataclass(frozen=True)
 class Params:
     """All of params.yaml. `models` stays raw: each model checks its own section."""
 
@@ -97,6 +107,7 @@ class Params:
     datasets: Mapping[str, DatasetParams]
     grid: GridParams
     training: TrainingParams
+    probe: ProbeParams = field(default_factory=ProbeParams)
     models: Mapping[str, Any] = field(default_factory=dict)
 
     def of_model(self, model: str, dataset: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""audit: all shards -> metrics/data/audit.json; fails where near-duplicates straddle folds."""
+"""audit: all shards -> metrics/data/audit.json; fails where near-duplicates straddle folds, or a fold is empty."""
 
 from pathlib import Path
 
@@ -16,6 +16,12 @@ def main() -> None:
     result = audit([Path(f"data/shards/{name}") for name in params.grid.datasets], params.folds.count)
     # Written in any case: it is where to look when this stage fails.
     write_json(OUTPUT, result.figures)
+    if result.empty_folds:
+        empty = "; ".join(f"{name} fold {', '.join(map(str, folds))}" for name, folds in result.empty_folds.items())
+        raise InputError(
+            f"folds without images: {empty}; see {OUTPUT}, then run `dvc repro --force normalize`, "
+            "and should that not help, lower folds.count in params.yaml"
+        )
     if result.leaks:
         named = "; ".join(" ~ ".join(group[:EXAMPLES]) for group in result.leaks[:EXAMPLES])
         raise InputError(

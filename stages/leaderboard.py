@@ -1,9 +1,10 @@
-"""leaderboard: all cells, timings and curves -> metrics/leaderboard.csv and .md, summary.json,
-confusion.csv and curves.csv."""
+"""leaderboard: all cells, timings, curves and risk_coverage.csv -> metrics/leaderboard.csv and .md,
+summary.json, confusion.csv and curves.csv."""
 
 from pathlib import Path
 
 from captchabench.config import load_params
+from captchabench.evaluation.confidence import coverage_at_target, read_risk
 from captchabench.evaluation.curves import collect_curves
 from captchabench.evaluation.leaderboard import (
     confusions,
@@ -21,8 +22,9 @@ from stages import run
 def main() -> None:
     cells = read_cells(Path("metrics/cells"), load_params().grid)
     places = [(cell.dataset, cell.model, cell.fold) for cell in cells]
-    board = leaderboard(cells, {place: read_timing(Path("data/timings"), *place) for place in places})
     metrics = Path("metrics")
+    timings = {place: read_timing(Path("data/timings"), *place) for place in places}
+    board = leaderboard(cells, timings, coverage_at_target(read_risk(metrics / "risk_coverage.csv")))
     curves = collect_curves(metrics / "curves", cells)
     write_leaderboard(metrics / "leaderboard.csv", board)
     write_text(metrics / "leaderboard.md", markdown(board))

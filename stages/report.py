@@ -1,23 +1,47 @@
-"""report: metrics/ and params.yaml -> reports/index.html."""
+"""report: metrics/, the images that were misread, and params.yaml -> reports/index.html."""
 
 from pathlib import Path
 
 from captchabench.config import PARAMS, load_params
-from captchabench.evaluation.leaderboard import read_leaderboard
+from captchabench.evaluation import ambiguity, curves, robustness, transfer
+from captchabench.evaluation.confidence import CALIBRATION_SCHEMA, RISK_SCHEMA
+from captchabench.evaluation.cost import COUNTED, MEASURED
+from captchabench.evaluation.label_errors import SCHEMA as SUSPECTS
+from captchabench.evaluation.leaderboard import CONFUSION_SCHEMA, read_leaderboard
 from captchabench.files import write_text
-from captchabench.report.inputs import read_cleaning, read_confusions, read_curves
-from captchabench.report.page import Findings, page
+from captchabench.report.change import change_since_previous, this_revision
+from captchabench.report.findings import Findings
+from captchabench.report.inputs import read_audit, read_cleaning, read_table
+from captchabench.report.page import page
+from captchabench.report.pictures import misreadings, of_suspects, pictures
 from stages import run
+
+METRICS = Path("metrics")
 
 
 def main() -> None:
     params = load_params()
-    metrics = Path("metrics")
+    suspects = read_table(METRICS / "suspects.csv", SUSPECTS, "suspects")
+    wrong = misreadings(Path("data/predictions"), params.grid)
+    shown = [*((m.dataset, m.sample_id) for m in wrong), *of_suspects(suspects)]
+    speed = read_table(Path("reports/cost.csv"), MEASURED, "probes")
     findings = Findings(
-        board=read_leaderboard(metrics / "leaderboard.csv"),
-        curves=read_curves(metrics / "curves.csv"),
-        confusions=read_confusions(metrics / "confusion.csv"),
-        cleaning=read_cleaning(metrics / "data", params.grid.datasets),
+        board=read_leaderboard(METRICS / "leaderboard.csv"),
+        curves=read_table(METRICS / "curves.csv", curves.SCHEMA, "leaderboard"),
+        confusions=read_table(METRICS / "confusion.csv", CONFUSION_SCHEMA, "leaderboard"),
+        reliability=read_table(METRICS / "calibration.csv", CALIBRATION_SCHEMA, "calibration"),
+        risk=read_table(METRICS / "risk_coverage.csv", RISK_SCHEMA, "calibration"),
+        transfer=read_table(METRICS / "transfer.csv", transfer.SCHEMA, "probes"),
+        robustness=read_table(METRICS / "robustness.csv", robustness.SCHEMA, "probes"),
+        cost=read_table(METRICS / "cost.csv", COUNTED, "probes").join(speed, on=["dataset", "model"], how="left"),
+        ambiguity=read_table(METRICS / "ambiguity.csv", ambiguity.SCHEMA, "ambiguity"),
+        suspects=suspects,
+        cleaning=read_cleaning(METRICS / "data", params.grid.datasets),
+        audit=read_audit(METRICS / "data" / "audit.json", params.grid.datasets),
+        misreadings=wrong,
+        pictures=pictures(Path("data/shards"), shown),
+        change=change_since_previous(),
+        revision=this_revision(),
         params=params,
         params_text=PARAMS.read_text(encoding="utf-8"),
     )

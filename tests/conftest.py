@@ -5,7 +5,8 @@ import os
 # Tests run side by side: a thread each, set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -50,3 +51,11 @@ def make_samples() -> Callable[..., Samples]:
         )
 
     return make
+
+
+@pytest.fixture(scope="module")
+def spared_garbage() -> Iterator[None]:
+    """statsmodels collects garbage at each call, which takes an eighth of a second after so many imports."""
+    gc.freeze()
+    yield
+    gc.unfreeze()

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks import decoding, inference, time_to_accuracy, train_throughput
+from benchmarks import decoding, inference, label_errors, time_to_accuracy, train_throughput
 from benchmarks.cost import cost_of_training
 from benchmarks.machine import Ceilings
 from benchmarks.parameters import Budget, chosen_models, model_parameters
@@ -215,3 +216,24 @@ def test_full_parameters_lie_over_the_defaults() -> None:
 def test_an_unknown_model_is_one_line() -> None:
     with pytest.raises(InputError, match=r"--model crn: not measured here; did you mean 'crnn'\?"):
         chosen_models(["crn"], train_throughput.MODELS)
+
+
+def test_label_errors(tmp_path: Path, make_samples: Callable[..., Samples]) -> None:
+    label_errors.main(
+        dataset="numbers6",
+        images=150,
+        wrong=8,
+        model=["hog_svc"],
+        seed=0,
+        params=Budget.default,
+        out=tmp_path / "found.json",
+    )
+    result = json.loads((tmp_path / "found.json").read_text())
+    (row,) = result["rows"]
+    assert row["models"] == ["hog_svc"]
+    assert row["exact"][0] > 0.5
+    assert 4 <= row["found"] <= row["listed"] <= 150
+    samples = make_samples(100)
+    planted, changed = label_errors._plant(samples, 20, np.random.default_rng(0))
+    assert set(samples.sample_ids[changed.labels != samples.labels]) == planted
+    assert len(planted) == 20

@@ -124,7 +124,7 @@ def test_a_models_parameter_reruns_its_cells_alone_and_the_diff_shows_them(repos
     ran = repository.repro()
     repository.commit("another rank for the dummy")
     dummies = {"fournierp-dummy-0", "numbers6-dummy-0", "union-dummy-0"}
-    for stage in ("train", "predict", "score"):
+    for stage in ("train", "predict", "probe", "score"):
         assert cells(ran, stage) == dummies
     assert not {name for name in ran if name.startswith(("ingest", "normalize", "audit"))}
 
@@ -140,6 +140,18 @@ def test_a_models_parameter_reruns_its_cells_alone_and_the_diff_shows_them(repos
         assert values["new"] == after[model][dataset][metric]
 
 
+def test_compare_joins_the_predictions_of_both_commits(repository: Repository) -> None:
+    command = ("-c", "from captchabench.cli import app; app()", "compare", "HEAD~1", "HEAD", "--format", "json")
+    rows = json.loads(repository.run(sys.executable, *command))["rows"]
+    diff = json.loads(repository.dvc("metrics", "diff", "--all", "--json", "HEAD~1", "HEAD"))["metrics/summary.json"]
+    assert {(row["dataset"], row["model"]) for row in rows} >= {("union", "dummy"), ("union/numbers6", "dummy")}
+    assert {row["test"] for row in rows} == {"paired"}
+    for row in rows:
+        for metric in ("exact", "cer", "n"):
+            values = diff[f"{row['model']}.{row['dataset']}.{metric}"]
+            assert (row["old"][metric], row["new"][metric]) == (values["old"], values["new"])
+
+
 def test_a_models_file_reruns_its_cells_alone(repository: Repository) -> None:
     path = repository.folder / "captchabench/models/second.py"
     path.write_text(f"{path.read_text()}\n# changed\n")
@@ -153,7 +165,9 @@ def test_a_scoring_change_never_retrains(repository: Repository) -> None:
     path.write_text(f"{path.read_text()}\n# changed\n")
     ran = repository.repro()
     assert len(cells(ran, "score")) == 5
-    assert not {name for name in ran if name.startswith(("ingest", "normalize", "audit", "train", "predict"))}
+    assert {"calibration", "leaderboard", "probes", "suspects"} <= ran
+    read_anew = ("ingest", "normalize", "audit", "train", "predict", "probe@", "probe-union@")
+    assert not {name for name in ran if name.startswith(read_anew)}
 
 
 def test_a_data_change_reruns_its_dataset_and_the_union(repository: Repository) -> None:

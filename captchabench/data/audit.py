@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from captchabench.alphabet import fold_case
-from captchabench.data.duplicates import duplicate_groups, perceptual_hashes
+from captchabench.data.duplicates import duplicate_groups, hashes_of_moved
 from captchabench.data.pool import ordered
 from captchabench.data.shards import read_batches, read_info, shard_files
 
@@ -24,7 +24,7 @@ EXAMPLES = 5
 
 @dataclass(frozen=True)
 class _Rows:
-    """Samples without their pixels. hashes: [N, 4] uint64. digests: [N] objects, equal for equal pixels."""
+    """Samples without their pixels. hashes: [N, 3, 4] uint64. digests: [N] objects, equal for equal pixels."""
 
     datasets: np.ndarray
     labels: np.ndarray
@@ -40,10 +40,12 @@ class _Rows:
 
 @dataclass(frozen=True)
 class Audit:
-    """figures: what `metrics/data/audit.json` holds. leaks: groups of samples that straddle folds, named."""
+    """figures: what `metrics/data/audit.json` holds. leaks: groups of samples that straddle folds, named.
+    empty_folds: of each dataset that has some."""
 
     figures: dict[str, Any]
     leaks: list[list[str]]
+    empty_folds: dict[str, list[int]]
 
 
 def audit(folders: Sequence[Path], folds: int) -> Audit:
@@ -55,10 +57,15 @@ def audit(folders: Sequence[Path], folds: int) -> Audit:
     copies = _members(np.unique(rows.digests, return_inverse=True)[1])
     leaks = [group for group in members if len(set(rows.folds[group])) > 1]
     leaked_copies = [group for group in copies if len(set(rows.folds[group])) > 1]
-    datasets = dict.fromkeys(str(dataset) for dataset, _ in parts)
+    two_labels = [group for group in members if len(set(rows.labels[group])) > 1]
+    keys = dict.fromkeys(str(dataset) for dataset, _ in parts)
+    datasets = {key: _one_dataset(rows, np.flatnonzero(rows.datasets == key), folds) for key in keys}
+    empty = {
+        key: [int(fold) for fold, images in found["folds"].items() if not images] for key, found in datasets.items()
+    }
     return Audit(
         figures={
-            "datasets": {key: _one_dataset(rows, np.flatnonzero(rows.datasets == key), folds) for key in datasets},
+            "datasets": datasets,
             "duplicates": {
                 "exact_groups": len(copies),
                 "exact_images": sum(map(len, copies)),
@@ -67,7 +74,11 @@ def audit(folders: Sequence[Path], folds: int) -> Audit:
                 "largest_group": max(map(len, members), default=1),
                 "groups_across_datasets": sum(len(set(rows.datasets[group])) > 1 for group in members),
                 "exact_groups_with_two_labels": sum(len(set(rows.labels[group])) > 1 for group in copies),
-                "near_groups_with_two_labels": sum(len(set(rows.labels[group])) > 1 for group in members),
+                "near_groups_with_two_labels": len(two_labels),
+                "two_labels_examples": [
+                    [f"{rows.called(i)} labelled {rows.labels[i]}" for i in group[:EXAMPLES]]
+                    for group in two_labels[:EXAMPLES]
+                ],
             },
             "leakage": {
                 "exact_groups_across_folds": len(leaked_copies),
@@ -76,6 +87,7 @@ def audit(folders: Sequence[Path], folds: int) -> Audit:
             },
         },
         leaks=[[rows.called(i) for i in group] for group in leaks],
+        empty_folds={key: missing for key, missing in empty.items() if missing},
     )
 
 
@@ -91,7 +103,7 @@ def _read(part: tuple[str, Path]) -> tuple[np.ndarray, ...]:
                 batch["label"].to_numpy(zero_copy_only=False),
                 batch["name"].to_numpy(zero_copy_only=False),
                 batch["fold"].to_numpy(zero_copy_only=False),
-                perceptual_hashes(pixels),
+                hashes_of_moved(pixels),
                 np.array(digests, object),
             )
         )

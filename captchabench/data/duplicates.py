@@ -6,11 +6,13 @@ cosine transform (after Zauner, "Implementation and Benchmarking of Perceptual I
 and two images are near when at most `COARSE_BITS` of the 64 lowest and `FINE_BITS` of all 256 differ.
 
 The bounds were measured on real fournierp images, six-digit captchas, and twins of parsasam and vtu. A copy
-re-encoded as JPEG of quality 75 differs in at most 10 of 256 bits; of copies moved by a pixel sideways or up
-and down, 98 to 100 % are near; of 200 million pairs of distinct images none is, the nearest being 48 apart.
+re-encoded as JPEG of quality 75 differs in at most 10 of 256 bits; of copies moved by a pixel of the source sideways
+or up and down, 98 to 100 % are near; of 200 million pairs of distinct images none is, the nearest being 48 apart.
+So that the others do not escape, an image is compared with the others moved by a pixel, too: then all were found, of a
+pixel of the source or of the normalised image.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -21,13 +23,15 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 BITS = 256
 COARSE_BITS = 9
 FINE_BITS = 40
+# With one of the two moved by a pixel, copies agree better than that; and so few bits are found faster.
+MOVED_COARSE_BITS = 4
 
 # Captchas are wide: a pixel downwards is a larger part of the image than a pixel sideways, and flips more
 # bits of the same frequency. With this weight both flip about as many.
 _VERTICAL_WEIGHT = 3
 _SCALE = 1 << 10
 _BATCH = 32
-# Of five bands of the coarse hash, 9 differing bits leave one with at most one of them.
+# Of five bands of the coarse hash, 9 differing bits leave one with at most one of them, 4 leave one without any.
 _BANDS = 5
 _PAIRS_AT_ONCE = 1 << 21
 
@@ -37,26 +41,44 @@ def perceptual_hashes(pixels: np.ndarray) -> np.ndarray:
 
     Computed in whole numbers, so that they are the same on every machine.
     """
-    n, height, width = pixels.shape
+    return _windowed_hashes(pixels, 0, [(0, 0)])[:, 0]
+
+
+def hashes_of_moved(pixels: np.ndarray) -> np.ndarray:
+    """Hashes [N, 3, 4] uint64 of grey images [N, H, W] uint8: as they are, moved right and moved down by a pixel.
+
+    The outermost pixels are left out, since moving brings in others there. Left and up need no hash: an image moved
+    left is one that, moved right, gives the other.
+    """
+    return _windowed_hashes(pixels, 2, [(1, 1), (1, 0), (0, 1)])
+
+
+def _windowed_hashes(pixels: np.ndarray, smaller: int, corners: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Hashes [N, C, 4] uint64 of C windows of each image, `smaller` than it both ways; corners: (top, left) of each."""
+    n, height, width = pixels.shape[0], pixels.shape[1] - smaller, pixels.shape[2] - smaller
     down, across, rows, columns = _basis(height, width)
     # A frequency counts as present from 1/8 grey level on average: flat areas must not flip on rounding.
     floor = height * width * _SCALE * _SCALE / 8
-    bits = np.zeros((n, BITS), bool)
+    bits = np.zeros((n, len(corners), BITS), bool)
     with threadpool_limits(1, "blas"):
         for start in range(0, n, _BATCH):
             # Whole numbers below 2^53: exact in float64, in whatever order the products are summed.
             batch = pixels[start : start + _BATCH].astype(np.float64)
-            spectrum = np.matmul(down, (batch.reshape(-1, width) @ across).reshape(len(batch), height, -1))
-            bits[start : start + _BATCH, : len(rows)] = spectrum[:, rows, columns] > floor
-    return np.packbits(bits, axis=1, bitorder="little").view("<u8")
+            # Windows above each other share the larger part of the work.
+            lines = {left: batch[:, :, left : left + width] @ across for left in {left for _, left in corners}}
+            for place, (top, left) in enumerate(corners):
+                spectrum = down @ lines[left][:, top : top + height]
+                bits[start : start + _BATCH, place, : len(rows)] = spectrum[:, rows, columns] > floor
+    return np.packbits(bits, axis=2, bitorder="little").view("<u8")
 
 
-def near_pairs(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def near_pairs(hashes: np.ndarray, coarse_bits: int = COARSE_BITS) -> tuple[np.ndarray, np.ndarray]:
     """Index arrays (i, j) of all pairs of near hashes among `hashes` [N, 4] uint64, which must differ.
 
-    Exact: finds every pair within the bounds, without comparing all with all. By the pigeonhole principle
-    the coarse halves of such a pair agree, but for one bit at most, in one of the bands (multi-index hashing,
-    Norouzi et al., CVPR 2012).
+    Near are those of which at most `coarse_bits` (9 or fewer) of the 64 lowest bits and FINE_BITS of all differ. Exact:
+    finds every such pair, without comparing all with all. By the pigeonhole principle the coarse halves of a pair
+    agree in one of the bands, but for one bit at most, or entirely where fewer bits differ than there are bands
+    (multi-index hashing, Norouzi et al., CVPR 2012).
     """
     found = [np.empty((0, 2), np.int64)]
     for band in range(_BANDS):
@@ -65,8 +87,9 @@ def near_pairs(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         # In the order of the keys a bucket's hashes lie side by side, which is what makes this fast.
         order = np.argsort(keys, kind="stable")
         coarse = hashes[order, 0]
-        for left, right in _joins(np.bincount(keys, minlength=1 << (high - low)), high - low):
-            near = np.flatnonzero(np.bitwise_count(coarse[left] ^ coarse[right]) <= COARSE_BITS)
+        flips = [0] + [1 << bit for bit in range(high - low)] if coarse_bits >= _BANDS else [0]
+        for left, right in _joins(np.bincount(keys, minlength=1 << (high - low)), flips):
+            near = np.flatnonzero(np.bitwise_count(coarse[left] ^ coarse[right]) <= coarse_bits)
             pairs = np.stack([order[left[near]], order[right[near]]], axis=1)
             apart = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]).sum(axis=1, dtype=np.int64)
             found.append(pairs[apart <= FINE_BITS])
@@ -75,24 +98,32 @@ def near_pairs(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def duplicate_groups(hashes: np.ndarray) -> np.ndarray:
-    """Group numbers [N] of images with `hashes` [N, 4] uint64.
+    """Group numbers [N] of images with `hashes` [N, V, 4] uint64: of the image as it is, then of it moved.
 
-    Near images share a number, and so do images that a chain of near ones connects.
+    Near images share a number, whether as they are or with one of them moved, and so do images that a chain of near
+    ones connects.
     """
-    distinct, place = np.unique(hashes, axis=0, return_inverse=True)
-    left, right = near_pairs(distinct)
-    edges = coo_array((np.ones(len(left), bool), (left, right)), shape=(len(distinct), len(distinct)))
-    return connected_components(edges, directed=False)[1][place.reshape(-1)].astype(np.int64)
+    n = len(hashes)
+    distinct, place = np.unique(hashes.reshape(-1, 4), axis=0, return_inverse=True)
+    places = place.reshape(hashes.shape[:2])
+    unmoved = np.unique(places[:, 0])
+    pairs = [unmoved[np.stack(near_pairs(distinct[unmoved]))], np.stack(near_pairs(distinct, MOVED_COARSE_BITS))]
+    # A graph of images and of hashes: an image is tied to its own hashes, a hash to those near it.
+    own = np.stack([np.repeat(np.arange(n), hashes.shape[1]), n + places.reshape(-1)])
+    edges = np.concatenate([own, *(n + near for near in pairs)], axis=1)
+    nodes = n + len(distinct)
+    graph = coo_array((np.ones(edges.shape[1], bool), tuple(edges)), shape=(nodes, nodes))
+    return connected_components(graph, directed=False)[1][:n].astype(np.int64)
 
 
-def _joins(counts: np.ndarray, bits: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All pairs (left < right) of items whose keys, of so many bits, differ in one bit at most.
+def _joins(counts: np.ndarray, flips: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All pairs (left < right) of items whose keys differ in the bits of one of the `flips`.
 
     Items stand in the order of their keys, `counts` of them a key. Pairs come a bounded number at a time.
     """
     starts = np.cumsum(counts) - counts
     keys = np.flatnonzero(counts)
-    for flip in [0] + [1 << bit for bit in range(bits)]:
+    for flip in flips:
         mine = keys[(keys ^ flip >= keys) & (counts[keys ^ flip] > 0)]
         items = _runs(starts[mine], counts[mine])
         begins = np.repeat(starts[mine ^ flip], counts[mine])

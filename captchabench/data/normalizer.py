@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from captchabench.config import NormalizeParams
-from captchabench.data.duplicates import perceptual_hashes
+from captchabench.data.duplicates import hashes_of_moved
 from captchabench.data.images import decode_grey, fit
 from captchabench.data.rejects import Reason, Reject, Rejected
 from captchabench.datasets.base import Dataset
@@ -23,7 +23,7 @@ _CLAHE_TILES = (8, 8)
 class Normalized:
     """The images of a row group that are sound by themselves, and the others.
 
-    ids, labels, names: n strings each. sizes: [n, 2] int32, source width and height. hashes: [n, 4] uint64.
+    ids, labels, names: n strings each. sizes: [n, 2] int32, source width and height. hashes: [n, 3, 4] uint64.
     pixels: [n, H, W] uint8.
     """
 
@@ -73,7 +73,7 @@ class Normalizer:
             pixels.append(fit(grey, self.params, clahe))
         stacked = np.stack(pixels) if pixels else np.empty((0, self.params.height, self.params.width), np.uint8)
         source_sizes = np.array(sizes, np.int32).reshape(-1, 2)
-        return Normalized(ids, labels, names, source_sizes, perceptual_hashes(stacked), stacked, rejects)
+        return Normalized(ids, labels, names, source_sizes, hashes_of_moved(stacked), stacked, rejects)
 
     def _check_label(self, stem: str, label: str) -> None:
         if stem in self.dataset.corrupt:

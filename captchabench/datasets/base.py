@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from captchabench.alphabet import Alphabet
+from captchabench.datasets.drawing.glyphs import Face
 
 
 def whole_stem(stem: str) -> str:
@@ -28,7 +29,7 @@ class Dataset:
 
     `version` is raised whenever labels, rules or splits change: results of two versions are not
     comparable. `draw` makes one stand-in in the dataset's look from a random generator; equal generators
-    give equal bytes.
+    give equal bytes. `faces` are the fonts that it picks from, one an image and each as often as the others.
     """
 
     key: str
@@ -43,6 +44,7 @@ class Dataset:
     version: int = 1
     label_of: Callable[[str], str] = whole_stem
     corrupt: frozenset[str] = frozenset()
+    faces: tuple[Face, ...] = ()
 
     @property
     def slug(self) -> str:

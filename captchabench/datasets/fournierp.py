@@ -82,5 +82,6 @@ DATASETS.add(
         min_length=5,
         max_length=5,
         draw=draw,
+        faces=(_FACE,),
     ),
 )

@@ -61,6 +61,7 @@ DATASETS.add(
         min_length=6,
         max_length=6,
         draw=draw,
+        faces=(_FACE,),
         label_of=label_of,
     ),
 )

@@ -183,5 +183,6 @@ DATASETS.add(
         min_length=5,
         max_length=5,
         draw=draw,
+        faces=tuple(style.face for style in _STYLES),
     ),
 )

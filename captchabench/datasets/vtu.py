@@ -147,6 +147,7 @@ DATASETS.add(
         min_length=6,
         max_length=6,
         draw=draw,
+        faces=(_FACE,),
         # Files known to be damaged as published.
         corrupt=frozenset({"2GAUXb", "ASkEG4", "hB5akC", "jTxNsr", "RpM4NW"}),
     ),

@@ -48,14 +48,36 @@ def score_predictions(path: Path) -> ScoredCell:
     Raises InputError where the file is empty or damaged, holds an image twice or of another fold, a value
     is missing, or a confidence or loss is not a number in its range.
     """
+    info, table = checked_predictions(path)
+    parts = {name: _part(rows) for name, rows in parts_of(info, table).items()}
+    return ScoredCell(info.dataset, info.model, info.fold, info.source, info.version, info.parameters, parts)
+
+
+def checked_predictions(path: Path) -> tuple[PredictionInfo, pa.Table]:
+    """One cell's predictions, fit to be scored. Raises InputError as `score_predictions` does."""
     info, table = read_predictions(path)
     _check(path, info, table)
-    parts = {info.dataset: _part(table)}
+    return info, table
+
+
+def parts_of(info: PredictionInfo, table: pa.Table) -> dict[str, pa.Table]:
+    """The rows of each part of a cell, by the name that the part has in the leaderboard."""
+    parts = {info.dataset: table}
     members = sorted(pc.unique(table["dataset"]).to_pylist())
     if members != [info.dataset]:
         for member in members:
-            parts[f"{info.dataset}/{member}"] = _part(table.filter(pc.equal(table["dataset"], member)))
-    return ScoredCell(info.dataset, info.model, info.fold, info.source, info.version, info.parameters, parts)
+            parts[f"{info.dataset}/{member}"] = table.filter(pc.equal(table["dataset"], member))
+    return parts
+
+
+def confidences_of(table: pa.Table) -> np.ndarray:
+    """Confidences of N checked predictions: [N] float32 from 0 to 1."""
+    return np.clip(table["confidence"].to_numpy(), 0, 1)
+
+
+def right_of(table: pa.Table) -> np.ndarray:
+    """Which of N predictions are exact: [N] bool."""
+    return pc.equal(table["label"], table["prediction"]).to_numpy()
 
 
 def write_cell(path: Path, cell: ScoredCell) -> None:
@@ -93,7 +115,7 @@ def _part(table: pa.Table) -> Part:
     counts = Counts.of(
         table["label"].to_pylist(),
         table["prediction"].to_pylist(),
-        np.clip(table["confidence"].to_numpy(), 0, 1),
+        confidences_of(table),
         None if losses.null_count else losses.to_numpy().astype(np.float64),
     )
     return Part(digest.hexdigest()[:16], counts)

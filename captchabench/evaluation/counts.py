@@ -16,11 +16,12 @@ from captchabench.evaluation.calibration import BINS, Reliability
 
 @dataclass(frozen=True)
 class Counts:
-    """Sufficient statistics of every metric.
+    """Sufficient statistics of every metric, and of how sure it is.
 
     n: images; exact, exact_folded: of them read right, with and without regard to case; edits: Levenshtein
-    distances, summed; characters: of the labels; confusion: (actual, predicted) -> count, gaps included;
-    reliability: confidence bins; ctc_loss: summed nats, None for a model without one.
+    distances, summed; characters: of the labels; images: (edits, characters) -> how many images have that
+    many; confusion: (actual, predicted) -> count, gaps included; reliability: confidence bins; ctc_loss:
+    summed nats, None for a model without one.
     """
 
     n: int
@@ -28,6 +29,7 @@ class Counts:
     exact_folded: int
     edits: int
     characters: int
+    images: dict[tuple[int, int], int]
     confusion: Confusion
     reliability: Reliability
     ctc_loss: float | None
@@ -43,12 +45,16 @@ class Counts:
         """Count N predictions. confidences: [N] from 0 to 1; losses: [N] finite nats or None."""
         pairs = Counter(zip(labels, predictions, strict=True))
         right = np.array([a == b for a, b in zip(labels, predictions, strict=True)], bool)
+        images: Counter[tuple[int, int]] = Counter()
+        for (label, prediction), times in pairs.items():
+            images[editdistance.eval(label, prediction), len(label)] += times
         return cls(
             n=len(labels),
             exact=int(right.sum()),
             exact_folded=sum(times for (a, b), times in pairs.items() if fold_case(a) == fold_case(b)),
-            edits=sum(times * editdistance.eval(a, b) for (a, b), times in pairs.items() if a != b),
+            edits=sum(times * edits for (edits, _), times in images.items()),
             characters=sum(map(len, labels)),
+            images=dict(sorted(images.items())),
             confusion=count_confusions(labels, predictions),
             reliability=Reliability.of(confidences, right),
             ctc_loss=None if losses is None else math.fsum(losses),
@@ -63,22 +69,31 @@ class Counts:
             self.exact_folded + other.exact_folded,
             self.edits + other.edits,
             self.characters + other.characters,
+            dict(sorted((Counter(self.images) + Counter(other.images)).items())),
             dict(sorted((Counter(self.confusion) + Counter(other.confusion)).items())),
             self.reliability + other.reliability,
             None if lacking else self.ctc_loss + other.ctc_loss,  # type: ignore[operator]
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The counts as JSON values; `ctc_loss` is left out where there is none."""
+        """The counts as JSON values: `images` by characters, then edits. `ctc_loss` is left out where there is none."""
+        images: dict[str, dict[str, int]] = {}
+        for (edits, characters), count in self.images.items():
+            images.setdefault(str(characters), {})[str(edits)] = count
         confusion: dict[str, dict[str, int]] = {}
         for (actual, predicted), count in self.confusion.items():
             confusion.setdefault(actual, {})[predicted] = count
-        values = {**asdict(self), "confusion": confusion}
+        values = {**asdict(self), "images": images, "confusion": confusion}
         return {key: value for key, value in values.items() if value is not None}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """What `as_json` wrote. Raises KeyError, TypeError or ValueError for anything else."""
+        images = {
+            (int(edits), int(characters)): int(count)
+            for characters, row in values["images"].items()
+            for edits, count in row.items()
+        }
         confusion = {
             (actual, predicted): int(count)
             for actual, row in values["confusion"].items()
@@ -87,9 +102,12 @@ class Counts:
         reliability = Reliability(**{key: tuple(sums) for key, sums in values["reliability"].items()})
         if {len(reliability.samples), len(reliability.exact), len(reliability.confidence)} != {BINS}:
             raise ValueError(f"reliability has not {BINS} bins")
+        if sum(images.values()) != values["n"]:
+            raise ValueError("images do not add up to n")
         names = ("n", "exact", "exact_folded", "edits", "characters")
         return cls(
             **{name: int(values[name]) for name in names},
+            images=dict(sorted(images.items())),
             confusion=confusion,
             reliability=reliability,
             ctc_loss=values.get("ctc_loss"),

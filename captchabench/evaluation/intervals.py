@@ -1,9 +1,58 @@
-"""How sure a number is: intervals of proportions."""
+"""How sure a number is: 95 % intervals of proportions, and of rates by resampling images."""
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
 from scipy.stats import binomtest
 
+TAILS = (0.025, 0.975)
+_RESAMPLES = 2000
+_SEED = 0
 
-def wilson(successes: int, trials: int) -> tuple[float, float]:
+
+class Interval(NamedTuple):
+    """Both ends of a 95 % interval."""
+
+    low: float
+    high: float
+
+
+class EditIntervals(NamedTuple):
+    """Of edits per character, and of edits per image; None where no two images differ."""
+
+    cer: Interval | None
+    mean_edit_distance: Interval | None
+
+
+def wilson(successes: int, trials: int) -> Interval:
     """95 % interval of a proportion (Wilson 1927). Raises ValueError for no trials."""
     interval = binomtest(successes, trials).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
+    return Interval(float(interval.low), float(interval.high))
+
+
+def edit_intervals(images: Mapping[tuple[int, int], int]) -> EditIntervals:
+    """Percentile bootstrap by image (Efron & Tibshirani 1993, 13.3). images: (edits, characters) -> how many.
+
+    Images are drawn whole, as one image's errors come together. Where all images are read equally well or
+    badly, all resamples are alike: that is no proof of certainty, so there is no interval.
+    """
+    kinds = sorted(images)
+    edits, characters = np.array(kinds, np.int64).T
+    drawn = resample(np.array([images[kind] for kind in kinds], np.int64), _RESAMPLES, _SEED)
+    errors = drawn @ edits
+    return EditIntervals(_percentile(errors / (drawn @ characters)), _percentile(errors / drawn.sum(axis=1)))
+
+
+def resample(counts: np.ndarray, times: int, seed: int) -> np.ndarray:
+    """Draw as many images as there are, with replacement, again and again: [times, K] images of each of K kinds.
+
+    counts: [K] images of each kind. Images of one kind are alike, so this is the bootstrap over all images
+    in K columns. A kind's place decides what is drawn of it: sort the kinds.
+    """
+    return np.random.default_rng(seed).multinomial(counts.sum(), counts / counts.sum(), size=times)
+
+
+def _percentile(values: np.ndarray) -> Interval | None:
+    low, high = np.quantile(values, TAILS)
+    return Interval(float(low), float(high)) if low < high else None

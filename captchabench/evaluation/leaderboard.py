@@ -17,7 +17,7 @@ from captchabench.datasets import UNION
 from captchabench.errors import InputError
 from captchabench.evaluation.cells import ScoredCell, read_cell
 from captchabench.evaluation.counts import Counts
-from captchabench.evaluation.intervals import wilson
+from captchabench.evaluation.intervals import Interval, edit_intervals, wilson
 from captchabench.evaluation.metrics import SCORED
 from captchabench.evaluation.naming import cell_name, repro_command
 from captchabench.files import replacing_file
@@ -26,6 +26,12 @@ from captchabench.files import replacing_file
 OTHER = "other"
 CONFUSIONS_KEPT = 200
 
+# What stands beside a metric: the ends of its 95 % interval, and the spread over folds.
+_BESIDE = {
+    "exact": ("exact_lo", "exact_hi", "exact_std"),
+    "cer": ("cer_lo", "cer_hi"),
+    "mean_edit_distance": ("mean_edit_distance_lo", "mean_edit_distance_hi"),
+}
 SCHEMA = pl.Schema(
     {
         "dataset": pl.String(),
@@ -34,11 +40,7 @@ SCHEMA = pl.Schema(
         "model": pl.String(),
         "n": pl.Int64(),
         "folds": pl.Int64(),
-        "exact": pl.Float64(),
-        "exact_lo": pl.Float64(),
-        "exact_hi": pl.Float64(),
-        "exact_std": pl.Float64(),
-        **{metric.name: pl.Float64() for metric in SCORED if metric.name != "exact"},
+        **{column: pl.Float64() for metric in SCORED for column in (metric.name, *_BESIDE.get(metric.name, ()))},
         "parameters": pl.Int64(),
         "train_seconds": pl.Float64(),
         "images_per_second": pl.Float64(),
@@ -116,14 +118,20 @@ def read_cells(folder: Path, grid: GridParams) -> list[ScoredCell]:
     return cells
 
 
-def leaderboard(cells: Sequence[ScoredCell], timings: Mapping[tuple[str, str, int], Timing]) -> pl.DataFrame:
+def leaderboard(
+    cells: Sequence[ScoredCell],
+    timings: Mapping[tuple[str, str, int], Timing],
+    coverage: Mapping[tuple[str, str], float],
+) -> pl.DataFrame:
     """One row a (dataset, source, model), folds pooled, sorted by dataset and model; columns of SCHEMA.
 
-    `union` has a row of its own and one for each member's images, named `union/member`. Parts of a row:
-    exact_lo and exact_hi are the 95 % Wilson interval over all images; exact_std is the standard deviation
-    of `exact` over folds (each with its own seed), null with one fold; train_seconds is the mean over
-    folds, so that it does not grow with their number; images_per_second is all images over all seconds.
-    Raises InputError where folds of one row differ in source, version, device or threads.
+    `union` has a row of its own and one for each member's images, named `union/member`. coverage: share read
+    with 99 % precision by (dataset, model), from the calibration stage. Parts of a row: exact_lo and exact_hi
+    are the 95 % Wilson interval over all images, cer_lo to mean_edit_distance_hi bootstrap intervals by image
+    (null where all images are read equally well); exact_std is the standard deviation of `exact` over folds
+    (each with its own seed), null with one fold; train_seconds is the mean over folds, so that it does not
+    grow with their number; images_per_second is all images over all seconds.
+    Raises InputError where folds of one row differ in source or version, or `coverage` lacks a row.
     """
     rows = []
     for (name, model), parts in _by_row(cells).items():
@@ -131,7 +139,9 @@ def leaderboard(cells: Sequence[ScoredCell], timings: Mapping[tuple[str, str, in
         spent = [timings[cell.dataset, cell.model, cell.fold] for cell in of_row]
         pooled = reduce(add, (counts for _, counts in parts))
         shares = [counts.exact / counts.n for _, counts in parts]
-        low, high = wilson(pooled.exact, pooled.n)
+        if (name, model) not in coverage:
+            raise InputError(f"metrics/risk_coverage.csv: lacks {model} on {name}; run `dvc repro calibration`")
+        exact, edits = wilson(pooled.exact, pooled.n), edit_intervals(pooled.images)
         rows.append(
             {
                 "dataset": name,
@@ -140,10 +150,12 @@ def leaderboard(cells: Sequence[ScoredCell], timings: Mapping[tuple[str, str, in
                 "model": model,
                 "n": pooled.n,
                 "folds": len(parts),
-                "exact_lo": low,
-                "exact_hi": high,
-                "exact_std": statistics.stdev(shares) if len(shares) > 1 else None,
                 **scores(pooled),
+                **_ends("exact", exact),
+                "exact_std": statistics.stdev(shares) if len(shares) > 1 else None,
+                **_ends("cer", edits.cer),
+                **_ends("mean_edit_distance", edits.mean_edit_distance),
+                "coverage_99": coverage[name, model],
                 # A fold whose training part lacks a rare character may need fewer.
                 "parameters": max(cell.parameters for cell in of_row),
                 "train_seconds": statistics.fmean(t.train_seconds for t in spent),
@@ -156,8 +168,13 @@ def leaderboard(cells: Sequence[ScoredCell], timings: Mapping[tuple[str, str, in
 
 
 def scores(counts: Counts) -> dict[str, float | None]:
-    """Every scored metric by name, in table order."""
+    """Every metric that counts tell, by name, in table order."""
     return {metric.name: metric.compute(counts) for metric in SCORED if metric.compute}
+
+
+def _ends(metric: str, interval: Interval | None) -> dict[str, float | None]:
+    low, high = interval or (None, None)
+    return {f"{metric}_lo": low, f"{metric}_hi": high}
 
 
 def write_leaderboard(path: Path, board: pl.DataFrame) -> None:

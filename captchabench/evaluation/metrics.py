@@ -15,8 +15,8 @@ from captchabench.registry import Registry
 class Metric:
     """One column of the leaderboard.
 
-    compute: from counts over at least one image; None where the number is not a matter of predictions
-    (size, time). It returns None for a model that has no such number.
+    compute: from counts over at least one image; None where counts do not tell (size, time, the order of
+    confidences). It returns None for a model that has no such number.
     """
 
     name: str
@@ -94,6 +94,7 @@ SCORED = (
     Metric("f1", True, "of the characters, macro average", lambda c: macro_scores(c)[2]),
     Metric("ctc_loss", False, "negative log-likelihood of the label, nats per image; CTC models only", ctc_loss),
     Metric("ece", False, "word-level calibration error, 15 equal bins", ece),
+    Metric("coverage_99", True, "share of images read, most confident first, with 99 % of them right"),
 )
 COSTS = (
     Metric("parameters", False, "learned numbers"),

@@ -1,146 +1,85 @@
-"""The page's charts, as Vega-Lite specifications."""
+"""What all charts of the page share: colours, marks, axes, and the look of the text around them."""
 
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import altair as alt
-import polars as pl
 
-from captchabench.evaluation.alignment import INSERTED
-from captchabench.evaluation.leaderboard import OTHER
+# Each at least 3 : 1 on the paper of both themes. Marks differ in shape too, so colour is never alone.
+PALETTE = ("#3b7dd8", "#c4611c", "#23875f", "#a855c0", "#94770c", "#d1495b", "#2b8aa3", "#757b84")
+# Vega's names, and the same outlines from -5 to 5 for the legend.
+SHAPES = {
+    "circle": "M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0",
+    "square": "M-4.5,-4.5H4.5V4.5H-4.5Z",
+    "triangle-up": "M0,-5L5,4.5H-5Z",
+    "diamond": "M0,-6L5,0L0,6L-5,0Z",
+    "cross": "M-2,-5H2V-2H5V2H2V5H-2V2H-5V-2H-2Z",
+    "triangle-down": "M0,5L5,-4.5H-5Z",
+    "triangle-right": "M5,0L-4.5,5V-5Z",
+    "triangle-left": "M-5,0L4.5,5V-5Z",
+}
 
-# Told apart by most colour-blind readers, and visible on white and on near-black.
-_PALETTE = ("#3b7dd8", "#e07b39", "#2a9d73", "#b05fc4", "#c9a227", "#d1495b", "#5aa9c4", "#8a8f98")
+# The script sets it to what the reader's system prefers.
+DARK = alt.param(name="dark", value=False)
+
+# Ends of a shade, near the paper and far from it; each as (light theme, dark theme).
+BLUES = (("#e9eff9", "#232b36"), ("#0a3a8a", "#8ab8ff"))
+REDS = (("#fbdcc6", "#4b2416"), ("#a50f15", "#ffb48a"))
+
+_FONT = "system-ui, sans-serif"
 
 
-def accuracy(board: pl.DataFrame, datasets: Sequence[str], models: Sequence[str]) -> dict[str, Any]:
-    """Exact match of every model on every dataset, with 95 % intervals: a dot plot."""
-    shown = board.select("dataset", "source", "model", "n", "exact", "exact_lo", "exact_hi")
-    places = {
-        "y": alt.Y("dataset:N", title=None, sort=list(datasets), axis=alt.Axis(grid=True, tickBand="extent")),
-        "yOffset": alt.YOffset("model:N", sort=list(models)),
-        "color": _model_colour(models, models),
+def of_reader(readers: Sequence[str]) -> dict[str, Any]:
+    """The channels that tell readers apart: colour and shape. The page's `legend` names them."""
+
+    def scale(values: Sequence[str]) -> alt.Scale:
+        return alt.Scale(domain=list(readers), range=[_cycled(values, number) for number in range(len(readers))])
+
+    return {
+        "color": alt.Color("reader:N", scale=scale(PALETTE), legend=None),
+        "shape": alt.Shape("reader:N", scale=scale(tuple(SHAPES)), legend=None),
     }
-    base = alt.Chart(alt.InlineData(values=shown.to_dicts())).encode(**places)
-    scale = alt.Scale(domain=[0, 1])
-    axis = alt.Axis(format="%", title="exact match", tickCount=5)
-    rule = base.mark_rule(strokeWidth=2, opacity=0.6).encode(
-        x=alt.X("exact_lo:Q", scale=scale, axis=axis), x2="exact_hi:Q"
+
+
+def legend(readers: Sequence[str]) -> str:
+    """The marks of `of_reader` as HTML: one legend for all charts of a section, which wraps on narrow screens."""
+    entries = (
+        f'<li><svg viewBox="-7 -7 14 14" aria-hidden="true"><path fill="{_cycled(PALETTE, number)}" '
+        f'd="{SHAPES[_cycled(tuple(SHAPES), number)]}"/></svg>{escape(reader)}</li>'
+        for number, reader in enumerate(readers)
     )
-    tooltip = [
-        alt.Tooltip("dataset:N"),
-        alt.Tooltip("source:N"),
-        alt.Tooltip("model:N"),
-        alt.Tooltip("exact:Q", format=".2%"),
-        alt.Tooltip("exact_lo:Q", format=".2%"),
-        alt.Tooltip("exact_hi:Q", format=".2%"),
-        alt.Tooltip("n:Q", title="images"),
-    ]
-    dot = base.mark_point(filled=True, size=60, opacity=1).encode(
-        x=alt.X("exact:Q", scale=scale, axis=axis), tooltip=tooltip
-    )
-    return _finished(alt.layer(rule, dot), height=alt.Step(max(12, 72 // len(models))))
+    return f'<ul class="legend">{"".join(entries)}</ul>'
 
 
-def learning_curves(curves: pl.DataFrame, models: Sequence[str]) -> dict[str, Any]:
-    """Exact match on the validation part by epoch: one dataset's curves, a line a model and fold.
-
-    `models` are all of the page, so that each keeps its colour.
-    """
-    shown = [model for model in models if model in set(curves["model"])]
-    tooltip = [
-        alt.Tooltip("model:N"),
-        alt.Tooltip("fold:O"),
-        alt.Tooltip("epoch:Q", format=".1f"),
-        alt.Tooltip("validation_exact:Q", format=".2%", title="exact"),
-        alt.Tooltip("train_loss:Q", format=".4f"),
-    ]
-    data = alt.InlineData(values=curves.select(pl.exclude("dataset", "step")).to_dicts())
-    base = alt.Chart(data).encode(
-        x=alt.X("epoch:Q", title="epoch"),
-        y=alt.Y("validation_exact:Q", title="exact, validation", scale=alt.Scale(domain=[0, 1]), axis=_percent()),
-        color=_model_colour(models, shown),
-        detail="fold:O",
-        tooltip=tooltip,
-    )
-    # A model that is fitted in one go has one point, which a line alone would not show.
-    return _finished(base.mark_line(point=alt.OverlayMarkDef(size=18)), height=200)
+def _cycled(values: Sequence[str], number: int) -> str:
+    return values[number % len(values)]
 
 
-def mistakes(confusions: pl.DataFrame, dataset: str, model: str) -> dict[str, Any]:
-    """Which character is read as which, hits in grey; dataset and model are chosen in two menus.
-
-    A mistake is coloured by its share of the actual character's occurrences, an insertion by its number
-    for each occurrence of the inserted character.
-    """
-    cell = ["dataset", "model"]
-    support = (
-        confusions.filter(pl.col("actual") != INSERTED)
-        .group_by(*cell, pl.col("actual").alias("symbol"))
-        .agg(pl.col("count").sum().alias("support"))
-    )
-    symbol = pl.when(pl.col("actual") == INSERTED).then("predicted").otherwise("actual").alias("symbol")
-    mistaken = pl.col("actual") != pl.col("predicted")
-    # A character that no label holds can be inserted too.
-    share = (pl.col("count") / pl.col("support").fill_null(1)).clip(0, 1).round(5)
-    shown = (
-        confusions.filter(pl.col("predicted") != OTHER)
-        .with_columns(symbol)
-        .join(support, on=[*cell, "symbol"], how="left", maintain_order="left")
-        # Hits have no share, so that the scale is that of the mistakes.
-        .with_columns(pl.when(mistaken).then(share).alias("share"))
-        .select(*cell, "actual", "predicted", "count", "share")
-    )
-    # A table of text is a quarter of the same as a list of objects.
-    parse = {"count": "number", "share": "number"}
-    data = alt.InlineData(values=shown.write_csv(), format=alt.CsvDataFormat(type="csv", parse=parse))
-    symbols = sorted({*shown["actual"], *shown["predicted"]}, key=lambda s: (len(s), s))
-    chart = (
-        alt.Chart(data)
-        .transform_filter("datum.dataset === dataset && datum.model === model")
-        .mark_rect(invalid=None)
-        .encode(
-            x=alt.X("predicted:N", title="read as", sort=symbols, axis=alt.Axis(labelAngle=0, orient="top")),
-            y=alt.Y("actual:N", title="actual", sort=symbols),
-            color=alt.condition(
-                "datum.actual === datum.predicted",
-                alt.value("#88888833"),
-                alt.Color(
-                    "share:Q",
-                    title="share of the character",
-                    scale=alt.Scale(scheme="orangered", type="sqrt"),
-                    legend=alt.Legend(format=".0%", orient="bottom", direction="horizontal"),
-                ),
-            ),
-            tooltip=["actual:N", "predicted:N", "count:Q", alt.Tooltip("share:Q", format=".2%")],
-        )
-        .add_params(
-            _menu("dataset", dataset, shown["dataset"].unique().sort().to_list()),
-            _menu("model", model, shown["model"].unique().sort().to_list()),
-        )
-    )
-    return _finished(chart, height=440)
+def share_axis(title: str | None, channel: type[alt.X] | type[alt.Y], field: str) -> alt.X | alt.Y:
+    """An axis from 0 to 1 in per cent."""
+    return channel(f"{field}:Q", title=title, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=5))
 
 
-def _menu(name: str, value: str, options: Sequence[str]) -> alt.Parameter:
-    return alt.param(name=name, value=value, bind=alt.binding_select(options=list(options), name=f"{name} "))
+def menu(name: str, value: str) -> alt.Parameter:
+    """A parameter that a menu of the page sets."""
+    return alt.param(name=name, value=value)
 
 
-def _percent() -> alt.Axis:
-    return alt.Axis(format="%")
+def shade(low: tuple[str, str], high: tuple[str, str], **scale: Any) -> alt.Scale:
+    """A share as depth of colour, from near the paper of the theme to far from it: (light, dark) of both ends."""
+    ends = [alt.ExprRef(expr=f"dark ? '{dark}' : '{light}'") for light, dark in (low, high)]
+    return alt.Scale(range=ends, interpolate="lab", **scale)
 
 
-def _model_colour(models: Sequence[str], shown: Sequence[str]) -> alt.Color:
-    """The colour of each model, the same in all charts; the legend names those `shown`."""
-    colours = {model: _PALETTE[i % len(_PALETTE)] for i, model in enumerate(models)}
-    scale = alt.Scale(domain=list(shown), range=[colours[model] for model in shown])
-    return alt.Color("model:N", title=None, scale=scale, legend=alt.Legend(orient="bottom", columns=3))
+def ink_on_blues(field: str) -> str:
+    """The expression for black or white, whichever reads better on the shade BLUES of a field."""
+    return f"(datum.{field} > (dark ? 0.54 : 0.64)) === dark ? '#000000' : '#ffffff'"
 
 
-def _finished(chart: alt.Chart | alt.LayerChart, height: int | alt.Step) -> dict[str, Any]:
+def finished(chart: alt.Chart | alt.LayerChart, height: int) -> dict[str, Any]:
     """The specification, as wide as its place, in the colours of the text around it."""
-    font = "system-ui, sans-serif"
-    ink = {"labelColor": "currentColor", "titleColor": "currentColor", "labelFont": font, "titleFont": font}
+    ink = {"labelColor": "currentColor", "titleColor": "currentColor", "labelFont": _FONT, "titleFont": _FONT}
     styled = (
         chart.properties(width="container", height=height, background="transparent")
         .configure_view(stroke=None)
@@ -156,6 +95,8 @@ def _finished(chart: alt.Chart | alt.LayerChart, height: int | alt.Step) -> dict
             titleFontSize=12,
             **ink,
         )
-        .configure_legend(labelFontSize=12, **ink)
+        .configure_legend(labelFontSize=11, titleFontSize=12, titleFontWeight="normal", **ink)
+        .configure_text(font=_FONT)
     )
-    return dict(styled.to_dict())
+    # Tests compile every chart; looking for mistakes each time would take longer than all else on the page.
+    return dict(styled.to_dict(validate=False))

@@ -1,43 +1,39 @@
-"""What the page shows besides the leaderboard: curves, confusions, and how the data was cleaned."""
+"""What the page reads besides the leaderboard: the other tables, and how the data was cleaned and examined."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from captchabench.errors import InputError
-from captchabench.evaluation.curves import SCHEMA
-from captchabench.evaluation.leaderboard import CONFUSION_SCHEMA
 
 
 @dataclass(frozen=True)
 class Cleaning:
-    """One dataset on its way to shards: images read, images kept, and images rejected by reason."""
+    """One dataset on its way to shards: images read, images kept, images rejected by reason, and how often
+    each symbol occurs in the labels kept."""
 
     dataset: str
     source: str
     images_read: int
     kept: int
     rejected: dict[str, int]
+    symbols: dict[str, int]
 
 
-def read_curves(path: Path) -> pl.DataFrame:
-    """All learning curves, columns as in `evaluation.curves`. Raises InputError if unreadable."""
+def read_table(path: Path, schema: pl.Schema, stage: str) -> pl.DataFrame:
+    """The columns of `schema` from a CSV file that `stage` writes; text that looks like a number stays text.
+
+    Raises InputError if the file or a column is missing, or a value is of another kind.
+    """
     try:
-        return pl.read_csv(path, schema=SCHEMA)
+        table = pl.read_csv(path, schema_overrides=schema)
+        return table.select(pl.col(name).cast(kind) for name, kind in schema.items())
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise _unreadable(path, error, "dvc repro leaderboard") from None
-
-
-def read_confusions(path: Path) -> pl.DataFrame:
-    """The confusion table, columns as in `evaluation.leaderboard`. Raises InputError if unreadable."""
-    try:
-        # Symbols may be digits or a quote mark: all but the count stay text.
-        return pl.read_csv(path, schema=CONFUSION_SCHEMA)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise _unreadable(path, error, "dvc repro leaderboard") from None
+        raise _unreadable(path, error, f"dvc repro {stage}") from None
 
 
 def read_cleaning(folder: Path, datasets: Sequence[str]) -> list[Cleaning]:
@@ -48,10 +44,24 @@ def read_cleaning(folder: Path, datasets: Sequence[str]) -> list[Cleaning]:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             counts = {key: int(values[key]) for key in ("images_read", "kept")}
-            found.append(Cleaning(dataset, values["source"], **counts, rejected=dict(values["rejected"])))
+            rejected, symbols = dict(values["rejected"]), dict(values["symbols"])
+            found.append(Cleaning(dataset, values["source"], **counts, rejected=rejected, symbols=symbols))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _unreadable(path, error, f"dvc repro normalize@{dataset}") from None
     return found
+
+
+def read_audit(path: Path, datasets: Sequence[str]) -> dict[str, Any]:
+    """What the audit found. Raises InputError if the file is missing, damaged or lacks one of `datasets`."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        for key in ("duplicates", "leakage"):
+            values[key]
+        for dataset in datasets:
+            values["datasets"][dataset]
+        return dict(values)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unreadable(path, error, "dvc repro audit") from None
 
 
 def _unreadable(path: Path, error: Exception, command: str) -> InputError:

@@ -16,8 +16,7 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Ranking:
-    """One dataset's rows, best first. Each row is a row of the leaderboard with a `reader` to show:
-    the model, and the dataset it was trained on where that is another."""
+    """One dataset's rows, best first. Each row is a row of the leaderboard with what `readers` adds."""
 
     dataset: str
     source: str
@@ -48,11 +47,8 @@ def rankings(board: pl.DataFrame) -> list[Ranking]:
     A model trained on `union` stands in every member's ranking as well, as it read the same images.
     """
     groups: dict[str, list[dict[str, Any]]] = {}
-    for row in board.iter_rows(named=True):
-        member = row["dataset"].removeprefix(f"{UNION}/")
-        merged = member != row["dataset"]
-        reader = f"{row['model']} (trained on {UNION})" if merged else row["model"]
-        groups.setdefault(member, []).append({**row, "reader": reader})
+    for row in readers(board).iter_rows(named=True):
+        groups.setdefault(row["read"], []).append(row)
     result = []
     for dataset, rows in sorted(groups.items(), key=lambda g: (g[0] == UNION, g[0])):
         rows.sort(key=lambda r: (-r["exact"], r["cer"], r["reader"]))
@@ -60,6 +56,16 @@ def rankings(board: pl.DataFrame) -> list[Ranking]:
         own = next((r for r in rows if r["dataset"] == dataset), rows[0])
         result.append(Ranking(dataset, own["source"], own["version"], own["n"], rows))
     return result
+
+
+def readers(table: pl.DataFrame) -> pl.DataFrame:
+    """`table` (columns dataset, model) with two columns more: `read`, the dataset that the images come from,
+    and `reader`, the model, and the dataset it was trained on where that is another."""
+    merged = pl.col("dataset").str.starts_with(f"{UNION}/")
+    return table.with_columns(
+        read=pl.col("dataset").str.strip_prefix(f"{UNION}/"),
+        reader=pl.when(merged).then(pl.col("model") + f" (trained on {UNION})").otherwise(pl.col("model")),
+    )
 
 
 def percent(share: float) -> str:

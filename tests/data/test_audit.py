@@ -9,7 +9,9 @@ import pyarrow as pa
 import pytest
 
 from captchabench.data.audit import audit
+from captchabench.data.images import decode_grey
 from captchabench.data.shards import ShardInfo, schema, write_shards
+from captchabench.datasets import DATASETS
 from captchabench.errors import InputError
 
 Row = tuple[str, int, np.ndarray]
@@ -20,7 +22,7 @@ def image(seed: int) -> np.ndarray:
     return cv2.resize(coarse, (100, 32))
 
 
-def shards(folder: Path, rows: Sequence[Row], alphabet: str = "ABab") -> Path:
+def shards(folder: Path, rows: Sequence[Row], alphabet: str = "ABab", rows_per_file: int = 3) -> Path:
     """Shards of (label, fold, pixels [32, 100]); the n-th image is called `n.png`."""
     info = ShardInfo(folder.name, "archive", 1, 32, 100, alphabet, 2, 2)
     columns = [
@@ -33,7 +35,7 @@ def shards(folder: Path, rows: Sequence[Row], alphabet: str = "ABab") -> Path:
         [32] * len(rows),
     ]
     arrays = [pa.array(c, f.type) for c, f in zip(columns, schema(info), strict=True)]
-    write_shards(folder, info, [pa.record_batch(arrays, schema=schema(info))], 3)
+    write_shards(folder, info, [pa.record_batch(arrays, schema=schema(info))], rows_per_file)
     return folder
 
 
@@ -66,6 +68,30 @@ def test_copies_across_folds_are_named(tmp_path: Path, change) -> None:  # type:
     assert result.figures["leakage"]["examples"] == result.leaks
 
 
+@pytest.mark.parametrize("key", DATASETS.names())
+def test_planted_copies_across_folds_are_all_found(tmp_path: Path, key: str) -> None:
+    """50 among 400 images: 30 as they are, 10 through JPEG, 10 moved by a pixel."""
+    draw = DATASETS[key].draw
+    drawn = [decode_grey(draw(np.random.default_rng([4, n])).encoded) for n in range(400)]
+    sound = [("AB", n % 5, cv2.resize(grey, (100, 32), interpolation=cv2.INTER_AREA)) for n, grey in enumerate(drawn)]
+    changes = [np.copy] * 30 + [copy_of] * 10
+    changes += [lambda grey, step=step: np.roll(grey, *step) for step in ((1, 0), (-1, 0), (1, 1), (-1, 1), (1, 1)) * 2]  # type: ignore[misc]
+    planted = [("AB", (sound[7 * n][1] + 1) % 5, change(sound[7 * n][2])) for n, change in enumerate(changes)]
+    assert audit([shards(tmp_path / "sound" / key, sound, rows_per_file=500)], 5).leaks == []
+    result = audit([shards(tmp_path / "leaky" / key, [*sound, *planted], rows_per_file=500)], 5)
+    found = {tuple(name.split(" ")[0] for name in group) for group in result.leaks}
+    assert found == {(f"{key}:{7 * n}.png", f"{key}:{400 + n}.png") for n in range(50)}
+    assert result.figures["leakage"]["near_groups_across_folds"] == 50
+    assert result.figures["leakage"]["exact_groups_across_folds"] == 30
+
+
+def test_an_emptied_fold_is_named(tmp_path: Path) -> None:
+    folder = shards(tmp_path / "a", [("AB", n % 2 * 2, image(n)) for n in range(8)])
+    assert audit([folder], 3).empty_folds == {"a": [1]}
+    assert audit([folder], 3).figures["datasets"]["a"]["folds"] == {"0": 4, "1": 0, "2": 4}
+    assert audit([shards(tmp_path / "b", [("AB", n % 2, image(n)) for n in range(8)])], 2).empty_folds == {}
+
+
 def test_copies_across_datasets_are_found(tmp_path: Path) -> None:
     first = shards(tmp_path / "a", [("AB", n % 2, image(n)) for n in range(4)])
     same_fold = shards(tmp_path / "b", [("AB", 1, image(3)), ("AB", 0, image(9))])
@@ -80,6 +106,10 @@ def test_two_labels_of_the_same_pixels_are_counted(tmp_path: Path) -> None:
     duplicates = audit([shards(tmp_path / "a", rows)], 2).figures["duplicates"]
     assert duplicates["exact_groups_with_two_labels"] == 1
     assert duplicates["near_groups_with_two_labels"] == 2
+    assert duplicates["two_labels_examples"] == [
+        ["a:0.png (fold 0) labelled AB", "a:1.png (fold 0) labelled BA"],
+        ["a:2.png (fold 1) labelled Ab", "a:3.png (fold 1) labelled bb"],
+    ]
 
 
 def test_labels_and_symbols_are_judged(tmp_path: Path) -> None:

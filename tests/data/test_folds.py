@@ -25,7 +25,7 @@ def with_copies(rng: np.random.Generator, count: int) -> np.ndarray:
 def test_near_duplicates_never_straddle_folds(seed: int, count: int, folds: int) -> None:
     rng = np.random.default_rng(seed)
     hashes = with_copies(rng, count)
-    fold_of = assign_folds(ids(rng, count), duplicate_groups(hashes), folds)
+    fold_of = assign_folds(ids(rng, count), duplicate_groups(hashes[:, None]), folds)
     assert fold_of.dtype == np.int8
     assert ((fold_of >= 0) & (fold_of < folds)).all()
     apart = np.bitwise_count(hashes[:, None] ^ hashes[None]).sum(-1)
@@ -39,9 +39,9 @@ def test_images_that_duplicate_nothing_move_no_others(seed: int, old: int, new: 
     names = ids(rng, old + new)
     # Random hashes differ in about half of their 256 bits: the new ones are near nothing.
     hashes = np.concatenate([with_copies(rng, old), rng.integers(0, 2**64, (new, 4), dtype=np.uint64)])
-    before = assign_folds(names[:old], duplicate_groups(hashes[:old]), folds)
+    before = assign_folds(names[:old], duplicate_groups(hashes[:old, None]), folds)
     order = rng.permutation(old + new)
-    after = assign_folds(names[order], duplicate_groups(hashes[order]), folds)
+    after = assign_folds(names[order], duplicate_groups(hashes[order, None]), folds)
     np.testing.assert_array_equal(after[np.argsort(order)][:old], before)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -92,6 +93,19 @@ def test_leakage_fails_and_leaves_the_figures(params, packed: Pack, picture, tmp
         audit.main()
     found = json.loads(Path("metrics/data/audit.json").read_text(encoding="utf-8"))
     assert found["leakage"]["near_groups_across_folds"] == 1
+
+
+def test_an_emptied_fold_fails_and_is_named(params, packed: Pack, picture) -> None:  # type: ignore[no-untyped-def]
+    packed(Path("downloads/fake-captchas.zip"), {f"{n:02d}/AB{n % 4}.png": picture(n) for n in range(20)})
+    ingest.main("fake")
+    normalize.main("fake")
+    part = Path("data/shards/fake/part-00000.parquet")
+    table = pq.read_table(part)
+    pq.write_table(table.filter(pc.equal(table["fold"], 0)), part)
+    with pytest.raises(InputError, match=r"^folds without images: fake fold 1; see metrics/data/audit\.json, then run"):
+        audit.main()
+    found = json.loads(Path("metrics/data/audit.json").read_text(encoding="utf-8"))
+    assert found["datasets"]["fake"]["folds"]["1"] == 0
 
 
 def test_a_dataset_without_a_section_is_one_clear_line(params) -> None:  # type: ignore[no-untyped-def]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.calibration import calibration_curve
 
 from captchabench.evaluation.calibration import BINS, Reliability, expected_calibration_error
 
@@ -29,3 +30,21 @@ def test_bins_add_up() -> None:
     halves = Reliability.of(sure[:40], right[:40]) + Reliability.of(sure[40:], right[40:])
     assert (halves.samples, halves.exact) == (whole.samples, whole.exact)
     assert halves.confidence == pytest.approx(whole.confidence)
+
+
+def test_ece_as_published() -> None:
+    # The example of torchmetrics' BinaryCalibrationError: 0.29 with the L1 norm.
+    bins = Reliability.of(np.array([0.25, 0.25, 0.55, 0.75, 0.75]), np.array([0, 0, 1, 1, 1], bool))
+    assert expected_calibration_error(bins) == pytest.approx(0.29, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ece_as_from_scikit_learns_bins(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sure = rng.beta(2, 0.5, 3000)
+    right = rng.random(3000) < sure**1.5
+    shares, confidences = calibration_curve(right, sure, n_bins=BINS)
+    counts = np.histogram(sure, BINS, (0, 1))[0]
+    expected = (counts[counts > 0] * np.abs(shares - confidences)).sum() / 3000
+    assert expected_calibration_error(Reliability.of(sure, right)) == pytest.approx(expected, abs=1e-12)
+    assert expected > 0.01

@@ -100,6 +100,17 @@ def test_a_missing_or_foreign_cell_names_the_command(predict: Predict, tmp_path:
         read_cell(tmp_path, "numbers6", "crnn", 0)
 
 
+def test_a_cell_without_what_intervals_need_names_the_command(predict: Predict, tmp_path: Path) -> None:
+    path = tmp_path / "numbers6-crnn-0.json"
+    write_cell(path, score_predictions(predict([("1", "1")])))
+    older = json.loads(path.read_text())
+    for part in older["parts"].values():
+        assert part.pop("images") == {"1": {"0": 1}}
+    path.write_text(json.dumps(older))
+    with pytest.raises(InputError, match=r"is not one of our cells.*images.*run `dvc repro score@numbers6-crnn-0`"):
+        read_cell(tmp_path, "numbers6", "crnn", 0)
+
+
 def test_scoring_needs_neither_torch_nor_polars_nor_scipy() -> None:
     heavy = "{'torch', 'polars', 'scipy', 'cv2', 'dvc', 'prefect'}"
     code = f"import stages.score, sys; print(sorted({heavy} & set(sys.modules)))"

@@ -31,7 +31,11 @@ TIMING = Timing(train_seconds=2.0, images=10, predict_seconds=0.5, device="cpu",
 
 
 def timed(cells: list[ScoredCell], timing: Timing = TIMING) -> pl.DataFrame:
-    return leaderboard(cells, {(c.dataset, c.model, c.fold): timing for c in cells})
+    return leaderboard(cells, {(c.dataset, c.model, c.fold): timing for c in cells}, covered(cells))
+
+
+def covered(cells: list[ScoredCell]) -> dict[tuple[str, str], float]:
+    return {(name, cell.model): 0.25 for cell in cells for name in cell.parts}
 
 
 def test_expected_cells_are_the_grid_and_union() -> None:
@@ -80,7 +84,7 @@ def test_training_time_is_a_mean_and_speed_is_over_all(predict: Predict) -> None
         ("numbers6", "crnn", 0): Timing(2, 10, 1, "cpu", 4),
         ("numbers6", "crnn", 1): Timing(4, 30, 1, "cpu", 4),
     }
-    row = leaderboard(cells, timings).row(0, named=True)
+    row = leaderboard(cells, timings, covered(cells)).row(0, named=True)
     assert (row["train_seconds"], row["images_per_second"], row["device"], row["threads"]) == (
         3,
         20,
@@ -197,3 +201,31 @@ def test_timings_are_read_and_a_missing_one_names_the_command(tmp_path: Path) ->
     predicted.write_text("{}")
     with pytest.raises(InputError, match=r"union-crnn-0.\*.json: lacks 'images'"):
         read_timing(tmp_path, "union", "crnn", 0)
+
+
+def test_intervals_of_cer_hold_the_cer_and_are_left_out_where_no_image_differs(predict: Predict) -> None:
+    pairs = [("12", "12")] * 30 + [("34", "35")] * 8 + [("567", "")] * 2
+    path = predict(pairs)
+    row = timed([score_predictions(path)]).row(0, named=True)
+    assert row["cer_lo"] < row["cer"] == 14 / 82 < row["cer_hi"]
+    # An image has two or three characters.
+    assert row["cer_hi"] < row["mean_edit_distance"] < row["mean_edit_distance_hi"]
+    assert row["mean_edit_distance_lo"] < row["mean_edit_distance"] == 14 / 40 < row["mean_edit_distance_hi"]
+    assert row["coverage_99"] == 0.25
+    perfect = timed([score_predictions(predict([("12", "12")] * 30))]).row(0, named=True)
+    assert [perfect[f"cer{end}"] for end in ("", "_lo", "_hi")] == [0, None, None]
+
+
+def test_intervals_are_of_all_folds_together(predict: Predict) -> None:
+    rows = []
+    for times in (1, 2):
+        cells = [score_predictions(predict([("12", "12"), ("34", "3")] * 40, fold=f)) for f in range(times)]
+        rows.append(timed(cells).row(0, named=True))
+    narrowed = [row["cer_hi"] - row["cer_lo"] for row in rows]
+    assert narrowed[1] / narrowed[0] == pytest.approx(2**-0.5, rel=0.15)
+
+
+def test_a_row_that_calibration_lacks_names_the_command(predict: Predict) -> None:
+    cell = score_predictions(predict([("1", "1")]))
+    with pytest.raises(InputError, match="lacks crnn on numbers6; run `dvc repro calibration`"):
+        leaderboard([cell], {("numbers6", "crnn", 0): TIMING}, {("numbers6", "dummy"): 0.5})

@@ -1,5 +1,6 @@
 """Metrics on tables small enough to count by hand, and their bounds."""
 
+import json
 import math
 
 import numpy as np
@@ -84,7 +85,7 @@ def test_ctc_loss_is_a_mean_and_absent_without_one() -> None:
 @given(PAIRS)
 def test_bounds(pairs: list[tuple[str, str]]) -> None:
     counts = count(pairs)
-    scores = {metric.name: value(metric.name, counts) for metric in SCORED}
+    scores = {metric.name: value(metric.name, counts) for metric in SCORED if metric.compute}
     longest = sum(max(len(a), len(b)) for a, b in pairs) / counts.characters
     assert 0 <= scores["cer"] <= longest
     assert scores["exact"] <= scores["exact_folded"] <= 1
@@ -113,6 +114,25 @@ def test_two_folds_pool_to_the_whole(first: list[tuple[str, str]], second: list[
 @given(PAIRS)
 def test_counts_survive_json(pairs: list[tuple[str, str]]) -> None:
     assert Counts.from_json(count(pairs).as_json()) == count(pairs)
+
+
+def test_images_are_kept_by_edits_and_characters() -> None:
+    counts = count([("kitten", "sitting"), ("ab", "ab"), ("12", "12"), ("aB", "ab")])
+    assert counts.images == {(0, 2): 2, (1, 2): 1, (3, 6): 1}
+    assert Counts.from_json(json.loads(json.dumps(counts.as_json()))) == counts
+    changed = counts.as_json() | {"images": {"2": {"0": 2}}}
+    with pytest.raises(ValueError, match="do not add up"):
+        Counts.from_json(changed)
+
+
+@settings(max_examples=50, deadline=None)
+@given(PAIRS)
+def test_images_add_up(pairs: list[tuple[str, str]]) -> None:
+    counts = count(pairs)
+    assert sum(counts.images.values()) == counts.n
+    assert sum(edits * n for (edits, _), n in counts.images.items()) == counts.edits
+    assert sum(length * n for (_, length), n in counts.images.items()) == counts.characters
+    assert sum(n for (edits, _), n in counts.images.items() if not edits) == counts.exact
 
 
 def test_a_lacking_loss_stays_lacking_when_pooled() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from captchabench.errors import InputError
-from stages import leaderboard, score
+from stages import calibration, leaderboard, score
 
 PARAMS = """
 data: {source: standin}
@@ -18,7 +18,15 @@ grid: {datasets: [numbers6], models: [dummy], union: [], folds: [0, 1]}
 training: {}
 models: {dummy: {}, crnn: {}}
 """
-OUTPUTS = ("leaderboard.csv", "leaderboard.md", "summary.json", "confusion.csv", "curves.csv")
+OUTPUTS = (
+    "leaderboard.csv",
+    "leaderboard.md",
+    "summary.json",
+    "confusion.csv",
+    "curves.csv",
+    "calibration.csv",
+    "risk_coverage.csv",
+)
 
 
 @pytest.fixture
@@ -44,22 +52,32 @@ def test_two_runs_write_the_same_bytes(project: Path) -> None:
     for _ in range(2):
         for fold in "01":
             score.main("numbers6", "dummy", fold)
+        calibration.main()
         leaderboard.main()
         runs.append({name: Path("metrics", name).read_bytes() for name in OUTPUTS})
     assert runs[0] == runs[1]
     assert json.loads(runs[0]["summary.json"])["dummy"]["numbers6"]["n"] == 4
+    # All confidences are 0.9, and half the images are read wrong.
+    assert json.loads(runs[0]["summary.json"])["dummy"]["numbers6"]["coverage_99"] == 0
+    assert runs[0]["risk_coverage.csv"].decode().splitlines()[1:] == ["numbers6,standin,dummy,1.0,0.5,0.9"]
+    assert runs[0]["calibration.csv"].decode().splitlines()[1:] == [
+        "numbers6,standin,dummy,0.866667,0.933333,4,0.5,0.9"
+    ]
     assert runs[0]["curves.csv"].decode().splitlines()[1] == "numbers6,standin,dummy,0,1,1.0,,,,0.5"
 
 
-def test_nothing_is_written_where_a_cell_or_a_curve_is_missing(project: Path) -> None:
+def test_nothing_is_written_where_a_cell_or_another_input_is_missing(project: Path) -> None:
     score.main("numbers6", "dummy", "0")
     with pytest.raises(InputError, match="run `dvc repro score@numbers6-dummy-1`"):
         leaderboard.main()
     score.main("numbers6", "dummy", "1")
+    with pytest.raises(InputError, match="run `dvc repro calibration`"):
+        leaderboard.main()
+    calibration.main()
     Path("metrics/curves/numbers6-dummy-1.csv").unlink()
     with pytest.raises(InputError, match="run `dvc repro train@numbers6-dummy-1`"):
         leaderboard.main()
-    assert not [name for name in OUTPUTS if Path("metrics", name).exists()]
+    assert not [name for name in OUTPUTS[:5] if Path("metrics", name).exists()]
 
 
 def test_a_file_of_another_cell_is_refused(project: Path) -> None:

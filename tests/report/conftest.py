@@ -1,14 +1,26 @@
-"""A small leaderboard made of counted predictions."""
+"""A small leaderboard made of counted predictions, and all else that a page shows."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
+from captchabench.config import PARAMS, load_params
+from captchabench.evaluation import ambiguity, curves, label_errors, robustness, transfer
 from captchabench.evaluation.cells import Part, ScoredCell
+from captchabench.evaluation.confidence import CALIBRATION_SCHEMA, RISK_SCHEMA
+from captchabench.evaluation.cost import COUNTED, MEASURED
 from captchabench.evaluation.counts import Counts
-from captchabench.evaluation.leaderboard import Timing, leaderboard
+from captchabench.evaluation.leaderboard import Timing, confusions, leaderboard
+from captchabench.report.findings import Change, Findings
+from captchabench.report.inputs import Cleaning
+from captchabench.report.pictures import SUREST, WORST, Misreading
+
+ROOT = Path(__file__).parents[2]
+# A grey pixel, which any browser shows.
+PIXEL = "data:image/gif;base64,R0lGODdhAQABAIAAAICAgAAAACwAAAAAAQABAAACAkQBADs="
 
 
 def counted(*predictions: str) -> Counts:
@@ -16,7 +28,7 @@ def counted(*predictions: str) -> Counts:
     return Counts.of(labels, list(predictions), np.full(4, 0.5), None)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def cells() -> list[ScoredCell]:
     """numbers6 by two models, and union by one of them, on the same four images."""
     good = Part("same", counted("1<", "23", "45", "68"))
@@ -29,12 +41,112 @@ def cells() -> list[ScoredCell]:
     ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_board(cells: list[ScoredCell]) -> Callable[[], pl.DataFrame]:
     """A function that gives the leaderboard of `cells`."""
 
     def make() -> pl.DataFrame:
         timing = Timing(77.3, 4, 0.002, "cpu", 4)
-        return leaderboard(cells, {(c.dataset, c.model, c.fold): timing for c in cells})
+        coverage = {(name, cell.model): 0.5 for cell in cells for name in cell.parts}
+        return leaderboard(cells, {(c.dataset, c.model, c.fold): timing for c in cells}, coverage)
 
     return make
+
+
+def table(schema: pl.Schema, *rows: tuple[object, ...]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def change_row(dataset: str, verdict: str, difference: float, reason: str = "") -> dict[str, object]:
+    """A row as a comparison writes it."""
+    change = {
+        "difference": difference,
+        "low": difference - 0.1,
+        "high": difference + 0.1,
+        "p": 0.01,
+        "p_holm": 0.02,
+        "p_exact": 0.0001,
+    }
+    sides = {"old": {"exact": 0.5, "n": 4}, "new": {"exact": 0.5 + difference, "n": 4}}
+    flips = {"gained": [{"sample_id": "a"}], "lost": None}
+    said = {"dataset": dataset, "model": "crnn", "verdict": verdict, "reason": reason}
+    return {**said, "exact": change, **sides, **flips}
+
+
+@pytest.fixture(scope="session")
+def findings(make_board: Callable[[], pl.DataFrame], cells: list[ScoredCell]) -> Findings:
+    """All of a page about numbers6 and union. A prediction tries to break out of it."""
+    own, whole, member = (("numbers6", "standin"), ("union", "standin"), ("union/numbers6", "standin"))
+    rows = [(*own, "crnn"), (*own, "hog_svc"), (*whole, "crnn"), (*member, "crnn")]
+    steps = [("clean", 0, 4, 0.75, 0.0), ("noise", 1, 4, 0.5, 1 / 3), ("noise", 2, 4, 0.25, 2 / 3)]
+    mean = ("mean", None, 4, 0.375, 0.5)
+    unread = [("clean", 0, 4, 0.0, None), ("noise", 1, 4, 0.0, None), ("mean", None, 4, 0.0, None)]
+    trained = [("numbers6", "crnn"), ("numbers6", "hog_svc"), ("union", "crnn")]
+    sizes = [(*who, 45_000, None if who[1] == "hog_svc" else 1e6, 9_000) for who in trained]
+    speeds = [(*who, 77.3, 2000.0, 3.5, "cpu", 4, None) for who in trained]
+    return Findings(
+        board=make_board(),
+        curves=table(
+            curves.SCHEMA,
+            (*own, "crnn", 0, 1, 1.0, 0.1, 2.0, 2.0, 0.5),
+            (*whole, "crnn", 0, 1, 1.0, None, None, None, 0.1),
+        ),
+        confusions=confusions(cells),
+        reliability=table(CALIBRATION_SCHEMA, *((*who, 0.4, 0.6, 40, 0.5, 0.5) for who in rows)),
+        risk=table(RISK_SCHEMA, *((*who, 0.5, 1.0, 0.7) for who in rows), *((*who, 1.0, 0.75, 0.5) for who in rows)),
+        transfer=table(
+            transfer.SCHEMA,
+            ("numbers6", "crnn", "numbers6", "standin", 4, 0.75, 0.3, 0.95, 0.75, 0.1),
+            ("union", "crnn", "numbers6", "standin", 4, 0.5, 0.15, 0.85, 0.5, 0.4),
+        ),
+        robustness=table(
+            robustness.SCHEMA,
+            *((*who, *step) for who in (rows[0], rows[2], rows[3]) for step in [*steps, mean]),
+            *((*rows[1], *step) for step in unread),
+        ),
+        cost=table(COUNTED, *sizes).join(table(MEASURED, *speeds), on=["dataset", "model"], how="left"),
+        ambiguity=table(ambiguity.SCHEMA, ("numbers6", "standin", "17 08", 0.9, 0.9)),
+        suspects=table(label_errors.SCHEMA, (*own, "a1", "x/<1>.png", "1<", "7>", 0.9, "crnn union/crnn")),
+        cleaning=[Cleaning("numbers6", "standin", 10, 8, {"undecodable": 2, "wrong length": 0}, {"1": 5, "2": 3})],
+        audit={
+            "datasets": {
+                "numbers6": {
+                    "folds": {"0": 4, "1": 4},
+                    "distinct_labels": 8,
+                    "balance": {
+                        "evenness": 0.95,
+                        "commonest": {"symbol": "1", "count": 5},
+                        "rarest": {"symbol": "2", "count": 3},
+                    },
+                    "labels_alike_but_for_case": {"labels": 0, "examples": []},
+                    "symbols_in_one_fold_only": {},
+                }
+            },
+            "duplicates": {
+                "exact_groups": 0,
+                "exact_images": 0,
+                "near_groups": 0,
+                "near_images": 0,
+                "near_groups_with_two_labels": 0,
+                "groups_across_datasets": 0,
+                "two_labels_examples": [],
+            },
+            "leakage": {"near_groups_across_folds": 0},
+        },
+        misreadings=[
+            Misreading("numbers6", "crnn", WORST, "a1", "67", "</script><img src=x onerror=alert(1)>", 0.5, 30),
+            Misreading("numbers6", "crnn", SUREST, "a2", "67", "68", 0.99, 1),
+            Misreading("numbers6", "hog_svc", WORST, "a2", "23", "", 0.25, 2),
+        ],
+        pictures={"a1": PIXEL, "a2": PIXEL},
+        change=Change(
+            "1234567 (before, 2026-01-01)",
+            [
+                change_row("numbers6", "worse", -0.25),
+                change_row("union", "no significant change", 0.1, "unpaired test: the predictions are not on disk"),
+            ],
+        ),
+        revision="89abcde",
+        params=load_params(ROOT / PARAMS),
+        params_text="data: {source: standin}  # <&>",
+    )

@@ -1,0 +1,122 @@
+"""How often `captchabench compare` calls two models different: where they are equal, and where they are not.
+
+Pairs of models are simulated. Every image has a difficulty, the same for both models, so that they tend to fail on the
+same images; each of its five characters is read right or wrong by chance. Equal models have the same chances on every
+image, so that each finding of a difference at 5 % is false; of others, the second is the better one by a known amount,
+and the share of findings is the power. No data is read: the figures are the same on every machine.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from benchmarks.results import default_path, finish, run, say
+from captchabench.evaluation.paired import mcnemar, paired_cer, paired_proportions, two_proportions
+
+_LEVEL = 0.05
+_LENGTH = 5
+# Of the difficulties, in logits: some images are nearly always read, some nearly never.
+_SPREAD = 2.0
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """ease: logit of reading a character of a middling image; gain: what the second model has more of it."""
+
+    images: int
+    ease: float
+    gain: float
+
+
+SCENARIOS = (
+    *(Scenario(images, 6.0, 0.0) for images in (50, 100, 200, 400, 800, 1600)),
+    *(Scenario(images, 3.0, 0.0) for images in (400, 1600, 6400)),
+    *(Scenario(images, 6.0, 0.6) for images in (200, 800, 1600, 3200)),
+    *(Scenario(images, 3.0, 0.2) for images in (400, 1600, 6400)),
+)
+# How a pair was tested -> what its column is called.
+TESTS = {
+    "verdict": "verdict",
+    "mid_p": "mid-p",
+    "exact_p": "exact p",
+    "unpaired_p": "unpaired",
+    "cer_p": "CER",
+}
+
+
+def main(
+    pairs: Annotated[int, typer.Option(min=1, help="Simulated in each scenario.")] = 1000,
+    out: Annotated[Path | None, typer.Option(help="The JSON file; $OUT or reports/benchmarks unless given.")] = None,
+) -> None:
+    """Count findings of a difference at 5 %, before Holm, in every scenario.
+
+    For example: python -m benchmarks.compare_power --pairs 1000
+    """
+    rows = []
+    for place, scenario in enumerate(SCENARIOS):
+        say(f"{scenario}")
+        rng = np.random.default_rng([_SEED, place])
+        rows.append(_row(scenario, [_simulate(scenario, rng) for _ in range(pairs)]))
+    result = {"benchmark": "compare_power", "level": _LEVEL, "pairs": pairs, "seed": _SEED, "rows": rows}
+    notes = [f"{pairs:,} pairs a row. verdict: McNemar.p, which is mid-p but at least 5/7 of the exact p."]
+    finish(out or default_path("compare_power"), result, notes, _table(rows))
+
+
+def _simulate(scenario: Scenario, rng: np.random.Generator) -> dict[str, float]:
+    """One pair of models: how many images each reads, how many differ, and the p-values."""
+    ease = scenario.ease + _SPREAD * rng.standard_normal(scenario.images)
+    edits = [rng.binomial(_LENGTH, 1 / (1 + np.exp(ease + gain))) for gain in (0.0, scenario.gain)]
+    first, second = (wrong == 0 for wrong in edits)
+    both, neither = int((first & second).sum()), int((~first & ~second).sum())
+    gained, lost = int((~first & second).sum()), int((first & ~second).sum())
+    test = mcnemar(gained, lost)
+    n = scenario.images
+    return {
+        "exact_first": (both + lost) / n,
+        "exact_second": (both + gained) / n,
+        "differing": test.differing,
+        "verdict": paired_proportions(both, gained, lost, neither).p,
+        "mid_p": test.mid_p,
+        "exact_p": test.exact_p,
+        "unpaired_p": two_proportions(both + lost, n, both + gained, n).p,
+        "cer_p": paired_cer(*edits, np.full(n, _LENGTH), seed=_SEED).p,
+    }
+
+
+def _row(scenario: Scenario, found: list[dict[str, float]]) -> dict[str, Any]:
+    columns = {name: np.array([pair[name] for pair in found]) for name in found[0]}
+    return {
+        **asdict(scenario),
+        "exact_first": float(columns["exact_first"].mean()),
+        "exact_second": float(columns["exact_second"].mean()),
+        "differing_least": int(columns["differing"].min()),
+        "differing_median": float(np.median(columns["differing"])),
+        "significant": {name: float((columns[name] < _LEVEL).mean()) for name in TESTS},
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="share of pairs called different at 5 %")
+    for column in ("models", "images", "exact", "", "differing", "least", *TESTS.values()):
+        table.add_column(column, justify="left" if column == "models" else "right")
+    for row, following in zip(rows, [*rows[1:], None], strict=True):
+        table.add_row(
+            "differ" if row["gain"] else "equal",
+            f"{row['images']:,}",
+            f"{row['exact_first']:.1%}",
+            f"{row['exact_second']:.1%}",
+            f"{row['differing_median']:.0f}",
+            str(row["differing_least"]),
+            *(f"{row['significant'][name]:.1%}" for name in TESTS),
+            end_section=following is None or bool(following["gain"]) != bool(row["gain"]),
+        )
+    return table
+
+
+if __name__ == "__main__":
+    run(main, __doc__ or "")

@@ -1,0 +1,132 @@
+"""Of wrong labels planted among right ones, how many stand in the list of suspects.
+
+Images are drawn, some labels replaced (half by another text, half in one symbol), and models trained on four fifths
+read the last fifth, five times over, wrong labels and all: so every image is read by models that never saw it. Then
+suspects are listed as the stage of that name lists them, by each model alone and by all together.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import typer
+from rich.table import Table
+
+from benchmarks.images import draw_images
+from benchmarks.machine import machine
+from benchmarks.parameters import Budget, chosen_models, model_parameters
+from benchmarks.results import default_path, finish, run, say
+from captchabench.data.shards import Samples
+from captchabench.evaluation.label_errors import suspects
+from captchabench.evaluation.predictions import PredictionInfo, read_predictions, write_predictions
+from captchabench.models import build_recogniser
+from captchabench.training.device import choose_device
+from captchabench.training.split import held_out, split_rest
+
+_HEIGHT, _WIDTH = 32, 100
+
+Predictions = list[tuple[PredictionInfo, pa.Table]]
+
+
+def main(
+    dataset: Annotated[str, typer.Option(help="Whose look the images have.")] = "numbers6",
+    images: Annotated[int, typer.Option(min=100, help="How many are drawn.")] = 10_000,
+    wrong: Annotated[int, typer.Option(min=2, help="How many of their labels are wrong.")] = 100,
+    model: Annotated[list[str] | None, typer.Option(help="Ask for several; hog_svc and char_cnn unless given.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the images, the wrong labels and the training.")] = 0,
+    params: Annotated[Budget, typer.Option(help="Whose parameters.")] = Budget.default,
+    out: Annotated[Path | None, typer.Option(help="The JSON file; $OUT or reports/benchmarks unless given.")] = None,
+) -> None:
+    """Plant wrong labels and count those found.
+
+    For example: python -m benchmarks.label_errors --model hog_svc --model char_cnn
+    """
+    parameters = model_parameters(params)
+    models = chosen_models(model or ["hog_svc", "char_cnn"], sorted(parameters))
+    right = draw_images(dataset, images, seed).samples(_HEIGHT, _WIDTH)
+    planted, samples = _plant(right, wrong, np.random.default_rng(seed))
+    read: dict[str, Predictions] = {}
+    with TemporaryDirectory() as folder:
+        for name in models:
+            read[name] = [_read(samples, name, parameters[name], f, seed, Path(folder)) for f in range(5)]
+    names = {dataset: {sample_id: sample_id for sample_id in samples.sample_ids}}
+    rows = []
+    for who in [*([name] for name in models), *([models] if len(models) > 1 else [])]:
+        listed = suspects([cell for name in who for cell in read[name]], names)["sample_id"].to_list()
+        exact = [_share_right(read[name], right) for name in who]
+        rows.append(
+            {"models": who, "exact": exact, "listed": len(listed), "planted": wrong, "found": len(planted & {*listed})}
+        )
+    result = {
+        "benchmark": "label_errors",
+        "dataset": dataset,
+        "look": right.info.source,
+        "images": images,
+        "seed": seed,
+        "machine": machine(choose_device()),
+        "rows": rows,
+    }
+    finish(out or default_path("label_errors"), result, [f"{result['machine']}"], _table(rows, dataset, images))
+
+
+def _plant(samples: Samples, wrong: int, rng: np.random.Generator) -> tuple[set[str], Samples]:
+    """The sample_ids of `wrong` samples, and all samples with those labels replaced."""
+    labels = samples.labels.copy()
+    symbols = list(samples.info.alphabet)
+    chosen = rng.choice(len(samples), wrong, replace=False)
+    for count, row in enumerate(chosen):
+        text = list(labels[row])
+        places = range(len(text)) if count % 2 else [int(rng.integers(len(text)))]
+        while "".join(text) == samples.labels[row]:
+            for place in places:
+                text[place] = str(rng.choice(symbols))
+        labels[row] = "".join(text)
+    return set(samples.sample_ids[chosen]), replace(samples, labels=labels)
+
+
+def _read(
+    samples: Samples, name: str, parameters: dict[str, Any], fold: int, seed: int, folder: Path
+) -> tuple[PredictionInfo, pa.Table]:
+    """What a model trained on the other folds reads of this one, as the predict stage would write it."""
+    say(f"{name}, fold {fold}")
+    train, validation = split_rest(samples, fold, 0.1, seed + fold)
+    recogniser = build_recogniser(name, samples.info.spec, parameters)
+    recogniser.fit(train, validation, seed=seed + fold)
+    held = held_out(samples, fold)
+    info = samples.info
+    described = PredictionInfo(
+        info.dataset, info.source, info.version, name, fold, info.alphabet, recogniser.parameter_count
+    )
+    path = folder / f"{info.dataset}-{name}-{fold}.parquet"
+    write_predictions(
+        path, described, held, recogniser.predict(held.pixels), recogniser.losses(held.pixels, held.labels)
+    )
+    return read_predictions(path)
+
+
+def _share_right(cells: Predictions, samples: Samples) -> float:
+    """Exact match with the labels as drawn."""
+    truth = dict(zip(samples.sample_ids, samples.labels, strict=True))
+    flags = [
+        truth[sample_id] == text
+        for _, table in cells
+        for sample_id, text in zip(table["sample_id"].to_pylist(), table["prediction"].to_pylist(), strict=True)
+    ]
+    return float(np.mean(flags))
+
+
+def _table(rows: list[dict[str, Any]], dataset: str, images: int) -> Table:
+    table = Table(title=f"wrong labels of {images:,} images like those of {dataset}, found among the suspects")
+    for column in ("models", "exact", "planted", "listed", "found"):
+        table.add_column(column, justify="left" if column == "models" else "right")
+    for row in rows:
+        exact = ", ".join(f"{share:.1%}" for share in row["exact"])
+        table.add_row(", ".join(row["models"]), exact, str(row["planted"]), str(row["listed"]), str(row["found"]))
+    return table
+
+
+if __name__ == "__main__":
+    run(main, __doc__ or "")

@@ -1,0 +1,92 @@
+"""The probes contract: what a trained model read besides its own held-out images, one row an image read.
+
+Columns: probe (`transfer` for another dataset's held-out images as they are, `clean` for some of the model's own, or
+the name of a corruption of these), strength (int8, 0 for unchanged images), dataset (of the image), sample_id, label,
+prediction. The schema metadata say what the model costs. Kept as readings, so that a new way to count reads nothing
+anew.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from captchabench.data.shards import METADATA_KEY, Samples
+from captchabench.errors import InputError
+from captchabench.evaluation.naming import repro_command
+from captchabench.files import replacing_file
+
+TRANSFER, CLEAN = "transfer", "clean"
+SCHEMA = pa.schema(
+    [
+        ("probe", pa.string()),
+        ("strength", pa.int8()),
+        ("dataset", pa.string()),
+        ("sample_id", pa.string()),
+        ("label", pa.string()),
+        ("prediction", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class ProbeInfo:
+    """The cell that was probed, and what its model costs.
+
+    flops: floating-point operations to read one image, None where they are not counted. bytes_on_disk: of the model's
+    folder.
+    """
+
+    dataset: str
+    source: str
+    model: str
+    fold: int
+    parameters: int
+    flops: int | None
+    bytes_on_disk: int
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a model made of `samples` (N texts) under the probe called `name`, at a `strength`."""
+
+    name: str
+    strength: int
+    samples: Samples
+    texts: list[str]
+
+
+def write_probes(path: Path, info: ProbeInfo, probes: Sequence[Probe]) -> None:
+    """Write a cell's probes, one after the other, whole or not at all."""
+    described = SCHEMA.with_metadata({METADATA_KEY: json.dumps(asdict(info), sort_keys=True).encode()})
+    tables = [described.empty_table()]
+    for probe in probes:
+        n = len(probe.samples)
+        columns = {
+            "probe": [probe.name] * n,
+            "strength": np.full(n, probe.strength, np.int8),
+            "dataset": probe.samples.datasets,
+            "sample_id": probe.samples.sample_ids,
+            "label": probe.samples.labels,
+            "prediction": probe.texts,
+        }
+        tables.append(pa.table(columns, schema=described))
+    with replacing_file(path) as temporary:
+        pq.write_table(pa.concat_tables(tables), temporary, compression="zstd")
+
+
+def read_probes(path: Path) -> tuple[ProbeInfo, pa.Table]:
+    """One cell's probes. Raises InputError if the file is missing, damaged or not ours."""
+    again = f"run {repro_command('probe', path.stem)}"
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); {again}") from None
+    described = (table.schema.metadata or {}).get(METADATA_KEY)
+    if described is None or not table.schema.equals(SCHEMA):
+        raise InputError(f"{path}: is not one of our probes; {again}")
+    return ProbeInfo(**json.loads(described)), table

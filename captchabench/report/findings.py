@@ -1,0 +1,81 @@
+"""All that the page shows, in one place."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import polars as pl
+
+from captchabench.config import Params
+from captchabench.datasets import UNION
+from captchabench.report.inputs import Cleaning
+from captchabench.report.pictures import Misreading
+from captchabench.report.tables import Ranking, rankings, readers
+
+
+@dataclass(frozen=True)
+class Change:
+    """What the comparison with an earlier commit found: its rows, or the reason why there is none.
+
+    against: the earlier side, in words. rows: as `report.comparison` writes them in JSON.
+    """
+
+    against: str
+    rows: Sequence[Mapping[str, Any]]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The inputs of the page, read and checked.
+
+    board, curves, confusions, reliability, risk, transfer, robustness, cost, ambiguity and suspects: the
+    tables of metrics/, columns as `report.inputs` names them. audit: metrics/data/audit.json. misreadings:
+    the errors of the gallery. pictures: sample_id -> data URI, for the gallery and the suspects.
+    revision: the commit that was checked out, in words. params_text: params.yaml as written.
+    """
+
+    board: pl.DataFrame
+    curves: pl.DataFrame
+    confusions: pl.DataFrame
+    reliability: pl.DataFrame
+    risk: pl.DataFrame
+    transfer: pl.DataFrame
+    robustness: pl.DataFrame
+    cost: pl.DataFrame
+    ambiguity: pl.DataFrame
+    suspects: pl.DataFrame
+    cleaning: Sequence[Cleaning]
+    audit: Mapping[str, Any]
+    misreadings: Sequence[Misreading]
+    pictures: Mapping[str, str]
+    change: Change
+    revision: str
+    params: Params
+    params_text: str
+
+    @cached_property
+    def ranked(self) -> list[Ranking]:
+        """The leaderboard, a ranking a dataset."""
+        return rankings(self.board)
+
+    @cached_property
+    def members(self) -> list[Ranking]:
+        """The rankings of single datasets, without the merged one."""
+        return [ranking for ranking in self.ranked if ranking.dataset != UNION]
+
+    @cached_property
+    def readers(self) -> list[str]:
+        """Every reader, in the order in which colours are given out: models as in params.yaml, then the rest."""
+        found = readers(self.board)["reader"].unique().sort().to_list()
+        return sorted(found, key=lambda reader: (self._place(reader), reader))
+
+    @property
+    def source(self) -> str:
+        """Where the images came from."""
+        return self.params.data.source
+
+    def _place(self, reader: str) -> int:
+        models = self.params.grid.models
+        return models.index(reader) if reader in models else len(models)

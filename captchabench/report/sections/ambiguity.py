@@ -1,0 +1,38 @@
+"""How much can be read at all, where a font draws two symbols alike."""
+
+from html import escape
+
+from captchabench.report.findings import Findings
+from captchabench.report.markup import Cell, Column, Row, table, tag
+from captchabench.report.tables import percent
+
+_COLUMNS = (
+    Column("dataset"),
+    Column("symbols drawn alike", words=True),
+    Column("ceiling of exact"),
+    Column("best exact"),
+    Column("ceiling, case-folded"),
+    Column("best, case-folded"),
+)
+
+
+def section(findings: Findings) -> str:
+    """The ceiling of each dataset beside the best result."""
+    if findings.ambiguity.is_empty():
+        return (
+            '<p class="soft">What a dataset draws alike is known of stand-ins alone, whose fonts are at hand. '
+            "The confusion matrix shows the pairs that are mistaken for each other.</p>"
+        )
+    rows = []
+    for row in findings.ambiguity.iter_rows(named=True):
+        mine = next(ranking for ranking in findings.ranked if ranking.dataset == row["dataset"])
+        pairs = " ".join(f"<code>{escape(pair)}</code>" for pair in row["pairs"].split())
+        best = [max(r[name] for r in mine.rows) for name in ("exact", "exact_folded")]
+        ceilings = [row["ceiling_exact"], row["ceiling_exact_folded"]]
+        shares = [Cell(percent(s), s) for pair in zip(ceilings, best, strict=True) for s in pair]
+        rows.append(Row([escape(row["dataset"]), pairs or "none", *shares], row["dataset"]))
+    caption = (
+        "What a reader who knows the fonts, and guesses where two symbols look the same, gets right at most. "
+        f"{tag(findings.source)}"
+    )
+    return table(caption, _COLUMNS, rows)

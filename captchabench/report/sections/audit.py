@@ -1,0 +1,112 @@
+"""What the data is like: what was dropped, duplicates, leakage, balance, collisions."""
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import altair as alt
+
+from captchabench.report import charts
+from captchabench.report.figures import Figures
+from captchabench.report.findings import Findings
+from captchabench.report.inputs import Cleaning
+from captchabench.report.markup import Column, Row, menus, table, tag
+
+_COLUMNS = (
+    Column("dataset"),
+    Column("read"),
+    Column("kept"),
+    Column("rejected", words=True),
+    Column("images in each fold"),
+    Column("different labels"),
+    Column("alike but for case"),
+    Column("evenness"),
+    Column("commonest"),
+    Column("rarest"),
+)
+
+
+def section(findings: Findings, figures: Figures) -> str:
+    """A row a dataset, what the audit says of duplicates, and how often each symbol occurs."""
+    rows = [_row(entry, findings.audit["datasets"][entry.dataset]) for entry in findings.cleaning]
+    first = findings.cleaning[0].dataset
+    chooser = menus([figures.following], {"dataset": [e.dataset for e in findings.cleaning]}, {"dataset": first})
+    chart = figures.add(
+        _chart(findings.cleaning, first),
+        "How often each symbol occurs in the labels; the line is the mean. Evenness is 1 where all are as frequent.",
+        "Bar chart of the symbols of the dataset chosen. The table above names the rarest and the commonest.",
+        findings.source,
+    )
+    listed = table(f"From archive to folds. {tag(findings.source)}", _COLUMNS, rows)
+    return listed + _verdict(findings) + chooser + chart
+
+
+def _row(entry: Cleaning, audited: dict[str, Any]) -> Row:
+    reasons = sorted(entry.rejected.items(), key=lambda item: (-item[1], item[0]))
+    listed = ", ".join(f"{escape(reason)} {count:,}" for reason, count in reasons if count) or "none"
+    balance = audited["balance"]
+    return Row(
+        [
+            escape(entry.dataset),
+            f"{entry.images_read:,}",
+            f"{entry.kept:,}",
+            listed,
+            " · ".join(f"{count:,}" for count in audited["folds"].values()),
+            f"{audited['distinct_labels']:,}",
+            f"{audited['labels_alike_but_for_case']['labels']:,}",
+            f"{balance['evenness']:.3f}",
+            *(_symbol(**balance[end]) for end in ("commonest", "rarest")),
+        ],
+        entry.dataset,
+    )
+
+
+def _symbol(symbol: str, count: int) -> str:
+    return f"<code>{escape(symbol)}</code> {count:,}×"
+
+
+def _verdict(findings: Findings) -> str:
+    """Duplicates and leakage, in sentences."""
+    same, leak = findings.audit["duplicates"], findings.audit["leakage"]
+    straddling = leak["near_groups_across_folds"]
+    if same["near_groups"] or same["exact_groups"]:
+        said = [
+            f"{same['exact_images']:,} images in {same['exact_groups']:,} groups are identical, "
+            f"{same['near_images']:,} in {same['near_groups']:,} nearly so (perceptual hash). "
+            f"{same['near_groups_with_two_labels']:,} such groups bear more than one label, "
+            f"{same['groups_across_datasets']:,} cross datasets."
+        ]
+    else:
+        said = ["No two images are identical or nearly so (perceptual hash)."]
+    said.append(
+        f"<strong>{straddling:,} groups straddle folds.</strong>"
+        if straddling
+        else "No image is trained on in one fold and tested on in another."
+    )
+    if same["two_labels_examples"]:
+        listed = "; ".join(escape(" ~ ".join(group)) for group in same["two_labels_examples"])
+        said.append(f"Alike, with different labels: {listed}.")
+    lost = [
+        f"{escape(name)} fold {escape(fold)}: {escape(symbols)}"
+        for name, audited in findings.audit["datasets"].items()
+        for fold, symbols in audited["symbols_in_one_fold_only"].items()
+    ]
+    if lost:
+        said.append(f"Symbols in one fold only, so that nothing teaches them: {'; '.join(lost)}.")
+    return f"<p>{' '.join(said)}</p>"
+
+
+def _chart(cleaning: Sequence[Cleaning], dataset: str) -> dict[str, Any]:
+    values = [
+        {"dataset": entry.dataset, "symbol": symbol, "count": count}
+        for entry in cleaning
+        for symbol, count in entry.symbols.items()
+    ]
+    base = alt.Chart(alt.InlineData(values=values)).transform_filter("datum.dataset === dataset")
+    bars = base.mark_bar(color=charts.PALETTE[0]).encode(
+        x=alt.X("symbol:N", title=None, axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("count:Q", title="occurrences"),
+        tooltip=["symbol:N", "count:Q"],
+    )
+    mean = base.mark_rule(strokeDash=[4, 4]).encode(y="mean(count):Q", color=alt.value("currentColor"))
+    return charts.finished(alt.layer(bars, mean).add_params(charts.menu("dataset", dataset)), height=150)

@@ -1,0 +1,144 @@
+"""What accuracy costs: size, work, and time."""
+
+from html import escape
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from captchabench.datasets import UNION
+from captchabench.report import charts
+from captchabench.report.figures import Figures
+from captchabench.report.findings import Findings
+from captchabench.report.markup import Cell, Column, Row, menus, table, tag
+from captchabench.report.tables import percent, readers
+
+_DRAWN = {
+    "latency_ms": "milliseconds to read one image, alone (log scale)",
+    "flops": "floating-point operations an image (log scale)",
+}
+
+
+def section(findings: Findings, figures: Figures) -> str:
+    """Accuracy against cost for a dataset to choose, and every measured number with its device."""
+    joined = _joined(findings)
+    first = findings.ranked[0].dataset
+    places, drawn = [], []
+    for measure, title in _DRAWN.items():
+        # What cannot be counted or was not measured for any model has no chart.
+        if joined[measure].is_null().all():
+            continue
+        places.append(figures.following)
+        drawn.append(
+            figures.add(
+                _chart(joined, measure, title, first, findings.readers),
+                f"Exact match with its 95 % interval against {title}. Up and left is better.",
+                f"Scatter plot: exact match against {title}, of the dataset chosen. The table below holds all numbers.",
+                findings.source,
+            )
+        )
+    options = [ranking.dataset for ranking in findings.ranked]
+    chooser = menus(places, {"dataset": options}, {"dataset": first})
+    if not drawn:
+        return _table(findings, joined)
+    head = chooser + charts.legend(findings.readers)
+    return f'{head}<div class="grid">{"".join(drawn)}</div>{_table(findings, joined)}'
+
+
+def _joined(findings: Findings) -> pl.DataFrame:
+    """The cost of each row of the leaderboard: that of the model that was trained, union for its members."""
+    trained = pl.when(pl.col("dataset").str.starts_with(f"{UNION}/")).then(pl.lit(UNION)).otherwise("dataset")
+    board = findings.board.select("dataset", "model", "n", "exact", "exact_lo", "exact_hi")
+    cost = findings.cost.rename({"dataset": "trained_on"})
+    return readers(board).with_columns(trained_on=trained).join(cost, on=["trained_on", "model"], how="left")
+
+
+def _chart(joined: pl.DataFrame, measure: str, title: str, dataset: str, names: list[str]) -> dict[str, Any]:
+    shown = (
+        joined.filter(pl.col(measure) > 0)
+        .sort("read", "reader")
+        .select(pl.col("read").alias("dataset"), "reader", measure, "exact", "exact_lo", "exact_hi")
+    )
+    channels = charts.of_reader(names)
+    base = (
+        alt.Chart(alt.InlineData(values=shown.to_dicts()))
+        .transform_filter("datum.dataset === dataset")
+        .encode(
+            x=alt.X(
+                f"{measure}:Q",
+                title=title,
+                scale=alt.Scale(type="log", nice=False, padding=24),
+                axis=alt.Axis(format="~s", tickCount=5),
+            ),
+            color=channels["color"],
+        )
+    )
+    rules = base.mark_rule(strokeWidth=2, opacity=0.6).encode(
+        y=charts.share_axis("exact match", alt.Y, "exact_lo"), y2="exact_hi:Q"
+    )
+    points = base.mark_point(filled=True, size=90, opacity=1).encode(
+        y=charts.share_axis("exact match", alt.Y, "exact"),
+        shape=channels["shape"],
+        tooltip=[
+            alt.Tooltip("reader:N"),
+            alt.Tooltip(f"{measure}:Q", format=".3~s", title=measure),
+            alt.Tooltip("exact:Q", format=".2%"),
+        ],
+    )
+    both = alt.layer(rules, points).add_params(charts.menu("dataset", dataset))
+    return charts.finished(both, height=260)
+
+
+def _table(findings: Findings, joined: pl.DataFrame) -> str:
+    columns = [
+        Column("model"),
+        Column("dataset", words=True),
+        Column("exact", first="descending"),
+        Column("parameters"),
+        Column("FLOPs"),
+        Column("kB"),
+        Column("train s"),
+        Column("images/s", first="descending"),
+        Column("ms, alone"),
+        Column("timed on"),
+    ]
+    rows = []
+    for ranking in findings.ranked:
+        mine = joined.filter(pl.col("read") == ranking.dataset).sort(["exact", "reader"], descending=[True, False])
+        rows += [_row(row) for row in mine.iter_rows(named=True)]
+    caption = (
+        "FLOPs of one image, kB on disk, seconds to train, images read per second in batches, milliseconds for one "
+        "image alone. Times are of the device named (× threads) and vary from run to run; the other numbers do not. "
+        f"{tag(findings.source)}"
+    )
+    return table(caption, columns, rows, sortable=True)
+
+
+def _row(row: dict[str, Any]) -> Row:
+    return Row(
+        [
+            escape(row["reader"]),
+            escape(row["read"]),
+            Cell(percent(row["exact"]), row["exact"]),
+            _number(row["parameters"], ",.0f"),
+            _number(row["flops"], ".3g", scale=1e-6, unit="&nbsp;M"),
+            _number(row["bytes_on_disk"], ",.0f", scale=1e-3),
+            _number(row["train_seconds"], ",.1f"),
+            _number(row["images_per_second"], ",.0f"),
+            _number(row["latency_ms"], ".2f"),
+            f"<small>{escape(_clock(row))}</small>",
+        ],
+        row["read"],
+    )
+
+
+def _number(value: float | None, form: str, *, scale: float = 1.0, unit: str = "") -> Cell:
+    return Cell("–") if value is None else Cell(f"{value * scale:{form}}{unit}", value)
+
+
+def _clock(row: dict[str, Any]) -> str:
+    """Device, threads and library, as far as they are known."""
+    if not row["device"]:
+        return "–"
+    torch = f", torch {row['torch']}" if row["torch"] else ""
+    return f"{row['device']} × {row['threads']}{torch}"

@@ -1,0 +1,94 @@
+"""Every result in one table that can be sorted, intervals drawn."""
+
+from html import escape
+from typing import Any
+
+from captchabench.evaluation.metrics import METRICS
+from captchabench.report.findings import Findings
+from captchabench.report.markup import Cell, Column, Row, table, tag
+from captchabench.report.tables import Ranking, folds_note, interval, percent
+
+_SHARES = {"exact_folded": "case-folded", "coverage_99": "read at 99 %"}
+_NUMBERS = {"f1": "F1", "ece": "ECE"}
+_EXPLAINED = ("exact", "exact_folded", "cer", "coverage_99", "f1", "ece")
+
+
+def section(findings: Findings) -> str:
+    """The table, and what its columns mean. The spread over seeds has a column where there are two or more."""
+    seeds = findings.board["exact_std"].is_not_null().any()
+    rows = [_row(ranking, row, seeds) for ranking in findings.ranked for row in ranking.rows]
+    folds = folds_note(max(row["folds"] for ranking in findings.ranked for row in ranking.rows))
+    caption = (
+        f'<span id="shown" role="status">{len(rows)} results</span>, best first; a click on a head sorts. '
+        f"Held-out images of {folds}. {tag(findings.source)}"
+    )
+    return f'<div id="leaderboard">{table(caption, _columns(seeds), rows, sortable=True)}</div>{_notes()}'
+
+
+def _columns(seeds: bool) -> list[Column]:
+    return [
+        Column("model"),
+        Column("dataset", words=True),
+        Column("exact", first=_first("exact")),
+        Column("95 % interval", words=True, first=_first("exact")),
+        *([Column("± over seeds")] if seeds else []),
+        Column("CER", first=_first("cer")),
+        *(Column(title, first=_first(name)) for name, title in (_SHARES | _NUMBERS).items()),
+        Column("images", first="descending"),
+    ]
+
+
+def _first(metric: str) -> str:
+    return "descending" if METRICS[metric].higher_is_better else "ascending"
+
+
+def _row(ranking: Ranking, row: dict[str, Any], seeds: bool) -> Row:
+    return Row(
+        cells=[
+            escape(row["reader"]),
+            escape(ranking.dataset),
+            Cell(percent(row["exact"]), row["exact"]),
+            Cell(_drawn(row), row["exact"]),
+            *([_spread(row["exact_std"])] if seeds else []),
+            Cell(_cer(row), row["cer"]),
+            *(Cell(percent(row[name]), row[name]) for name in _SHARES),
+            *(Cell(f"{row[name]:.3f}", row[name]) for name in _NUMBERS),
+            Cell(f"{row['n']:,}", row["n"]),
+        ],
+        dataset=ranking.dataset,
+        best=row["reader"] in ranking.best,
+    )
+
+
+def _spread(deviation: float | None) -> Cell:
+    return Cell("–") if deviation is None else Cell(f"{100 * deviation:.1f}", deviation)
+
+
+def _cer(row: dict[str, Any]) -> str:
+    # The bootstrap has no interval where all images were read equally well.
+    if row["cer_lo"] is None:
+        return percent(row["cer"])
+    return f"{percent(row['cer'])} <small>{100 * row['cer_lo']:.1f}–{100 * row['cer_hi']:.1f}</small>"
+
+
+def _drawn(row: dict[str, Any]) -> str:
+    """The interval as a band from 0 to 100 %, the estimate as a line in it, the ends in figures."""
+    low, high, exact = (100 * row[key] for key in ("exact_lo", "exact_hi", "exact"))
+    return (
+        f'<span class="range" aria-hidden="true"><i style="left:{low:.2f}%;width:{high - low:.2f}%"></i>'
+        f'<b style="left:{exact:.2f}%"></b></span><small>{interval(row)}</small>'
+    )
+
+
+def _notes() -> str:
+    titles = {"exact": "exact", "cer": "CER"} | _SHARES | _NUMBERS
+    notes = "".join(
+        f"<dt>{escape(titles[name])}</dt><dd>{escape(METRICS[name].description)}; "
+        f"{'higher' if METRICS[name].higher_is_better else 'lower'} is better</dd>"
+        for name in _EXPLAINED
+    )
+    return (
+        f"<details><summary>What the columns mean</summary><dl>{notes}<dt>95 % interval</dt><dd>Wilson's for "
+        "exact; for CER, bootstrap by image</dd><dt>± over seeds</dt><dd>standard deviation of exact over folds, each "
+        "with its own seed, in points; with one fold there is none</dd></dl></details>"
+    )

@@ -1,0 +1,116 @@
+"""Which character is read as which."""
+
+from html import escape
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from captchabench.evaluation.alignment import DELETED, INSERTED
+from captchabench.evaluation.leaderboard import OTHER
+from captchabench.report import charts
+from captchabench.report.figures import Figures
+from captchabench.report.findings import Findings
+from captchabench.report.markup import Column, Row, menus, table, tag
+
+_PAIRS_SHOWN = 6
+# Sixty symbols have to find room.
+_LABELS: dict[str, Any] = {
+    "labelAngle": 0,
+    "labelFontSize": 9,
+    "labelExpr": f"datum.value === '{DELETED}' || datum.value === '{INSERTED}' ? '∅' : datum.value",
+}
+
+
+def section(findings: Findings, figures: Figures) -> str:
+    """The best models' most frequent mistakes in words, and the confusion matrix of a cell to choose."""
+    rows = []
+    for ranking in findings.ranked:
+        model = _best(findings, ranking.dataset)
+        pairs = findings.confusions.filter(
+            (pl.col("dataset") == ranking.dataset)
+            & (pl.col("model") == model)
+            & (pl.col("actual") != pl.col("predicted"))
+            & (pl.col("predicted") != OTHER)
+        ).sort(["count", "actual", "predicted"], descending=[True, False, False])
+        shown = [_pair(*pair) for pair in pairs.head(_PAIRS_SHOWN).select("actual", "predicted", "count").rows()]
+        rows.append(Row([escape(ranking.dataset), escape(model), " &ensp; ".join(shown) or "nothing"], ranking.dataset))
+    columns = [Column("dataset"), Column("best model", words=True), Column("its most frequent mistakes", words=True)]
+    first = findings.ranked[0].dataset
+    chosen = {"dataset": first, "model": _best(findings, first)}
+    options = {name: findings.confusions[name].unique().sort().to_list() for name in chosen}
+    # The pairs are the same for all: the table above says in words what the matrix shows.
+    chooser = menus([figures.following], options, chosen)
+    chart = figures.add(
+        _chart(findings.confusions, chosen),
+        "Characters read as others, as a share of each actual character; grey where read right. ∅ is nothing: the last "
+        "column holds characters that were missed, the last row characters that were invented.",
+        "Confusion matrix of the dataset and model chosen above: actual characters down, what they were read as "
+        "across. The table above it names the most frequent mistakes.",
+        findings.source,
+    )
+    listed = table(f"Actual → read as. {tag(findings.source)}", columns, rows)
+    return f'{listed}{chooser}<div class="narrow">{chart}</div>'
+
+
+def _best(findings: Findings, dataset: str) -> str:
+    """The best model of those trained on `dataset` alone."""
+    ranking = next(r for r in findings.ranked if r.dataset == dataset)
+    return str(next((row for row in ranking.rows if row["dataset"] == dataset), ranking.rows[0])["model"])
+
+
+def _pair(actual: str, predicted: str, count: int) -> str:
+    if predicted == DELETED:
+        return f"<code>{escape(actual)}</code>&nbsp;missed&nbsp;{count}×"
+    if actual == INSERTED:
+        return f"<code>{escape(predicted)}</code>&nbsp;invented&nbsp;{count}×"
+    return f"<code>{escape(actual)}</code>→<code>{escape(predicted)}</code>&nbsp;{count}×"
+
+
+def _chart(confusions: pl.DataFrame, chosen: dict[str, str]) -> dict[str, Any]:
+    """A mistake is coloured by its share of the actual character's occurrences, an insertion by its number
+    for each occurrence of the inserted character."""
+    cell = ["dataset", "model"]
+    support = (
+        confusions.filter(pl.col("actual") != INSERTED)
+        .group_by(*cell, pl.col("actual").alias("symbol"))
+        .agg(pl.col("count").sum().alias("support"))
+    )
+    symbol = pl.when(pl.col("actual") == INSERTED).then("predicted").otherwise("actual").alias("symbol")
+    mistaken = pl.col("actual") != pl.col("predicted")
+    # A character that no label holds can be inserted too.
+    share = (pl.col("count") / pl.col("support").fill_null(1)).clip(0, 1).round(5)
+    shown = (
+        confusions.filter(pl.col("predicted") != OTHER)
+        .with_columns(symbol)
+        .join(support, on=[*cell, "symbol"], how="left", maintain_order="left")
+        # Hits have no share, so that the scale is that of the mistakes.
+        .with_columns(pl.when(mistaken).then(share).alias("share"))
+        .select(*cell, "actual", "predicted", "count", "share")
+    )
+    # A table of text is a quarter of the same as a list of objects.
+    parse = {"count": "number", "share": "number"}
+    data = alt.InlineData(values=shown.write_csv(), format=alt.CsvDataFormat(type="csv", parse=parse))
+    symbols = sorted({*shown["actual"], *shown["predicted"]}, key=lambda s: (len(s), s))
+    chart = (
+        alt.Chart(data)
+        .transform_filter("datum.dataset === dataset && datum.model === model")
+        .mark_rect(invalid=None)
+        .encode(
+            x=alt.X("predicted:N", title="read as", sort=symbols, axis=alt.Axis(orient="top", **_LABELS)),
+            y=alt.Y("actual:N", title="actual", sort=symbols, axis=alt.Axis(**_LABELS)),
+            color=alt.condition(
+                "datum.actual === datum.predicted",
+                alt.value("#88888833"),
+                alt.Color(
+                    "share:Q",
+                    title="share of the character",
+                    scale=charts.shade(*charts.REDS, type="sqrt"),
+                    legend=alt.Legend(format=".1%", tickCount=3, orient="bottom", direction="horizontal"),
+                ),
+            ),
+            tooltip=["actual:N", "predicted:N", "count:Q", alt.Tooltip("share:Q", format=".2%")],
+        )
+        .add_params(charts.DARK, *(charts.menu(name, value) for name, value in chosen.items()))
+    )
+    return charts.finished(chart, height=620)

@@ -1,0 +1,34 @@
+"""What was run, where, on what."""
+
+import platform
+from html import escape
+
+from captchabench.report.findings import Findings
+from captchabench.report.markup import Column, Row, table
+from captchabench.report.tables import source_note
+
+
+def section(findings: Findings) -> str:
+    """A table of facts, and params.yaml as written."""
+    params = findings.params
+    versions = ", ".join(f"{r.dataset} {r.version}" for r in findings.members)
+    clock = ["device", "threads", "torch"]
+    clocks = findings.cost.drop_nulls("device").select(clock).unique().sort(clock)
+    facts = {
+        "commit": findings.revision,
+        "source of the images": source_note(findings.source),
+        "dataset versions": versions,
+        "images": f"{params.normalize.height} × {params.normalize.width} pixels, grey",
+        "folds held out": f"{', '.join(map(str, params.grid.folds))} of {params.folds.count}",
+        "trained on the merged datasets": ", ".join(params.grid.union) or "none",
+        "timed on": "; ".join(
+            f"{device} × {threads}" + (f", torch {torch}" if torch else "") for device, threads, torch in clocks.rows()
+        ),
+        "page made on": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+    }
+    rows = (Row([escape(name), escape(value)]) for name, value in facts.items())
+    return (
+        table("Every number above comes from this run.", [Column("what"), Column("value", words=True)], rows)
+        + "<details><summary>params.yaml</summary>"
+        f'<pre tabindex="0">{escape(findings.params_text)}</pre></details>'
+    )

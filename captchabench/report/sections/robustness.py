@@ -1,0 +1,118 @@
+"""What is left of the accuracy when the images get worse."""
+
+from html import escape
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from captchabench.report import charts
+from captchabench.report.figures import Figures
+from captchabench.report.findings import Findings
+from captchabench.report.markup import Cell, Column, Row, menus, table, tag
+from captchabench.report.tables import percent, readers
+
+_CLEAN, _MEAN = "clean", "mean"
+
+
+def section(findings: Findings, figures: Figures) -> str:
+    """A chart a corruption for a dataset to choose, and the mean relative drops of all."""
+    found = readers(findings.robustness)
+    kinds = [kind for kind in found["corruption"].unique().sort().to_list() if kind not in (_CLEAN, _MEAN)]
+    if not kinds:
+        return '<p class="soft">No corruption was tried.</p>'
+    first = findings.ranked[0].dataset
+    options = [ranking.dataset for ranking in findings.ranked if ranking.dataset in set(found["read"])]
+    targets, drawn = [], []
+    for kind in kinds:
+        targets.append(figures.following)
+        drawn.append(
+            figures.add(
+                _chart(found, kind, first, findings.readers),
+                f"{kind}.",
+                f"Exact match by strength of {kind}, from clean to 3, a line a model. {_hardest(found, kind)}",
+                findings.source,
+            )
+        )
+    chooser = menus(targets, {"dataset": options}, {"dataset": first})
+    head = chooser + charts.legend(findings.readers)
+    return f'{head}<div class="grid three">{"".join(drawn)}</div>{_drops(findings, found, kinds)}'
+
+
+def _hardest(found: pl.DataFrame, kind: str) -> str:
+    """The largest fall of one kind, in words."""
+    strongest = found.filter((pl.col("corruption") == kind) & pl.col("relative_drop").is_not_null())
+    if strongest.is_empty():
+        return ""
+    row = strongest.sort(["relative_drop", "read", "reader"], descending=[True, False, False]).row(0, named=True)
+    return (
+        f"Largest fall: {row['reader']} on {row['read']} at strength {row['strength']}, "
+        f"to {percent(row['exact'])}, {percent(row['relative_drop'])} less than clean."
+    )
+
+
+def _drops(findings: Findings, found: pl.DataFrame, kinds: list[str]) -> str:
+    """Mean relative drop by corruption: a row a dataset and reader."""
+    means = (
+        found.filter(~pl.col("corruption").is_in([_CLEAN, _MEAN]))
+        .group_by("read", "reader", "corruption")
+        .agg(pl.col("relative_drop").mean())
+    )
+    drops = {(read, reader, kind): drop for read, reader, kind, drop in means.rows()}
+    whole = found.filter(pl.col("corruption") == _MEAN)
+    drops |= {(r["read"], r["reader"], _MEAN): r["relative_drop"] for r in whole.iter_rows(named=True)}
+    able = found.filter((pl.col("corruption") == _CLEAN) & (pl.col("exact") > 0))
+    rows = []
+    for ranking in findings.ranked:
+        mine = [r for r in able.iter_rows(named=True) if r["read"] == ranking.dataset]
+        for row in sorted(mine, key=lambda r: (-r["exact"], r["reader"])):
+            values = [drops[row["read"], row["reader"], kind] for kind in (*kinds, _MEAN)]
+            named = [Cell(escape(row["reader"])), Cell(escape(row["read"]))]
+            clean = Cell(percent(row["exact"]), row["exact"])
+            rows.append(Row([*named, clean, *map(_drop, values)], ranking.dataset))
+    columns = [
+        Column("model"),
+        Column("dataset", words=True),
+        Column("clean", first="descending"),
+        *map(Column, (*kinds, _MEAN)),
+    ]
+    caption = (
+        "Mean relative drop of exact match over three strengths, against the same images clean. Models that read "
+        f"none of those are left out. {tag(findings.source)}"
+    )
+    return table(caption, columns, rows, sortable=True)
+
+
+def _drop(value: float) -> Cell:
+    depth = max(0.0, min(1.0, value))
+    text = percent(value).replace("-", "−")
+    return Cell(f'<span class="heat" style="--share:{depth:.2f}">{text}</span>', value)
+
+
+def _chart(found: pl.DataFrame, kind: str, dataset: str, names: list[str]) -> dict[str, Any]:
+    shown = (
+        found.filter(pl.col("corruption").is_in([_CLEAN, kind]))
+        .sort("read", "reader", "strength")
+        .select(pl.col("read").alias("dataset"), "reader", "strength", "n", "exact", "relative_drop")
+    )
+    channels = charts.of_reader(names)
+    labels = "datum.value === 0 ? 'clean' : datum.value"
+    base = (
+        alt.Chart(alt.InlineData(values=shown.to_dicts()))
+        .transform_filter("datum.dataset === dataset")
+        .encode(
+            x=alt.X("strength:O", title=f"{kind}, strength", axis=alt.Axis(labelAngle=0, labelExpr=labels)),
+            y=charts.share_axis("exact", alt.Y, "exact"),
+            color=channels["color"],
+        )
+    )
+    lines = base.mark_line()
+    tooltip = [
+        alt.Tooltip("reader:N"),
+        alt.Tooltip("strength:O"),
+        alt.Tooltip("exact:Q", format=".2%"),
+        alt.Tooltip("relative_drop:Q", format=".1%", title="relative drop"),
+        alt.Tooltip("n:Q", title="images"),
+    ]
+    points = base.mark_point(filled=True, size=40, opacity=1).encode(shape=channels["shape"], tooltip=tooltip)
+    return charts.finished(alt.layer(lines, points).add_params(charts.menu("dataset", dataset)), height=180)

@@ -1,0 +1,31 @@
+"""The head of the page: the question, the best answer on each dataset, and what the images are."""
+
+from html import escape
+
+from captchabench.report.findings import Findings
+from captchabench.report.markup import only
+from captchabench.report.tables import interval, percent
+
+
+def section(findings: Findings) -> str:
+    """Title, notice and a card a dataset."""
+    models = findings.board["model"].n_unique()
+    cards = []
+    for ranking in findings.members:
+        best = ranking.rows[0]
+        cards.append(
+            f'<li class="card"{only(ranking.dataset)}><span class="soft">{escape(ranking.dataset)}</span>'
+            f"<b>{percent(best['exact'])}</b>{escape(best['reader'])}"
+            f'<span class="soft">{interval(best)} at 95 %, {ranking.n:,} images</span></li>'
+        )
+    notice = ""
+    if any(ranking.source == "standin" for ranking in findings.ranked):
+        notice = (
+            '<p class="notice">These images are stand-ins that the program drew itself in the look of each '
+            "dataset. No number here is a result on the Kaggle images.</p>"
+        )
+    return (
+        f"<h1>How much of a CAPTCHA do {models} recognisers read?</h1>"
+        f'<p class="soft">Share of held-out images whose whole text is right, best recogniser on each of '
+        f'{len(findings.members)} datasets.</p>{notice}<ul class="cards">{"".join(cards)}</ul>'
+    )

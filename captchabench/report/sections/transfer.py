@@ -1,0 +1,112 @@
+"""What a model trained on one dataset reads of another."""
+
+from html import escape
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from captchabench.report import charts
+from captchabench.report.figures import Figures
+from captchabench.report.findings import Findings
+from captchabench.report.markup import Cell, Column, Row, numbers
+from captchabench.report.tables import interval, percent
+
+
+def section(findings: Findings, figures: Figures) -> str:
+    """A heat map a model: trained on, down; read, across; empty where the alphabet does not reach."""
+    if findings.transfer.is_empty():
+        return '<p class="soft">No model was asked to read another dataset.</p>'
+    known = set(findings.transfer["model"])
+    models = [model for model in findings.readers if model in known]
+    maps = "".join(_map(findings, model, figures) for model in models)
+    table = numbers("Exact match of models on datasets they may not know.", _COLUMNS, map(_row, _rows(findings)))
+    return (
+        "<p>Rows: what the model was trained on. Columns: what it read. Only datasets whose symbols it knows; "
+        f'the rest is left empty.</p><div class="grid three">{maps}</div>{table}'
+    )
+
+
+# In pixels.
+_ROW_HEIGHT = 34
+_COLUMNS = (
+    Column("model"),
+    Column("trained on", words=True),
+    Column("read", words=True),
+    Column("exact"),
+    Column("95 %"),
+    Column("case-folded"),
+    Column("CER"),
+    Column("images"),
+)
+
+
+def _rows(findings: Findings) -> list[dict[str, Any]]:
+    return findings.transfer.sort("model", "trained_on", "read").to_dicts()
+
+
+def _row(row: dict[str, Any]) -> Row:
+    return Row(
+        [
+            escape(row["model"]),
+            escape(row["trained_on"]),
+            escape(row["read"]),
+            Cell(percent(row["exact"])),
+            interval(row),
+            percent(row["exact_folded"]),
+            percent(row["cer"]),
+            f"{row['n']:,}",
+        ]
+    )
+
+
+def _map(findings: Findings, model: str, figures: Figures) -> str:
+    mine = findings.transfer.filter(pl.col("model") == model)
+    away = mine.filter(pl.col("trained_on") != pl.col("read")).sort("exact", descending=True)
+    said = "; ".join(
+        f"trained on {row['trained_on']}, reads {percent(row['exact'])} of {row['read']}"
+        for row in away.iter_rows(named=True)
+    )
+    return figures.add(
+        _chart(mine, [entry.dataset for entry in findings.cleaning]),
+        f"{model}, exact match.",
+        f"Heat map of {model}. {said or 'It was asked to read its own dataset alone'}.",
+        findings.source,
+    )
+
+
+def _chart(transfer: pl.DataFrame, datasets: list[str]) -> dict[str, Any]:
+    trained = [*datasets, *sorted(set(transfer["trained_on"]) - set(datasets))]
+    shown = transfer.select("trained_on", "read", "n", "exact", "exact_lo", "exact_hi")
+    tooltip = [
+        alt.Tooltip("trained_on:N", title="trained on"),
+        alt.Tooltip("read:N"),
+        *(alt.Tooltip(f"{name}:Q", format=".2%") for name in ("exact", "exact_lo", "exact_hi")),
+        alt.Tooltip("n:Q", title="images"),
+    ]
+    base = alt.Chart(alt.InlineData(values=shown.to_dicts())).encode(
+        x=alt.X(
+            "read:N",
+            title="reads",
+            scale=alt.Scale(domain=datasets),
+            axis=alt.Axis(labelAngle=0, orient="top", ticks=False, domain=False),
+        ),
+        y=alt.Y(
+            "trained_on:N",
+            title="trained on",
+            scale=alt.Scale(domain=trained),
+            axis=alt.Axis(ticks=False, domain=False),
+        ),
+        tooltip=tooltip,
+    )
+    cells = base.mark_rect(cornerRadius=3, stroke="transparent", strokeWidth=2).encode(
+        color=alt.Color("exact:Q", scale=charts.shade(*charts.BLUES, domain=[0, 1]), legend=None)
+    )
+    figures = (
+        base.transform_calculate(ink=charts.ink_on_blues("exact"))
+        .mark_text(fontSize=12)
+        .encode(text=alt.Text("exact:Q", format=".1%"), color=alt.Color("ink:N", scale=None))
+    )
+    # Each layer keeps a scale of its own: one is a colour, the other names one.
+    both = alt.layer(cells, figures).resolve_scale(color="independent").add_params(charts.DARK)
+    return charts.finished(both, height=_ROW_HEIGHT * len(trained))

@@ -1,0 +1,24 @@
+"""ambiguity: the fonts of the drawn stand-ins -> metrics/ambiguity.csv; of other sources nothing is known."""
+
+from pathlib import Path
+
+from captchabench.config import load_params
+from captchabench.datasets import DATASETS
+from captchabench.evaluation.ambiguity import ambiguity
+from captchabench.files import write_text
+from stages import run
+
+
+def main() -> None:
+    params = load_params()
+    drawn = [DATASETS[name] for name in params.grid.datasets] if params.data.source == "standin" else []
+    found = ambiguity(drawn, params.data.source)
+    write_text(Path("metrics/ambiguity.csv"), found.write_csv(float_precision=6))
+    ceilings = ", ".join(
+        f"{dataset} {ceiling:.1%}" for dataset, ceiling in found.select("dataset", "ceiling_exact").rows()
+    )
+    print(f"ambiguity: highest exact match possible: {ceilings or 'known of drawn stand-ins alone'}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,21 @@
+"""calibration: all predictions -> metrics/calibration.csv and risk_coverage.csv, what confidences are worth."""
+
+from pathlib import Path
+
+from captchabench.config import load_params
+from captchabench.evaluation.confidence import calibration_table, read_confidences, risk_table
+from captchabench.evaluation.leaderboard import expected_cells
+from captchabench.files import write_text
+from stages import run
+
+
+def main() -> None:
+    rows = read_confidences(Path("data/predictions"), expected_cells(load_params().grid))
+    metrics = Path("metrics")
+    write_text(metrics / "calibration.csv", calibration_table(rows).write_csv())
+    write_text(metrics / "risk_coverage.csv", risk_table(rows).write_csv())
+    print(f"calibration: {len(rows)} rows of the leaderboard in metrics/calibration.csv and risk_coverage.csv")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,75 @@
+"""probe D M F: the trained model reads other datasets' fold F and corrupted images of its own; its size and latency."""
+
+from pathlib import Path
+
+import numpy as np
+
+from captchabench.config import Params, load_params
+from captchabench.data.shards import Samples, read_info, read_samples
+from captchabench.datasets import UNION
+from captchabench.evaluation.corruptions import CORRUPTIONS, STRENGTHS, corrupt
+from captchabench.evaluation.footprint import bytes_on_disk, flops_per_image, latency_seconds
+from captchabench.evaluation.probes import CLEAN, TRANSFER, Probe, ProbeInfo, write_probes
+from captchabench.files import write_json
+from captchabench.models import load_recogniser
+from captchabench.models.base import Recogniser
+from captchabench.training.split import held_out
+from stages import run
+from stages.cell import SHARDS, Cell
+
+_TIMED_IMAGES = 50
+
+
+def main(*words: str) -> None:
+    """Write what the model read, one row an image, and how long one image takes it."""
+    params = load_params()
+    cell = Cell.parse(words, params)
+    recogniser = load_recogniser(cell.weights)
+    own = _first(held_out(cell.samples(params), cell.fold), params.probe.images)
+    probes = [*_transfer(recogniser, cell, params), *_corrupted(recogniser, own)]
+    info = ProbeInfo(
+        dataset=cell.dataset,
+        source=own.info.source,
+        model=cell.model,
+        fold=cell.fold,
+        parameters=recogniser.parameter_count,
+        flops=flops_per_image(recogniser, own.pixels[0]),
+        bytes_on_disk=bytes_on_disk(cell.weights),
+    )
+    latency = latency_seconds(recogniser, own.pixels[:_TIMED_IMAGES])
+    write_probes(Path(f"data/probes/{cell}.parquet"), info, probes)
+    write_json(Path(f"data/latency/{cell}.json"), {"latency_ms": round(1000 * latency, 4), **recogniser.machine()})
+    read = sum(len(probe.samples) for probe in probes)
+    print(f"{cell}: {read:,} images read, {1000 * latency:.2f} ms for one by itself")
+
+
+def _first(samples: Samples, images: int) -> Samples:
+    """At most so many samples of each dataset. Ordered by sample_id, a hash, the first are as good as drawn by lot."""
+    rows = [np.flatnonzero(samples.datasets == name)[:images] for name in np.unique(samples.datasets)]
+    return samples.where(np.sort(np.concatenate(rows)))
+
+
+def _transfer(recogniser: Recogniser, cell: Cell, params: Params) -> list[Probe]:
+    """The held-out images of each dataset that the model was not trained on and whose alphabet it has."""
+    probes = []
+    for name in params.grid.datasets:
+        alphabet = read_info(SHARDS / name).alphabet
+        if cell.dataset in (name, UNION) or recogniser.spec.alphabet.foreign(alphabet):
+            continue
+        other = held_out(read_samples(SHARDS / name), cell.fold)
+        probes.append(Probe(TRANSFER, 0, other, recogniser.predict(other.pixels).texts))
+    return probes
+
+
+def _corrupted(recogniser: Recogniser, samples: Samples) -> list[Probe]:
+    """The samples as they are, and under every corruption at every strength."""
+    probes = [Probe(CLEAN, 0, samples, recogniser.predict(samples.pixels).texts)]
+    for name in CORRUPTIONS:
+        for strength in STRENGTHS:
+            worse = corrupt(samples.pixels, samples.sample_ids, name, strength)
+            probes.append(Probe(name, strength, samples, recogniser.predict(worse).texts))
+    return probes
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,58 @@
+"""Glyphs drawn alike, and the ceiling that follows."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from captchabench.alphabet import Alphabet
+from captchabench.datasets import DATASETS
+from captchabench.evaluation.ambiguity import alike, ambiguity
+
+PARSASAM = DATASETS["parsasam"]
+# Draws l and I alike to the pixel, and nothing else of these.
+MANROPE = next(face for face in PARSASAM.faces if face.package == "font_manrope")
+SERIF = next(face for face in PARSASAM.faces if face.package == "font_source_serif_pro")
+
+
+def test_equal_glyphs_are_found_and_like_ones_are_not() -> None:
+    assert alike("IlEFceOCnu1", MANROPE) == ["Il", "E", "F", "c", "e", "O", "C", "n", "u", "1"]
+    assert alike("cCsSvVwWxXzZpP", MANROPE) == list("cCsSvVwWxXzZpP")
+
+
+def test_a_font_of_capitals_draws_some_lower_case_alike() -> None:
+    capitals = next(face for face in PARSASAM.faces if face.package == "font_amatic_sc")
+    assert alike("AaSs12", capitals) == ["Aa", "Ss", "1", "2"]
+
+
+def test_the_ceiling_by_hand() -> None:
+    # With one of two fonts l and I are one symbol of four: 3 of 4 known. Folded, they are still two.
+    dataset = replace(PARSASAM, alphabet=Alphabet("IlXY"), faces=(MANROPE, SERIF), min_length=2, max_length=3)
+    row = ambiguity([dataset], "standin").row(0, named=True)
+    expected = np.mean([1, np.mean([0.75**2, 0.75**3])])
+    assert row == {
+        "dataset": "parsasam",
+        "source": "standin",
+        "pairs": "Il",
+        "ceiling_exact": pytest.approx(expected),
+        "ceiling_exact_folded": pytest.approx(expected),
+    }
+
+
+def test_case_folded_a_pair_of_cases_costs_nothing() -> None:
+    capitals = next(face for face in PARSASAM.faces if face.package == "font_amatic_sc")
+    dataset = replace(PARSASAM, alphabet=Alphabet("Aa1"), faces=(capitals,), min_length=1, max_length=1)
+    row = ambiguity([dataset], "standin").row(0, named=True)
+    assert (row["ceiling_exact"], row["ceiling_exact_folded"]) == (pytest.approx(2 / 3), 1.0)
+
+
+def test_every_dataset_that_is_drawn_names_its_fonts() -> None:
+    found = ambiguity([DATASETS[name] for name in DATASETS.names()], "standin")
+    assert found["dataset"].to_list() == DATASETS.names()
+    ceilings = dict(found.select("dataset", "ceiling_exact").rows())
+    assert ceilings.pop("parsasam") == pytest.approx(0.90, abs=0.01)
+    assert set(ceilings.values()) == {1.0}
+
+
+def test_a_dataset_without_named_fonts_has_no_row() -> None:
+    assert ambiguity([replace(PARSASAM, faces=())], "standin").height == 0

@@ -1,0 +1,145 @@
+"""Wrong labels among right ones: they come first in the list, and the list is what it says."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from polars.testing import assert_frame_equal
+
+from captchabench.evaluation.label_errors import LISTED, suspects
+from captchabench.evaluation.predictions import SCHEMA, PredictionInfo
+
+DIGITS = np.array(list("0123456789"))
+LENGTH = 6
+
+Predictions = tuple[PredictionInfo, pa.Table]
+
+
+def predictions(
+    rows: list[tuple[str, str, float]],
+    model: str = "crnn",
+    dataset: str = "numbers6",
+    losses: list[float] | None = None,
+) -> Predictions:
+    """(label, reading, confidence) of images 0, 1, ... as one cell's predictions of numbers6."""
+    n = len(rows)
+    labels, readings, confidences = zip(*rows, strict=True)
+    columns = [
+        [f"{i:05d}" for i in range(n)],
+        labels,
+        readings,
+        np.array(confidences, np.float32),
+        [0] * n,
+        [model] * n,
+        ["numbers6"] * n,
+        losses or [None] * n,
+    ]
+    table = pa.table([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
+    return PredictionInfo(dataset, "standin", 1, model, 0, "0123456789", 1), table
+
+
+def names(n: int) -> dict[str, dict[str, str]]:
+    return {"numbers6": {f"{i:05d}": f"{i}.png" for i in range(n)}}
+
+
+def test_a_confident_contradiction_is_listed_with_all_that_a_person_needs() -> None:
+    rows = [("11", "11", 0.9), ("22", "23", 0.95), ("44", "44", 0.8)]
+    found = suspects([predictions(rows)], names(3)).row(0, named=True)
+    assert found == {
+        "dataset": "numbers6",
+        "source": "standin",
+        "sample_id": "00001",
+        "name": "1.png",
+        "label": "22",
+        "reading": "23",
+        # What the reading leaves over, 0.05, is granted to the label.
+        "score": pytest.approx(0.9),
+        "models": "crnn",
+    }
+
+
+def test_a_known_loss_says_what_the_label_is_worth() -> None:
+    losses = [0.1, -float(np.log(0.01))]
+    found = suspects([predictions([("11", "11", 0.9), ("22", "23", 0.95)], losses=losses)], names(2))
+    assert found["score"].to_list() == pytest.approx([0.94], abs=1e-6)
+
+
+def test_models_count_by_how_often_they_are_right() -> None:
+    good = predictions([("1", "1", 1.0), ("2", "2", 1.0), ("3", "3", 1.0), ("4", "5", 0.9)], "good")
+    poor = predictions([("1", "1", 1.0), ("2", "7", 1.0), ("3", "7", 1.0), ("4", "6", 1.0)], "poor")
+    found = suspects([good, poor], names(4))
+    # 0.75 and 0.25 of right readings: the labels 2 and 3 hold, and for 4 the better model's word counts.
+    assert found.select("label", "reading", "models").rows() == [("4", "5", "good")]
+    assert found["score"][0] == pytest.approx(0.75 * 0.9 - 0.75 * 0.1, abs=1e-6)
+
+
+def test_models_that_agree_are_all_named_and_a_union_says_so() -> None:
+    rows = [("1", "1", 1.0), ("2", "3", 0.9)]
+    found = suspects([predictions(rows, "crnn"), predictions(rows, "crnn", "union")], names(2))
+    assert found["models"].to_list() == ["crnn union/crnn"]
+
+
+def test_a_reader_that_is_never_right_accuses_nobody() -> None:
+    assert suspects([predictions([("1", "2", 1.0), ("3", "4", 1.0)])], names(2)).height == 0
+
+
+def test_an_image_that_is_hard_to_read_is_no_suspect() -> None:
+    rows = [("11", "11", 0.9), ("22", "23", 0.6)]
+    assert suspects([predictions(rows)], names(2)).height == 0
+
+
+def test_the_list_is_bounded_and_ordered() -> None:
+    rows = [("1", "1", 1.0)] * 10 + [("1", "2", 0.8 + i / 2000) for i in range(300)]
+    found = suspects([predictions(rows)], names(310))
+    assert found.height == LISTED
+    assert found["score"].is_sorted(descending=True)
+    assert found["sample_id"][0] == "00309"
+
+
+def posteriors(truth: np.ndarray, distance: float, rng: np.random.Generator) -> np.ndarray:
+    """What an ideal reader believes who sees each symbol as a point in noise: [N, LENGTH, 10], calibrated by design."""
+    seen = rng.standard_normal((*truth.shape, 10)) + distance * np.eye(10)[truth]
+    odds = np.exp(distance * (seen - seen.max(axis=-1, keepdims=True)))
+    return odds / odds.sum(axis=-1, keepdims=True)
+
+
+def read(believed: np.ndarray, labels: np.ndarray, model: str, *, losses: bool) -> Predictions:
+    texts = ["".join(row) for row in DIGITS[believed.argmax(axis=-1)]]
+    given = ["".join(row) for row in DIGITS[labels]]
+    confidences = believed.max(axis=-1).prod(axis=-1).tolist()
+    likelihoods = np.take_along_axis(believed, labels[..., None], axis=-1)[..., 0].prod(axis=-1)
+    nats = (-np.log(likelihoods)).tolist() if losses else None
+    return predictions(list(zip(given, texts, confidences, strict=True)), model, losses=nats)
+
+
+@pytest.mark.parametrize("losses", [True, False])
+@pytest.mark.parametrize("models", [1, 3])
+@pytest.mark.parametrize("whole", [True, False], ids=["another text", "one symbol"])
+def test_planted_errors_come_first(models: int, losses: bool, whole: bool) -> None:
+    """100 labels of 10,000 are wrong; the readers are 97 % exact."""
+    rng = np.random.default_rng(5)
+    truth = rng.integers(0, 10, (10_000, LENGTH))
+    labels = truth.copy()
+    wrong = rng.choice(len(truth), 100, replace=False)
+    if whole:
+        labels[wrong] = rng.integers(0, 10, (100, LENGTH))
+    else:
+        place = wrong, rng.integers(0, LENGTH, 100)
+        labels[place] = (labels[place] + rng.integers(1, 10, 100)) % 10
+    cells = [read(posteriors(truth, 4.6, rng), labels, f"m{k}", losses=losses) for k in range(models)]
+    texts = cells[0][1]["prediction"].to_pylist()
+    exact = np.mean([text == "".join(row) for text, row in zip(texts, DIGITS[truth], strict=True)])
+    assert 0.96 < exact < 0.98
+    listed = set(suspects(cells, names(10_000))["sample_id"].to_list())
+    found = sum(f"{row:05d}" in listed for row in wrong)
+    assert len(listed) <= 150
+    assert found >= 90
+
+
+def test_two_runs_and_another_order_of_models_list_the_same() -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.integers(0, 10, (500, LENGTH))
+    labels = np.concatenate([np.roll(truth[:60], 1, axis=0), truth[60:]])
+    cells = [read(posteriors(truth, 4.0, rng), labels, name, losses=True) for name in "abc"]
+    first, again = (suspects(some, names(500)) for some in (cells, cells[::-1]))
+    assert first.height > 20
+    assert_frame_equal(first, again)

@@ -1,0 +1,162 @@
+"""Probes as files, and the tables of transfer, robustness and cost that are made of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from captchabench.data.shards import Samples, ShardInfo
+from captchabench.errors import InputError
+from captchabench.evaluation.cells import ScoredCell, score_predictions
+from captchabench.evaluation.cost import counted_cost, measured_cost, read_latency
+from captchabench.evaluation.intervals import wilson
+from captchabench.evaluation.leaderboard import Timing
+from captchabench.evaluation.probes import Probe, ProbeInfo, read_probes, write_probes
+from captchabench.evaluation.robustness import robustness
+from captchabench.evaluation.transfer import transfer
+
+Predict = Callable[..., Path]
+Probes = tuple[ProbeInfo, pa.Table]
+
+
+def info(dataset: str = "numbers6", model: str = "crnn", fold: int = 0, flops: int | None = 7) -> ProbeInfo:
+    return ProbeInfo(dataset, "standin", model, fold, 1000 + fold, flops, 2000 + fold)
+
+
+def probe(name: str, pairs: list[tuple[str, str]], strength: int = 0, datasets: list[str] | None = None) -> Probe:
+    """(label, reading) pairs under one probe."""
+    n = len(pairs)
+    samples = Samples(
+        ShardInfo("numbers6", "standin", 1, 2, 2, "0123456789", 1, 6),
+        np.array([f"{i:04d}" for i in range(n)], object),
+        np.array([label for label, _ in pairs], object),
+        np.zeros(n, np.int8),
+        np.array(datasets or ["numbers6"] * n, object),
+        np.zeros((n, 2, 2), np.uint8),
+    )
+    return Probe(name, strength, samples, [read for _, read in pairs])
+
+
+@pytest.fixture
+def probed(tmp_path: Path) -> Callable[..., Probes]:
+    """Write probes and read them again."""
+
+    def write(described: ProbeInfo, *probes: Probe) -> Probes:
+        path = tmp_path / "probes" / f"{described.dataset}-{described.model}-{described.fold}.parquet"
+        write_probes(path, described, probes)
+        return read_probes(path)
+
+    return write
+
+
+def right(count: int, of: int) -> list[tuple[str, str]]:
+    return [("1", "1")] * count + [("1", "2")] * (of - count)
+
+
+def test_what_is_written_is_read(probed: Callable[..., Probes], tmp_path: Path) -> None:
+    found, table = probed(info(flops=None), probe("noise", right(1, 2), 3), probe("transfer", [("Ab", "b")]))
+    assert found == info(flops=None)
+    assert table.to_pylist() == [
+        {"probe": name, "strength": s, "dataset": "numbers6", "sample_id": i, "label": a, "prediction": b}
+        for name, s, i, a, b in (
+            ("noise", 3, "0000", "1", "1"),
+            ("noise", 3, "0001", "1", "2"),
+            ("transfer", 0, "0000", "Ab", "b"),
+        )
+    ]
+    path = tmp_path / "probes/numbers6-crnn-0.parquet"
+    before = path.read_bytes()
+    probed(info(flops=None), probe("noise", right(1, 2), 3), probe("transfer", [("Ab", "b")]))
+    assert path.read_bytes() == before
+
+
+def test_a_missing_a_damaged_and_another_file_are_one_clear_line(tmp_path: Path) -> None:
+    path = tmp_path / "union-crnn-0.parquet"
+    with pytest.raises(InputError, match=r"cannot be read .*; run `dvc repro probe-union@union-crnn-0`"):
+        read_probes(path)
+    path.write_bytes(b"PAR1")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_probes(path)
+    pq.write_table(pa.table({"a": [1]}), path)
+    with pytest.raises(InputError, match="is not one of our probes"):
+        read_probes(path)
+
+
+def test_robustness_pools_folds_and_measures_from_the_same_images_clean(probed: Callable[..., Probes]) -> None:
+    folds = [
+        probed(info(fold=0), probe("clean", right(3, 4)), probe("blur", right(1, 4), 1), probe("blur", right(0, 4), 2)),
+        probed(info(fold=1), probe("clean", right(2, 4)), probe("blur", right(2, 4), 1), probe("blur", right(1, 4), 2)),
+    ]
+    found = robustness(folds).select("corruption", "strength", "n", "exact", "relative_drop").rows()
+    assert found == [
+        ("blur", 1, 8, 3 / 8, pytest.approx(1 - 3 / 5)),
+        ("blur", 2, 8, 1 / 8, pytest.approx(1 - 1 / 5)),
+        ("clean", 0, 8, 5 / 8, 0.0),
+        ("mean", None, 8, pytest.approx(2 / 8), pytest.approx((2 / 5 + 4 / 5) / 2)),
+    ]
+
+
+def test_a_model_that_reads_nothing_loses_nothing_that_can_be_measured(probed: Callable[..., Probes]) -> None:
+    found = robustness([probed(info(), probe("clean", right(0, 2)), probe("jpeg", right(1, 2), 1))])
+    assert found["relative_drop"].to_list() == [None, None, None]
+    assert found["exact"].to_list() == [0, 0.5, 0.5]
+
+
+def test_a_union_is_shown_whole_and_by_member(probed: Callable[..., Probes]) -> None:
+    whose = ["fournierp", "numbers6"]
+    clean = probe("clean", [("1", "1"), ("2", "2")], 0, whose)
+    lines = probe("lines", [("1", "1"), ("2", "7")], 1, whose)
+    found = robustness([probed(info("union"), clean, lines)])
+    drops = {(d, c): drop for d, c, drop in found.select("dataset", "corruption", "relative_drop").rows()}
+    assert {key[0] for key in drops} == {"union", "union/fournierp", "union/numbers6"}
+    assert (drops["union", "lines"], drops["union/fournierp", "lines"], drops["union/numbers6", "lines"]) == (0.5, 0, 1)
+
+
+def scored(predict: Predict, pairs: list[tuple[str, str]], **more: object) -> ScoredCell:
+    return score_predictions(predict(pairs, **more))
+
+
+def test_transfer_has_the_diagonal_from_the_cells_and_the_rest_from_the_probes(
+    probed: Callable[..., Probes], predict: Predict
+) -> None:
+    cells = [scored(predict, [("12", "12"), ("34", "3")], fold=fold) for fold in (0, 1)]
+    elsewhere = probe("transfer", [("Ab", "ab"), ("cd", "cd"), ("ef", "gh")], 0, ["vtu"] * 3)
+    both = [probed(info(fold=fold), probe("clean", right(1, 1)), elsewhere) for fold in (0, 1)]
+    found = transfer(both, cells)
+    assert found.select("trained_on", "model", "read", "source", "n", "exact", "exact_folded", "cer").rows() == [
+        ("numbers6", "crnn", "numbers6", "standin", 4, 0.5, 0.5, 0.25),
+        ("numbers6", "crnn", "vtu", "standin", 6, pytest.approx(1 / 3), pytest.approx(2 / 3), 0.5),
+    ]
+    assert found.select("exact_lo", "exact_hi").rows()[1] == wilson(2, 6)
+
+
+def test_a_union_is_read_on_each_member(probed: Callable[..., Probes], predict: Predict) -> None:
+    cell = scored(predict, [("12", "12"), ("34", "3")], dataset="union", members=["fournierp", "vtu"])
+    found = transfer([probed(info("union"), probe("clean", right(1, 1)))], [cell])
+    assert found.select("trained_on", "read", "exact").rows() == [("union", "fournierp", 1.0), ("union", "vtu", 0.0)]
+
+
+def test_counted_cost_is_that_of_the_largest_fold() -> None:
+    found = counted_cost([info(fold=0), info(fold=1), info("vtu", "hog_svc", flops=None)])
+    assert found.rows() == [("numbers6", "crnn", 1001, 7, 2001), ("vtu", "hog_svc", 1000, None, 2000)]
+
+
+def test_measured_cost_pools_folds(tmp_path: Path) -> None:
+    for fold, torch in ((0, ', "torch": "2.6"'), (1, ', "torch": "2.6"'), (2, "")):
+        text = f'{{"latency_ms": {fold + 1}, "device": "cpu", "threads": 2{torch}}}'
+        (tmp_path / f"vtu-crnn-{fold}.json").write_text(text)
+    places = [("vtu", "crnn", fold) for fold in range(3)]
+    timings = {place: Timing(10.0 + place[2], 100, 0.5, "cpu", 2) for place in places}
+    found = measured_cost(timings, {place: read_latency(tmp_path, *place) for place in places})
+    assert found.rows() == [("vtu", "crnn", 11.0, 200.0, 2.0, "cpu", 2, "2.6")]
+
+
+def test_a_missing_or_damaged_latency_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"vtu-crnn-0\.json: cannot be read .*run `dvc repro probe@vtu-crnn-0`"):
+        read_latency(tmp_path, "vtu", "crnn", 0)
+    (tmp_path / "vtu-crnn-0.json").write_text("{}")
+    with pytest.raises(InputError, match=r"is not one of our latencies"):
+        read_latency(tmp_path, "vtu", "crnn", 0)

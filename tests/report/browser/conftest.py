@@ -1,0 +1,140 @@
+"""A page of headless Chromium, spoken to over a pipe: no driver to install, no port to open."""
+
+import base64
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--remote-debugging-pipe",
+)
+
+
+class Browser:
+    """One tab. problems: what the console called an error; requests: addresses that were asked for."""
+
+    def __init__(self, program: str, profile: Path) -> None:
+        # Chromium reads commands from file descriptor 3 and answers on 4.
+        commands, answers = os.pipe(), os.pipe()
+        theirs = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in (commands[0], answers[1])]
+
+        def place() -> None:
+            os.dup2(theirs[0], 3)
+            os.dup2(theirs[1], 4)
+
+        self._process = subprocess.Popen(
+            [program, *_FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(3, 4),
+            preexec_fn=place,
+        )
+        for fd in (commands[0], answers[1], *theirs):
+            os.close(fd)
+        self._in, self._out = commands[1], answers[0]
+        self._left = b""
+        self._count = 0
+        self._session: str | None = None
+        self.problems: list[str] = []
+        self.requests: list[str] = []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """One command of the DevTools protocol, and its result."""
+        self._count += 1
+        message: dict[str, Any] = {"id": self._count, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._in, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._read()
+            if answer.get("id") == self._count:
+                assert "error" not in answer, answer
+                return dict(answer["result"])
+            self._note(answer)
+
+    def open(self, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+        """Show a file and wait until its charts are drawn."""
+        self.problems.clear()
+        self.requests.clear()
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.wait("document.body?.dataset.ready === 'drawn'")
+
+    def evaluate(self, script: str) -> Any:
+        """The value of a script; a promise is waited for."""
+        found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in found, found["exceptionDetails"]
+        return found["result"].get("value")
+
+    def wait(self, condition: str) -> None:
+        """Wait until a condition holds; the test's time limit ends a wait in vain."""
+        look = f"const look = () => {condition} ? done(true) : setTimeout(look, 20)"
+        self.evaluate(f"new Promise(done => {{ {look}; look(); }})")
+
+    def screenshot(self, place: Path, *, whole: bool = False) -> None:
+        """Save what is in view, or the whole page, as PNG."""
+        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        place.write_bytes(base64.b64decode(shot["data"]))
+
+    def close(self) -> None:
+        with suppress(OSError):
+            os.close(self._in)
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._out)
+
+    def _read(self) -> dict[str, Any]:
+        while b"\0" not in self._left:
+            received = os.read(self._out, 1 << 20)
+            assert received, "Chromium ended"
+            self._left += received
+        message, _, self._left = self._left.partition(b"\0")
+        return dict(json.loads(message))
+
+    def _note(self, event: dict[str, Any]) -> None:
+        params = event.get("params", {})
+        match event.get("method"):
+            case "Network.requestWillBeSent":
+                self.requests.append(params["request"]["url"])
+            case "Runtime.exceptionThrown":
+                self.problems.append(json.dumps(params["exceptionDetails"]))
+            case "Runtime.consoleAPICalled" if params["type"] in ("error", "assert", "warning"):
+                self.problems.append(json.dumps(params["args"]))
+            case "Log.entryAdded" if params["entry"]["level"] in ("error", "warning"):
+                self.problems.append(params["entry"]["text"])
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A tab of Chromium; tests that need it are skipped where none is installed."""
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    program = next(filter(None, map(shutil.which, names)), None)
+    if program is None:
+        pytest.skip("no Chromium on this machine")
+    opened = Browser(program, tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()

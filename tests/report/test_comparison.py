@@ -1,0 +1,91 @@
+"""How a comparison is worded and laid out."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from captchabench.evaluation.comparison import Change, Comparison, Flip, Row, Verdict
+from captchabench.evaluation.paired import McNemar, mcnemar
+from captchabench.evaluation.sides import Result
+from captchabench.report.comparison import markdown_comparison, print_comparison
+
+
+def scored(exact: int, edits: int) -> Result:
+    return Result((("vtu", "crnn", 0),), "standin", 1, ("ab",), 1000, exact, edits, 6000, {})
+
+
+def row(
+    model: str, verdict: Verdict, reason: str = "", dataset: str = "vtu", test: McNemar | None = None, p: float = 0.5
+) -> Row:
+    change = Change(-0.0004, -0.012, 0.011, p, p)
+    lost = (Flip(dataset, "00ff", "AbC", "AbC", ""),)
+    return Row(dataset, model, verdict, reason, scored(950, 60), scored(949, 61), change, None, test, (), lost)
+
+
+ROWS = (
+    row("crnn", "worse", test=mcnemar(3, 40), p=1e-7),
+    row("hog_svc", "no significant change", "unpaired test: they are gone"),
+    row("effnet_b1", "no significant change", "unpaired test: they are gone"),
+    Row("union/vtu", "crnn", "new", "", None, scored(1000, 0)),
+    Row("union", "crnn", "not comparable", "source differs (standin, kaggle)", scored(1, 9), scored(0, 9)),
+)
+FOUND = Comparison("main", "a" * 40, "workspace", None, ROWS)
+
+
+def printed(width: int, flips: bool = False) -> list[str]:
+    stream = io.StringIO()
+    print_comparison(FOUND, Console(file=stream, width=width, color_system=None), flips)
+    return [line.rstrip() for line in stream.getvalue().splitlines()]
+
+
+def test_the_title_says_what_is_compared_with_what() -> None:
+    assert printed(140)[0] == "workspace against main (aaaaaaaaa)"
+
+
+def test_a_reason_stands_once_and_rows_send_to_it() -> None:
+    lines = printed(140)
+    assert sum("they are gone" in line for line in lines) == 1
+    assert "[1] unpaired test: they are gone" in lines
+    assert "[2] source differs (standin, kaggle)" in lines
+    assert [line.split()[0] for line in lines if line.endswith("[1]")] == ["effnet_b1", "hog_svc"]
+
+
+def test_a_union_stands_with_the_dataset_it_reads_and_the_merged_one_last() -> None:
+    heads = [line.strip() for line in printed(140) if line.startswith("   ") or "(standin)" in line]
+    order = [line.split("  ")[0] for line in heads]
+    assert order == ["vtu (standin)", "crnn", "effnet_b1", "hog_svc", "crnn (union)", "union (standin)", "crnn"]
+
+
+def test_small_numbers_are_worded_with_care() -> None:
+    (line,) = [line for line in printed(140) if line.strip().startswith("crnn") and "worse" in line]
+    assert " 0.0 (−1.2 to +1.1)" in line
+    assert "<0.0001  <0.0001" in line
+    (new,) = [line for line in printed(140) if "crnn (union)" in line]
+    assert new.split() == ["crnn", "(union)", "100.0%", "0.00%", "new"]
+
+
+@pytest.mark.parametrize("width", [110, 140])
+def test_no_number_is_cut_off_on_a_narrow_terminal(width: int) -> None:
+    lines = printed(width)
+    assert not any("…" in line for line in lines)
+    assert max(map(len, lines)) <= width
+
+
+def test_the_last_line_counts_verdicts() -> None:
+    assert printed(140)[-1] == "1 worse, 2 no significant change, 1 new, 1 not comparable"
+
+
+def test_an_empty_reading_is_named() -> None:
+    assert "  00ff  AbC: AbC -> (nothing)" in printed(140, flips=True)
+    assert not any("00ff" in line for line in printed(140))
+
+
+def test_markdown_has_the_same_rows() -> None:
+    text = markdown_comparison(FOUND)
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| model")]
+    assert len(rows) == len(ROWS)
+    assert {line.count("|") for line in text.splitlines() if line.startswith("|")} == {12}
+    assert "| **worse** |" in rows[0]
+    assert "Holm's correction over 3 rows" in text
+    assert "drawn stand-ins, not the Kaggle images" in text
