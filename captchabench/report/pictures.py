@@ -44,9 +44,9 @@ class Misreading:
 def misreadings(folder: Path, grid: GridParams) -> list[Misreading]:
     """At most SHOWN of each kind for every reader of every dataset, from the predictions in `folder`.
 
-    The most edits come first, then the highest confidence; of the surest the other way round. Images that
-    many edits share are told apart by their ids, so that a run shows what the last one showed. Raises
-    InputError if a cell's predictions are missing or damaged.
+    The most edits come first, then the highest confidence; of the surest the other way round. A tie goes to
+    the lower sample_id, so that each run shows the same. Raises InputError if a cell's predictions are
+    missing or damaged.
     """
     parts = []
     for dataset, model, fold in expected_cells(grid):

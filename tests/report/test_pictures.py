@@ -38,7 +38,8 @@ def predict(tmp_path: Path) -> Callable[..., None]:
         n = len(rows)
         samples = Samples(
             ShardInfo(dataset, "standin", 1, 2, 2, "0123456789", 1, 6),
-            np.array([f"{cell}-{i:02d}" for i in range(n)], object),
+            # Ids know nothing of folds: here those of a later one come first.
+            np.array([f"{dataset}-{model}-{9 - int(fold)}-{i:02d}" for i in range(n)], object),
             np.array(labels, object),
             np.full(n, int(fold), np.int8),
             np.array(members or [dataset] * n, object),
@@ -74,9 +75,9 @@ def test_folds_are_pooled_members_of_union_are_apart_and_ids_settle_ties(
     grid = GridParams(("numbers6",), ("crnn",), ("crnn",), (0, 1))
     found = misreadings(tmp_path, grid)
     own = [m.sample_id for m in found if (m.reader, m.kind) == ("crnn", WORST)]
-    assert own == [f"numbers6-crnn-0-{i:02d}" for i in range(SHOWN)]
+    assert own == [f"numbers6-crnn-8-{i:02d}" for i in range(SHOWN)]
     merged = [(m.dataset, m.sample_id) for m in found if (m.reader, m.kind) == ("crnn (trained on union)", WORST)]
-    assert merged == [("numbers6", "union-crnn-0-00"), ("numbers6", "union-crnn-1-00")]
+    assert merged == [("numbers6", "union-crnn-8-00"), ("numbers6", "union-crnn-9-00")]
     assert found == misreadings(tmp_path, grid)
 
 
