@@ -1,4 +1,7 @@
-"""probe D M F: the trained model reads other datasets' fold F and corrupted images of its own; its size and latency."""
+"""probe: every trained model reads other datasets and corrupted images of its own; its size and latency.
+
+One process for all cells: starting torch for each would take longer than the reading.
+"""
 
 from pathlib import Path
 
@@ -9,8 +12,9 @@ from captchabench.data.shards import Samples, read_info, read_samples
 from captchabench.datasets import UNION
 from captchabench.evaluation.corruptions import CORRUPTIONS, STRENGTHS, corrupt
 from captchabench.evaluation.footprint import bytes_on_disk, flops_per_image, latency_seconds
+from captchabench.evaluation.leaderboard import expected_cells
 from captchabench.evaluation.probes import CLEAN, TRANSFER, Probe, ProbeInfo, write_probes
-from captchabench.files import write_json
+from captchabench.files import replacing_folder, write_json
 from captchabench.models import load_recogniser
 from captchabench.models.base import Recogniser
 from captchabench.training.split import held_out
@@ -20,10 +24,15 @@ from stages.cell import SHARDS, Cell
 _TIMED_IMAGES = 50
 
 
-def main(*words: str) -> None:
-    """Write what the model read, one row an image, and how long one image takes it."""
+def main() -> None:
+    """Write what each model read, one row an image, and how long one image takes it."""
     params = load_params()
-    cell = Cell.parse(words, params)
+    with replacing_folder(Path("data/probes")) as probes, replacing_folder(Path("data/latency")) as latencies:
+        for key in expected_cells(params.grid):
+            _probe(Cell(*key), params, probes, latencies)
+
+
+def _probe(cell: Cell, params: Params, probes_folder: Path, latency_folder: Path) -> None:
     recogniser = load_recogniser(cell.weights)
     own = _first(held_out(cell.samples(params), cell.fold), params.probe.images)
     probes = [*_transfer(recogniser, cell, params), *_corrupted(recogniser, own)]
@@ -37,8 +46,8 @@ def main(*words: str) -> None:
         bytes_on_disk=bytes_on_disk(cell.weights),
     )
     latency = latency_seconds(recogniser, own.pixels[:_TIMED_IMAGES])
-    write_probes(Path(f"data/probes/{cell}.parquet"), info, probes)
-    write_json(Path(f"data/latency/{cell}.json"), {"latency_ms": round(1000 * latency, 4), **recogniser.machine()})
+    write_probes(probes_folder / f"{cell}.parquet", info, probes)
+    write_json(latency_folder / f"{cell}.json", {"latency_ms": round(1000 * latency, 4), **recogniser.machine()})
     read = sum(len(probe.samples) for probe in probes)
     print(f"{cell}: {read:,} images read, {1000 * latency:.2f} ms for one by itself")
 

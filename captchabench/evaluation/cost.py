@@ -10,7 +10,7 @@ import polars as pl
 
 from captchabench.errors import InputError
 from captchabench.evaluation.leaderboard import Timing
-from captchabench.evaluation.naming import cell_name, repro_command
+from captchabench.evaluation.naming import cell_name
 from captchabench.evaluation.probes import ProbeInfo
 
 COUNTED = pl.Schema(
@@ -41,7 +41,7 @@ def read_latency(folder: Path, dataset: str, model: str, fold: int) -> dict[str,
     """A cell's latency_ms, with device, threads and, where it ran on torch, its version. Raises InputError."""
     name = cell_name(dataset, model, fold)
     path = folder / f"{name}.json"
-    again = f"run {repro_command('probe', name)}"
+    again = "run `dvc repro probe`"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         return {"torch": None, **values, "latency_ms": float(values["latency_ms"])}

@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 
 from captchabench.data.shards import METADATA_KEY, Samples
 from captchabench.errors import InputError
-from captchabench.evaluation.naming import repro_command
 from captchabench.files import replacing_file
 
 TRANSFER, CLEAN = "transfer", "clean"
@@ -81,7 +80,7 @@ def write_probes(path: Path, info: ProbeInfo, probes: Sequence[Probe]) -> None:
 
 def read_probes(path: Path) -> tuple[ProbeInfo, pa.Table]:
     """One cell's probes. Raises InputError if the file is missing, damaged or not ours."""
-    again = f"run {repro_command('probe', path.stem)}"
+    again = "run `dvc repro probe`"
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:

@@ -78,15 +78,14 @@ def run_all() -> None:
     for cell in CELLS:
         predict.main(*cell)
         score.main(*cell)
-        probe.main(*cell)
+    probe.main()
     probes.main()
     suspects.main()
     ambiguity.main()
 
 
 def test_a_model_reads_what_its_alphabet_can_express_and_its_own_images_made_worse(project: Path) -> None:
-    for cell in CELLS:
-        probe.main(*cell)
+    probe.main()
     read = {}
     for dataset, *_ in CELLS:
         info, table = read_probes(Path(f"data/probes/{dataset}-dummy-0.parquet"))
@@ -138,13 +137,17 @@ def test_of_other_sources_no_ceiling_is_known(project: Path, capsys: pytest.Capt
 
 
 def test_an_empty_fold_and_missing_probes_are_one_clear_line(project: Path) -> None:
-    shutil.copytree("data/models/vtu-dummy-0", "data/models/vtu-dummy-9")
+    shutil.copytree("data/models/fournierp-dummy-0", "data/models/fournierp-dummy-9")
+    assert "folds: [0]" in PARAMS
+    Path("params.yaml").write_text(PARAMS.replace("folds: [0]", "folds: [9]"))
     with pytest.raises(InputError, match="fold 9 holds no images"):
-        probe.main("vtu", "dummy", "9")
+        probe.main()
+    assert not Path("data/probes").exists()
+    Path("params.yaml").write_text(PARAMS)
     for cell in CELLS:
         predict.main(*cell)
         score.main(*cell)
-    with pytest.raises(InputError, match="run `dvc repro probe@fournierp-dummy-0`"):
+    with pytest.raises(InputError, match="run `dvc repro probe`"):
         probes.main()
     Path("data/predictions/vtu-dummy-0.parquet").unlink()
     with pytest.raises(InputError, match="run `dvc repro predict@vtu-dummy-0`"):

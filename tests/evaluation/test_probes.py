@@ -75,7 +75,7 @@ def test_what_is_written_is_read(probed: Callable[..., Probes], tmp_path: Path) 
 
 def test_a_missing_a_damaged_and_another_file_are_one_clear_line(tmp_path: Path) -> None:
     path = tmp_path / "union-crnn-0.parquet"
-    with pytest.raises(InputError, match=r"cannot be read .*; run `dvc repro probe-union@union-crnn-0`"):
+    with pytest.raises(InputError, match=r"cannot be read .*; run `dvc repro probe`"):
         read_probes(path)
     path.write_bytes(b"PAR1")
     with pytest.raises(InputError, match="cannot be read"):
@@ -155,7 +155,7 @@ def test_measured_cost_pools_folds(tmp_path: Path) -> None:
 
 
 def test_a_missing_or_damaged_latency_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"vtu-crnn-0\.json: cannot be read .*run `dvc repro probe@vtu-crnn-0`"):
+    with pytest.raises(InputError, match=r"vtu-crnn-0\.json: cannot be read .*run `dvc repro probe`"):
         read_latency(tmp_path, "vtu", "crnn", 0)
     (tmp_path / "vtu-crnn-0.json").write_text("{}")
     with pytest.raises(InputError, match=r"is not one of our latencies"):
