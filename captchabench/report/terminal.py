@@ -1,5 +1,6 @@
 """The leaderboard on a terminal."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,16 @@ from rich.table import Table
 from captchabench.evaluation.leaderboard import read_leaderboard
 from captchabench.report.tables import Ranking, folds_note, interval, percent, rankings
 
+_COLUMNS = 100
+
 
 def print_leaderboard(path: Path, console: Console | None = None) -> None:
     """Print the leaderboard in `path`, a table a dataset, in at most 100 columns.
 
     Raises InputError if the file is missing or not a leaderboard.
     """
-    console = console or Console()
+    # Output that goes to a file or a pipe keeps all columns.
+    console = console or (Console() if sys.stdout.isatty() else Console(width=_COLUMNS))
     found = rankings(read_leaderboard(path))
     # One width for all, so that the tables line up below each other.
     width = max(len(_reader(row)) for ranking in found for row in ranking.rows)
