@@ -22,6 +22,11 @@ settings.load_profile("patient")
 HEIGHT, WIDTH = 32, 100
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first: it runs in one process, and the others fill up beside it."""
+    items.sort(key=lambda item: item.path.name != "test_dag.py")
+
+
 def write_text(label: str, rng: np.random.Generator) -> np.ndarray:
     """Dark text on a light ground, a little displaced: [HEIGHT, WIDTH] uint8."""
     image = np.full((HEIGHT, WIDTH), 230, np.uint8)
