@@ -1,6 +1,7 @@
 # make repro   the benchmark as params.yaml says, then the leaderboard
 # make test    the tests
 # make check   lint, types, tests
+# make schedule  the same every night, with a UI: Prefect's server and schedule (CRON, PORT)
 # make full    switch params.yaml to the Kaggle data and full budgets, then run it (one GPU)
 # make setup   the environment alone: .venv
 # make clean   outputs and environment, not DVC's cache
@@ -12,7 +13,7 @@ export PATH := $(BIN):$(PATH)
 # Without this a stage may warn in the locale of the machine, and sort by it.
 export LC_ALL := C.UTF-8
 
-.PHONY: repro full test lint types check setup clean
+.PHONY: repro schedule full test lint types check setup clean
 .DEFAULT_GOAL := repro
 
 setup: .venv/.complete
@@ -37,6 +38,9 @@ setup: .venv/.complete
 repro: setup
 	@dvc repro
 	@captchabench leaderboard
+
+schedule: setup
+	@python -m flows.serve $(if $(CRON),--cron "$(CRON)") $(if $(PORT),--port $(PORT))
 
 full: setup
 	@captchabench apply params.full.yaml

@@ -1,0 +1,154 @@
+"""The benchmark as a Prefect flow: what is stale, in parallel, then what became of the results.
+
+`python -m flows.benchmark` runs it once, `python -m flows.serve` on a schedule.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, runtime
+from prefect.futures import PrefectFuture
+from prefect.logging import get_run_logger
+from prefect.states import Cancelled, Completed, Failed, State
+
+from captchabench.errors import InputError
+from flows import ROOT
+from flows.commit import check_branch, commit_results
+from flows.dispatch import Outcome, dispatch
+from flows.durations import keep_seconds, read_seconds
+from flows.graph import Graph, Stage, read_graph
+from flows.history import close_dead_run
+from flows.process import Processes
+from flows.publish import publish
+from flows.recovery import Busy, keep_lock_file, mend, run_lock
+from flows.resources import Pool, Share, own_cores, own_devices
+from flows.tasks import End, Runner, block_stage, skip_stage, start_stage
+
+# Of a failed stage, where the run's end is told.
+_LINES = 10
+
+
+@flow(name="benchmark", persist_result=False)
+def benchmark(
+    only: list[str] | None = None,
+    baseline: str | None = None,
+    margin: float = 0.0,
+    commit_to: str | None = None,
+    root: str = str(ROOT),
+) -> State:
+    """Run what is stale, publish the results, and fail where something got significantly worse.
+
+    only: words of a stage's matrix, such as a model, a dataset or both: those cells and what they need, and no
+    tables. baseline: the commit to compare with; the last one that touched metrics/ unless given. margin: the share
+    of images that a row may lose all the same. commit_to: a branch that the results are committed to.
+    """
+    folder = Path(root)
+    try:
+        if commit_to:
+            check_branch(folder, commit_to)
+        with run_lock(folder, str(runtime.flow_run.id)) as lock:
+            _tidy_up(folder, lock.left_behind)
+            graph = read_graph(folder)
+            if only:
+                graph = graph.only(only)
+            outcomes = run_graph(graph, folder, lock.handle)
+            if failed := {name: outcome for name, outcome in outcomes.items() if outcome.failure}:
+                return Failed(message=_account(failed))
+            regressions = [] if only else publish(folder, baseline, margin)
+            made = _summary(graph, outcomes)
+            if commit_to and not only and (commit := commit_results(folder, commit_to, graph.kept, made)):
+                get_run_logger().info(f"results committed to {commit_to}: {commit}")
+    except Busy as error:
+        return Cancelled(message=str(error))
+    except InputError as error:
+        return Failed(message=str(error))
+    if regressions:
+        return Failed(message=f"significantly worse: {', '.join(regressions)}")
+    return Completed(message=made)
+
+
+def run_graph(graph: Graph, root: Path, lock: int) -> dict[str, Outcome]:
+    """Run what is stale as tasks of the current flow; return what became of each stage that was due.
+
+    lock: the run's lock, which stages inherit.
+    """
+    due = graph.due()
+    stale = {stage.name for stage in due}
+    for stage in graph.stages:
+        if stage.name not in stale:
+            skip_stage(stage.name)
+    get_run_logger().info(f"{len(graph.stages) - len(due)} stages are up to date, {len(due)} are stale or may be")
+    processes = Processes()
+    runner = Runner(root, processes, lock)
+    futures: dict[str, PrefectFuture[Any]] = {}
+
+    def start(stage: Stage, share: Share, end: End) -> None:
+        upstream = [futures[name] for name in stage.upstream if name in futures]
+        futures[stage.name] = start_stage(
+            stage, share, runner, upstream, lambda judge: end(partial(_kept, judge, root))
+        )
+
+    try:
+        outcomes = dispatch(due, Pool(own_cores(), own_devices()), read_seconds(root), start)
+    finally:
+        # On the way out of an interrupt or a cancellation, too: no stage outlives its run.
+        processes.end_all()
+    for name, outcome in outcomes.items():
+        if outcome.blocked:
+            block_stage(name, outcome.failure)
+    keep_seconds(root, {name: outcome.seconds for name, outcome in outcomes.items() if outcome.made})
+    return outcomes
+
+
+def _tidy_up(root: Path, left_behind: str) -> None:
+    """Close the run that died, if one did, and mend what it left half-written."""
+    logger = get_run_logger()
+    if left_behind and close_dead_run(left_behind):
+        logger.warning(f"closed the run {left_behind}, which had died")
+    for line in mend(root):
+        logger.warning(line)
+
+
+def _kept(judge: Callable[[], Outcome], root: Path) -> Outcome:
+    """The outcome of a stage; what DVC wrote of it is set aside."""
+    outcome = judge()
+    if outcome.made:
+        keep_lock_file(root)
+    return outcome
+
+
+def _account(failed: Mapping[str, Outcome]) -> str:
+    """Which stages failed, why, and the last lines of each; then those that could not run for it."""
+    parts = [
+        "\n".join([f"{name}: {outcome.failure}", *(f"    {line}" for line in outcome.lines[-_LINES:])])
+        for name, outcome in failed.items()
+        if not outcome.blocked
+    ]
+    if blocked := [name for name, outcome in failed.items() if outcome.blocked]:
+        parts.append(f"not run for that: {', '.join(blocked)}")
+    return "\n".join(parts)
+
+
+def _summary(graph: Graph, outcomes: Mapping[str, Outcome]) -> str:
+    made = sum(outcome.made for outcome in outcomes.values())
+    return f"{made} stages run, {len(graph.stages) - made} up to date"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the flow once, as the command line says; 0 if it completed."""
+    parser = argparse.ArgumentParser(prog="python -m flows.benchmark", description=main.__doc__)
+    parser.add_argument("--only", nargs="+", metavar="WORD", help="a model, a dataset or both: their cells alone")
+    parser.add_argument("--baseline", metavar="REV", help="compare with this commit")
+    parser.add_argument("--margin", type=float, default=0.0, metavar="SHARE", help="what a row may lose all the same")
+    parser.add_argument("--commit-to", metavar="BRANCH", help="commit the results to this branch")
+    state = benchmark(**vars(parser.parse_args(words)), return_state=True)
+    print(f"{state.name}: {state.message}")
+    return 0 if state.is_completed() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

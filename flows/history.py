@@ -1,0 +1,24 @@
+"""What Prefect remembers of earlier runs."""
+
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Crashed
+
+
+def close_dead_run(run: str) -> bool:
+    """Close a run whose process has died, if Prefect still takes it for a living one; whether it did."""
+    try:
+        known = UUID(run)
+    except ValueError:
+        return False
+    with get_client(sync_client=True) as client:
+        try:
+            state = client.read_flow_run(known).state
+        except ObjectNotFound:
+            return False
+        if state is None or state.is_final():
+            return False
+        client.set_flow_run_state(known, Crashed(message="its process died; closed by the next run"), force=True)
+    return True

@@ -1,0 +1,94 @@
+"""The flow over a small pipeline: what runs, what does not, and what the end says."""
+
+from typing import Any
+
+import pytest
+from prefect.states import State
+
+from flows import benchmark as flow
+from flows import tasks
+
+
+# Nothing here has a leaderboard: what is published is looked at by itself.
+@pytest.fixture(autouse=True)
+def _nothing_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "publish", lambda *_: [])
+    monkeypatch.setattr(tasks, "run_stage", tasks.run_stage.with_options(retry_delay_seconds=0.1))
+
+
+def run(pipeline: Any, **parameters: object) -> State:
+    return flow.benchmark(root=str(pipeline.folder), return_state=True, **parameters)
+
+
+def test_everything_runs_once_and_then_nothing(pipeline: Any) -> None:
+    state = run(pipeline)
+    assert state.is_completed(), state.message
+    assert sorted(pipeline.ran()) == ["make-a", "make-b", "read-a", "read-b", "table"]
+    assert pipeline.dvc("status").strip() == "Data and pipelines are up to date."
+    state = run(pipeline)
+    assert state.message == "0 stages run, 5 up to date"
+    assert pipeline.ran() == []
+
+
+def test_a_change_runs_what_it_touches(pipeline: Any) -> None:
+    run(pipeline)
+    pipeline.ran()
+    pipeline.write("params.yaml", "cells: [a, b]\nsizes: {a: 2, b: 1}\n")
+    state = run(pipeline)
+    # What it makes is the same as before: DVC sees that the rest is not stale after all.
+    assert pipeline.ran() == ["make-a"]
+    assert state.message == "1 stages run, 4 up to date"
+
+
+def test_a_mistake_stops_its_dependents_alone_and_is_not_tried_again(pipeline: Any) -> None:
+    pipeline.order("make-a", "sys.exit('error: sizes.a: must be at least 2; is 1')")
+    state = run(pipeline)
+    assert state.is_failed()
+    assert sorted(pipeline.ran()) == ["make-a", "make-b", "read-b"]
+    first, *rest = state.message.splitlines()
+    assert first == "make@a: sizes.a: must be at least 2; is 1"
+    assert "    error: sizes.a: must be at least 2; is 1" in rest
+    assert rest[-1] == "not run for that: read@a, table"
+    # Once mended, the rest is made and nothing twice.
+    pipeline.order("make-a", "")
+    assert run(pipeline).is_completed()
+    assert sorted(pipeline.ran()) == ["make-a", "read-a", "table"]
+
+
+def test_what_passes_is_tried_again(pipeline: Any) -> None:
+    pipeline.order(
+        "read-a",
+        """
+        if not os.path.exists("tried"):
+            open("tried", "w").close()
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        """,
+    )
+    pipeline.order(
+        "read-b",
+        """
+        import signal
+        if not os.path.exists("killed"):
+            open("killed", "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        """,
+    )
+    assert run(pipeline).is_completed()
+    assert sorted(pipeline.ran()) == ["make-a", "make-b", "read-a", "read-a", "read-b", "read-b", "table"]
+
+
+def test_a_stage_is_stopped_when_its_time_is_up(pipeline: Any) -> None:
+    text = (pipeline.folder / "dvc.yaml").read_text()
+    pipeline.write("dvc.yaml", text.replace("time_limit: 20", "time_limit: 3"))
+    pipeline.order("read-a", "time.sleep(60)")
+    state = run(pipeline)
+    assert state.message.startswith("read@a: not done after 3 s\n")
+    assert pipeline.ran().count("read-a") == 1
+
+
+def test_one_model_alone(pipeline: Any) -> None:
+    assert run(pipeline, only=["a"]).is_completed()
+    assert sorted(pipeline.ran()) == ["make-a", "read-a"]
+    state = run(pipeline, only=["c"])
+    assert state.is_failed()
+    assert "no stage has c in its matrix" in state.message

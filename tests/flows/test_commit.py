@@ -1,0 +1,69 @@
+"""Results on a branch of their own."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from captchabench.errors import InputError
+from flows.commit import commit_results
+
+PATHS = ["metrics/a.csv", "metrics/gone.csv"]
+
+
+def git(folder: Path, *words: str) -> str:
+    return subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "a")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "a@example.org")
+    git(tmp_path, "init", "-q", "-b", "main")
+    (tmp_path / "metrics").mkdir()
+    for name in ("metrics/a.csv", "dvc.lock", "code.py"):
+        (tmp_path / name).write_text("old\n")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-qm", "first")
+    return tmp_path
+
+
+def test_results_go_to_their_branch_and_nothing_else_moves(clone: Path) -> None:
+    head = git(clone, "rev-parse", "HEAD")
+    for name in ("metrics/a.csv", "dvc.lock"):
+        (clone / name).write_text("new\n")
+    before = git(clone, "status", "--porcelain")
+    commit = commit_results(clone, "results", PATHS, "nightly")
+    assert commit == git(clone, "rev-parse", "results")
+    assert git(clone, "rev-parse", "results^") == head == git(clone, "rev-parse", "HEAD")
+    assert git(clone, "diff", "--name-only", "HEAD", "results").split() == ["dvc.lock", "metrics/a.csv"]
+    assert git(clone, "status", "--porcelain") == before
+    assert commit_results(clone, "results", PATHS, "nightly") is None
+
+
+def test_the_branch_takes_in_what_is_new(clone: Path) -> None:
+    (clone / "metrics/a.csv").write_text("new\n")
+    first = commit_results(clone, "results", PATHS, "nightly")
+    git(clone, "checkout", "-q", "metrics/a.csv")
+    (clone / "code.py").write_text("newer\n")
+    git(clone, "commit", "-qam", "code")
+    (clone / "metrics/a.csv").write_text("newest\n")
+    second = commit_results(clone, "results", PATHS, "nightly")
+    assert git(clone, "rev-parse", f"{second}^1", f"{second}^2").split() == [first, git(clone, "rev-parse", "HEAD")]
+    assert git(clone, "show", "results:code.py") == "newer"
+
+
+@pytest.mark.parametrize("name", ["code.py", "metrics/notes.txt"])
+def test_other_peoples_changes_are_refused(clone: Path, name: str) -> None:
+    (clone / "metrics/a.csv").write_text("new\n")
+    (clone / name).write_text("by hand\n")
+    with pytest.raises(InputError, match=name):
+        commit_results(clone, "results", PATHS, "nightly")
+    assert git(clone, "branch", "--list", "results") == ""
+
+
+@pytest.mark.parametrize(("branch", "message"), [("main", "is checked out"), ("no..name", "is no name")])
+def test_a_branch_must_be_another(clone: Path, branch: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        commit_results(clone, branch, PATHS, "nightly")

@@ -1,0 +1,150 @@
+"""Runs that are killed: nothing of them is left, and the next one goes on from there."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+
+from captchabench.errors import InputError
+from flows import ROOT
+from flows import benchmark as flow
+from flows.recovery import keep_lock_file, mend, run_lock
+
+RUN = """
+import sys
+from flows import benchmark as flow
+flow.publish = lambda *_: []
+flow.benchmark(root=sys.argv[1], return_state=True)
+"""
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="looks for processes in /proc")
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One server for this process and those it starts."""
+    from prefect.server.api.server import SubprocessASGIServer
+
+    server = SubprocessASGIServer()
+    server.start()
+    monkeypatch.setenv("PREFECT_API_URL", server.api_url)
+
+
+def alive(pipeline: Any) -> list[str]:
+    """The command lines of processes at work in the pipeline's folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if (entry / "cwd").readlink() == pipeline.folder:
+                    found.append((entry / "cmdline").read_text().replace("\0", " "))
+            except OSError:
+                continue
+    return [line for line in found if line]
+
+
+def await_that(happens: Callable[[], bool], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def sleeping(pipeline: Any) -> subprocess.Popen[bytes]:
+    """A run in a process of its own, with a stage that has begun and does not end."""
+    pipeline.order("read-a", "open('begun', 'w').close()\ntime.sleep(100)")
+    run = subprocess.Popen(
+        [sys.executable, "-c", RUN, str(pipeline.folder)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    await_that((pipeline.folder / "begun").exists)
+    return run
+
+
+@needs_proc
+def test_a_killed_run_leaves_no_process_and_the_next_closes_it_and_goes_on(
+    pipeline: Any, api: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = sleeping(pipeline)
+    assert any("stage.py read-a" in line for line in alive(pipeline))
+    with pytest.raises(InputError, match="another run is at work here"), run_lock(pipeline.folder, "ours"):
+        pass
+    dead = (pipeline.folder / ".dvc/tmp/flow.lock").read_text()
+    run.kill()
+    run.wait()
+    await_that(lambda: not alive(pipeline), 5)
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(dead).state.is_running()
+        assert "make-a" in pipeline.ran()
+
+        pipeline.order("read-a", "")
+        monkeypatch.setattr(flow, "publish", lambda *_: [])
+        assert flow.benchmark(root=str(pipeline.folder), return_state=True).is_completed()
+        assert "make-a" not in pipeline.ran()
+        assert (pipeline.folder / "out/table").read_text() == "make-aread-amake-bread-btable"
+        assert client.read_flow_run(dead).state.is_crashed()
+    assert (pipeline.folder / ".dvc/tmp/flow.lock").read_text() == ""
+
+
+@needs_proc
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_run_ends_its_stages(pipeline: Any, api: None, number: signal.Signals) -> None:
+    run = sleeping(pipeline)
+    run.send_signal(number)
+    run.wait(15)
+    assert not alive(pipeline)
+    with run_lock(pipeline.folder, "ours") as lock:
+        assert lock.left_behind == ""
+
+
+def test_files_cut_short_are_put_right(pipeline: Any) -> None:
+    pipeline.dvc("repro", "-q")
+    lock, claims = pipeline.folder / "dvc.lock", pipeline.folder / ".dvc/tmp/rwlock"
+    whole = lock.read_text()
+    keep_lock_file(pipeline.folder)
+    assert mend(pipeline.folder) == []
+    # As much as one write of DVC's, which may well be YAML.
+    lock.write_text(whole[: whole.index("path: out/read-a") + 4])
+    keep_lock_file(pipeline.folder)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    entry = {"pid": dead.pid, "cmd": "dvc repro"}
+    claims.write_text(json.dumps({"read": {"/a": [entry]}, "write": {"/b": entry}}))
+    assert len(mend(pipeline.folder)) == 2
+    assert lock.read_text() == whole
+    assert json.loads(claims.read_text()) == {"read": {}, "write": {}}
+    claims.write_text('{"read": {"/a')
+    assert len(mend(pipeline.folder)) == 1
+    assert pipeline.dvc("status").strip() == "Data and pipelines are up to date."
+
+
+def test_a_copy_that_knows_less_does_not_replace_one_that_knows_more(pipeline: Any) -> None:
+    pipeline.dvc("repro", "-q")
+    lock = pipeline.folder / "dvc.lock"
+    whole = lock.read_text()
+    keep_lock_file(pipeline.folder)
+    lock.write_text(whole[: whole.index("  table:")])
+    keep_lock_file(pipeline.folder)
+    lock.write_text("stages: [")
+    mend(pipeline.folder)
+    assert lock.read_text() == whole
+
+
+def test_a_file_in_use_stays_in_use(pipeline: Any) -> None:
+    claims = pipeline.folder / ".dvc/tmp/rwlock"
+    living = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()", "dvc"], stdin=subprocess.PIPE)
+    text = json.dumps({"read": {}, "write": {"/b": {"pid": living.pid, "cmd": "dvc repro"}}})
+    claims.write_text(text)
+    assert mend(pipeline.folder) == []
+    assert claims.read_text() == text
+    living.communicate()
