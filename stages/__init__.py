@@ -1,10 +1,15 @@
 """The DVC stages: one thin file each. They read params and inputs, call the library, write outputs."""
 
 import inspect
+import os
 import sys
 from collections.abc import Callable
 
 from captchabench.errors import InputError
+
+# OpenMP reads this when torch loads it. Its threads wait by spinning unless told otherwise: a little faster on idle
+# cores, several times slower where anything else runs.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def run(main: Callable[..., None]) -> None:

@@ -3,6 +3,8 @@
 One process for all cells: starting torch for each would take longer than the reading.
 """
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,20 +24,24 @@ from stages import run
 from stages.cell import SHARDS, Cell
 
 _TIMED_IMAGES = 50
+# (dataset, fold) to the held-out samples, read once for all models.
+Unseen = Callable[[str, int], Samples]
 
 
 def main() -> None:
     """Write what each model read, one row an image, and how long one image takes it."""
     params = load_params()
+    unseen = cache(lambda dataset, fold: held_out(read_samples(SHARDS / dataset), fold))
     with replacing_folder(Path("data/probes")) as probes, replacing_folder(Path("data/latency")) as latencies:
         for key in expected_cells(params.grid):
-            _probe(Cell(*key), params, probes, latencies)
+            _probe(Cell(*key), params, unseen, probes, latencies)
 
 
-def _probe(cell: Cell, params: Params, probes_folder: Path, latency_folder: Path) -> None:
+def _probe(cell: Cell, params: Params, unseen: Unseen, probes_folder: Path, latency_folder: Path) -> None:
     recogniser = load_recogniser(cell.weights)
-    own = _first(held_out(cell.samples(params), cell.fold), params.probe.images)
-    probes = [*_transfer(recogniser, cell, params), *_corrupted(recogniser, own)]
+    whole = held_out(cell.samples(params), cell.fold) if cell.dataset == UNION else unseen(cell.dataset, cell.fold)
+    own = _first(whole, params.probe.images)
+    probes = [*_transfer(recogniser, cell, params, unseen), *_corrupted(recogniser, own)]
     info = ProbeInfo(
         dataset=cell.dataset,
         source=own.info.source,
@@ -58,14 +64,14 @@ def _first(samples: Samples, images: int) -> Samples:
     return samples.where(np.sort(np.concatenate(rows)))
 
 
-def _transfer(recogniser: Recogniser, cell: Cell, params: Params) -> list[Probe]:
+def _transfer(recogniser: Recogniser, cell: Cell, params: Params, unseen: Unseen) -> list[Probe]:
     """The held-out images of each dataset that the model was not trained on and whose alphabet it has."""
     probes = []
     for name in params.grid.datasets:
         alphabet = read_info(SHARDS / name).alphabet
         if cell.dataset in (name, UNION) or recogniser.spec.alphabet.foreign(alphabet):
             continue
-        other = held_out(read_samples(SHARDS / name), cell.fold)
+        other = unseen(name, cell.fold)
         probes.append(Probe(TRANSFER, 0, other, recogniser.predict(other.pixels).texts))
     return probes
 

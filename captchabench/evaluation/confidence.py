@@ -13,6 +13,7 @@ from captchabench.evaluation.calibration import BINS, Reliability
 from captchabench.evaluation.cells import checked_predictions, confidences_of, parts_of, right_of
 from captchabench.evaluation.naming import cell_name, repro_command
 from captchabench.evaluation.risk_coverage import TARGET, RiskCoverage
+from captchabench.evaluation.tables import read_table
 
 _WHOSE = {"dataset": pl.String(), "source": pl.String(), "model": pl.String()}
 CALIBRATION_SCHEMA = pl.Schema(
@@ -100,14 +101,7 @@ def risk_table(rows: Sequence[Confidences]) -> pl.DataFrame:
 
 def read_risk(path: Path) -> pl.DataFrame:
     """The table that the calibration stage wrote from `risk_table`. Raises InputError if it is missing or another."""
-    try:
-        risk = pl.read_csv(path, schema_overrides=RISK_SCHEMA)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise InputError(f"{path}: cannot be read ({reason}); run `dvc repro calibration`") from None
-    if risk.columns != RISK_SCHEMA.names():
-        raise InputError(f"{path}: has other columns than this program's; run `dvc repro calibration`")
-    return risk
+    return read_table(path, RISK_SCHEMA, "calibration")
 
 
 def coverage_at_target(risk: pl.DataFrame) -> dict[tuple[str, str], float]:

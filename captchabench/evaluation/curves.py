@@ -5,9 +5,9 @@ from pathlib import Path
 
 import polars as pl
 
-from captchabench.errors import InputError
 from captchabench.evaluation.cells import ScoredCell
 from captchabench.evaluation.naming import cell_name, repro_command
+from captchabench.evaluation.tables import unreadable
 
 _POINT = pl.Schema(
     {
@@ -34,8 +34,7 @@ def collect_curves(folder: Path, cells: Sequence[ScoredCell]) -> pl.DataFrame:
         try:
             points = pl.read_csv(path, schema_overrides=_POINT).select(*_POINT)
         except (OSError, pl.exceptions.PolarsError) as error:
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise InputError(f"{path}: cannot be read ({reason}); run {repro_command('train', name)}") from None
+            raise unreadable(path, error, repro_command("train", name)) from None
         whose = [pl.lit(getattr(cell, key), SCHEMA[key]).alias(key) for key in SCHEMA if key not in _POINT]
         curves.append(points.select(*whose, *_POINT))
     return pl.concat(curves)

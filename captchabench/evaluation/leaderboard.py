@@ -20,6 +20,7 @@ from captchabench.evaluation.counts import Counts
 from captchabench.evaluation.intervals import Interval, edit_intervals, wilson
 from captchabench.evaluation.metrics import SCORED
 from captchabench.evaluation.naming import cell_name, repro_command
+from captchabench.evaluation.tables import read_table
 from captchabench.files import replacing_file
 
 # What a confusion table calls all that is beyond its bound; a word, as the gaps are.
@@ -188,14 +189,7 @@ def write_leaderboard(path: Path, board: pl.DataFrame) -> None:
 
 def read_leaderboard(path: Path) -> pl.DataFrame:
     """The table that `write_leaderboard` wrote. Raises InputError if it is missing or is another."""
-    try:
-        board = pl.read_csv(path, schema_overrides=SCHEMA)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise InputError(f"{path}: cannot be read ({reason}); run `dvc repro leaderboard`") from None
-    if board.columns != SCHEMA.names():
-        raise InputError(f"{path}: has other columns than this program's; run `dvc repro leaderboard`")
-    return board
+    return read_table(path, SCHEMA, "leaderboard")
 
 
 def summary(board: pl.DataFrame) -> dict[str, dict[str, dict[str, float]]]:

@@ -7,6 +7,7 @@ model, dataset (of the image: differs within `union`), ctc_loss (float32 nats, n
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,8 @@ from captchabench.errors import InputError
 from captchabench.evaluation.naming import repro_command
 from captchabench.files import replacing_file
 from captchabench.models.base import Reading
+
+T = TypeVar("T")
 
 SCHEMA = pa.schema(
     [
@@ -61,20 +64,34 @@ def write_predictions(
             "dataset": samples.datasets,
             "ctc_loss": pa.nulls(n, pa.float32()) if losses is None else np.asarray(losses, np.float32),
         },
-        schema=SCHEMA.with_metadata({METADATA_KEY: json.dumps(asdict(info), sort_keys=True).encode()}),
+        schema=SCHEMA,
     )
-    with replacing_file(path) as temporary:
-        pq.write_table(table.sort_by("sample_id"), temporary, compression="zstd")
+    write_described(path, table.sort_by("sample_id"), info)
 
 
 def read_predictions(path: Path) -> tuple[PredictionInfo, pa.Table]:
     """One cell's predictions. Raises InputError if the file is missing, damaged or not ours."""
-    again = f"run {repro_command('predict', path.stem)}"
+    return read_described(path, SCHEMA, PredictionInfo, "predictions", repro_command("predict", path.stem))
+
+
+def write_described(path: Path, table: pa.Table, info: Any) -> None:
+    """Write what models read as Parquet, whole or not at all, the dataclass `info` in the schema metadata."""
+    described = {METADATA_KEY: json.dumps(asdict(info), sort_keys=True).encode()}
+    with replacing_file(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(described), temporary, compression="zstd")
+
+
+def read_described(path: Path, schema: pa.Schema, info: type[T], what: str, command: str) -> tuple[T, pa.Table]:
+    """What `write_described` wrote: an `info` and the table.
+
+    Raises InputError that names `command` if the file is missing, damaged or not of this `schema`.
+    """
+    again = f"run {command}"
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: cannot be read ({error}); {again}") from None
     described = (table.schema.metadata or {}).get(METADATA_KEY)
-    if described is None or not table.schema.equals(SCHEMA):
-        raise InputError(f"{path}: is not one of our predictions; {again}")
-    return PredictionInfo(**json.loads(described)), table
+    if described is None or not table.schema.equals(schema):
+        raise InputError(f"{path}: is not one of our {what}; {again}")
+    return info(**json.loads(described)), table

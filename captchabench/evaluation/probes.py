@@ -6,18 +6,15 @@ prediction. The schema metadata say what the model costs. Kept as readings, so t
 anew.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from captchabench.data.shards import METADATA_KEY, Samples
-from captchabench.errors import InputError
-from captchabench.files import replacing_file
+from captchabench.data.shards import Samples
+from captchabench.evaluation.predictions import read_described, write_described
 
 TRANSFER, CLEAN = "transfer", "clean"
 SCHEMA = pa.schema(
@@ -61,8 +58,7 @@ class Probe:
 
 def write_probes(path: Path, info: ProbeInfo, probes: Sequence[Probe]) -> None:
     """Write a cell's probes, one after the other, whole or not at all."""
-    described = SCHEMA.with_metadata({METADATA_KEY: json.dumps(asdict(info), sort_keys=True).encode()})
-    tables = [described.empty_table()]
+    tables = [SCHEMA.empty_table()]
     for probe in probes:
         n = len(probe.samples)
         columns = {
@@ -73,19 +69,10 @@ def write_probes(path: Path, info: ProbeInfo, probes: Sequence[Probe]) -> None:
             "label": probe.samples.labels,
             "prediction": probe.texts,
         }
-        tables.append(pa.table(columns, schema=described))
-    with replacing_file(path) as temporary:
-        pq.write_table(pa.concat_tables(tables), temporary, compression="zstd")
+        tables.append(pa.table(columns, schema=SCHEMA))
+    write_described(path, pa.concat_tables(tables), info)
 
 
 def read_probes(path: Path) -> tuple[ProbeInfo, pa.Table]:
     """One cell's probes. Raises InputError if the file is missing, damaged or not ours."""
-    again = "run `dvc repro probe`"
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); {again}") from None
-    described = (table.schema.metadata or {}).get(METADATA_KEY)
-    if described is None or not table.schema.equals(SCHEMA):
-        raise InputError(f"{path}: is not one of our probes; {again}")
-    return ProbeInfo(**json.loads(described)), table
+    return read_described(path, SCHEMA, ProbeInfo, "probes", "`dvc repro probe`")

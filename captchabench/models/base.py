@@ -48,7 +48,7 @@ class Recogniser(ABC):
     def fit(self, train: Samples, validation: Samples, *, seed: int, progress: bool = False) -> list[CurvePoint]:
         """Learn from `train`, choosing on `validation`; return the learning curve (at least one point).
 
-        Equal samples, seed and thread count give equal weights on a CPU.
+        Equal samples, seed and parameters give equal weights on a CPU.
         """
 
     @abstractmethod

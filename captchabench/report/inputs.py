@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from captchabench.errors import InputError
+from captchabench.evaluation.tables import unreadable
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def read_table(path: Path, schema: pl.Schema, stage: str) -> pl.DataFrame:
         table = pl.read_csv(path, schema_overrides=schema)
         return table.select(pl.col(name).cast(kind) for name, kind in schema.items())
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise _unreadable(path, error, f"dvc repro {stage}") from None
+        raise unreadable(path, error, f"`dvc repro {stage}`") from None
 
 
 def read_cleaning(folder: Path, datasets: Sequence[str]) -> list[Cleaning]:
@@ -47,7 +47,7 @@ def read_cleaning(folder: Path, datasets: Sequence[str]) -> list[Cleaning]:
             rejected, symbols = dict(values["rejected"]), dict(values["symbols"])
             found.append(Cleaning(dataset, values["source"], **counts, rejected=rejected, symbols=symbols))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise _unreadable(path, error, f"dvc repro normalize@{dataset}") from None
+            raise unreadable(path, error, f"`dvc repro normalize@{dataset}`") from None
     return found
 
 
@@ -61,9 +61,4 @@ def read_audit(path: Path, datasets: Sequence[str]) -> dict[str, Any]:
             values["datasets"][dataset]
         return dict(values)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _unreadable(path, error, "dvc repro audit") from None
-
-
-def _unreadable(path: Path, error: Exception, command: str) -> InputError:
-    reason = getattr(error, "strerror", None) or (str(error).splitlines() or [repr(error)])[0]
-    return InputError(f"{path}: cannot be read ({reason}); run `{command}`")
+        raise unreadable(path, error, "`dvc repro audit`") from None

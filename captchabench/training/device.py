@@ -1,7 +1,8 @@
 """Which device to train on, in which precision, and how a step is run there."""
 
 import platform
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,17 @@ def has_bfloat16(device: torch.device) -> bool:
 def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
     """Autocast to bfloat16 where the device computes in it natively, else plain float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute on `count` threads of the CPU meanwhile, however many cores there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def describe(device: torch.device) -> dict[str, str | int]:

@@ -21,6 +21,9 @@ class TrainingConfig:
     guide: NotNegative = 0.0
     guide_share: Annotated[float, Between(0, 1)] = 0.3
     evaluations: Positive = 10
+    # On a CPU. Sums are taken in another order with another number, so weights depend on it in their last bits; on
+    # the cores that there are they do not.
+    threads: Positive = 1
     # Evaluations without a better result after which training stops; 0 never stops early.
     patience: Annotated[int, Between(0)] = 0
     # Stop once validation is read without a mistake: saves time where a dataset is easy, costs annealing.

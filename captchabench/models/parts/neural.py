@@ -16,7 +16,7 @@ from captchabench.data.shards import Labels, Samples, TextSpec
 from captchabench.errors import InputError
 from captchabench.models.base import Reading, Recogniser
 from captchabench.training.curve import CurvePoint
-from captchabench.training.device import choose_device, describe, mixed_precision
+from captchabench.training.device import choose_device, describe, mixed_precision, threads
 from captchabench.training.distributed import process_group
 from captchabench.training.engine import train_network
 from captchabench.training.feed import TensorSamples
@@ -44,7 +44,7 @@ class NeuralRecogniser(Recogniser):
 
     def train(self, train: TensorSamples, validation: TensorSamples, *, seed: int, progress: bool) -> list[CurvePoint]:
         """Build the network anew, seeded, and train it."""
-        with process_group(), torch.random.fork_rng():
+        with process_group(), torch.random.fork_rng(), threads(self.config.training.threads):
             torch.manual_seed(seed)
             self.network = self.build_network()
             run = train_network(self.network, train, validation, self.config.training, seed=seed, progress=progress)
@@ -75,7 +75,7 @@ class NeuralRecogniser(Recogniser):
 
     def machine(self) -> dict[str, str | int]:
         """See Recogniser.machine."""
-        return describe(choose_device())
+        return {**describe(choose_device()), "threads": self.config.training.threads}
 
     def save_weights(self, folder: Path) -> None:
         """See Recogniser.save_weights."""
@@ -103,9 +103,10 @@ class NeuralRecogniser(Recogniser):
         if self.network.training:
             self._place(device)
         for start in range(0, len(pixels), self.batch_size):
-            images = standardize(torch.from_numpy(pixels[start : start + self.batch_size]).to(device))
-            with mixed_precision(device):
-                yield self.network(images.contiguous(memory_format=torch.channels_last))
+            with threads(self.config.training.threads), mixed_precision(device):
+                images = standardize(torch.from_numpy(pixels[start : start + self.batch_size]).to(device))
+                log_probs = self.network(images.contiguous(memory_format=torch.channels_last))
+            yield log_probs
 
 
 class CTCRecogniser(NeuralRecogniser):
