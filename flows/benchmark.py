@@ -5,7 +5,8 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from prefect import flow, runtime
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Completed, Failed, State
 
 from captchabench.errors import InputError
@@ -26,6 +28,7 @@ from flows.process import Processes
 from flows.publish import publish
 from flows.recovery import Busy, keep_lock_file, mend, run_lock
 from flows.resources import Pool, Share, own_cores, own_devices
+from flows.server import free_port, server
 from flows.tasks import End, Runner, block_stage, skip_stage, start_stage
 
 # Of a failed stage, where the run's end is told.
@@ -145,9 +148,24 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--baseline", metavar="REV", help="compare with this commit")
     parser.add_argument("--margin", type=float, default=0.0, metavar="SHARE", help="what a row may lose all the same")
     parser.add_argument("--commit-to", metavar="BRANCH", help="commit the results to this branch")
-    state = benchmark(**vars(parser.parse_args(words)), return_state=True)
+    given = vars(parser.parse_args(words))
+    with _some_server():
+        state = benchmark(**given, return_state=True)
     print(f"{state.name}: {state.message}")
     return 0 if state.is_completed() else 1
+
+
+@contextmanager
+def _some_server() -> Iterator[None]:
+    """The server that Prefect is set up for; one of our own for this run if there is none."""
+    if PREFECT_API_URL.value():
+        yield
+        return
+    with (
+        server(free_port(), for_people=False) as address,
+        temporary_settings({PREFECT_API_URL: f"{address}/api"}),
+    ):
+        yield
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What a run leaves for people: the leaderboard, what changed, and where the page is, as Prefect artifacts."""
 
+import os
 from pathlib import Path
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
@@ -19,7 +20,8 @@ def publish(root: Path, baseline: str | None, margin: float) -> list[str]:
     if (root / _LEADERBOARD).exists():
         create_markdown_artifact((root / _LEADERBOARD).read_text(encoding="utf-8"), key="leaderboard")
     if (root / _PAGE).exists():
-        create_link_artifact((root / _PAGE).resolve().as_uri(), "the page", key="page")
+        address = os.environ.get("CAPTCHABENCH_PAGE") or (root / _PAGE).resolve().as_uri()
+        create_link_artifact(address, "the page", key="page")
     text, regressions = compared(root, baseline, margin)
     get_run_logger().info(text.partition("\n")[0])
     create_markdown_artifact(text, key="comparison")

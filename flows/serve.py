@@ -1,48 +1,34 @@
-"""`make schedule`: start the embedded Prefect server, and serve the deployments of prefect.yaml until interrupted."""
+"""`make schedule`: start Prefect's server, and serve the deployments of prefect.yaml until interrupted."""
 
 import argparse
 import os
 import socket
 import sys
 import threading
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
 from captchabench.config import read_yaml
 from captchabench.errors import InputError
 from flows import ROOT
-from flows.process import Processes, Stopped
-from flows.resources import own_cores
-
-_HOST = "127.0.0.1"
-# The first start makes the database.
-_PATIENCE_SECONDS = 180.0
-_PAUSE_SECONDS = 1.0
+from flows.server import HOST, server
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Serve the benchmark on its schedule."""
     parser = argparse.ArgumentParser(prog="python -m flows.serve", description=main.__doc__)
-    parser.add_argument("--port", type=int, default=4200, help="of the server and its UI")
+    parser.add_argument("--port", type=int, default=4200, help="of the UI; the page has the next one")
     parser.add_argument("--cron", help="when to run, instead of what prefect.yaml says")
     given = parser.parse_args(words)
-    _check_free(given.port)
-    address = f"http://{_HOST}:{given.port}"
-    # Prefect takes both at import, and this one goes on to the runs.
-    os.environ |= {"PREFECT_API_URL": f"{address}/api", "PREFECT_SERVER_API_PORT": str(given.port)}
-    processes = Processes()
-    keeper = threading.Thread(target=_keep_serving, args=(processes, given.port))
-    keeper.start()
-    try:
-        _await(f"{address}/api/health", keeper)
+    for port in (given.port, given.port + 1):
+        _check_free(port, given.port)
+    with _page(given.port + 1) as page, server(given.port, for_people=True) as address:
+        # Prefect takes its own at import, and these go on to the runs.
+        os.environ |= {"PREFECT_API_URL": f"{address}/api", "CAPTCHABENCH_PAGE": page}
         _serve(address, given.cron)
-    finally:
-        processes.end_all()
-        keeper.join()
 
 
 def _serve(address: str, cron: str | None) -> None:
@@ -71,48 +57,26 @@ def _serve(address: str, cron: str | None) -> None:
     serve(*made, limit=1, print_starting_message=False)
 
 
-def _keep_serving(processes: Processes, port: int) -> None:
-    """Run the server, and again if it dies."""
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", _HOST, "--port", str(port)]
-    log_file = _log_file()
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    with log_file.open("w") as log:
-        while True:
-            try:
-                processes.run(
-                    command,
-                    cwd=ROOT,
-                    environment=os.environ,
-                    cores=own_cores(),
-                    time_limit=float("inf"),
-                    handed_down=[],
-                    say=lambda line: print(line, file=log, flush=True),
-                )
-            except Stopped:
-                return
-            print("the server has ended; starting it again", file=sys.stderr, flush=True)
-            time.sleep(_PAUSE_SECONDS)
+@contextmanager
+def _page(port: int) -> Iterator[str]:
+    """Serve the folder of the report: a browser follows no link from a server to a file on disk. Yields the address."""
+    with ThreadingHTTPServer((HOST, port), partial(_Quiet, directory=str(ROOT / "reports"))) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        yield f"http://{HOST}:{port}/index.html"
+        http.shutdown()
 
 
-def _log_file() -> Path:
-    return Path(os.environ["PREFECT_HOME"]) / "server.log"
+class _Quiet(SimpleHTTPRequestHandler):
+    """Files, without a line for each that is asked for."""
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
 
-def _check_free(port: int) -> None:
+def _check_free(port: int, first: int) -> None:
     with socket.socket() as probe:
-        if probe.connect_ex((_HOST, port)) == 0:
-            raise InputError(f"port {port} is taken; free it, or give another: make schedule PORT={port + 1}")
-
-
-def _await(address: str, keeper: threading.Thread) -> None:
-    until = time.monotonic() + _PATIENCE_SECONDS
-    while time.monotonic() < until and keeper.is_alive():
-        try:
-            with urllib.request.urlopen(address, timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    raise InputError(f"the Prefect server did not start in {_PATIENCE_SECONDS:g} s; {_log_file()} says why")
+        if probe.connect_ex((HOST, port)) == 0:
+            raise InputError(f"port {port} is taken; free it, or give another: make schedule PORT={first + 2}")
 
 
 if __name__ == "__main__":

@@ -46,5 +46,5 @@ def test_a_port_that_is_taken_is_an_error_that_says_what_to_do() -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(InputError, match=f"make schedule PORT={port + 1}"):
+        with pytest.raises(InputError, match=f"make schedule PORT={port + 2}"):
             serve.main(["--port", str(port)])

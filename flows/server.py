@@ -1,0 +1,89 @@
+"""Prefect's server as a child of ours: it is started again if it dies, and ends with us, however we end."""
+
+import os
+import socket
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from captchabench.errors import InputError
+from flows import ROOT
+from flows.process import Processes, Stopped
+from flows.resources import own_cores
+
+HOST = "127.0.0.1"
+# The first start makes the database.
+_PATIENCE_SECONDS = 180.0
+_PAUSE_SECONDS = 1.0
+
+
+@contextmanager
+def server(port: int, *, for_people: bool) -> Iterator[str]:
+    """Prefect's server on this machine, at `port`; yields its address.
+
+    for_people: with the UI and the scheduler of deployments; without them it starts faster. Raises InputError if it
+    does not start.
+    """
+    address = f"http://{HOST}:{port}"
+    processes = Processes()
+    keeper = threading.Thread(target=_keep_running, args=(processes, port, for_people))
+    keeper.start()
+    try:
+        _await(f"{address}/api/health", keeper)
+        yield address
+    finally:
+        processes.end_all()
+        keeper.join()
+
+
+def free_port() -> int:
+    """A port that nobody uses just now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _keep_running(processes: Processes, port: int, for_people: bool) -> None:
+    own = {"PREFECT_SERVER_API_PORT": str(port)}
+    if not for_people:
+        own |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
+    app = ("-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--lifespan", "on")
+    where = ("--host", HOST, "--port", str(port), "--log-level", "warning")
+    log_file = _log_file()
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    with log_file.open("w") as log:
+        while True:
+            try:
+                processes.run(
+                    [sys.executable, *app, *where],
+                    cwd=ROOT,
+                    environment={**os.environ, **own},
+                    cores=own_cores(),
+                    time_limit=float("inf"),
+                    handed_down=[],
+                    say=lambda line: print(line, file=log, flush=True),
+                )
+            except Stopped:
+                return
+            print("Prefect's server has ended; starting it again", file=sys.stderr, flush=True)
+            time.sleep(_PAUSE_SECONDS)
+
+
+def _await(address: str, keeper: threading.Thread) -> None:
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < until and keeper.is_alive():
+        try:
+            with urllib.request.urlopen(address, timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    raise InputError(f"Prefect's server did not start in {_PATIENCE_SECONDS:g} s; {_log_file()} says why")
+
+
+def _log_file() -> Path:
+    return Path(os.environ["PREFECT_HOME"]) / "server.log"
