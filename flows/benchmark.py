@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, runtime
+from prefect.events.worker import EventsWorker
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Completed, Failed, State
 
@@ -165,7 +167,12 @@ def _some_server() -> Iterator[None]:
         server(free_port(), for_people=False) as address,
         temporary_settings({PREFECT_API_URL: f"{address}/api"}),
     ):
-        yield
+        try:
+            yield
+        finally:
+            # What is still on its way.
+            APILogWorker.drain_all()
+            EventsWorker.drain_all()
 
 
 if __name__ == "__main__":
