@@ -13,6 +13,8 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 
+TRAINING = ("train", "train-union")
+
 SECOND_MODEL = '''
 """Another model: all it takes is this file and a line in params.yaml."""
 from captchabench.models import RECOGNISERS
@@ -86,9 +88,9 @@ class Repository:
     def dvc(self, *words: str) -> str:
         return self.run(sys.executable, "-m", "dvc", *words)
 
-    def repro(self) -> set[str]:
-        """Run `dvc repro`; return the stages that ran."""
-        return set(re.findall(r"Running stage '([^']+)'", self.dvc("repro")))
+    def repro(self, *targets: str) -> set[str]:
+        """Run `dvc repro`, of `targets` and what they need if any are given; return the stages that ran."""
+        return set(re.findall(r"Running stage '([^']+)'", self.dvc("repro", *targets)))
 
     def commit(self, message: str) -> None:
         self.git("add", "-A")
@@ -153,14 +155,6 @@ def test_compare_joins_the_predictions_of_both_commits(repository: Repository) -
             assert (row["old"][metric], row["new"][metric]) == (values["old"], values["new"])
 
 
-def test_a_models_file_reruns_its_cells_alone(repository: Repository) -> None:
-    path = repository.folder / "captchabench/models/second.py"
-    path.write_text(f"{path.read_text()}\n# changed\n")
-    ran = repository.repro()
-    assert cells(ran, "train") == {"fournierp-second-0", "numbers6-second-0"}
-    assert not {name for name in ran if name.startswith(("ingest", "normalize", "audit"))}
-
-
 def test_a_scoring_change_never_retrains(repository: Repository) -> None:
     path = repository.folder / "captchabench/evaluation/metrics.py"
     path.write_text(f"{path.read_text()}\n# changed\n")
@@ -169,16 +163,6 @@ def test_a_scoring_change_never_retrains(repository: Repository) -> None:
     assert {"calibration", "leaderboard", "probes", "suspects"} <= ran
     read_anew = ("ingest", "normalize", "audit", "train", "predict")
     assert not {name for name in ran if name.startswith(read_anew) or name == "probe"}
-
-
-def test_a_data_change_reruns_its_dataset_and_the_union(repository: Repository) -> None:
-    repository.set_params(datasets={"fournierp": {"images": 85}, "numbers6": {"images": 90}})
-    ran = repository.repro()
-    assert {name for name in ran if name.startswith(("ingest", "normalize"))} == {
-        "ingest@fournierp",
-        "normalize@fournierp",
-    }
-    assert cells(ran, "train") == {"fournierp-dummy-0", "fournierp-second-0", "union-dummy-0"}
 
 
 def test_a_missing_cell_is_named(repository: Repository) -> None:
@@ -196,3 +180,21 @@ def test_a_missing_cell_is_named(repository: Repository) -> None:
     assert done.returncode == 1
     assert "numbers6-second-0" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_models_file_reruns_its_cells_alone(repository: Repository) -> None:
+    path = repository.folder / "captchabench/models/second.py"
+    path.write_text(f"{path.read_text()}\n# changed\n")
+    ran = repository.repro(*TRAINING)
+    assert cells(ran, "train") == {"fournierp-second-0", "numbers6-second-0"}
+    assert not {name for name in ran if name.startswith(("ingest", "normalize", "audit"))}
+
+
+def test_a_data_change_reruns_its_dataset_and_the_union(repository: Repository) -> None:
+    repository.set_params(datasets={"fournierp": {"images": 85}, "numbers6": {"images": 90}})
+    ran = repository.repro(*TRAINING)
+    assert {name for name in ran if name.startswith(("ingest", "normalize"))} == {
+        "ingest@fournierp",
+        "normalize@fournierp",
+    }
+    assert cells(ran, "train") == {"fournierp-dummy-0", "fournierp-second-0", "union-dummy-0"}
