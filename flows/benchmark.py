@@ -4,6 +4,7 @@
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -163,16 +164,17 @@ def _some_server() -> Iterator[None]:
     if PREFECT_API_URL.value():
         yield
         return
-    with (
-        server(free_port(), for_people=False) as address,
-        temporary_settings({PREFECT_API_URL: f"{address}/api"}),
-    ):
-        try:
-            yield
-        finally:
-            # What is still on its way.
-            APILogWorker.drain_all()
-            EventsWorker.drain_all()
+    with server(free_port(), for_people=False) as address:
+        # Prefect's threads look into the environment; this one has settings that were read from it before.
+        os.environ["PREFECT_API_URL"] = f"{address}/api"
+        with temporary_settings({PREFECT_API_URL: f"{address}/api"}):
+            try:
+                yield
+            finally:
+                # What is still on its way.
+                APILogWorker.drain_all()
+                EventsWorker.drain_all()
+                del os.environ["PREFECT_API_URL"]
 
 
 if __name__ == "__main__":
