@@ -1,23 +1,16 @@
 """The benchmark as a Prefect flow: what is stale, in parallel, then what became of the results.
 
-`python -m flows.benchmark` runs it once, `python -m flows.serve` on a schedule.
+`python -m flows.run` runs it once, `python -m flows.serve` on a schedule.
 """
 
-import argparse
-import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, runtime
-from prefect.events.worker import EventsWorker
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
-from prefect.logging.handlers import APILogWorker
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Completed, Failed, State
 
 from captchabench.errors import InputError
@@ -31,7 +24,6 @@ from flows.process import Processes
 from flows.publish import publish
 from flows.recovery import Busy, keep_lock_file, mend, run_lock
 from flows.resources import Pool, Share, own_cores, own_devices
-from flows.server import free_port, server
 from flows.tasks import End, Runner, block_stage, skip_stage, start_stage
 
 # Of a failed stage, where the run's end is told.
@@ -142,40 +134,3 @@ def _account(failed: Mapping[str, Outcome]) -> str:
 def _summary(graph: Graph, outcomes: Mapping[str, Outcome]) -> str:
     made = sum(outcome.made for outcome in outcomes.values())
     return f"{made} stages run, {len(graph.stages) - made} up to date"
-
-
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the flow once, as the command line says; 0 if it completed."""
-    parser = argparse.ArgumentParser(prog="python -m flows.benchmark", description=main.__doc__)
-    parser.add_argument("--only", nargs="+", metavar="WORD", help="a model, a dataset or both: their cells alone")
-    parser.add_argument("--baseline", metavar="REV", help="compare with this commit")
-    parser.add_argument("--margin", type=float, default=0.0, metavar="SHARE", help="what a row may lose all the same")
-    parser.add_argument("--commit-to", metavar="BRANCH", help="commit the results to this branch")
-    given = vars(parser.parse_args(words))
-    with _some_server():
-        state = benchmark(**given, return_state=True)
-    print(f"{state.name}: {state.message}")
-    return 0 if state.is_completed() else 1
-
-
-@contextmanager
-def _some_server() -> Iterator[None]:
-    """The server that Prefect is set up for; one of our own for this run if there is none."""
-    if PREFECT_API_URL.value():
-        yield
-        return
-    with server(free_port(), for_people=False) as address:
-        # Prefect's threads look into the environment; this one has settings that were read from it before.
-        os.environ["PREFECT_API_URL"] = f"{address}/api"
-        with temporary_settings({PREFECT_API_URL: f"{address}/api"}):
-            try:
-                yield
-            finally:
-                # What is still on its way.
-                APILogWorker.drain_all()
-                EventsWorker.drain_all()
-                del os.environ["PREFECT_API_URL"]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

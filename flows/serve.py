@@ -25,10 +25,11 @@ def main(words: Sequence[str] | None = None) -> None:
     given = parser.parse_args(words)
     for port in (given.port, given.port + 1):
         _check_free(port, given.port)
-    with _page(given.port + 1) as page, server(given.port, for_people=True) as address:
+    with _page(given.port + 1) as page, server(given.port, for_people=True) as own:
         # Prefect takes its own at import, and these go on to the runs.
-        os.environ |= {"PREFECT_API_URL": f"{address}/api", "CAPTCHABENCH_PAGE": page}
-        _serve(address, given.cron)
+        os.environ |= {"PREFECT_API_URL": own.api, "CAPTCHABENCH_PAGE": page}
+        own.wait()
+        _serve(own.address, given.cron)
 
 
 def _serve(address: str, cron: str | None) -> None:

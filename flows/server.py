@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from captchabench.errors import InputError
@@ -22,20 +23,41 @@ _PATIENCE_SECONDS = 180.0
 _PAUSE_SECONDS = 1.0
 
 
-@contextmanager
-def server(port: int, *, for_people: bool) -> Iterator[str]:
-    """Prefect's server on this machine, at `port`; yields its address.
+@dataclass(frozen=True)
+class Server:
+    """Prefect's server on this machine, which may still be starting."""
 
-    for_people: with the UI and the scheduler of deployments; without them it starts faster. Raises InputError if it
-    does not start.
+    address: str
+    keeper: threading.Thread
+
+    @property
+    def api(self) -> str:
+        """The address that Prefect's settings want."""
+        return f"{self.address}/api"
+
+    def wait(self) -> None:
+        """Return once it answers. Raises InputError if it does not start."""
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while time.monotonic() < until and self.keeper.is_alive():
+            try:
+                with urllib.request.urlopen(f"{self.api}/health", timeout=2):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+        raise InputError(f"Prefect's server did not start in {_PATIENCE_SECONDS:g} s; {_log_file()} says why")
+
+
+@contextmanager
+def server(port: int, *, for_people: bool) -> Iterator[Server]:
+    """Prefect's server on this machine, at `port`, until the context ends.
+
+    for_people: with the UI and the scheduler of deployments; without them it starts faster.
     """
-    address = f"http://{HOST}:{port}"
     processes = Processes()
     keeper = threading.Thread(target=_keep_running, args=(processes, port, for_people))
     keeper.start()
     try:
-        _await(f"{address}/api/health", keeper)
-        yield address
+        yield Server(f"http://{HOST}:{port}", keeper)
     finally:
         processes.end_all()
         keeper.join()
@@ -72,17 +94,6 @@ def _keep_running(processes: Processes, port: int, for_people: bool) -> None:
                 return
             print("Prefect's server has ended; starting it again", file=sys.stderr, flush=True)
             time.sleep(_PAUSE_SECONDS)
-
-
-def _await(address: str, keeper: threading.Thread) -> None:
-    until = time.monotonic() + _PATIENCE_SECONDS
-    while time.monotonic() < until and keeper.is_alive():
-        try:
-            with urllib.request.urlopen(address, timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    raise InputError(f"Prefect's server did not start in {_PATIENCE_SECONDS:g} s; {_log_file()} says why")
 
 
 def _log_file() -> Path:
