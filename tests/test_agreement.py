@@ -136,6 +136,7 @@ LAYERS = [
     {"data"},
     {"training"},
     {"models"},
+    {"inference"},
     {"evaluation"},
     {"revisions"},
     {"report"},

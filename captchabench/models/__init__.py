@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from captchabench.data.shards import TextSpec
-from captchabench.models.base import Recogniser, read_spec
+from captchabench.models.base import Recogniser
+from captchabench.models.parts.about import CONFIG_FILE, About, read_config
 from captchabench.registry import Registry
 
 RECOGNISERS: Registry[type[Recogniser]] = Registry("model", __name__)
@@ -17,7 +18,12 @@ def build_recogniser(name: str, spec: TextSpec, parameters: Any) -> Recogniser:
 
 def load_recogniser(folder: Path) -> Recogniser:
     """A trained recogniser from the folder it was saved to. Raises InputError if that is not one."""
-    name, spec, parameters = read_spec(folder)
-    recogniser = RECOGNISERS[name].from_parameters(spec, parameters, f"{folder / 'config.json'}: parameters")
+    config = read_config(folder)
+    recogniser = blank_recogniser(config.about, config.parameters, f"{folder / CONFIG_FILE}: parameters")
     recogniser.load_weights(folder)
     return recogniser
+
+
+def blank_recogniser(about: About, parameters: Any, where: str) -> Recogniser:
+    """A recogniser that waits for its weights. `where` prefixes messages. Raises InputError for a bad parameter."""
+    return RECOGNISERS[about.model].blank(about.spec, parameters, where)

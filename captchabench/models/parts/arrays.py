@@ -8,6 +8,9 @@ import numpy as np
 
 from captchabench.errors import InputError
 
+# What numpy and zipfile raise on a file that is not one of ours.
+_DAMAGE = (OSError, ValueError, KeyError, BadZipFile, EOFError, AttributeError, MemoryError, NotImplementedError)
+
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write the arrays to `path`. Equal arrays give equal bytes: numpy dates the parts of the archive 1980."""
@@ -19,7 +22,22 @@ def load_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """The arrays called `names` in `path`; never unpickles. Raises InputError where the file is not such."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in names}
-    except (OSError, ValueError, KeyError, BadZipFile, EOFError, AttributeError) as error:
+            if sum(part.file_size for part in file.zip.infolist()) > path.stat().st_size:
+                raise ValueError("compressed")
+            arrays = {name: file[name] for name in names}
+            for name, array in arrays.items():
+                if array.dtype.kind not in "iufb" or not np.isfinite(array).all():
+                    raise ValueError(f"{name} is not all finite numbers")
+            return arrays
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        BadZipFile,
+        EOFError,
+        AttributeError,
+        MemoryError,
+        NotImplementedError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: does not hold this model's arrays ({reason}); train it anew") from None
