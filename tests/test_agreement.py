@@ -140,7 +140,7 @@ LAYERS = [
     {"evaluation"},
     {"revisions"},
     {"report"},
-    {"cli", "cli_compare"},
+    {"cli", "cli_compare", "cli_predict"},
 ]
 
 

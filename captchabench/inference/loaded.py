@@ -1,6 +1,6 @@
 """A trained model that reads images of any size and kind."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -9,6 +9,7 @@ from PIL.Image import Image
 
 from captchabench.data.images import contrast, fit
 from captchabench.inference.decoding import DEFAULT_LIMITS, Limits, as_grey, decode
+from captchabench.inference.onnx_file import SUFFIX, read_onnx
 from captchabench.inference.results import Explanation, Prediction
 from captchabench.models import load_recogniser as load_weights
 from captchabench.models.base import Recogniser
@@ -33,12 +34,12 @@ class LoadedRecogniser:
         decoded and resized exactly as `normalize` did with the images that the model learned from. All are held in
         memory at the model's size. Raises Unreadable, an InputError, for the first that cannot be read.
         """
-        return self.read(self._stack([self.prepare(self.decode(image)) for image in images]), top_k)
+        return self.read(self.stack(self.decode(image) for image in images), top_k)
 
     def explain(self, images: Iterable[AnyImage]) -> list[Explanation]:
         """Read images and say how: what the model was given and what it saw where. images, raises: see `predict`."""
         greys = [self.decode(image) for image in images]
-        pixels = self._stack([self.prepare(grey) for grey in greys])
+        pixels = self.stack(greys)
         parts = zip(self.read(pixels), greys, pixels, self.recogniser.explain(pixels), strict=True)
         return [Explanation(*part) for part in parts]
 
@@ -53,6 +54,11 @@ class LoadedRecogniser:
         preprocessing = self.about.preprocessing
         return fit(grey, preprocessing, contrast(preprocessing))
 
+    def stack(self, greys: Iterable[np.ndarray]) -> np.ndarray:
+        """Grey images of any size, prepared: [N, about.height, about.width] uint8."""
+        prepared = [self.prepare(grey) for grey in greys]
+        return np.array(prepared, np.uint8).reshape(-1, self.about.height, self.about.width)
+
     def read(self, pixels: np.ndarray, top_k: int = 1) -> list[Prediction]:
         """Read prepared images [N, about.height, about.width] uint8; see `predict`. For one thread at a time."""
         if top_k < 1:
@@ -62,16 +68,16 @@ class LoadedRecogniser:
         others = self.recogniser.alternatives(pixels, top_k) if top_k > 1 else [()] * len(pixels)
         return [Prediction(*parts) for parts in zip(reading.texts, confidences, others, strict=True)]
 
-    def _stack(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
-        return np.array(pixels, np.uint8).reshape(-1, self.about.height, self.about.width)
-
 
 def load_recogniser(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> LoadedRecogniser:
-    """The trained model in the folder `path`, which the `train` stage wrote. `limits`: of the images it will read.
+    """The trained model in the folder `path`, which the `train` stage wrote, or in an .onnx file exported from one.
 
-    Nothing in it is ever unpickled. Raises InputError where the folder does not hold a model of ours, whole.
+    `limits`: of the images it will read. Nothing is ever unpickled. Raises InputError where this is not a model of
+    ours, whole.
     """
     folder = Path(path)
+    if folder.suffix == SUFFIX:
+        return LoadedRecogniser(*read_onnx(folder), limits)
     return LoadedRecogniser(read_config(folder).about, load_weights(folder), limits)
 
 

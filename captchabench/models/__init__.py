@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from captchabench.data.shards import TextSpec
+from captchabench.errors import InputError
 from captchabench.models.base import Recogniser
-from captchabench.models.parts.about import CONFIG_FILE, About, read_config
+from captchabench.models.parts.about import CONFIG_FILE, SavedConfig, read_config
 from captchabench.registry import Registry
 
 RECOGNISERS: Registry[type[Recogniser]] = Registry("model", __name__)
@@ -19,11 +20,17 @@ def build_recogniser(name: str, spec: TextSpec, parameters: Any) -> Recogniser:
 def load_recogniser(folder: Path) -> Recogniser:
     """A trained recogniser from the folder it was saved to. Raises InputError if that is not one."""
     config = read_config(folder)
-    recogniser = blank_recogniser(config.about, config.parameters, f"{folder / CONFIG_FILE}: parameters")
+    held = sum(path.stat().st_size for path in folder.iterdir())
+    recogniser = blank_recogniser(config, str(folder / CONFIG_FILE), held)
     recogniser.load_weights(folder)
     return recogniser
 
 
-def blank_recogniser(about: About, parameters: Any, where: str) -> Recogniser:
-    """A recogniser that waits for its weights. `where` prefixes messages. Raises InputError for a bad parameter."""
-    return RECOGNISERS[about.model].blank(about.spec, parameters, where)
+def blank_recogniser(config: SavedConfig, where: str, held: int) -> Recogniser:
+    """A recogniser that waits for the weights which `held` bytes hold. `where` prefixes messages. Raises InputError."""
+    about = config.about
+    if about.parameter_count > held:
+        raise InputError(
+            f"{where}: about.parameter_count: {held:,} bytes do not hold {about.parameter_count:,} numbers; train it anew"
+        )
+    return RECOGNISERS[about.model].blank(about, config.parameters, f"{where}: parameters")

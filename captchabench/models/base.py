@@ -12,7 +12,7 @@ import numpy as np
 from captchabench.config import build
 from captchabench.data.shards import Labels, Samples, ShardInfo, TextSpec
 from captchabench.files import write_json
-from captchabench.models.parts.about import CONFIG_FILE, FORMAT, about_model
+from captchabench.models.parts.about import CONFIG_FILE, FORMAT, About, about_model
 from captchabench.training.curve import CurvePoint
 
 
@@ -135,6 +135,9 @@ class Recogniser(ABC):
         return cls(spec, build(cls.config_class, parameters, where))
 
     @classmethod
-    def blank(cls, spec: TextSpec, parameters: Any, where: str) -> Self:
-        """Like `from_parameters`, for weights to be loaded into: nothing is drawn at random or fetched."""
-        return cls.from_parameters(spec, parameters, where)
+    def blank(cls, about: About, parameters: Any, where: str) -> Self:
+        """Like `from_parameters`, for the weights of a model to be loaded into.
+
+        Raises InputError where the parameters make a larger model than `about` says.
+        """
+        return cls.from_parameters(about.spec, parameters, where)

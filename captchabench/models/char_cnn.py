@@ -95,14 +95,12 @@ class CharCnn(NeuralRecogniser):
         """See Recogniser.parameter_count."""
         return super().parameter_count + self.segmenter.parameter_count
 
-    def save_weights(self, folder: Path) -> None:
-        """See Recogniser.save_weights."""
-        super().save_weights(folder)
+    def save_rest(self, folder: Path) -> None:
+        """See NeuralRecogniser.save_rest."""
         self.segmenter.save(folder / SEGMENTER_FILE)
 
-    def load_weights(self, folder: Path) -> None:
-        """See Recogniser.load_weights."""
-        super().load_weights(folder)
+    def load_rest(self, folder: Path) -> None:
+        """See NeuralRecogniser.load_rest."""
         self.segmenter.load(folder / SEGMENTER_FILE)
 
     def tensors(self, samples: Samples, known: Labels | None = None) -> TensorSamples:

@@ -11,11 +11,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from captchabench.alphabet import Alphabet
 from captchabench.data.shards import Labels, Samples, TextSpec
 from captchabench.errors import InputError
 from captchabench.models.base import Alternative, Reading, Recogniser, Step, Steps
+from captchabench.models.parts.about import About
 from captchabench.models.parts.heads import Head
 from captchabench.models.parts.words import as_alternatives
 from captchabench.training.curve import CurvePoint
@@ -41,13 +43,23 @@ class NeuralRecogniser(Recogniser):
         self._forward: Callable[[np.ndarray], Tensor] = self._run_network
 
     @classmethod
-    def blank(cls, spec: TextSpec, parameters: Any, where: str) -> Self:
-        """See Recogniser.blank. The weights take no memory before they are there."""
+    def blank(cls, about: About, parameters: Any, where: str) -> Self:
+        """See Recogniser.blank. A network that is too large is given up before it takes memory."""
+        left = about.parameter_count
+
+        def count(module: nn.Module, name: str, weight: nn.Parameter) -> None:
+            nonlocal left
+            left -= weight.numel()
+            if left < 0:
+                raise ValueError(f"more than {about.parameter_count:,} numbers")
+
+        watch = register_module_parameter_registration_hook(count)
         try:
-            with torch.device("meta"):
-                return super().blank(spec, parameters, where)
+            return super().blank(about, parameters, where)
         except (RuntimeError, ValueError, ArithmeticError, TypeError) as error:
-            raise InputError(f"{where}: make no network ({_first_line(error)}); train it anew") from None
+            raise InputError(f"{where}: do not make the network saved here ({_first_line(error)})") from None
+        finally:
+            watch.remove()
 
     @abstractmethod
     def build_network(self) -> Head:
@@ -127,6 +139,7 @@ class NeuralRecogniser(Recogniser):
         """See Recogniser.save_weights."""
         weights = {k: v.contiguous().cpu() for k, v in self.network.state_dict().items()}
         save_file(weights, folder / WEIGHTS_FILE)
+        self.save_rest(folder)
 
     def load_weights(self, folder: Path) -> None:
         """See Recogniser.load_weights."""
@@ -136,11 +149,18 @@ class NeuralRecogniser(Recogniser):
             weights = load_file(path)
             if not all(bool(torch.isfinite(w).all()) for w in weights.values()):
                 raise ValueError("not all numbers are finite")
-            self.network.load_state_dict(weights, assign=True)
+            self.network.load_state_dict(weights)
         except (OSError, SafetensorError, RuntimeError, ValueError, MemoryError) as error:
             reason = _first_line(error)
             raise InputError(f"{path}: does not hold this model's weights ({reason}); train it anew") from None
         self._place(choose_device())
+        self.load_rest(folder)
+
+    def save_rest(self, folder: Path) -> None:
+        """Write what was learned beside the network into `folder`."""
+
+    def load_rest(self, folder: Path) -> None:
+        """Read what `save_rest` wrote. Raises InputError where it does not fit."""
 
     def _place(self, device: torch.device) -> None:
         """Make the network ready to read on `device`."""
