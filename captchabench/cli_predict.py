@@ -4,6 +4,7 @@ What they need is imported inside them: a model may bring torch, which takes sec
 """
 
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -60,6 +61,8 @@ def predict(
     from captchabench.inference.loaded import load_recogniser
     from captchabench.inference.reading import read_files
 
+    # Pillow warns of what it then refuses; the reason is listed.
+    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
     if format is None:
         format = _SUFFIXES.get(output.suffix.lower(), Format.TABLE) if output else Format.TABLE
     if format is Format.PARQUET and output is None:
@@ -88,8 +91,10 @@ def predict(
                 counts = _count(rows, counts)
             if show_steps:
                 _write_steps(show_steps, recogniser, batch)
+        if isinstance(files, ImageFiles):
+            unreadable.add(Row(path, None, f"folder not opened: {reason}", None) for path, reason in files.unread)
+        unreadable.require_any()
     if isinstance(files, ImageFiles):
-        unreadable.add(Row(path, None, f"the folder cannot be opened: {reason}", None) for path, reason in files.unread)
         if files.skipped:
             _say(f"skipped: {files.skipped:,} files of the folders are hidden or not called like an image")
     if labels:
@@ -186,10 +191,13 @@ class _Unreadable:
                 if len(self._first) < _LISTED:
                     self._first.append(row)
 
-    def end(self) -> None:
-        """List them and end with their exit code, if there are any. Raises InputError where there was no file."""
+    def require_any(self) -> None:
+        """Raise InputError where there was no file at all."""
         if not self._files:
             raise InputError("the folders hold no images; give others, or name files")
+
+    def end(self) -> None:
+        """List them and end with their exit code, if there are any."""
         if not self._reasons:
             return
         for row in self._first:

@@ -31,6 +31,6 @@ def blank_recogniser(config: SavedConfig, where: str, held: int) -> Recogniser:
     about = config.about
     if about.parameter_count > held:
         raise InputError(
-            f"{where}: about.parameter_count: {held:,} bytes do not hold {about.parameter_count:,} numbers; train it anew"
+            f"{where}: about.parameter_count: {about.parameter_count:,} numbers, but {held:,} bytes; train it anew"
         )
     return RECOGNISERS[about.model].blank(about, config.parameters, f"{where}: parameters")

@@ -45,7 +45,8 @@ class NeuralRecogniser(Recogniser):
     @classmethod
     def blank(cls, about: About, parameters: Any, where: str) -> Self:
         """See Recogniser.blank. A network that is too large is given up before it takes memory."""
-        left = about.parameter_count
+        # A few weights are registered twice while a network is put together.
+        left = 2 * about.parameter_count
 
         def count(module: nn.Module, name: str, weight: nn.Parameter) -> None:
             nonlocal left
