@@ -94,9 +94,8 @@ def predict(
         if isinstance(files, ImageFiles):
             unreadable.add(Row(path, None, f"folder not opened: {reason}", None) for path, reason in files.unread)
         unreadable.require_any()
-    if isinstance(files, ImageFiles):
-        if files.skipped:
-            _say(f"skipped: {files.skipped:,} files of the folders are hidden or not called like an image")
+    if isinstance(files, ImageFiles) and files.skipped:
+        _say(f"skipped: {files.skipped:,} files of the folders are hidden or not called like an image")
     if labels:
         _say(_score(counts))
     unreadable.end()
