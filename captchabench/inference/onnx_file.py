@@ -49,7 +49,9 @@ def read_onnx(path: Path) -> tuple[About, Recogniser]:
                 raise InputError(f"{path}: holds a file called {name!r}; export it anew")
             (Path(folder) / name).write_bytes(content)
         recogniser.load_rest(Path(folder))
-    recogniser.run_by(_runner(encoded, path, recogniser.network_input(_blank_image(config.about)).shape[1:]))
+    blank = np.zeros((1, config.about.height, config.about.width), np.uint8)
+    shape = recogniser.network_input(blank).shape[1:]
+    recogniser.run_by(_runner(encoded, path, shape, recogniser.config.training.threads))
     return config.about, recogniser
 
 
@@ -70,18 +72,13 @@ def _checked(path: Path) -> tuple[bytes, dict[str, str]]:
     return encoded, {entry.key: entry.value for entry in model.metadata_props}
 
 
-def _blank_image(about: About) -> np.ndarray:
-    return np.zeros((1, about.height, about.width), np.uint8)
-
-
-def _runner(encoded: bytes, path: Path, shape: tuple[int, ...]) -> Callable[[np.ndarray], "Tensor"]:
-    """What runs the graph on uint8 arrays [B, *shape]. Raises InputError where the graph is not for such."""
+def _runner(encoded: bytes, path: Path, shape: tuple[int, ...], threads: int) -> Callable[[np.ndarray], "Tensor"]:
+    """What runs the graph on uint8 arrays [B, *shape], on `threads` threads. Raises InputError where it is for others."""
     import onnxruntime
     import torch
 
     options = onnxruntime.SessionOptions()
-    # As many as torch would use, which the pipeline's stages and tests limit.
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = threads
     options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(encoded, options, providers=["CPUExecutionProvider"])

@@ -2,12 +2,12 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
-from captchabench.config import Positive
+from captchabench.config import Between
 from captchabench.data.shards import TextSpec
 from captchabench.models.parts.words import likeliest_words
 from captchabench.training.ctc import BLANK, check_capacity, ctc_losses
@@ -24,7 +24,7 @@ class Decoding:
     """
 
     method: Literal["greedy", "beam"] = "greedy"
-    width: Positive = 8
+    width: Annotated[int, Between(1, 256)] = 8
     length_prior: bool = False
 
     def decode(self, log_probs: Tensor, lengths: Lengths) -> Tensor:
