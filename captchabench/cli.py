@@ -24,6 +24,10 @@ class _Commands(typer.core.TyperGroup):
         except InputError as error:
             Console(stderr=True, highlight=False).print(f"error: {error}", soft_wrap=True, markup=False)
             raise SystemExit(1) from None
+        except OSError as error:
+            # A full disk, a folder that is not ours to write to.
+            typer.echo(f"error: {error.filename2 or error.filename or 'output'}: {error.strerror}", err=True)
+            raise SystemExit(1) from None
 
 
 app = typer.Typer(

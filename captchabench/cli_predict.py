@@ -228,7 +228,7 @@ def _row(reading: "FileReading", labels: _Labels | None) -> Row:
     return Row(
         file=path,
         prediction=reading.prediction,
-        error=str(reading.error) if reading.error else None,
+        error=reading.error.why if reading.error else None,
         label=labels.of(path) if labels else None,
     )
 

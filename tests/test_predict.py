@@ -157,6 +157,7 @@ def test_the_steps_are_saved_as_pictures(model: Path, images: Path, tmp_path: Pa
         (["a.png", "--labels-from-name", "--dataset", "union"], "give --dataset with one of them"),
         (["a.png", "folder/a.png", "--show-steps", "steps"], "end in different names"),
         (["a.png", "--model", "nowhere"], "cannot be read"),
+        (["a.png", "--output", "folder"], "folder: Is a directory"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -168,9 +169,8 @@ def test_mistakes_are_one_line(
     for name in ("a.png", "folder/a.png"):
         Path(name).write_bytes(next(images.glob("*_0.png")).read_bytes())
     Path("read.csv").write_text("what was there")
-    done = (
-        predict(model, *arguments, "--output", "read.csv") if "parquet" not in arguments else predict(model, *arguments)
-    )
+    output = [] if {"parquet", "--output"} & {*arguments} else ["--output", "read.csv"]
+    done = predict(model, *arguments, *output)
     assert done.exit_code == 1
     assert reason in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

@@ -23,12 +23,14 @@ DEFAULT_LIMITS = Limits()
 
 
 class Unreadable(InputError):
-    """An image that cannot be read. `reason` as in the list of rejects, `detail` what was found."""
+    """An image that cannot be read. `reason` as in the list of rejects, `detail` what was found, `path` if a file."""
 
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(f"{reason.replace('_', ' ')}: {detail}")
+    def __init__(self, reason: Reason, detail: str, path: Path | None = None) -> None:
+        self.why = f"{reason.replace('_', ' ')}: {detail}"
+        super().__init__(self.why if path is None else f"{path}: {self.why}")
         self.reason = reason
         self.detail = detail
+        self.path = path
 
 
 def decode(image: bytes | Path, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
@@ -36,13 +38,13 @@ def decode(image: bytes | Path, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
 
     Raises Unreadable, with the reason, where that cannot be done or goes beyond `limits`.
     """
-    encoded = read_bytes(image, limits) if isinstance(image, Path) else image
+    path, encoded = (image, _read_bytes(image, limits)) if isinstance(image, Path) else (None, image)
     if len(encoded) > limits.size:
-        raise Unreadable(Reason.ABSURD_DIMENSIONS, f"more than {limits.size:,} bytes")
+        raise Unreadable(Reason.ABSURD_DIMENSIONS, f"more than {limits.size:,} bytes", path)
     try:
         return decode_grey(encoded, min(limits.pixels, MAX_PIXELS))
     except Rejected as error:
-        raise Unreadable(error.reason, error.detail) from None
+        raise Unreadable(error.reason, error.detail, path) from None
 
 
 def as_grey(image: np.ndarray | Image.Image) -> np.ndarray:
@@ -53,12 +55,12 @@ def as_grey(image: np.ndarray | Image.Image) -> np.ndarray:
         raise Unreadable(error.reason, error.detail) from None
 
 
-def read_bytes(path: Path, limits: Limits = DEFAULT_LIMITS) -> bytes:
+def _read_bytes(path: Path, limits: Limits) -> bytes:
     """The bytes of a file; of one that is too large, just enough to see that. Raises Unreadable."""
     try:
         if path.exists() and not path.is_file():
-            raise Unreadable(Reason.UNDECODABLE, "not a file")
+            raise Unreadable(Reason.UNDECODABLE, "not a file", path)
         with path.open("rb") as file:
             return file.read(limits.size + 1)
     except (OSError, ValueError) as error:
-        raise Unreadable(Reason.UNDECODABLE, getattr(error, "strerror", None) or str(error)) from None
+        raise Unreadable(Reason.UNDECODABLE, getattr(error, "strerror", None) or str(error), path) from None

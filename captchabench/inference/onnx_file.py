@@ -73,7 +73,7 @@ def _checked(path: Path) -> tuple[bytes, dict[str, str]]:
 
 
 def _runner(encoded: bytes, path: Path, shape: tuple[int, ...], threads: int) -> Callable[[np.ndarray], "Tensor"]:
-    """What runs the graph on uint8 arrays [B, *shape], on `threads` threads. Raises InputError where it is for others."""
+    """What runs the graph on uint8 arrays [B, *shape], on `threads` threads. Raises InputError where it does not."""
     import onnxruntime
     import torch
 
