@@ -114,8 +114,8 @@ def export(
     `captchabench predict --model OUT.onnx` reads it again. How images are prepared and the output is decoded is in
     the file's metadata.
     """
-    from captchabench.evaluation.exported import compare_exported, held_out_pixels
     from captchabench.inference.loaded import load_recogniser
+    from captchabench.inference.onnx_check import compare_exported, held_out_pixels
     from captchabench.inference.onnx_export import export_onnx
     from captchabench.inference.onnx_file import SUFFIX
     from captchabench.models.parts.about import read_config

@@ -94,7 +94,7 @@ def test_what_has_no_network_is_not_exported(models: Models, tmp_path: Path) -> 
 def test_a_text_that_differs_stops_the_export(
     models: Models, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from captchabench.evaluation import exported as module
+    from captchabench.inference import onnx_check as module
 
     def other_network(path: Path):  # type: ignore[no-untyped-def]
         loaded = load_recogniser(models("dummy"))
