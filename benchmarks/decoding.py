@@ -21,7 +21,7 @@ from benchmarks.results import default_path, finish, run, say
 from captchabench.data.shards import read_samples
 from captchabench.errors import InputError
 from captchabench.models import build_recogniser
-from captchabench.models.base import read_spec
+from captchabench.models.parts.about import read_config
 from captchabench.models.parts.neural import CTCRecogniser
 from captchabench.training.device import choose_device
 from captchabench.training.split import held_out
@@ -50,7 +50,8 @@ def main(
         dataset, name, fold = folder.name.split("-")
         if not (shards / dataset).is_dir():
             continue
-        _, spec, parameters = read_spec(folder)
+        config = read_config(folder)
+        spec, parameters = config.about.spec, config.parameters
         if not isinstance(build_recogniser(name, spec, parameters), CTCRecogniser):
             continue
         say(folder.name)

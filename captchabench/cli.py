@@ -7,13 +7,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from captchabench import cli_compare
+from captchabench import cli_compare, cli_predict
 from captchabench.config import PARAMS
 from captchabench.datasets import DATASETS
 from captchabench.errors import InputError
 from captchabench.models import RECOGNISERS
 from captchabench.overlay import apply_overlay
-from captchabench.report.terminal import print_leaderboard
 
 
 class _Commands(typer.core.TyperGroup):
@@ -25,13 +24,17 @@ class _Commands(typer.core.TyperGroup):
         except InputError as error:
             Console(stderr=True, highlight=False).print(f"error: {error}", soft_wrap=True, markup=False)
             raise SystemExit(1) from None
+        except OSError as error:
+            # A full disk, a folder that is not ours to write to.
+            typer.echo(f"error: {error.filename2 or error.filename or 'output'}: {error.strerror}", err=True)
+            raise SystemExit(1) from None
 
 
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
-    help="An offline, reproducible benchmark of CAPTCHA recognisers. `dvc repro` runs it; these commands look at it.",
+    help="An offline, reproducible benchmark of CAPTCHA recognisers. `dvc repro` runs it; these commands use it.",
 )
 
 
@@ -42,6 +45,9 @@ def leaderboard(
     ),
 ) -> None:
     """Print the leaderboard: exact match with its 95 % interval, CER and speed, by dataset."""
+    # Imported here: statistics take a second, which the other commands are spared.
+    from captchabench.report.terminal import print_leaderboard
+
     print_leaderboard(path)
 
 
@@ -89,3 +95,5 @@ def models() -> None:
 
 app.command()(cli_compare.compare)
 app.command()(cli_compare.history)
+app.command()(cli_predict.predict)
+app.command()(cli_predict.export)

@@ -37,7 +37,7 @@ def main(*words: str) -> None:
         return
 
     with replacing_folder(cell.weights) as folder:
-        recogniser.save(folder)
+        recogniser.save(folder, samples.info, cell.fold)
     write_text(cell.curve, _as_csv(curve))
     write_json(cell.timing("train"), {"train_seconds": round(seconds, 3), **recogniser.machine()})
     best = max(point.validation_exact for point in curve)

@@ -36,7 +36,7 @@ def write_text(label: str, rng: np.random.Generator) -> np.ndarray:
     return image
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_samples() -> Callable[..., Samples]:
     """A function that writes `count` labels of given lengths over an alphabet, folds 0 to 4 in turn."""
 

@@ -137,9 +137,10 @@ LAYERS = [
     {"training"},
     {"models"},
     {"evaluation"},
+    {"inference"},
     {"revisions"},
     {"report"},
-    {"cli", "cli_compare"},
+    {"cli", "cli_compare", "cli_predict"},
 ]
 
 
@@ -186,7 +187,8 @@ def run_python(code: str) -> None:
 def test_training_needs_no_dvc_prefect_polars_or_editdistance() -> None:
     run_python(
         "import sys\n"
-        "for name in ('dvc', 'prefect', 'polars', 'editdistance', 'altair', 'ruamel'): sys.modules[name] = None\n"
+        "for name in ('dvc', 'prefect', 'polars', 'editdistance', 'altair', 'ruamel', 'onnx', 'onnxruntime'):\n"
+        "    sys.modules[name] = None\n"
         "import captchabench.training.engine, captchabench.data.shards, captchabench.models as m\n"
         "for name in m.RECOGNISERS.names(): m.RECOGNISERS[name]\n"
     )
@@ -200,6 +202,13 @@ def test_stages_without_networks_do_not_import_torch(stage: str) -> None:
 def test_hog_svc_does_not_import_torch() -> None:
     run_python(
         "import sys, stages.train, stages.predict, stages.probe, captchabench.models as m\n"
+        "import captchabench; captchabench.load_recogniser\n"
         "m.RECOGNISERS['hog_svc']\n"
         "assert 'torch' not in sys.modules"
+    )
+
+
+def test_commands_start_without_torch() -> None:
+    run_python(
+        "import sys, captchabench.cli\nassert not {'torch', 'onnx', 'onnxruntime', 'scipy.stats'} & sys.modules.keys()"
     )

@@ -106,9 +106,10 @@ def test_decoding(
         folder = tmp_path / f"written-crnn-{fold}"
         folder.mkdir()
         # Untrained: it reads anything, so that the ways of decoding differ.
-        build_recogniser("crnn", samples.info.spec, {"channels": [8, 8, 8], "hidden": 8}).save(folder)
+        untrained = build_recogniser("crnn", samples.info.spec, {"channels": [8, 8, 8], "hidden": 8})
+        untrained.save(folder, samples.info, fold)
     (tmp_path / "written-dummy-0").mkdir()
-    build_recogniser("dummy", samples.info.spec, {}).save(tmp_path / "written-dummy-0")
+    build_recogniser("dummy", samples.info.spec, {}).save(tmp_path / "written-dummy-0", samples.info, fold=0)
     decoding.main(models=tmp_path, shards=tmp_path, out=tmp_path / "found.json")
     rows = json.loads((tmp_path / "found.json").read_text())["rows"]
     assert [(row["model"], row["decoding"]) for row in rows] == [("crnn", way) for way in decoding.WAYS]

@@ -20,6 +20,10 @@ MIN_SIDE = 8
 MAX_SIDE = 4096
 MAX_PIXELS = 4_000_000
 
+# OpenCV's own defaults but for the limit: 40 turns the noise of a small image into ink.
+_CLAHE_LIMIT = 2.0
+_CLAHE_TILES = (8, 8)
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 # What Pillow may open: no format that runs another program or fetches another file.
@@ -38,21 +42,21 @@ class _Header:
     keyed: bool = False
 
 
-def decode_grey(encoded: bytes) -> np.ndarray:
+def decode_grey(encoded: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """The image as [H, W] uint8 grey, composited on white where it is transparent.
 
     Colour is weighted as in ITU-R BT.601; 16-bit samples are scaled to 8. A lossless re-encoding gives equal
-    pixels. Raises Rejected where the bytes are not one whole image of a plausible size.
+    pixels. Raises Rejected where the bytes are not one whole image of a plausible size, `max_pixels` at most.
     """
     if encoded.startswith(_PNG):
         header = _read_png(encoded)
     elif encoded.startswith(_JPEG):
         header = _read_jpeg(encoded)
     else:
-        return _composite(_decode_with_pillow(encoded))
-    _check_size(header.width, header.height)
+        return _composite(_decode_with_pillow(encoded, _OTHERS, max_pixels))
+    _check_size(header.width, header.height, max_pixels)
     if header.keyed:
-        return _composite(_decode_with_pillow(encoded, ("PNG",)))
+        return _composite(_decode_with_pillow(encoded, ("PNG",), max_pixels))
     try:
         pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
@@ -60,6 +64,28 @@ def decode_grey(encoded: bytes) -> np.ndarray:
     if pixels is None:
         raise Rejected(Reason.UNDECODABLE, "the decoder gave up")
     return _composite(pixels)
+
+
+def grey_of(image: np.ndarray | Image.Image) -> np.ndarray:
+    """An image that is decoded already as [H, W] uint8 grey, by the rules of `decode_grey`.
+
+    image: Pillow's, or [H, W], [H, W, 3] RGB or [H, W, 4] RGBA uint8. Raises Rejected where it is neither, or of no
+    plausible size.
+    """
+    if isinstance(image, Image.Image):
+        _check_size(*image.size)
+        return _composite(_load(image))
+    if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))):
+        raise Rejected(Reason.UNDECODABLE, f"an array of shape {list(image.shape)} and type {image.dtype}")
+    _check_size(image.shape[1], image.shape[0])
+    if image.ndim == 2:
+        return image
+    return _composite(np.ascontiguousarray(image[:, :, [2, 1, 0, 3][: image.shape[2]]]))
+
+
+def contrast(params: NormalizeParams) -> Any:
+    """The cv2.CLAHE that `params` ask `fit` to use, None for none. One must not serve two threads at once."""
+    return cv2.createCLAHE(_CLAHE_LIMIT, _CLAHE_TILES) if params.clahe else None
 
 
 def fit(grey: np.ndarray, params: NormalizeParams, clahe: Any = None) -> np.ndarray:
@@ -108,8 +134,8 @@ def _composite(pixels: np.ndarray) -> np.ndarray:
     return grey
 
 
-def _check_size(width: int, height: int) -> None:
-    if min(width, height) < MIN_SIDE or max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+def _check_size(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
+    if min(width, height) < MIN_SIDE or max(width, height) > MAX_SIDE or width * height > max_pixels:
         raise Rejected(Reason.ABSURD_DIMENSIONS, f"{width}x{height} pixels")
 
 
@@ -170,27 +196,40 @@ def _read_jpeg(encoded: bytes) -> _Header:
     raise Rejected(Reason.TRUNCATED, f"a JPEG that stops after {len(encoded)} bytes")
 
 
-def _decode_with_pillow(encoded: bytes, formats: tuple[str, ...] = _OTHERS) -> np.ndarray:
+def _decode_with_pillow(encoded: bytes, formats: tuple[str, ...], max_pixels: int) -> np.ndarray:
     """[H, W] grey, [H, W, 3] BGR or [H, W, 4] BGRA."""
     if not encoded:
         raise Rejected(Reason.UNDECODABLE, "an empty file")
     try:
         with Image.open(io.BytesIO(encoded), formats=formats) as image:
-            _check_size(*image.size)
+            _check_size(*image.size, max_pixels)
             if getattr(image, "is_animated", False):
                 raise Rejected(Reason.SEVERAL_FRAMES, f"a {image.format} of {getattr(image, 'n_frames', 2)} frames")
-            image.load()
-            return _as_array(image)
+            return _load(image)
     except Rejected:
         raise
     except Image.DecompressionBombError:
         raise Rejected(Reason.ABSURD_DIMENSIONS, "more pixels than Pillow opens") from None
     except Image.UnidentifiedImageError:
         raise Rejected(Reason.UNDECODABLE, f"no image: starts with {encoded[:8]!r}") from None
+    except Exception as error:
+        raise _undecodable(error) from None
+
+
+def _load(image: Image.Image) -> np.ndarray:
+    try:
+        image.load()
+        return _as_array(image)
+    except Rejected:
+        raise
     # Pillow's decoders are known to raise nearly anything on damaged files.
     except Exception as error:
-        reason = Reason.TRUNCATED if "truncated" in str(error) else Reason.UNDECODABLE
-        raise Rejected(reason, f"{type(error).__name__} while decoding") from None
+        raise _undecodable(error) from None
+
+
+def _undecodable(error: Exception) -> Rejected:
+    reason = Reason.TRUNCATED if "truncated" in str(error) else Reason.UNDECODABLE
+    return Rejected(reason, f"{type(error).__name__} while decoding")
 
 
 def _as_array(image: Image.Image) -> np.ndarray:

@@ -167,6 +167,8 @@ def _shard_info(dataset: Dataset, info: RawInfo, params: NormalizeParams) -> Sha
         alphabet=dataset.alphabet.symbols,
         min_length=dataset.min_length,
         max_length=dataset.max_length,
+        resize=params.resize,
+        clahe=params.clahe,
     )
 
 

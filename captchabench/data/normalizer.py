@@ -10,13 +10,9 @@ import pyarrow.parquet as pq
 
 from captchabench.config import NormalizeParams
 from captchabench.data.duplicates import hashes_of_moved
-from captchabench.data.images import decode_grey, fit
+from captchabench.data.images import contrast, decode_grey, fit
 from captchabench.data.rejects import Reason, Reject, Rejected
 from captchabench.datasets.base import Dataset
-
-# OpenCV's own defaults but for the limit: 40 turns the noise of a small image into ink.
-_CLAHE_LIMIT = 2.0
-_CLAHE_TILES = (8, 8)
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class Normalizer:
         with pq.ParquetFile(self.path) as file:
             table = file.read_row_group(row_group)
         found = table["image"].combine_chunks()
-        clahe = cv2.createCLAHE(_CLAHE_LIMIT, _CLAHE_TILES) if self.params.clahe else None
+        clahe = contrast(self.params)
         ids: list[str] = []
         labels: list[str] = []
         names: list[str] = []

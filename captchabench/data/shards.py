@@ -7,9 +7,10 @@ parts. `pixels` is fixed-size binary, row-major grey uint8, so that reading deco
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -39,7 +40,7 @@ class TextSpec:
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """What a shard says about itself, in its schema metadata."""
+    """What a shard says about itself, in its schema metadata. `resize` and `clahe` are how its images were made."""
 
     dataset: str
     source: str
@@ -49,6 +50,8 @@ class ShardInfo:
     alphabet: str
     min_length: int
     max_length: int
+    resize: Literal["stretch", "pad"] = "stretch"
+    clahe: bool = False
 
     @property
     def spec(self) -> TextSpec:
@@ -211,7 +214,7 @@ def read_union(folders: Sequence[Path], name: str) -> Samples:
     """
     members = [read_samples(folder) for folder in folders]
     infos = [m.info for m in members]
-    for trait in ("source", "height", "width"):
+    for trait in ("source", "height", "width", "resize", "clahe"):
         values = {getattr(i, trait) for i in infos}
         if len(values) > 1:
             raise InputError(f"{name}: members differ in {trait} ({sorted(values)}); run `dvc repro`")
@@ -224,6 +227,8 @@ def read_union(folders: Sequence[Path], name: str) -> Samples:
         alphabet=merge([Alphabet(i.alphabet) for i in infos]).symbols,
         min_length=min(i.min_length for i in infos),
         max_length=max(i.max_length for i in infos),
+        resize=infos[0].resize,
+        clahe=infos[0].clahe,
     )
     sample_ids = np.concatenate([m.sample_ids for m in members])
     order = np.argsort(sample_ids, kind="stable")
@@ -287,4 +292,7 @@ def _info_of(found: pa.Schema, path: Path, dataset: str) -> ShardInfo:
     described = (found.metadata or {}).get(METADATA_KEY)
     if described is None:
         raise InputError(f"{path}: is not one of our shards; run `dvc repro normalize@{dataset}`")
-    return ShardInfo(**json.loads(described))
+    said = json.loads(described)
+    if said.keys() != {field.name for field in fields(ShardInfo)}:
+        raise InputError(f"{path}: was written by another version of this program; run `dvc repro normalize@{dataset}`")
+    return ShardInfo(**said)

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from captchabench.data.shards import TextSpec
-from captchabench.models.base import Recogniser, read_spec
+from captchabench.errors import InputError
+from captchabench.models.base import Recogniser
+from captchabench.models.parts.about import CONFIG_FILE, SavedConfig, read_config
 from captchabench.registry import Registry
 
 RECOGNISERS: Registry[type[Recogniser]] = Registry("model", __name__)
@@ -17,7 +19,18 @@ def build_recogniser(name: str, spec: TextSpec, parameters: Any) -> Recogniser:
 
 def load_recogniser(folder: Path) -> Recogniser:
     """A trained recogniser from the folder it was saved to. Raises InputError if that is not one."""
-    name, spec, parameters = read_spec(folder)
-    recogniser = RECOGNISERS[name].from_parameters(spec, parameters, f"{folder / 'config.json'}: parameters")
+    config = read_config(folder)
+    held = sum(path.stat().st_size for path in folder.iterdir())
+    recogniser = blank_recogniser(config, str(folder / CONFIG_FILE), held)
     recogniser.load_weights(folder)
     return recogniser
+
+
+def blank_recogniser(config: SavedConfig, where: str, held: int) -> Recogniser:
+    """A recogniser that waits for the weights which `held` bytes hold. `where` prefixes messages. Raises InputError."""
+    about = config.about
+    if about.parameter_count > held:
+        raise InputError(
+            f"{where}: about.parameter_count: {about.parameter_count:,} numbers, but {held:,} bytes; train it anew"
+        )
+    return RECOGNISERS[about.model].blank(about, config.parameters, f"{where}: parameters")

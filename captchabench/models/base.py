@@ -1,24 +1,19 @@
 """The contract that every recogniser keeps."""
 
-import json
 import os
 import platform
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from captchabench.alphabet import Alphabet
 from captchabench.config import build
-from captchabench.data.shards import Labels, Samples, TextSpec
-from captchabench.errors import InputError
+from captchabench.data.shards import Labels, Samples, ShardInfo, TextSpec
 from captchabench.files import write_json
+from captchabench.models.parts.about import CONFIG_FILE, FORMAT, About, about_model
 from captchabench.training.curve import CurvePoint
-
-CONFIG_FILE = "config.json"
-FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -27,6 +22,43 @@ class Reading:
 
     texts: list[str]
     confidences: np.ndarray
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A text that an image may show, with its probability as a whole word."""
+
+    text: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """One place that a recogniser looked at, and what it took it for.
+
+    left, top, right, bottom: in pixels of the normalised image, right and bottom exclusive; a window may reach
+    beyond the image. symbol: empty where it saw none (CTC's blank, an empty cell). crop: what it was given of the
+    place, uint8, where that is not the image itself (characters: [32, 24], 255 is ink).
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    symbol: str
+    probability: float
+    crop: np.ndarray | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How a recogniser read one image, from left to right: by CTC's time steps, characters cut out, or cells.
+
+    kind `none`: it does not look at the image.
+    """
+
+    kind: Literal["time steps", "characters", "cells", "none"]
+    steps: tuple[Step, ...]
 
 
 class Recogniser(ABC):
@@ -59,6 +91,18 @@ class Recogniser(ABC):
         """Negative log-likelihood in nats of each label under CTC: [N] float32. None for other models."""
         return None
 
+    def alternatives(self, pixels: np.ndarray, count: int) -> list[tuple[Alternative, ...]]:
+        """The likeliest texts of each image, at most `count` of them, best first. pixels: [N, H, W] uint8.
+
+        A model that weighs no others has its reading alone.
+        """
+        reading = self.predict(pixels)
+        return [(Alternative(*pair),) for pair in zip(reading.texts, reading.confidences.tolist(), strict=True)]
+
+    def explain(self, pixels: np.ndarray) -> list[Steps]:
+        """How each image was read. pixels: [N, H, W] uint8."""
+        return [Steps("none", ())] * len(pixels)
+
     @property
     @abstractmethod
     def parameter_count(self) -> int:
@@ -76,17 +120,13 @@ class Recogniser(ABC):
     def load_weights(self, folder: Path) -> None:
         """Read what `save_weights` wrote. Raises InputError where it does not fit."""
 
-    def save(self, folder: Path) -> None:
-        """Write config.json and the weights into the existing `folder`."""
-        write_json(
-            folder / CONFIG_FILE,
-            {
-                "format": FORMAT,
-                "model": self.name,
-                "spec": {**asdict(self.spec), "alphabet": self.spec.alphabet.symbols},
-                "parameters": asdict(self.config),
-            },
-        )
+    def save(self, folder: Path, info: ShardInfo, fold: int) -> None:
+        """Write config.json and the weights into the existing `folder`.
+
+        `info`: of the shards it was trained on, all folds but `fold`.
+        """
+        about = about_model(self.name, info, fold, self.parameter_count)
+        write_json(folder / CONFIG_FILE, {"format": FORMAT, "about": asdict(about), "parameters": asdict(self.config)})
         self.save_weights(folder)
 
     @classmethod
@@ -94,20 +134,10 @@ class Recogniser(ABC):
         """Make an untrained recogniser from a section of params.yaml; `where` prefixes error messages."""
         return cls(spec, build(cls.config_class, parameters, where))
 
+    @classmethod
+    def blank(cls, about: About, parameters: Any, where: str) -> Self:
+        """Like `from_parameters`, for the weights of a model to be loaded into.
 
-def read_spec(folder: Path) -> tuple[str, TextSpec, dict[str, Any]]:
-    """Name, spec and parameters of the model saved in `folder`. Raises InputError if it is not ours."""
-    path = folder / CONFIG_FILE
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        if saved["format"] != FORMAT:
-            raise InputError(f"{path}: format {saved['format']}, this program reads {FORMAT}; train it anew")
-        spec = saved["spec"]
-        text = TextSpec(
-            Alphabet(spec["alphabet"]), spec["min_length"], spec["max_length"], spec["height"], spec["width"]
-        )
-        return saved["model"], text, saved["parameters"]
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give a folder that `train` wrote") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: is not a saved model's config ({error!r})") from None
+        Raises InputError where the parameters make a larger model than `about` says.
+        """
+        return cls.from_parameters(about.spec, parameters, where)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from captchabench.config import Between, Positive
 from captchabench.data.shards import Labels, Samples, TextSpec
 from captchabench.models import RECOGNISERS
-from captchabench.models.base import Reading
+from captchabench.models.base import Steps
 from captchabench.models.parts.convolution import conv_block
 from captchabench.models.parts.crops import HEIGHT, WIDTH
 from captchabench.models.parts.heads import PositionNetwork
@@ -64,6 +64,7 @@ class CharCnn(NeuralRecogniser):
 
     name = "char_cnn"
     config_class = Config
+    steps_kind = "characters"
 
     def __init__(self, spec: TextSpec, config: Config) -> None:
         self.segmenter = Segmenter(spec)
@@ -81,23 +82,25 @@ class CharCnn(NeuralRecogniser):
         self.segmenter.fit(train.pixels, train.labels)
         return self.train(self.tensors(train, train.labels), self.tensors(validation), seed=seed, progress=progress)
 
-    def predict(self, pixels: np.ndarray) -> Reading:
-        """See Recogniser.predict."""
-        return super().predict(self._rows(pixels))
+    def network_input(self, pixels: np.ndarray) -> np.ndarray:
+        """See NeuralRecogniser.network_input: rows of crops."""
+        return self._rows(pixels)
+
+    def explain(self, pixels: np.ndarray) -> list[Steps]:
+        """See Recogniser.explain."""
+        return self.segmenter.locate(pixels, super().explain(pixels))
 
     @property
     def parameter_count(self) -> int:
         """See Recogniser.parameter_count."""
         return super().parameter_count + self.segmenter.parameter_count
 
-    def save_weights(self, folder: Path) -> None:
-        """See Recogniser.save_weights."""
-        super().save_weights(folder)
+    def save_rest(self, folder: Path) -> None:
+        """See NeuralRecogniser.save_rest."""
         self.segmenter.save(folder / SEGMENTER_FILE)
 
-    def load_weights(self, folder: Path) -> None:
-        """See Recogniser.load_weights."""
-        super().load_weights(folder)
+    def load_rest(self, folder: Path) -> None:
+        """See NeuralRecogniser.load_rest."""
         self.segmenter.load(folder / SEGMENTER_FILE)
 
     def tensors(self, samples: Samples, known: Labels | None = None) -> TensorSamples:

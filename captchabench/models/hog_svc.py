@@ -13,10 +13,11 @@ from captchabench.config import Between, Positive
 from captchabench.data.shards import Samples, TextSpec
 from captchabench.errors import InputError
 from captchabench.models import RECOGNISERS
-from captchabench.models.base import Reading, Recogniser
+from captchabench.models.base import Alternative, Reading, Recogniser, Step, Steps
 from captchabench.models.parts.arrays import load_arrays, save_arrays
 from captchabench.models.parts.hog import FEATURES, hog_features
 from captchabench.models.parts.segmentation import Segmenter, Segments
+from captchabench.models.parts.words import as_alternatives, likeliest_words
 from captchabench.training.curve import CurvePoint
 
 WEIGHTS_FILE, SEGMENTER_FILE = "weights.npz", "segmenter.npz"
@@ -76,13 +77,30 @@ class HogSvc(Recogniser):
 
     def predict(self, pixels: np.ndarray) -> Reading:
         """See Recogniser.predict."""
-        segments = self.segmenter.segment(pixels)
-        log_probs = log_softmax(self._margins(_present(segments)) / self.temperature, axis=1)
+        segments, log_probs = self._read(pixels)
         rows = np.repeat(np.arange(len(pixels)), segments.lengths)
         words = np.bincount(rows, log_probs.max(axis=1), minlength=len(pixels))
         ids = np.split(self.symbols[log_probs.argmax(axis=1)], segments.lengths.cumsum()[:-1])
         texts = [self.spec.alphabet.decode(row) for row in ids][: len(pixels)]
         return Reading(texts, np.exp(words).astype(np.float32))
+
+    def alternatives(self, pixels: np.ndarray, count: int) -> list[tuple[Alternative, ...]]:
+        """See Recogniser.alternatives."""
+        segments, log_probs = self._read(pixels)
+        found = []
+        for line in np.split(log_probs, segments.lengths.cumsum()[:-1])[: len(pixels)]:
+            (ids,), (scores,) = likeliest_words(line[None], count)
+            found.append(as_alternatives(self.spec.alphabet, self.symbols[ids], scores, count))
+        return found
+
+    def explain(self, pixels: np.ndarray) -> list[Steps]:
+        """See Recogniser.explain."""
+        segments, log_probs = self._read(pixels)
+        symbols = self.spec.alphabet.decode(self.symbols[log_probs.argmax(axis=1)])
+        steps = [Step(0, 0, 0, 0, *read) for read in zip(symbols, np.exp(log_probs.max(axis=1)).tolist(), strict=True)]
+        ends = segments.lengths.cumsum().tolist()
+        lines = [tuple(steps[end - n : end]) for end, n in zip(ends, segments.lengths.tolist(), strict=True)]
+        return self.segmenter.locate(pixels, [Steps("characters", line) for line in lines])
 
     @property
     def parameter_count(self) -> int:
@@ -105,9 +123,14 @@ class HogSvc(Recogniser):
         arrays = load_arrays(path, ("weights", "symbols", "temperature"))
         symbols = arrays["symbols"]
         if (
-            arrays["weights"].shape != (len(symbols), FEATURES + 1)
-            or symbols.max(initial=-1) >= len(self.spec.alphabet)
+            symbols.ndim != 1
+            or symbols.dtype != np.int64
+            or not 1 <= len(symbols) <= len(self.spec.alphabet)
+            or not 0 <= symbols.min() <= symbols.max() < len(self.spec.alphabet)
+            or arrays["weights"].shape != (len(symbols), FEATURES + 1)
+            or arrays["weights"].dtype != np.float32
             or arrays["temperature"].shape != ()
+            or not arrays["temperature"] > 0
         ):
             raise InputError(f"{path}: does not fit config.json beside it; train it anew")
         self.weights, self.symbols, self.temperature = (
@@ -121,6 +144,11 @@ class HogSvc(Recogniser):
         """Features and class ids of the samples' characters, found with the labels known."""
         crops = _present(self.segmenter.segment(samples.pixels, samples.labels))
         return hog_features(crops), np.array(self.spec.alphabet.encode("".join(samples.labels)), np.int64)
+
+    def _read(self, pixels: np.ndarray) -> tuple[Segments, np.ndarray]:
+        """The characters of all lines, and the log-probabilities of each one after the other: [M, K]."""
+        segments = self.segmenter.segment(pixels)
+        return segments, log_softmax(self._margins(_present(segments)) / self.temperature, axis=1)
 
     def _margins(self, crops: np.ndarray) -> np.ndarray:
         """[M, 32, 24] uint8 to [M, K] float32."""

@@ -23,7 +23,7 @@ class TrainingConfig:
     evaluations: Positive = 10
     # On a CPU. Sums are taken in another order with another number, so weights depend on it in their last bits; on
     # the cores that there are they do not.
-    threads: Positive = 1
+    threads: Annotated[int, Between(1, 1024)] = 1
     # Evaluations without a better result after which training stops; 0 never stops early.
     patience: Annotated[int, Between(0)] = 0
     # Stop once validation is read without a mistake: saves time where a dataset is easy, costs annealing.

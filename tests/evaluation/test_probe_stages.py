@@ -62,7 +62,7 @@ def project(tmp_path: Path, make_samples: Callable[..., Samples], monkeypatch: p
         model.fit(samples, samples, seed=0)
         folder = Path("data/models") / f"{name}-dummy-0"
         folder.mkdir(parents=True)
-        model.save(folder)
+        model.save(folder, samples.info, fold=0)
         timing = Path("data/timings") / f"{name}-dummy-0.train.json"
         timing.parent.mkdir(exist_ok=True)
         timing.write_text(json.dumps({"train_seconds": 1.5, "device": "cpu", "threads": 2}))

@@ -48,7 +48,7 @@ def test_fit_predict_save_load(name: str, make_samples: MakeSamples, tmp_path: P
     assert set("".join(reading.texts)) <= set(samples.info.alphabet)
     assert model.parameter_count > 0
 
-    model.save(tmp_path)
+    model.save(tmp_path, samples.info, fold=0)
     assert {p.suffix for p in tmp_path.iterdir()} <= {".json", ".safetensors", ".npz"}
     again = load_recogniser(tmp_path)
     assert again.predict(samples.pixels).texts == reading.texts
@@ -69,7 +69,7 @@ def test_saving_twice_gives_the_same_bytes(name: str, make_samples: MakeSamples,
         folder.mkdir()
         model = build(name, samples)
         model.fit(samples, samples, seed=0)
-        model.save(folder)
+        model.save(folder, samples.info, fold=0)
     for path in folders[0].iterdir():
         assert path.read_bytes() == (folders[1] / path.name).read_bytes(), path.name
 
@@ -151,7 +151,7 @@ def test_decoding_is_a_parameter(name: str, make_samples: MakeSamples, tmp_path:
     samples = make_samples(16, lengths=(5, 5))
     model = build(name, samples, OVERFIT[name])
     model.fit(samples, samples, seed=0)
-    model.save(tmp_path)
+    model.save(tmp_path, samples.info, fold=0)
     for decoding in ({"method": "beam", "width": 4}, {"length_prior": True}, {"method": "beam", "length_prior": True}):
         other = build(name, samples, {**OVERFIT[name], "decoding": decoding})
         other.load_weights(tmp_path)
@@ -183,7 +183,7 @@ def test_damaged_weights_are_refused(name: str, make_samples: MakeSamples, tmp_p
     samples = make_samples(20)
     model = build(name, samples)
     model.fit(samples, samples, seed=0)
-    model.save(tmp_path)
+    model.save(tmp_path, samples.info, fold=0)
     for path in tmp_path.iterdir():
         if path.name != "config.json":
             path.write_bytes(path.read_bytes()[:-9])

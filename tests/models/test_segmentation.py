@@ -98,7 +98,7 @@ def test_noise_in_the_weights_is_refused(name: str, make_samples: MakeSamples, t
     parameters = {"training": {"steps": 1, "batch_size": 8}} if name == "char_cnn" else {}
     model = build_recogniser(name, samples.info.spec, parameters)
     model.fit(samples, samples, seed=0)
-    model.save(tmp_path)
+    model.save(tmp_path, samples.info, fold=0)
     np.savez(tmp_path / "segmenter.npz", ground=np.array([object()], dtype=object))
     with pytest.raises(InputError, match=r"segmenter\.npz"):
         load_recogniser(tmp_path)

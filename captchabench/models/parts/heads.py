@@ -1,13 +1,15 @@
 """From features to texts: the two heads that the deep models share, each with its loss and its decoding."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
-from captchabench.config import Positive
+from captchabench.config import Between
 from captchabench.data.shards import TextSpec
+from captchabench.models.parts.words import likeliest_words
 from captchabench.training.ctc import BLANK, check_capacity, ctc_losses
 from captchabench.training.decoding import Lengths, beam_decode, greedy_decode
 from captchabench.training.network import Network
@@ -22,7 +24,7 @@ class Decoding:
     """
 
     method: Literal["greedy", "beam"] = "greedy"
-    width: Positive = 8
+    width: Annotated[int, Between(1, 256)] = 8
     length_prior: bool = False
 
     def decode(self, log_probs: Tensor, lengths: Lengths) -> Tensor:
@@ -41,7 +43,20 @@ class Decoding:
         return torch.where(too_short[:, None], greedy_decode(log_probs, allowed), ids)
 
 
-class CTCNetwork(Network):
+class Head(Network):
+    """A network that can say what else it might have read, and what it saw where."""
+
+    @abstractmethod
+    def alternatives(self, log_probs: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """At least `count` likely texts, if there are as many, best first: class ids [B, M, P] int64, -1 where there
+        is no character, and their log-probabilities [B, M], -inf where there are no more. Texts may come twice."""
+
+    @abstractmethod
+    def places(self, log_probs: Tensor) -> tuple[Tensor, Tensor]:
+        """The likeliest class id at each place, -1 for none: [B, P] int64, and its log-probability [B, P]."""
+
+
+class CTCNetwork(Head):
     """An encoder of images into time steps, read by CTC.
 
     `encoder` maps [B, 1, H, W] float32 to [B, T, F]. `blank_bias` starts the blank off likelier (above 0) or
@@ -75,8 +90,33 @@ class CTCNetwork(Network):
         ids = ids[:, : int(lengths.max())]
         return ids, -ctc_losses(log_probs, ids, lengths)
 
+    def alternatives(self, log_probs: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """See Head.alternatives. A beam finds the texts; their probabilities sum over all alignments, as in `read`."""
+        allowed = self.lengths if self.decoding.length_prior else None
+        batch, steps, _ = log_probs.shape
+        found, beam = beam_decode(log_probs, max(2 * count, self.decoding.width), allowed)
+        # What was read may not be in the beam.
+        read, _ = self.read(log_probs)
+        read = torch.nn.functional.pad(read, (0, steps - read.shape[1]), value=-1)
+        texts = torch.cat([read[:, None], found], dim=1)
+        sizes = (texts >= 0).sum(dim=2)
+        totals = -ctc_losses(
+            log_probs.repeat_interleave(texts.shape[1], dim=0), texts.flatten(0, 1), sizes.flatten()
+        ).view(batch, -1)
+        never = float("-inf")
+        totals[:, 1:].masked_fill_(beam == never, never)
+        if allowed is not None:
+            totals = totals.masked_fill(sizes < allowed.shortest, never)
+        order = totals.argsort(dim=1, descending=True, stable=True)
+        return texts.gather(1, order[:, :, None].expand(-1, -1, steps)), totals.gather(1, order)
 
-class PositionNetwork(Network):
+    def places(self, log_probs: Tensor) -> tuple[Tensor, Tensor]:
+        """See Head.places: the likeliest path."""
+        best, classes = log_probs.max(dim=2)
+        return classes - 1, best
+
+
+class PositionNetwork(Head):
     """An encoder of images into one cell a character, each classified on its own.
 
     `encoder` maps [B, 1, H, W] float32 to [B, L, F], where L is the longest label of `spec`. Where lengths differ,
@@ -108,6 +148,17 @@ class PositionNetwork(Network):
         # An empty cell between characters is closed up: the rest moves left, as in a text.
         order = (text < 0).long().argsort(dim=1, stable=True)
         return text.gather(1, order), best.sum(dim=1)
+
+    def alternatives(self, log_probs: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """See Head.alternatives. Where cells may be empty, different cells can spell one text."""
+        wanted = count if self.classify.out_features == self.symbols else 4 * count
+        ids, scores = (torch.from_numpy(x) for x in likeliest_words(log_probs.cpu().numpy(), wanted))
+        return torch.where(ids < self.symbols, ids, -1), scores
+
+    def places(self, log_probs: Tensor) -> tuple[Tensor, Tensor]:
+        """See Head.places."""
+        best, ids = log_probs.max(dim=2)
+        return torch.where(ids < self.symbols, ids, -1), best
 
 
 def _feature_shape(encoder: nn.Module, spec: TextSpec) -> tuple[int, int]:

@@ -1,41 +1,69 @@
 """What the deep models share: tensors in, training by the engine, safetensors out."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from captchabench.alphabet import Alphabet
 from captchabench.data.shards import Labels, Samples, TextSpec
 from captchabench.errors import InputError
-from captchabench.models.base import Reading, Recogniser
+from captchabench.models.base import Alternative, Reading, Recogniser, Step, Steps
+from captchabench.models.parts.about import About
+from captchabench.models.parts.heads import Head
+from captchabench.models.parts.words import as_alternatives
 from captchabench.training.curve import CurvePoint
 from captchabench.training.device import choose_device, describe, mixed_precision, threads
 from captchabench.training.distributed import process_group
 from captchabench.training.engine import train_network
 from captchabench.training.feed import TensorSamples
-from captchabench.training.network import Network, standardize
+from captchabench.training.network import standardize
 
 WEIGHTS_FILE = "weights.safetensors"
+_DTYPES = {torch.float32: "F32", torch.int64: "I64"}
 
 
 class NeuralRecogniser(Recogniser):
     """A recogniser whose reading is one network's. A model says how that is built, in `build_network`."""
 
     batch_size: ClassVar[int] = 512
+    steps_kind: ClassVar[Literal["time steps", "characters", "cells"]] = "cells"
 
     def __init__(self, spec: TextSpec, config: Any) -> None:
         super().__init__(spec, config)
         self.network = self.build_network()
+        self._forward: Callable[[np.ndarray], Tensor] = self._run_network
+
+    @classmethod
+    def blank(cls, about: About, parameters: Any, where: str) -> Self:
+        """See Recogniser.blank. A network that is too large is given up before it takes memory."""
+        # A few weights are registered twice while a network is put together.
+        left = 2 * about.parameter_count
+
+        def count(module: nn.Module, name: str, weight: nn.Parameter) -> None:
+            nonlocal left
+            left -= weight.numel()
+            if left < 0:
+                raise ValueError(f"more than {about.parameter_count:,} numbers")
+
+        watch = register_module_parameter_registration_hook(count)
+        try:
+            return super().blank(about, parameters, where)
+        except (RuntimeError, ValueError, ArithmeticError, TypeError) as error:
+            raise InputError(f"{where}: do not make the network saved here ({_first_line(error)})") from None
+        finally:
+            watch.remove()
 
     @abstractmethod
-    def build_network(self) -> Network:
+    def build_network(self) -> Head:
         """An untrained network for `self.spec` and `self.config`; weights from torch's global generator."""
 
     def fit(self, train: Samples, validation: Samples, *, seed: int, progress: bool = False) -> list[CurvePoint]:
@@ -68,6 +96,37 @@ class NeuralRecogniser(Recogniser):
             confidences.append(log_probability.exp().cpu().numpy())
         return Reading(texts, np.concatenate([np.empty(0, np.float32), *confidences]))
 
+    @torch.inference_mode()
+    def alternatives(self, pixels: np.ndarray, count: int) -> list[tuple[Alternative, ...]]:
+        """See Recogniser.alternatives."""
+        found = []
+        for log_probs in self._log_probs(pixels):
+            texts, totals = (x.cpu().numpy() for x in self.network.alternatives(log_probs, count))
+            found += [as_alternatives(self.spec.alphabet, *one, count) for one in zip(texts, totals, strict=True)]
+        return found
+
+    @torch.inference_mode()
+    def explain(self, pixels: np.ndarray) -> list[Steps]:
+        """See Recogniser.explain. The places are columns of equal width."""
+        found = []
+        for log_probs in self._log_probs(pixels):
+            ids, best = (x.cpu().numpy() for x in self.network.places(log_probs))
+            edges = np.linspace(0, self.spec.width, ids.shape[1] + 1).tolist()
+            boxes = [(left, 0.0, right, float(self.spec.height)) for left, right in pairwise(edges)]
+            for row, scores in zip(ids, np.exp(best).tolist(), strict=True):
+                symbols = [self.spec.alphabet.decode([i] if i >= 0 else []) for i in row.tolist()]
+                steps = (Step(*box, *read) for box, *read in zip(boxes, symbols, scores, strict=True))
+                found.append(Steps(self.steps_kind, tuple(steps)))
+        return found
+
+    def network_input(self, pixels: np.ndarray) -> np.ndarray:
+        """What the network is given for images [N, H, W] uint8, before `standardize`: [N, H', W'] uint8."""
+        return pixels
+
+    def run_by(self, forward: Callable[[np.ndarray], Tensor]) -> None:
+        """Let another runtime stand in for the network. forward: `network_input` to log-probabilities [B, P, K]."""
+        self._forward = forward
+
     @property
     def parameter_count(self) -> int:
         """See Recogniser.parameter_count."""
@@ -81,16 +140,28 @@ class NeuralRecogniser(Recogniser):
         """See Recogniser.save_weights."""
         weights = {k: v.contiguous().cpu() for k, v in self.network.state_dict().items()}
         save_file(weights, folder / WEIGHTS_FILE)
+        self.save_rest(folder)
 
     def load_weights(self, folder: Path) -> None:
         """See Recogniser.load_weights."""
         path = folder / WEIGHTS_FILE
         try:
-            self.network.load_state_dict(load_file(path))
-        except (OSError, SafetensorError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
+            _check_shapes(path, self.network)
+            weights = load_file(path)
+            if not all(bool(torch.isfinite(w).all()) for w in weights.values()):
+                raise ValueError("not all numbers are finite")
+            self.network.load_state_dict(weights)
+        except (OSError, SafetensorError, RuntimeError, ValueError, MemoryError) as error:
+            reason = _first_line(error)
             raise InputError(f"{path}: does not hold this model's weights ({reason}); train it anew") from None
         self._place(choose_device())
+        self.load_rest(folder)
+
+    def save_rest(self, folder: Path) -> None:
+        """Write what was learned beside the network into `folder`."""
+
+    def load_rest(self, folder: Path) -> None:
+        """Read what `save_rest` wrote. Raises InputError where it does not fit."""
 
     def _place(self, device: torch.device) -> None:
         """Make the network ready to read on `device`."""
@@ -99,18 +170,23 @@ class NeuralRecogniser(Recogniser):
 
     def _log_probs(self, pixels: np.ndarray) -> Iterator[Tensor]:
         """What the network makes of the images, a batch at a time: [B, P, K] on the device."""
+        for start in range(0, len(pixels), self.batch_size):
+            yield self._forward(self.network_input(pixels[start : start + self.batch_size]))
+
+    def _run_network(self, images: np.ndarray) -> Tensor:
         device = choose_device()
         if self.network.training:
             self._place(device)
-        for start in range(0, len(pixels), self.batch_size):
-            with threads(self.config.training.threads), mixed_precision(device):
-                images = standardize(torch.from_numpy(pixels[start : start + self.batch_size]).to(device))
-                log_probs = self.network(images.contiguous(memory_format=torch.channels_last))
-            yield log_probs
+        with threads(self.config.training.threads), mixed_precision(device):
+            standardized = standardize(torch.from_numpy(images).to(device))
+            log_probs: Tensor = self.network(standardized.contiguous(memory_format=torch.channels_last))
+        return log_probs
 
 
 class CTCRecogniser(NeuralRecogniser):
     """A neural recogniser read by CTC: it can also say how likely a given label was."""
+
+    steps_kind = "time steps"
 
     @torch.inference_mode()
     def losses(self, pixels: np.ndarray, labels: Labels) -> np.ndarray:
@@ -123,6 +199,25 @@ class CTCRecogniser(NeuralRecogniser):
             found.append(self.network.losses(log_probs, wanted, (wanted >= 0).sum(dim=1)).cpu().numpy())
             start += len(log_probs)
         return np.concatenate(found)
+
+
+def _check_shapes(path: Path, network: nn.Module) -> None:
+    """Compare the header of the file at `path` with `network`, before anything is read or takes memory.
+
+    Raises ValueError where they differ.
+    """
+    wanted = {name: (list(t.shape), t.dtype) for name, t in network.state_dict().items()}
+    with safe_open(path, "pt") as file:
+        held = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        for name in sorted(wanted.keys() ^ held.keys()):
+            raise ValueError(f"{name} is {'missing' if name in wanted else 'too much'}")
+        for name, (shape, dtype) in wanted.items():
+            if held[name].get_shape() != shape or held[name].get_dtype() != _DTYPES.get(dtype):
+                raise ValueError(f"{name} is {held[name].get_dtype()} {held[name].get_shape()}, not {shape}")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def encode_labels(alphabet: Alphabet, labels: Labels, width: int) -> Tensor:

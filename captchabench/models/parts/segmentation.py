@@ -5,7 +5,7 @@ cuts and learns from labelled lines what a centred character looks like; it plac
 that, which reads through lines and touching characters.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import numpy as np
 from captchabench.alphabet import Alphabet
 from captchabench.data.shards import Labels, TextSpec
 from captchabench.errors import InputError
+from captchabench.models.base import Step, Steps
 from captchabench.models.parts.arrays import load_arrays, save_arrays
 from captchabench.models.parts.crops import HEIGHT as CROP_HEIGHT
 from captchabench.models.parts.crops import WIDTH as CROP_WIDTH
@@ -27,6 +28,7 @@ from captchabench.models.parts.windows import (
     column_scores,
     fit_scorer,
     this_character,
+    weight_rows,
 )
 
 # Everything is measured on lines scaled to this height, and to this width a character of the longest label.
@@ -166,6 +168,17 @@ class Segmenter:
             crops[rows] = cut_crops(lines, centres, WINDOW * self.pitch)
         return Segments(lengths, spans, crops)
 
+    def locate(self, pixels: np.ndarray, read: Sequence[Steps]) -> list[Steps]:
+        """What was `read` of the characters of each image, in the places where they were found, with their crops."""
+        found = self.segment(pixels)
+        bottom = float(self.spec.height)
+        placed = []
+        for line, length, spans, crops in zip(read, found.lengths, found.spans.tolist(), found.crops, strict=True):
+            rows = zip(line.steps[:length], spans, crops, strict=False)
+            steps = (Step(left, 0.0, right, bottom, s.symbol, s.probability, crop) for s, (left, right), crop in rows)
+            placed.append(Steps(line.kind, tuple(steps)))
+        return placed
+
     def save(self, path: Path) -> None:
         """Write what was learned as an .npz file."""
         scalars = np.array([self.pitch, self.threshold, self.level], np.float64)
@@ -174,8 +187,16 @@ class Segmenter:
     def load(self, path: Path) -> None:
         """Read what `save` wrote. Raises InputError where it does not fit."""
         arrays = load_arrays(path, ("ground", "weights", "scalars"))
-        if arrays["ground"].shape != self.ground.shape or arrays["scalars"].shape != (3,):
-            raise InputError(f"{path}: was made for images of another size; train it anew")
+        shapes = {
+            "ground": self.ground.shape,
+            "weights": (weight_rows(LINE_HEIGHT), len(self.spec.alphabet)),
+            "scalars": (3,),
+        }
+        for name, shape in shapes.items():
+            if arrays[name].shape != shape or (arrays[name].dtype == np.uint8) != (name == "ground"):
+                raise InputError(f"{path}: {name} does not fit config.json beside it; train it anew")
+        if not 1 <= arrays["scalars"][0] <= self.line_width:
+            raise InputError(f"{path}: a distance of {arrays['scalars'][0]} columns; train it anew")
         self.ground, self.weights = arrays["ground"], arrays["weights"]
         self.pitch, self.threshold = arrays["scalars"][:2].tolist()
         self.level = bool(arrays["scalars"][2])

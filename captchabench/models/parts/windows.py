@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 CELL = 4  # pixels, both ways
+# Gradients left, right, up and down, and ink.
+_CHANNELS = 5
 # Left edges of a window's columns of cells, relative to its centre.
 _OFFSETS = tuple(range(-12, 12, CELL))
 _PAD = 12
@@ -17,6 +19,11 @@ _ANY = 0.4
 _RIDGE = 3e-3
 _GAP_WEIGHT, _GAP_SPREAD = 0.05, 0.3
 _NEAREST, _FARTHEST = 0.4, 1.9
+
+
+def weight_rows(line_height: int) -> int:
+    """Rows of the weights that score lines of `line_height` pixels: see `fit_scorer`."""
+    return len(_OFFSETS) * _CHANNELS * (line_height // CELL) + 1
 
 
 def cell_features(strength: np.ndarray) -> np.ndarray:

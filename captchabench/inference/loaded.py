@@ -1,0 +1,86 @@
+"""A trained model that reads images of any size and kind."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from PIL.Image import Image
+
+from captchabench.data.images import contrast, fit
+from captchabench.inference.decoding import DEFAULT_LIMITS, Limits, as_grey, decode
+from captchabench.inference.onnx_file import SUFFIX, read_onnx
+from captchabench.inference.results import Explanation, Prediction
+from captchabench.models import load_recogniser as load_weights
+from captchabench.models.base import Recogniser
+from captchabench.models.parts.about import About, read_config
+
+# A path, an encoded image, Pillow's, or an array [H, W], [H, W, 3] RGB or [H, W, 4] RGBA of uint8.
+AnyImage: TypeAlias = str | Path | bytes | Image | np.ndarray
+
+
+class LoadedRecogniser:
+    """A trained recogniser with all it needs to read images as they come."""
+
+    def __init__(self, about: About, recogniser: Recogniser, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.about = about
+        self.limits = limits
+        self.recogniser = recogniser
+
+    def predict(self, images: Iterable[AnyImage], top_k: int = 1) -> list[Prediction]:
+        """Read images of any size. With `top_k` above 1 each prediction has up to so many alternatives.
+
+        images: paths, encoded bytes, Pillow images, or uint8 arrays [H, W], [H, W, 3] RGB or [H, W, 4] RGBA. They are
+        decoded and resized exactly as `normalize` did with the images that the model learned from. All are held in
+        memory at the model's size. Raises Unreadable, an InputError, for the first that cannot be read.
+        """
+        return self.read(self.stack(self.decode(image) for image in images), top_k)
+
+    def explain(self, images: Iterable[AnyImage]) -> list[Explanation]:
+        """Read images and say how: what the model was given and what it saw where. images, raises: see `predict`."""
+        greys = [self.decode(image) for image in images]
+        pixels = self.stack(greys)
+        parts = zip(self.read(pixels), greys, pixels, self.recogniser.explain(pixels), strict=True)
+        return [Explanation(*part) for part in parts]
+
+    def decode(self, image: AnyImage) -> np.ndarray:
+        """The image as [H, W] uint8 grey at its own size. Raises Unreadable."""
+        if isinstance(image, str):
+            image = Path(image)
+        return decode(image, self.limits) if isinstance(image, bytes | Path) else as_grey(image)
+
+    def prepare(self, grey: np.ndarray) -> np.ndarray:
+        """A grey image of any size as the model takes it: [about.height, about.width] uint8. Threads may share it."""
+        preprocessing = self.about.preprocessing
+        return fit(grey, preprocessing, contrast(preprocessing))
+
+    def stack(self, greys: Iterable[np.ndarray]) -> np.ndarray:
+        """Grey images of any size, prepared: [N, about.height, about.width] uint8."""
+        prepared = [self.prepare(grey) for grey in greys]
+        return np.array(prepared, np.uint8).reshape(-1, self.about.height, self.about.width)
+
+    def read(self, pixels: np.ndarray, top_k: int = 1) -> list[Prediction]:
+        """Read prepared images [N, about.height, about.width] uint8; see `predict`. For one thread at a time."""
+        if top_k < 1:
+            raise ValueError(f"top_k must be at least 1, is {top_k}")
+        reading = self.recogniser.predict(pixels)
+        confidences = np.clip(reading.confidences, 0, 1).tolist()
+        others = self.recogniser.alternatives(pixels, top_k) if top_k > 1 else [()] * len(pixels)
+        return [Prediction(*parts) for parts in zip(reading.texts, confidences, others, strict=True)]
+
+
+def load_recogniser(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> LoadedRecogniser:
+    """The trained model in the folder `path`, which the `train` stage wrote, or in an .onnx file exported from one.
+
+    `limits`: of the images it will read. Nothing is ever unpickled. Raises InputError where this is not a model of
+    ours, whole.
+    """
+    folder = Path(path)
+    if folder.suffix == SUFFIX:
+        return LoadedRecogniser(*read_onnx(folder), limits)
+    return LoadedRecogniser(read_config(folder).about, load_weights(folder), limits)
+
+
+def read_about(path: str | Path) -> About:
+    """What the model in the folder `path` says about itself; no weight is read. Raises InputError."""
+    return read_config(Path(path)).about

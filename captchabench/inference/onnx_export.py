@@ -1,0 +1,109 @@
+"""Trained networks as ONNX files that hold all that a reader has to know: see `onnx_file`."""
+
+import base64
+import json
+import logging
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from captchabench.errors import InputError
+from captchabench.inference.onnx_file import CONFIG_KEY, FILES_KEY, INPUT, OUTPUT
+from captchabench.models import load_recogniser
+from captchabench.models.parts.about import About, read_config
+from captchabench.models.parts.heads import CTCNetwork, Decoding
+from captchabench.models.parts.neural import NeuralRecogniser
+from captchabench.training.network import standardize
+
+# The smallest batch that the exporter does not take for a constant.
+_EXAMPLES = 2
+
+
+class PixelNetwork(nn.Module):
+    """A network that takes pixels: [B, H, W] uint8 to log-probabilities [B, P, K] float32, on the CPU."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """See the class."""
+        log_probs: Tensor = self.network(standardize(pixels))
+        return log_probs
+
+
+def pixel_network(folder: Path) -> tuple[NeuralRecogniser, PixelNetwork]:
+    """The deep model in `folder`, and its network as it is exported. Raises InputError where it has none."""
+    recogniser = load_recogniser(folder)
+    if not isinstance(recogniser, NeuralRecogniser):
+        raise InputError(f"{folder}: {recogniser.name} has no network to export; give a deep model, such as a crnn")
+    return recogniser, PixelNetwork(recogniser.network)
+
+
+def export_onnx(folder: Path, out: Path) -> None:
+    """Write the deep model in `folder` as the ONNX file `out`. Raises InputError where it has no network."""
+    config = read_config(folder)
+    recogniser, network = pixel_network(folder)
+    example = np.zeros((_EXAMPLES, config.about.height, config.about.width), np.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            network,
+            (torch.from_numpy(recogniser.network_input(example)),),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}},
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    graph = program.model.graph
+    for part in (*graph, *graph.initializers.values(), *graph.inputs, *graph.outputs):
+        # Where in which file of this machine each operation came from.
+        part.metadata_props.clear()
+        part.doc_string = None
+    program.model.metadata_props.update(
+        {
+            CONFIG_KEY: json.dumps(asdict(config), sort_keys=True),
+            FILES_KEY: json.dumps(_other_files(recogniser)),
+            "preprocessing": _preprocessing(config.about, recogniser),
+            "decoding": _decoding(recogniser),
+            "alphabet": config.about.alphabet,
+        }
+    )
+    program.save(out, external_data=False)
+
+
+def _other_files(recogniser: NeuralRecogniser) -> dict[str, str]:
+    with TemporaryDirectory() as folder:
+        recogniser.save_rest(Path(folder))
+        return {path.name: base64.b64encode(path.read_bytes()).decode() for path in sorted(Path(folder).iterdir())}
+
+
+def _preprocessing(about: About, recogniser: NeuralRecogniser) -> str:
+    steps = ["grey by ITU-R BT.601, on white where transparent"]
+    if about.clahe:
+        steps.append("CLAHE, clip limit 2, 8 x 8 tiles (OpenCV)")
+    kept = ", its aspect kept, centred on the median grey of its border" if about.resize == "pad" else ""
+    steps.append(f"resized to {about.width} x {about.height} pixels{kept}, by area where smaller, else bilinear")
+    if recogniser.steps_kind == "characters":
+        steps.append(f"characters cut out by {', '.join(_other_files(recogniser))} (captchabench), side by side")
+    return "; ".join([*steps, "uint8 as it is: standardisation is in the graph"])
+
+
+def _decoding(recogniser: NeuralRecogniser) -> str:
+    if not isinstance(recogniser.network, CTCNetwork):
+        return "the likeliest class at each place; class i is symbol i of the alphabet, one beyond it means none"
+    decoding: Decoding = recogniser.network.decoding
+    said: dict[str, Any] = asdict(decoding)
+    return (
+        "CTC: class 0 is the blank, class i + 1 symbol i of the alphabet; repeats merge, then blanks go; trained for "
+        + ", ".join(f"{key} {value}" for key, value in said.items())
+    )

@@ -1,0 +1,235 @@
+"""`captchabench predict`: what it prints and writes, and how it ends."""
+
+import csv
+import io
+import json
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from captchabench.cli import app
+from captchabench.data.shards import Samples
+from captchabench.inference import reading
+from captchabench.models import build_recogniser
+
+RUN = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
+UNREADABLE = 3
+
+
+@pytest.fixture(scope="module")
+def samples(make_samples: Callable[..., Samples]) -> Samples:
+    return make_samples(60, lengths=(6, 6))
+
+
+@pytest.fixture(scope="module")
+def model(samples: Samples, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "numbers6-hog_svc-0"
+    folder.mkdir()
+    recogniser = build_recogniser("hog_svc", samples.info.spec, {})
+    recogniser.fit(samples, samples, seed=0)
+    recogniser.save(folder, replace(samples.info, dataset="numbers6"), fold=0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images(samples: Samples, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fourteen images in two levels, one of them broken, one hidden, and a file that is none."""
+    folder = tmp_path_factory.mktemp("images")
+    (folder / "more").mkdir()
+    for index, (label, pixels) in enumerate(zip(samples.labels[:12], samples.pixels, strict=False)):
+        path = folder / ("more" if index % 2 else "") / f"{label}_{index}.png"
+        path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    (folder / "zz.png").write_bytes(path.read_bytes()[:-20])
+    (folder / ".hidden.png").write_bytes(path.read_bytes())
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def predict(model: Path, *arguments: str | Path, input: bytes | None = None) -> Result:
+    done = RUN.invoke(app, ["predict", "--model", str(model), *map(str, arguments)], input=input)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    assert "Traceback" not in done.output
+    return done
+
+
+def test_a_table_of_texts(model: Path, images: Path, samples: Samples) -> None:
+    done = predict(model, images)
+    assert done.exit_code == UNREADABLE
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["text", "confidence", "file"]
+    assert len(lines) == 13
+    right = sum(Path(line.split()[2]).name.startswith(line.split()[0]) for line in lines[1:])
+    assert right >= 11
+    assert "skipped: 2 files" in done.stderr
+    assert "zz.png: truncated: a PNG that stops after" in done.stderr
+    assert "error: 1 of 13 files could not be read (1 truncated)" in done.stderr
+
+
+@pytest.mark.parametrize("batch", [1, 5, 512])
+def test_every_format_has_every_file(
+    model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr(reading, "BATCH", batch)
+    arguments = (images, "--labels-from-name", "--top-k", "2")
+    read = json.loads(predict(model, *arguments, "--format", "json").stdout)
+    assert [Path(row["file"]).name for row in read][-1] == "zz.png"
+    assert [set(row) - {"file"} for row in read[-1:]] == [{"label", "error"}]
+    for row in read[:-1]:
+        assert row["label"] == Path(row["file"]).name[:6]
+        assert row["alternatives"][0] == {"text": row["text"], "probability": pytest.approx(row["confidence"])}
+        assert len(row["alternatives"]) == 2
+
+    done = predict(model, *arguments, "--output", tmp_path / "read.csv")
+    assert done.stdout == ""
+    with (tmp_path / "read.csv").open(newline="") as file:
+        as_csv = list(csv.DictReader(file))
+    assert [row["file"] for row in as_csv] == [row["file"] for row in read]
+    assert [row["text_2"] for row in as_csv[:-1]] == [row["alternatives"][1]["text"] for row in read[:-1]]
+    assert as_csv[-1]["error"] == read[-1]["error"]
+
+    predict(model, *arguments, "--output", tmp_path / "read.parquet")
+    table = pl.read_parquet(tmp_path / "read.parquet")
+    assert table["file"].to_list() == [row["file"] for row in read]
+    assert table["text"].to_list() == [row.get("text") for row in read]
+    assert table["error"].null_count() == 12
+
+
+def test_labels_in_names_are_scored(model: Path, images: Path, tmp_path: Path) -> None:
+    done = predict(model, images / "more", "--labels-from-name", "--format", "json")
+    assert done.exit_code == 0
+    rows = json.loads(done.stdout)
+    right = sum(row["text"] == row["label"] for row in rows)
+    assert f"exact {right / 6:.1%} ({right} of 6, 95 % interval" in done.stderr
+    assert "CER" in done.stderr
+    # Under the rule of another dataset the label is the whole stem, of eight symbols and more.
+    whole = predict(model, images / "more", "--labels-from-name", "--dataset", "vtu")
+    assert "exact 0.0% (0 of 6" in whole.stderr
+
+
+def test_one_image_on_standard_input(model: Path, images: Path) -> None:
+    path = next(images.glob("*_0.png"))
+    done = predict(model, "-", "--format", "json", input=path.read_bytes())
+    (row,) = json.loads(done.stdout)
+    assert (row["file"], row["text"]) == ("-", json.loads(predict(model, path, "--format", "json").stdout)[0]["text"])
+    done = predict(model, "-", input=b"no image")
+    assert done.exit_code == UNREADABLE
+    assert "-: undecodable: no image" in done.stderr
+
+
+def test_the_steps_are_saved_as_pictures(model: Path, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "steps"
+    predict(model, images, "--show-steps", out)
+    folders = sorted(path.parent for path in out.rglob("steps.json"))
+    assert len(folders) == 12
+    for folder in folders:
+        told = json.loads((folder / "steps.json").read_text())
+        assert "".join(step["symbol"] for step in told["steps"]) == told["text"]
+        original = cv2.imread(str(images.parent / folder.relative_to(out)), cv2.IMREAD_GRAYSCALE)
+        np.testing.assert_array_equal(np.asarray(Image.open(folder / "1-grey.png")), original)
+        assert Image.open(folder / "2-normalised.png").size == (100, 32)
+        drawn = np.asarray(Image.open(folder / "3-characters.png"))
+        # Boxes and bars in colour over and below the enlarged grey picture.
+        assert drawn.shape[1] == 1000
+        assert (drawn[:320].max(axis=2) != drawn[:320].min(axis=2)).any()
+        assert (drawn[320:].max(axis=2) != drawn[320:].min(axis=2)).any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["no-such.png"], "no-such.png: no such file or folder"),
+        (["empty"], "hold no images"),
+        (["-", "a.png"], "give it alone"),
+        (["-", "--labels-from-name"], "has no name"),
+        (["a.png", "--format", "parquet"], "give --output"),
+        (["a.png", "--dataset", "vtu"], "give both"),
+        (["a.png", "--labels-from-name", "--dataset", "vtx"], "did you mean 'vtu'"),
+        (["a.png", "--labels-from-name", "--dataset", "union"], "give --dataset with one of them"),
+        (["a.png", "folder/a.png", "--show-steps", "steps"], "end in different names"),
+        (["a.png", "--model", "nowhere"], "cannot be read"),
+        (["a.png", "--output", "folder"], "folder: Is a directory"),
+    ],
+)
+def test_mistakes_are_one_line(
+    model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("empty", "folder"):
+        Path(folder).mkdir()
+    for name in ("a.png", "folder/a.png"):
+        Path(name).write_bytes(next(images.glob("*_0.png")).read_bytes())
+    Path("read.csv").write_text("what was there")
+    output = [] if {"parquet", "--output"} & {*arguments} else ["--output", "read.csv"]
+    done = predict(model, *arguments, *output)
+    assert done.exit_code == 1
+    assert reason in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert Path("read.csv").read_text() == "what was there"
+    assert not Path("steps").exists()
+
+
+def test_odd_names_do_no_harm(model: Path, images: Path, tmp_path: Path) -> None:
+    picture = next(images.glob("*_0.png")).read_bytes()
+    names = [b"a\nb.png", b"\xff\xfe.png", "ü 字.png".encode(), b"\x1b[31m.png", b'a,"b.png']
+    for name in names:
+        Path(str(tmp_path).encode().decode()).joinpath(name.decode("utf-8", "surrogateescape")).write_bytes(picture)
+    for format in ("table", "csv", "json"):
+        done = predict(model, tmp_path, "--format", format)
+        assert done.exit_code == 0
+        assert "\x1b" not in done.stdout
+    assert len(list(csv.DictReader(io.StringIO(predict(model, tmp_path, "--format", "csv").stdout)))) == len(names)
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """A sound image file with some bytes changed, cut out, put in or repeated."""
+    kind = draw(st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM"]))
+    mode = draw(st.sampled_from(["L", "RGB", "RGBA", "P", "1", "CMYK", "I;16", "LA"]))
+    rng = random.Random(draw(st.integers(0, 10**9)))
+    width, height = rng.randint(1, 90), rng.randint(1, 60)
+    try:
+        stream = io.BytesIO()
+        Image.effect_noise((width, height), 90).convert("RGB").convert(mode.split(";")[0]).save(stream, kind)
+    except (OSError, KeyError, ValueError):
+        stream = io.BytesIO()
+        Image.effect_noise((width, height), 90).save(stream, kind)
+    content = bytearray(stream.getvalue())
+    for _ in range(draw(st.integers(0, 6))):
+        # Half of the changes in the header, where they tell.
+        place = rng.randrange(min(len(content), 64) if rng.random() < 0.5 else len(content)) if content else 0
+        match rng.randrange(4):
+            case 0:
+                content[place : place + 1] = bytes([rng.randrange(256)])
+            case 1:
+                del content[place : place + rng.randint(1, 40)]
+            case 2:
+                content[place:place] = rng.randbytes(rng.randint(1, 8))
+            case _:
+                content[place:place] = content[place : place + rng.randint(1, 40)]
+    return bytes(content)
+
+
+@settings(max_examples=15)
+@given(st.lists(mutated(), min_size=1, max_size=12))
+def test_mutated_images_are_read_or_have_a_reason(
+    model: Path, tmp_path_factory: pytest.TempPathFactory, contents: list[bytes]
+) -> None:
+    folder = tmp_path_factory.mktemp("mutated")
+    for index, content in enumerate(contents):
+        (folder / f"{index:02}.png").write_bytes(content)
+    done = predict(model, folder, "--format", "json", "--top-k", "2")
+    rows = json.loads(done.stdout)
+    assert len(rows) == len(contents)
+    for row in rows:
+        assert len(row["text"]) == 6 if "error" not in row else ":" in row["error"]
+    assert done.exit_code == (UNREADABLE if any("error" in row for row in rows) else 0)
