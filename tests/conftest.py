@@ -21,6 +21,8 @@ settings.load_profile("patient")
 
 HEIGHT, WIDTH = 32, 100
 
+pytest_plugins = ["tests.browser"]
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest file first: it runs in one process, and the others fill up beside it."""
