@@ -140,7 +140,8 @@ LAYERS = [
     {"inference"},
     {"revisions"},
     {"report"},
-    {"cli", "cli_compare", "cli_predict"},
+    {"demo"},
+    {"cli", "cli_compare", "cli_demo", "cli_predict"},
 ]
 
 

@@ -1,0 +1,197 @@
+"""The routes that programs use, the page among them: predict, models, samples, health."""
+
+import json
+import time
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import Response
+
+from captchabench.demo import schemas
+from captchabench.demo.monitoring import CONTENT_TYPE
+from captchabench.demo.reading import Job, Rejection
+from captchabench.demo.refusals import Refused
+from captchabench.demo.samples import Known
+from captchabench.demo.service import Service
+from captchabench.demo.uploads import FIELD, receive
+from captchabench.registry import did_you_mean
+
+router = APIRouter()
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_FORM = {
+    "schema": {
+        "type": "object",
+        "required": [FIELD],
+        "properties": {FIELD: {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}},
+    }
+}
+_UPLOAD = {
+    "required": True,
+    "description": f"One image as the body, or a form with any number of them in the field `{FIELD}`.",
+    "content": {"multipart/form-data": _FORM, "image/png": _BINARY, "image/jpeg": _BINARY, "image/*": _BINARY},
+}
+_SNIFFED = ((b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"), (b"BM", "image/bmp"))
+
+
+def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": schemas.Trouble, "description": HTTPStatus(status).phrase} for status in statuses}
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+@router.post(
+    "/predict",
+    tags=["read"],
+    response_model=schemas.Results,
+    responses={
+        **_refusals(400, 403, 408, 413, 415, 503),
+        422: {
+            "model": schemas.Results | schemas.Trouble,
+            "description": "No image could be read, with the reason for each; or a parameter is wrong.",
+        },
+    },
+    openapi_extra={"requestBody": _UPLOAD},
+)
+async def predict(
+    request: Request,
+    model: Annotated[list[str], Query(min_length=1, max_length=64, description="Who is to read; see /models.")],
+    top_k: Annotated[int, Query(ge=1, le=10, description="With more than 1, so many likeliest texts.")] = 1,
+    explain: Annotated[bool, Query(description="Say how each model read, too.")] = False,
+) -> Response:
+    """Read images, text and grids alike."""
+    service = _service(request)
+    models = tuple(dict.fromkeys(model))
+    for name in models:
+        if name not in service.abouts:
+            raise Refused(422, f"no model called {name[:100]!r}; {did_you_mean(name, service.abouts)}")
+    started = time.perf_counter()
+    with service.admission.enter() as ticket:
+        uploads = await receive(request, service.limits, ticket)
+        answers = await service.batcher.submit([Job(upload.image, models, top_k, explain) for upload in uploads])
+    results: list[dict[str, Any]] = []
+    for upload, answer in zip(uploads, answers, strict=True):
+        if isinstance(answer, Rejection):
+            problem = {"reason": answer.reason, "detail": answer.detail}
+            results.append({"name": upload.name, "readings": [], "problem": problem})
+        else:
+            results.append({"name": upload.name, "readings": answer, "problem": None})
+    none_read = all(result["problem"] for result in results)
+    if not none_read:
+        service.monitor.seconds.observe(time.perf_counter() - started)
+    # Checked by a test, not for each of thousands of answers a second.
+    content = json.dumps({"results": results}, allow_nan=False)
+    return Response(content, 422 if none_read else 200, media_type="application/json")
+
+
+@router.get("/models", tags=["read"])
+async def models(request: Request) -> schemas.Models:
+    """The models that can read, as their own files describe them."""
+    service = _service(request)
+    limits = service.limits
+    return schemas.Models(
+        models=[schemas.Model(name=name, about=about) for name, about in service.abouts.items()],
+        limits=schemas.Limits(upload=limits.upload, pixels=limits.pixels, images=limits.images),
+    )
+
+
+@router.get("/datasets", tags=["browse"], responses=_refusals(404))
+def datasets(request: Request) -> schemas.Datasets:
+    """The datasets whose images can be looked at."""
+    library = _service(request).library
+    return schemas.Datasets(datasets={dataset: library.folds(dataset) for dataset in library.datasets})
+
+
+_Offset = Annotated[int, Query(ge=0, le=10**9)]
+_Limit = Annotated[int, Query(ge=1, le=100)]
+
+
+@router.get("/samples/{dataset}", tags=["browse"], responses=_refusals(404, 422))
+def samples(
+    request: Request,
+    dataset: str,
+    fold: Annotated[int | None, Query(ge=0, le=99, description="All unless given.")] = None,
+    offset: _Offset = 0,
+    limit: _Limit = 24,
+) -> schemas.Samples:
+    """Images of a dataset with their labels, sorted by id."""
+    service = _service(request)
+    try:
+        total, found = service.library.samples(dataset, fold, offset, limit)
+    except KeyError:
+        raise Refused(404, f"no dataset called {dataset[:100]!r}; see /datasets") from None
+    return schemas.Samples(total=total, samples=[_sample(service, known) for known in found])
+
+
+@router.get(
+    "/samples/{dataset}/{sample_id}",
+    tags=["browse"],
+    response_class=Response,
+    responses={200: {"content": {"image/*": {}}}, **_refusals(404)},
+)
+def image(request: Request, dataset: str, sample_id: str) -> Response:
+    """The image of a sample, as it came."""
+    try:
+        encoded = _service(request).library.image(dataset, sample_id)
+    except KeyError:
+        raise Refused(404, "no such sample; see /samples/{dataset}") from None
+    kinds = (kind for start, kind in _SNIFFED if encoded.startswith(start))
+    kind = next(kinds, "image/webp" if encoded[8:12] == b"WEBP" else "application/octet-stream")
+    return Response(encoded, media_type=kind, headers={"cache-control": "private, max-age=3600"})
+
+
+@router.get("/errors/{model}", tags=["browse"], responses=_refusals(404, 422))
+def errors(
+    request: Request,
+    model: Annotated[str, Path(description="See /models.")],
+    surest: Annotated[bool, Query(description="The surest first, not those with the most edits.")] = False,
+    offset: _Offset = 0,
+    limit: _Limit = 24,
+) -> schemas.Misreadings:
+    """What a model read wrong of its held-out fold."""
+    service = _service(request)
+    if model not in service.abouts:
+        raise Refused(404, f"no model called {model[:100]!r}; see /models")
+    images, total, found = service.library.errors(model, surest, offset, limit)
+    return schemas.Misreadings(
+        total=total,
+        images=images,
+        misreadings=[
+            schemas.Misreading(
+                sample=_sample(service, error.sample),
+                prediction=service.named(error.sample.dataset, error.prediction),
+                confidence=error.confidence,
+                edits=error.edits,
+            )
+            for error in found
+        ],
+    )
+
+
+@router.get("/healthz", tags=["run"], responses=_refusals(503))
+async def healthz(request: Request) -> schemas.Health:
+    """Whether images that are sent get read."""
+    service = _service(request)
+    if not service.alive:
+        raise Refused(503, "the queue has stopped; start the demo anew")
+    return schemas.Health(status="ok", models=len(service.abouts), waiting=len(service.batcher))
+
+
+@router.get("/metrics", tags=["run"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def metrics(request: Request) -> Response:
+    """Counters in Prometheus' format."""
+    return Response(_service(request).monitor.text(), headers={"content-type": CONTENT_TYPE})
+
+
+def _sample(service: Service, known: Known) -> schemas.Sample:
+    return schemas.Sample(
+        sample_id=known.sample_id,
+        dataset=known.dataset,
+        label=service.named(known.dataset, known.label),
+        fold=known.fold,
+        image=f"/samples/{known.dataset}/{known.sample_id}",
+    )

@@ -1,0 +1,96 @@
+"""The FastAPI application."""
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from captchabench import __version__
+from captchabench.demo import api, site
+from captchabench.demo.batching import Busy
+from captchabench.demo.guard import Guard
+from captchabench.demo.reading import Stopped
+from captchabench.demo.refusals import Refused
+from captchabench.demo.service import Service
+from captchabench.errors import InputError
+
+_RETRY = {"retry-after": "1"}
+
+
+def create_app(service: Service, hosts: Collection[str] = ()) -> FastAPI:
+    """The demo as an ASGI application. hosts: the names that it goes by, any if empty."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with service.running():
+            yield
+
+    app = FastAPI(
+        title="captchabench demo",
+        version=__version__,
+        description="Trained models of the benchmark, to read images with. It takes files, never addresses.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = service
+    app.include_router(api.router)
+    site.mount(app)
+    app.add_middleware(Guard, monitor=service.monitor, hosts=hosts)
+    _explain_failures(app)
+    _name_models(app, list(service.abouts))
+    return app
+
+
+def _name_models(app: FastAPI, names: list[str]) -> None:
+    """Say in the OpenAPI document which models there are."""
+    describe = app.openapi
+
+    def described() -> dict[str, Any]:
+        document = describe()
+        for path in document["paths"].values():
+            for operation in path.values():
+                for parameter in operation.get("parameters", []):
+                    if parameter["name"] == "model":
+                        schema = parameter["schema"]
+                        schema.get("items", schema)["enum"] = names
+        return document
+
+    app.openapi = described  # type: ignore[method-assign]
+
+
+def _explain_failures(app: FastAPI) -> None:
+    """Answer every failure as JSON with one line."""
+
+    @app.exception_handler(Refused)
+    async def refused(_: Request, error: Refused) -> JSONResponse:
+        return _trouble(error.status, str(error), {"connection": "close"} if error.close else {})
+
+    @app.exception_handler(Busy)
+    async def busy(_: Request, error: Busy) -> JSONResponse:
+        return _trouble(503, "too much to do at the moment; try again in a second", _RETRY)
+
+    @app.exception_handler(Stopped)
+    async def stopped(_: Request, error: Stopped) -> JSONResponse:
+        return _trouble(503, "the process that reads images had to be started anew; try again", _RETRY)
+
+    @app.exception_handler(InputError)
+    async def missing(_: Request, error: InputError) -> JSONResponse:
+        return _trouble(404, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        found = error.errors()[0]
+        return _trouble(422, f"{found['loc'][-1]}: {found['msg']}")
+
+    @app.exception_handler(HTTPException)
+    async def other(_: Request, error: HTTPException) -> JSONResponse:
+        return _trouble(error.status_code, error.detail, dict(error.headers or {}))
+
+
+def _trouble(status: int, error: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"error": error}, status, headers)

@@ -1,0 +1,80 @@
+"""What the routes work with: the models, the queue before them, the samples, the limits."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from captchabench.demo.admission import Admission
+from captchabench.demo.batching import Batcher
+from captchabench.demo.limits import Batching, DemoLimits
+from captchabench.demo.monitoring import Monitor
+from captchabench.demo.reading import Answer, Job, Reader, Rejection
+from captchabench.demo.samples import Library
+from captchabench.models.parts.about import About
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Service:
+    """One demo. `abouts`: the models by name. `report`: the page that the `report` stage writes."""
+
+    abouts: dict[str, About]
+    reader: Reader
+    library: Library
+    report: Path
+    limits: DemoLimits = field(default_factory=DemoLimits)
+    batching: Batching = field(default_factory=Batching)
+
+    def __post_init__(self) -> None:
+        self.admission = Admission(self.limits.requests, self.limits.in_memory)
+        self.batcher: Batcher[Job, Answer] = Batcher(self._read, self.batching, self.limits.waiting)
+        self.monitor = Monitor(lambda: len(self.batcher), lambda: self.admission.requests)
+        self._running: asyncio.Task[None] | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether images that are handed in get read."""
+        return self._running is not None and not self._running.done()
+
+    def named(self, dataset: str, label: str) -> str:
+        """A label as the models of its dataset write texts: of a grid, the names of its classes."""
+        for about in self.abouts.values():
+            if about.dataset == dataset and about.class_names:
+                names = dict(zip(about.alphabet, about.class_names, strict=True))
+                return ", ".join(names[symbol] for symbol in label)
+        return label
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Read while this lasts."""
+        self._running = asyncio.create_task(self.batcher.run())
+        warming = asyncio.create_task(self._warm())
+        try:
+            yield
+        finally:
+            for task in (self._running, warming):
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            self.reader.close()
+
+    async def _warm(self) -> None:
+        try:
+            await self.reader.warm()
+        except Exception:
+            logger.exception("the process that reads did not start well")
+
+    async def _read(self, jobs: list[Job]) -> Sequence[Answer]:
+        self.monitor.batches.observe(len(jobs))
+        answers = await self.reader.read(jobs)
+        for answer in answers:
+            if isinstance(answer, Rejection):
+                self.monitor.rejections.labels(answer.reason).inc()
+            else:
+                for reading in answer:
+                    self.monitor.readings.labels(reading["model"]).inc()
+        return answers

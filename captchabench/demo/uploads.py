@@ -1,0 +1,87 @@
+"""From a request to encoded images, cut off as soon as they are more than is allowed."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from captchabench.demo.admission import Ticket
+from captchabench.demo.limits import DemoLimits
+from captchabench.demo.refusals import Refused
+
+FIELD = "files"
+# Beside its images a form has a few lines for each.
+_FORM_OVERHEAD = 1024
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One encoded image and the name it came with, which may be empty."""
+
+    name: str
+    image: bytes
+
+
+async def receive(request: Request, limits: DemoLimits, ticket: Ticket) -> list[Upload]:
+    """The images that a request brings: its body, or the files of a form.
+
+    Raises Refused where they are too large (413), too many (413), too slow (408) or not to be understood (400, 415),
+    and Busy where all requests together hold too many bytes.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    form = kind == "multipart/form-data"
+    if not form and not kind.startswith("image/") and kind not in ("", "application/octet-stream"):
+        raise Refused(415, f"send an image or a form with images as `{FIELD}`, not {kind[:100]!r}")
+    try:
+        async with asyncio.timeout(limits.seconds):
+            if form:
+                return await _read_form(request, limits, ticket)
+            return [Upload("", b"".join([chunk async for chunk in _limited(request, limits.upload, ticket)]))]
+    except TimeoutError:
+        raise Refused(408, f"the upload took longer than {limits.seconds:g} s", close=True) from None
+    except ClientDisconnect:
+        raise Refused(400, "the upload was broken off", close=True) from None
+
+
+async def _read_form(request: Request, limits: DemoLimits, ticket: Ticket) -> list[Upload]:
+    most = limits.upload + limits.images * _FORM_OVERHEAD
+    parser = MultiPartParser(
+        request.headers, _limited(request, most, ticket), max_files=limits.images, max_fields=16, max_part_size=4096
+    )
+    # What may be held in memory at all is limited already; a file on disk would only be slower.
+    parser.spool_max_size = limits.upload
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        if error.message.startswith("Too many files"):
+            raise Refused(413, f"more than {limits.images} images; send them in several requests", close=True) from None
+        raise Refused(400, f"the form cannot be read: {error.message}", close=True) from None
+    try:
+        files = [(name, file) for name, file in form.multi_items() if isinstance(file, UploadFile)]
+        if not files or any(name != FIELD for name, _ in files):
+            raise Refused(422, f"the form must have its images in the field `{FIELD}`, and no other files")
+        return [Upload(file.filename or "", await file.read()) for _, file in files]
+    finally:
+        await form.close()
+
+
+async def _limited(request: Request, most: int, ticket: Ticket) -> AsyncGenerator[bytes, None]:
+    """The body in pieces; Refused as soon as it is larger than `most`, at best before any of it has come."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > most:
+        # The server reads on without keeping it, so that the client hears the answer; but not for ever.
+        raise Refused(413, _too_large(most), close=int(declared) > 8 * most)
+    received = 0
+    async for chunk in request.stream():
+        received += len(chunk)
+        if received > most:
+            raise Refused(413, _too_large(most), close=True)
+        ticket.pay(len(chunk))
+        yield chunk
+
+
+def _too_large(most: int) -> str:
+    return f"more than {most >> 20} MiB; send a smaller image" if most >> 20 else f"more than {most} bytes"
