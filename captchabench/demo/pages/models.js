@@ -1,0 +1,59 @@
+// The models to choose from, grouped by what they were trained on.
+import {make} from "./elements.js";
+
+export class Models {
+  constructor(place, found, changed) {
+    this.about = new Map(found.map(model => [model.name, model.about]));
+    this.place = place;
+    this.changed = changed;
+    for (const [dataset, names] of this.groups()) place.append(this.group(dataset, names));
+    const first = this.groups().keys().next().value;
+    this.only(first);
+  }
+
+  groups() {
+    const groups = new Map();
+    for (const [name, {dataset}] of this.about) groups.set(dataset, [...groups.get(dataset) ?? [], name]);
+    return groups;
+  }
+
+  group(dataset, names) {
+    const folds = new Set([...this.about.values()].map(about => about.fold)).size > 1;
+    const only = make("button", {type: "button", className: "link", ariaLabel: `Only the models trained on ${dataset}`}, "only these");
+    only.onclick = () => { this.only(dataset); this.changed(); };
+    const choices = names.map(name => {
+      const about = this.about.get(name);
+      const box = make("input", {type: "checkbox", value: name, autocomplete: "off"});
+      box.onchange = this.changed;
+      const size = `${about.parameter_count.toLocaleString("en")} parameters`;
+      return make("label", {}, box, ` ${about.model}${folds ? `, fold ${about.fold}` : ""} `, make("span", {className: "soft"}, size));
+    });
+    const head = make("summary", {}, make("b", {}, dataset), " ", sourceTag(this.about.get(names[0]).source));
+    const group = make("fieldset", {ariaLabel: dataset}, only, ...choices);
+    return make("details", {}, head, group);
+  }
+
+  boxes() { return [...this.place.querySelectorAll("input")]; }
+
+  chosen() { return this.boxes().filter(box => box.checked).map(box => box.value); }
+
+  // Choose those that were trained on a dataset, and unfold them; others stay as they are folded.
+  only(dataset) {
+    for (const box of this.boxes()) {
+      box.checked = this.about.get(box.value).dataset === dataset;
+      if (box.checked) box.closest("details").open = true;
+    }
+  }
+
+  // What a model has to do with a sample.
+  relation(name, sample) {
+    const {dataset, fold} = this.about.get(name);
+    if (dataset !== sample.dataset && dataset !== "union") return "trained on another dataset";
+    return fold === sample.fold ? "" : "was trained on this image";
+  }
+}
+
+function sourceTag(source) {
+  const standin = source === "standin";
+  return make("span", {className: standin ? "tag standin" : "tag"}, standin ? "drawn stand-ins" : source);
+}
