@@ -1,0 +1,112 @@
+"""Two small models with all that `dvc repro` leaves behind of them, and a demo of both."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pytest
+from starlette.testclient import TestClient
+
+from captchabench.data.raw import RawInfo, write_raw
+from captchabench.data.shards import Samples, schema, write_shards
+from captchabench.data.sources import Entry
+from captchabench.demo.app import create_app
+from captchabench.demo.limits import Batching, DemoLimits
+from captchabench.demo.reading import Reader
+from captchabench.demo.samples import Library
+from captchabench.demo.serve import find_models
+from captchabench.demo.service import Service
+from captchabench.evaluation.predictions import PredictionInfo, write_predictions
+from captchabench.models import build_recogniser
+
+SVC, CRNN = "written-hog_svc-0", "written-crnn-0"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A project folder. samples: of the held-out fold; texts: what each model, by name, reads of them; images: PNGs."""
+
+    folder: Path
+    samples: Samples
+    images: list[bytes]
+    texts: dict[str, list[str]]
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+
+@pytest.fixture(scope="session")
+def trained(make_samples: Callable[..., Samples], tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A hog_svc that reads most of the images and an untrained crnn, over raw images, shards and predictions."""
+    folder = tmp_path_factory.mktemp("demo")
+    data = folder / "data"
+    samples = make_samples(200)
+    info = samples.info
+    names = [f"{label}-{row}.png" for row, label in enumerate(samples.labels)]
+    pngs = [cv2.imencode(".png", pixels)[1].tobytes() for pixels in samples.pixels]
+    entries = [Entry(name, png) for name, png in zip(names, pngs, strict=True)]
+    write_raw(data / "raw" / "written.parquet", RawInfo("written", "standin", 1, len(samples), {}), entries)
+    sizes = np.full(len(samples), 1)
+    rows = [
+        samples.sample_ids,
+        samples.labels,
+        samples.folds,
+        [p.tobytes() for p in samples.pixels],
+        names,
+        sizes,
+        sizes,
+    ]
+    types = schema(info).types
+    columns = [pa.array(list(values), kind) for values, kind in zip(rows, types, strict=True)]
+    write_shards(data / "shards" / "written", info, [pa.record_batch(columns, schema=schema(info))], 1000)
+    held = samples.where(samples.folds == 0)
+    rest = samples.where(samples.folds != 0)
+    texts = {}
+    for name in (SVC, CRNN):
+        _, model, fold = name.split("-")
+        small = {"channels": [8, 8, 8], "hidden": 8, "stem_stride": 2}
+        recogniser = build_recogniser(model, info.spec, small if name == CRNN else {})
+        if name == SVC:
+            recogniser.fit(rest, held, seed=0)
+        place = data / "models" / name
+        place.mkdir(parents=True)
+        recogniser.save(place, info, int(fold))
+        reading = recogniser.predict(held.pixels)
+        about = PredictionInfo("written", "standin", 1, model, int(fold), info.alphabet, recogniser.parameter_count)
+        write_predictions(data / "predictions" / f"{name}.parquet", about, held, reading, None)
+        texts[name] = reading.texts
+    (folder / "reports").mkdir()
+    (folder / "reports" / "index.html").write_text("<!doctype html><title>report</title>", encoding="utf-8")
+    return Trained(folder, held, [pngs[row] for row in np.flatnonzero(samples.folds == 0)], texts)
+
+
+@pytest.fixture(scope="session")
+def make_service(trained: Trained) -> Callable[..., Service]:
+    """A function that makes a demo of both models which reads in a thread; limits as given."""
+
+    def make(batching: Batching | None = None, folder: Path | None = None, **limits: Any) -> Service:
+        found = find_models(folder or trained.data / "models")
+        bounds = DemoLimits(**limits)
+        return Service(
+            found.abouts,
+            Reader(found.folders, bounds.pixels, 1, lambda: ThreadPoolExecutor(1)),
+            Library(trained.data),
+            trained.folder / "reports" / "index.html",
+            bounds,
+            batching or Batching(),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def client(make_service: Callable[..., Service]) -> Iterator[TestClient]:
+    """A client of a demo with the usual limits; what the demo does not catch is an answer of status 500."""
+    with TestClient(create_app(make_service()), raise_server_exceptions=False) as opened:
+        yield opened

@@ -1,0 +1,289 @@
+"""The demo as a user starts it: a process of its own, over HTTP and in headless Chromium."""
+
+import asyncio
+import base64
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from itertools import pairwise
+from typing import Any
+
+import psutil
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from benchmarks import demo_load
+
+SVC, CRNN = "written-hog_svc-0", "written-crnn-0"
+
+
+@dataclass(frozen=True)
+class Running:
+    """A demo that runs: its process and its port."""
+
+    process: subprocess.Popen[str]
+    port: int
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def children(self) -> list[psutil.Process]:
+        """The processes that it started, the one that reads among them."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:
+        """Status and JSON of an answer."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request(method, path, body, {"content-type": "image/png"})
+        answer = connection.getresponse()
+        found = json.loads(answer.read())
+        connection.close()
+        return answer.status, found
+
+
+@pytest.fixture(scope="module")
+def running(trained: Any) -> Iterator[Running]:
+    """A demo of two small models; killed at the end, it leaves nothing behind, and has had nothing to complain of."""
+    complaints = trained.folder / "complaints.txt"
+    words = ["demo", "--port", "0", "--threads", "1", "--max-upload", "1"]
+    with complaints.open("w") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from captchabench.cli import app; app()", *words],
+            cwd=trained.folder,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        )
+    assert process.stdout is not None
+    found = re.search(r"http://127\.0\.0\.1:(\d+)", process.stdout.readline())
+    assert found
+    demo = Running(process, int(found[1]))
+    demo.ask("POST", f"/predict?model={SVC}&model={CRNN}", trained.images[0])
+    yield demo
+    said = complaints.read_text()
+    left = demo.children()
+    process.kill()
+    process.wait()
+    gone, alive = psutil.wait_procs(left, timeout=10)
+    assert gone
+    assert not alive
+    assert said in ("", "the process that reads images died; starting another\n")
+
+
+@pytest.fixture(scope="module")
+def questions(trained: Any) -> list[demo_load.Question]:
+    return demo_load._questions(trained.data, SVC)
+
+
+def test_two_hundred_at_once_get_each_their_own_answer(running: Running, questions: list[demo_load.Question]) -> None:
+    assert len({question.text for question in questions}) > 30
+    tally = asyncio.run(demo_load._ask(running.port, questions, 400, 200))
+    assert dict(tally.statuses) == {200: 400}
+    assert tally.wrong == 0
+    images, batches = demo_load._batches(running.port)
+    assert images / batches > 2
+
+
+def test_the_load_test_sees_an_answer_in_the_wrong_place(running: Running, questions: list[demo_load.Question]) -> None:
+    shifted = [demo_load.Question(one.request, other.text) for one, other in pairwise(questions)]
+    tally = asyncio.run(demo_load._ask(running.port, shifted, len(shifted), 4))
+    assert tally.wrong > len(shifted) / 2
+
+
+def test_an_upload_of_any_length_is_cut_off_while_it_comes(running: Running) -> None:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=30) as line:
+        line.sendall(f"POST /predict?model={SVC} HTTP/1.1\r\nhost: localhost\r\n".encode())
+        line.sendall(b"content-type: image/png\r\ntransfer-encoding: chunked\r\n\r\n")
+        sent = 0
+        with suppress(ConnectionError):
+            while sent < 20 << 20:
+                line.sendall(b"10000\r\n" + bytes(1 << 16) + b"\r\n")
+                sent += 1 << 16
+        assert sent < 20 << 20
+    assert running.ask("GET", "/healthz")[0] == 200
+
+
+def test_an_upload_that_is_said_to_be_too_large_does_not_cost_the_connection(running: Running, trained: Any) -> None:
+    connection = HTTPConnection("127.0.0.1", running.port, timeout=30)
+    statuses = []
+    for body in (bytes(5 << 20), trained.images[0]):
+        connection.request("POST", f"/predict?model={SVC}", body, {"content-type": "image/png"})
+        answer = connection.getresponse()
+        answer.read()
+        statuses.append(answer.status)
+    connection.close()
+    assert statuses == [413, 200]
+
+
+def test_the_interface_is_what_its_document_says(running: Running) -> None:
+    """Requests made from the OpenAPI document, right and wrong ones: no fault of the server, answers as described."""
+    schema = schemathesis.openapi.from_url(f"{running.address}/openapi.json")
+    operations = [found.ok() for found in schema.get_all_operations()]
+    assert len(operations) == 8
+    for operation in operations:
+
+        @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(operation.as_strategy())
+        def check(case: schemathesis.Case) -> None:
+            # A picture of one pixel is a picture, says the document; but there is nothing to read in it.
+            case.call_and_validate(excluded_checks=[positive_data_acceptance])
+
+        check()
+
+
+def see(browser: Any, running: Running, **how: Any) -> Any:
+    """The page, once what it asks for has come."""
+    browser.open(running.address, **how)
+    return browser
+
+
+def readings(browser: Any) -> list[str]:
+    """The texts in sight, one a model."""
+    return list(browser.evaluate("[...document.querySelectorAll('.reading .text')].map(e => e.textContent)"))
+
+
+def wait_for_reading(browser: Any, number: int) -> None:
+    browser.wait(f"document.body.dataset.read === '{number}'")
+
+
+def press(browser: Any, key: str, **more: Any) -> None:
+    for kind in ("keyDown", "keyUp"):
+        browser.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, **more)
+
+
+GIVE = """(() => {
+  const bytes = Uint8Array.from(atob(%s), character => character.charCodeAt(0));
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([bytes], %s, {type: "image/png"}));
+  return transfer;
+})()"""
+
+
+def give(image: bytes, name: str = "dropped.png") -> str:
+    """A script that makes what a drop or a paste brings."""
+    return GIVE % (json.dumps(base64.b64encode(image).decode()), json.dumps(name))
+
+
+@pytest.mark.parametrize("how", [{}, {"dark": True}, {"width": 390}], ids=["desktop", "dark", "phone"])
+def test_the_page_opens_without_an_error_and_asks_nobody_else(browser: Any, running: Running, how: Any) -> None:
+    see(browser, running, **how)
+    assert browser.problems == []
+    assert all(asked.startswith((running.address, "data:")) for asked in browser.requests)
+    assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert browser.evaluate("document.querySelectorAll('#samples img').length") == 24
+
+
+def test_a_dropped_image_is_read_and_the_page_shows_how(browser: Any, running: Running, trained: Any) -> None:
+    see(browser, running)
+    drop = f"new DragEvent('drop', {{dataTransfer: {give(trained.images[0])}, bubbles: true, cancelable: true}})"
+    browser.evaluate(f"document.getElementById('drop').dispatchEvent({drop})")
+    wait_for_reading(browser, 1)
+    crnn, svc = readings(browser)
+    assert svc == trained.texts[SVC][0]
+    assert crnn == (trained.texts[CRNN][0] or "nothing")
+    # Time steps in a strip, characters in boxes over what the model was given.
+    assert browser.evaluate("document.querySelectorAll('.how')[0].querySelectorAll('.strip i').length") > 10
+    assert browser.evaluate("document.querySelectorAll('.how')[1].querySelectorAll('.box').length") == len(svc)
+    assert browser.evaluate("[...document.images].filter(i => i.closest('#results')).every(i => i.naturalWidth)")
+    assert svc in browser.evaluate("document.getElementById('status').textContent")
+    assert browser.problems == []
+
+
+def test_a_pasted_image_is_read_and_a_pasted_address_is_not(browser: Any, running: Running, trained: Any) -> None:
+    see(browser, running)
+    paste = "document.body.dispatchEvent(new ClipboardEvent('paste', {clipboardData: %s, bubbles: true}))"
+    browser.evaluate(paste % give(trained.images[1]))
+    wait_for_reading(browser, 1)
+    assert readings(browser)[1] == trained.texts[SVC][1]
+    asked = len(browser.requests)
+    text = "(() => { const t = new DataTransfer(); t.setData('text/plain', 'http://example.org/a.png'); return t; })()"
+    browser.evaluate(paste % text)
+    assert "addresses are not fetched" in browser.evaluate("document.querySelector('[role=alert]').textContent")
+    assert len(browser.requests) == asked
+
+
+def test_what_cannot_be_read_is_said(browser: Any, running: Running) -> None:
+    see(browser, running)
+    paste = "document.body.dispatchEvent(new ClipboardEvent('paste', {clipboardData: %s, bubbles: true}))"
+    browser.evaluate(paste % give(b"no image", "<b>note.txt"))
+    wait_for_reading(browser, 1)
+    assert "cannot be read: undecodable" in browser.evaluate("document.getElementById('results').innerText")
+    assert "<b>note.txt" in browser.evaluate("document.getElementById('results').innerText")
+    browser.evaluate(paste % give(bytes(2 << 20)))
+    assert "More than 1 MiB" in browser.evaluate("document.querySelector('[role=alert]').textContent")
+
+
+def test_a_sample_is_read_by_keyboard_and_compared_with_its_label(browser: Any, running: Running, trained: Any) -> None:
+    see(browser, running)
+    browser.evaluate("document.querySelectorAll('#samples button')[3].focus()")
+    press(browser, "Enter", windowsVirtualKeyCode=13, text="\r")
+    wait_for_reading(browser, 1)
+    right = trained.texts[SVC][3] == trained.samples.labels[3]
+    assert browser.evaluate("document.querySelectorAll('.reading')[1].innerText.includes('✓ right')") is right
+    assert browser.evaluate("document.querySelectorAll('.reading')[0].innerText.includes('✗ wrong')")
+    assert browser.evaluate("document.activeElement.id") == "reading-head"
+    # The choice of models is a key press away as well, and reads anew.
+    browser.evaluate("document.querySelector('#models input').focus()")
+    press(browser, " ", windowsVirtualKeyCode=32, text=" ")
+    wait_for_reading(browser, 2)
+    assert len(readings(browser)) == 1
+
+
+def test_errors_of_a_model_can_be_browsed(browser: Any, running: Running, trained: Any) -> None:
+    see(browser, running)
+    browser.evaluate(
+        f"(() => {{ const menu = document.getElementById('shown'); menu.value = '{CRNN}';"
+        "menu.dispatchEvent(new Event('change')); })()"
+    )
+    browser.wait("document.getElementById('count').textContent.includes('misread')")
+    assert "read as" in browser.evaluate("document.querySelector('#samples button').innerText")
+    browser.evaluate("document.getElementById('next').click()")
+    browser.wait("document.getElementById('count').textContent.startsWith('25 to')")
+    assert browser.evaluate("document.activeElement.closest('#samples') !== null")
+
+
+UNNAMED = """[...document.querySelectorAll("button, input, select, a, img, [role=img]")].filter(element =>
+  !(element.ariaLabel || element.getAttribute("alt") !== null || element.textContent.trim() || element.labels?.length)
+).map(element => element.outerHTML)"""
+
+
+def test_everything_has_a_name_for_who_cannot_see_it(browser: Any, running: Running, trained: Any) -> None:
+    see(browser, running)
+    paste = "document.body.dispatchEvent(new ClipboardEvent('paste', {clipboardData: %s, bubbles: true}))"
+    browser.evaluate(paste % give(trained.images[0]))
+    wait_for_reading(browser, 1)
+    assert browser.evaluate(UNNAMED) == []
+    tree = browser.call("Accessibility.getFullAXTree")["nodes"]
+    named = {(node["role"]["value"], node.get("name", {}).get("value", "")) for node in tree if not node["ignored"]}
+    assert {("heading", "Readings"), ("navigation", "Pages"), ("group", "written")} <= named
+    assert any(role == "checkbox" and name.startswith("crnn") for role, name in named)
+    assert any(role == "image" and name.startswith("characters: ") for role, name in named)
+    assert {role for role, _ in named} >= {"status", "main", "combobox"}
+
+
+def test_the_description_of_the_interface_is_drawn_without_a_network(browser: Any, running: Running) -> None:
+    browser.open(f"{running.address}/docs")
+    assert browser.evaluate("document.querySelectorAll('.opblock').length") == 8
+    assert browser.problems == []
+    assert all(asked.startswith((running.address, "data:")) for asked in browser.requests)
+
+
+def test_the_process_that_reads_is_replaced_when_it_dies(running: Running, trained: Any) -> None:
+    (reader,) = (child for child in running.children() if "--multiprocessing-fork" in child.cmdline())
+    reader.kill()
+    path = f"/predict?model={SVC}"
+    answers = [running.ask("POST", path, trained.images[0]) for _ in range(2)]
+    statuses = [status for status, _ in answers]
+    assert statuses in ([503, 200], [200, 200])
+    assert answers[1][1]["results"][0]["readings"][0]["text"] == trained.texts[SVC][0]

@@ -1,0 +1,47 @@
+"""Starting the demo: the models that are there, the address that is free, or one line that says what to do."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from captchabench.cli import app
+from captchabench.demo.serve import _listen, find_models
+from captchabench.errors import InputError
+
+SVC, CRNN = "written-hog_svc-0", "written-crnn-0"
+
+
+def test_models_are_found_and_what_is_left_out_is_said(trained: Any, tmp_path: Path) -> None:
+    (tmp_path / SVC).symlink_to(trained.data / "models" / SVC)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "config.json").write_text('{"format": 1}', encoding="utf-8")
+    (tmp_path / "note.txt").touch()
+    found = find_models(tmp_path)
+    assert list(found.folders) == list(found.abouts) == [SVC]
+    (why,) = found.left_out
+    assert "old" in why
+    assert "train it anew" in why
+
+
+def test_without_models_it_says_what_to_run(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["demo", "--models", str(tmp_path / "none")])
+    assert done.exit_code == 1
+    assert "make repro" in done.output
+    assert "Traceback" not in done.output
+
+
+def test_an_address_that_is_taken_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"127.0.0.1:{port}: cannot be listened on .*in use.*--port"):
+            _listen("127.0.0.1", port)
+
+
+def test_other_commands_start_without_a_web_server() -> None:
+    code = "import sys, captchabench.cli; assert not {'fastapi', 'uvicorn', 'torch'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
