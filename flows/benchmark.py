@@ -6,7 +6,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow, runtime
 from prefect.futures import PrefectFuture
@@ -15,7 +15,7 @@ from prefect.states import Cancelled, Completed, Failed, State
 
 from captchabench.errors import InputError
 from flows import ROOT
-from flows.commit import check_branch, commit_results
+from flows.commit import check_branch, commit_results, head
 from flows.dispatch import Outcome, dispatch
 from flows.durations import keep_seconds, read_seconds
 from flows.graph import Graph, Stage, read_graph
@@ -24,7 +24,11 @@ from flows.process import Processes
 from flows.publish import publish
 from flows.recovery import Busy, keep_lock_file, mend, run_lock
 from flows.resources import Pool, Share, own_cores, own_devices
+from flows.runcache import check_shared
 from flows.tasks import End, Runner, block_stage, skip_stage, start_stage
+
+if TYPE_CHECKING:
+    from flows.workers import Workers
 
 # Of a failed stage, where the run's end is told.
 _LINES = 10
@@ -36,6 +40,7 @@ def benchmark(
     baseline: str | None = None,
     margin: float = 0.0,
     commit_to: str | None = None,
+    workers: str | None = None,
     root: str = str(ROOT),
 ) -> State:
     """Run what is stale, publish the results, and fail where something got significantly worse.
@@ -43,6 +48,8 @@ def benchmark(
     only: words of a stage's matrix, such as a model, a dataset or both: those cells and what they need, and no
     tables. baseline: the commit to compare with; the last one that touched metrics/ unless given. margin: the share
     of images that a row may lose all the same. commit_to: a branch that the results are committed to.
+    workers: where Dask's scheduler listens, tcp://HOST:PORT, if stages that ask for a device are to run on the
+    machines that wait there.
     """
     folder = Path(root)
     try:
@@ -53,7 +60,14 @@ def benchmark(
             graph = read_graph(folder)
             if only:
                 graph = graph.only(only)
-            outcomes = run_graph(graph, folder, lock.handle)
+            others = None
+            if workers:
+                # Dask takes its time to import.
+                from flows.workers import Workers
+
+                check_shared(folder)
+                others = Workers(workers, head(folder))
+            outcomes = run_graph(graph, folder, lock.handle, others)
             if failed := {name: outcome for name, outcome in outcomes.items() if outcome.failure}:
                 return Failed(message=_account(failed))
             regressions = [] if only else publish(folder, baseline, margin)
@@ -69,10 +83,10 @@ def benchmark(
     return Completed(message=made)
 
 
-def run_graph(graph: Graph, root: Path, lock: int) -> dict[str, Outcome]:
+def run_graph(graph: Graph, root: Path, lock: int, workers: "Workers | None" = None) -> dict[str, Outcome]:
     """Run what is stale as tasks of the current flow; return what became of each stage that was due.
 
-    lock: the run's lock, which stages inherit.
+    lock: the run's lock, which stages inherit. workers: where those that ask for a device run, if not here.
     """
     due = graph.due()
     stale = {stage.name for stage in due}
@@ -81,7 +95,7 @@ def run_graph(graph: Graph, root: Path, lock: int) -> dict[str, Outcome]:
             skip_stage(stage.name)
     get_run_logger().info(f"{len(graph.stages) - len(due)} stages are up to date, {len(due)} are stale or may be")
     processes = Processes()
-    runner = Runner(root, processes, lock)
+    runner = Runner(root, processes, lock, workers)
     futures: dict[str, PrefectFuture[Any]] = {}
 
     def start(stage: Stage, share: Share, end: End) -> None:
@@ -91,9 +105,17 @@ def run_graph(graph: Graph, root: Path, lock: int) -> dict[str, Outcome]:
         )
 
     try:
-        outcomes = dispatch(due, Pool(own_cores(), own_devices()), read_seconds(root), start)
+        if workers and any(stage.need.gpus for stage in due):
+            workers.await_one()
+        pool = Pool(own_cores(), own_devices(), workers.count if workers else None)
+        outcomes = dispatch(due, pool, read_seconds(root), start)
+        if workers:
+            made = [stage.name for stage in graph.stages if stage.name not in stale or not outcomes[stage.name].failure]
+            runner.send(made, get_run_logger().info)
     finally:
         # On the way out of an interrupt or a cancellation, too: no stage outlives its run.
+        if workers:
+            workers.close()
         processes.end_all()
     for name, outcome in outcomes.items():
         if outcome.blocked:

@@ -19,6 +19,12 @@ def check_branch(root: Path, branch: str) -> None:
         raise InputError(f"the branch '{branch}' is checked out; name another to commit to, such as results")
 
 
+def changed_by_hand(root: Path, paths: Sequence[str]) -> list[str]:
+    """The files that differ from HEAD, or are new, other than `paths`, which stages write, and dvc.lock."""
+    listed = _git(root, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all").split("\0")
+    return [line[3:] for line in listed if line and line[3:] not in {*paths, _LOCK}]
+
+
 def commit_results(root: Path, branch: str, paths: Sequence[str], message: str) -> str | None:
     """Commit `paths`, which stages wrote, and dvc.lock to `branch`; return the hash, None if nothing is new there.
 
@@ -27,8 +33,7 @@ def commit_results(root: Path, branch: str, paths: Sequence[str], message: str) 
     """
     check_branch(root, branch)
     own = {*paths, _LOCK}
-    listed = _git(root, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all").split("\0")
-    if others := [line[3:] for line in listed if line and line[3:] not in own]:
+    if others := changed_by_hand(root, paths):
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         raise InputError(f"{others[0]}{more}: changed, but not by a stage; commit or undo it, then run again")
     with tempfile.TemporaryDirectory() as folder:
@@ -48,6 +53,11 @@ def commit_results(root: Path, branch: str, paths: Sequence[str], message: str) 
     # Fails if the branch has moved meanwhile.
     _git(root, "update-ref", f"refs/heads/{branch}", commit, tip or "0" * len(commit))
     return commit
+
+
+def head(root: Path) -> str:
+    """The commit that is checked out. Raises InputError where there is none yet."""
+    return _git(root, "rev-parse", "HEAD")
 
 
 def _git(root: Path, *words: str, typed: str = "", more: Mapping[str, str] | None = None) -> str:

@@ -8,6 +8,9 @@ from functools import partial
 from flows.graph import Stage
 from flows.resources import Pool, Share
 
+# Workers come and go while stages run.
+_LOOK_AGAIN_SECONDS = 5.0
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -49,7 +52,10 @@ def dispatch(due: Sequence[Stage], pool: Pool, seconds: Mapping[str, float], sta
                 stage = left.pop(name)
                 running.add(name)
                 start(stage, share, partial(_tell, ended, name, share))
-        name, share, judge = ended.get()
+        try:
+            name, share, judge = ended.get(timeout=_LOOK_AGAIN_SECONDS)
+        except queue.Empty:
+            continue
         outcome = judge()
         pool.give_back(share)
         running.remove(name)

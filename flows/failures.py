@@ -9,9 +9,10 @@ from flows.process import Ended
 
 # What DVC says of a command of dvc.yaml.
 _EXITED = re.compile(r"exited with (-?\d+)$")
+OUT_OF_MEMORY = "the GPU's memory was full"
 _PASSING = {
     "DVC's lock was taken": re.compile(r"Unable to acquire lock|is busy, it is being blocked|database is locked"),
-    "the GPU's memory was full": re.compile(r"CUDA out of memory|OutOfMemoryError|CUDNN_STATUS_ALLOC_FAILED"),
+    OUT_OF_MEMORY: re.compile(r"CUDA out of memory|OutOfMemoryError|CUDNN_STATUS_ALLOC_FAILED"),
     "the network failed": re.compile(
         r"ConnectionError|ConnectTimeout|ReadTimeout|NameResolutionError|Temporary failure in name resolution"
         r"|Connection (reset|refused|aborted)|Network is unreachable|\b(429|502|503|504) (Server|Client) Error"

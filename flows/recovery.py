@@ -74,8 +74,8 @@ def _take(handle: int) -> bool:
 def mend(root: Path) -> list[str]:
     """Put right what DVC was writing when a run was killed; return a line for each thing. Only with the lock.
 
-    A stage whose entry in dvc.lock is lost would run again: DVC's run cache has no stage with an output that
-    Git keeps.
+    A stage that plain DVC ran and whose entry in dvc.lock is lost would run again: DVC's own run cache has no stage
+    with an output that Git keeps.
     """
     mended = []
     lock, good = root / "dvc.lock", root / _GOOD

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -37,10 +37,11 @@ class Need:
 
 @dataclass(frozen=True)
 class Share:
-    """Cores and devices that one stage has to itself."""
+    """Cores and devices that one stage has to itself. elsewhere: it has a whole worker instead, on any machine."""
 
     cores: tuple[int, ...]
     devices: tuple[str, ...]
+    elsewhere: bool = False
 
     def environment(self) -> dict[str, str]:
         """Variables that keep libraries to this share."""
@@ -50,14 +51,26 @@ class Share:
 
 
 class Pool:
-    """What is free. Not thread-safe: one thread shares out."""
+    """What is free. Not thread-safe: one thread shares out.
 
-    def __init__(self, cores: tuple[int, ...], devices: tuple[str, ...]) -> None:
+    workers: how many wait elsewhere, as it is now; stages that ask for a device go there, and nothing else does.
+    """
+
+    def __init__(
+        self, cores: tuple[int, ...], devices: tuple[str, ...], workers: Callable[[], int] | None = None
+    ) -> None:
         self._all = Share(cores, devices)
         self._cores, self._devices = list(cores), list(devices)
+        self._workers, self._lent = workers, 0
 
     def take(self, need: Need) -> Share | None:
         """A share that meets `need`, or None while it is not free."""
+        if self._workers and need.gpus:
+            # Where all are gone one stage waits, and says so if none comes back.
+            if self._lent >= max(1, self._workers()):
+                return None
+            self._lent += 1
+            return Share((), (), elsewhere=True)
         most = len(self._all.cores)
         cpus = most if need.cpus == "all" else min(need.cpus, most)
         gpus = min(need.gpus, len(self._all.devices))
@@ -69,6 +82,7 @@ class Pool:
 
     def give_back(self, share: Share) -> None:
         """The share is free again."""
+        self._lent -= share.elsewhere
         self._cores.extend(share.cores)
         self._devices.extend(share.devices)
 

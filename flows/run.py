@@ -19,6 +19,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", metavar="WORD", help="a model, a dataset or both: their cells alone")
     parser.add_argument("--baseline", metavar="REV", help="compare with this commit")
     parser.add_argument("--margin", type=float, default=0.0, metavar="SHARE", help="what a row may lose all the same")
+    parser.add_argument("--workers", metavar="ADDRESS", help="have the machines that wait at tcp://HOST:PORT help")
     parser.add_argument("--commit-to", metavar="BRANCH", help="commit the results to this branch")
     given = vars(parser.parse_args(words))
     if "PREFECT_API_URL" in os.environ:

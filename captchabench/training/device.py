@@ -1,5 +1,6 @@
 """Which device to train on, in which precision, and how a step is run there."""
 
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -8,6 +9,9 @@ from typing import Any
 
 import torch
 
+from captchabench.errors import InputError
+
+_MEMORY = "CAPTCHABENCH_MEMORY_SHARE"
 # Compiling takes half a minute or more in every process. It pays where that many images are trained on.
 _WORTH_COMPILING = 3_000_000
 
@@ -40,6 +44,27 @@ def choose_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
+
+
+def memory_share() -> float:
+    """Of the GPU memory that is usually taken, how much to take: 1 unless CAPTCHABENCH_MEMORY_SHARE says less.
+
+    A scheduler lowers it after a try that ran out of memory: less data stays on the device, and batches that are only
+    read get smaller. Training batches stay as they are. Raises InputError if it is no share.
+    """
+    text = os.environ.get(_MEMORY, "1")
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise InputError(f"{_MEMORY}: must be above 0 and at most 1; is '{text}'")
+    return share
+
+
+def reading_batch(usual: int) -> int:
+    """Images to read at once where `usual` are with all the memory: less on a GPU that was too full."""
+    return max(1, int(usual * memory_share()))
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -13,7 +13,7 @@ from captchabench.errors import InputError
 from captchabench.progress import TrainingProgress
 from captchabench.training import distributed
 from captchabench.training.curve import CurvePoint
-from captchabench.training.device import Acceleration, acceleration_for, choose_device, mixed_precision
+from captchabench.training.device import Acceleration, acceleration_for, choose_device, mixed_precision, reading_batch
 from captchabench.training.feed import TensorSamples, Window, default_window_bytes, windows
 from captchabench.training.network import Network, same_text, standardize
 from captchabench.training.schedule import reduce
@@ -145,6 +145,7 @@ def evaluate(network: Network, samples: TensorSamples, batch_size: int = 512) ->
     """Mean loss and share of exactly read samples; leaves the network in evaluation mode."""
     network.eval()
     device = samples.images.device
+    batch_size = reading_batch(batch_size)
     # Loss and number of exact readings, on the device until all is read.
     totals = torch.zeros(2, device=device)
     for start in range(0, len(samples.images), batch_size):

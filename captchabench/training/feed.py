@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from captchabench.training import distributed
+from captchabench.training.device import memory_share
 from captchabench.training.settings import TrainingConfig
 
 # Samples that stay together from pass to pass. Shards are in the order of a hash: neighbours are strangers.
@@ -45,7 +46,7 @@ def default_window_bytes(device: torch.device) -> int | None:
     """Bytes of pixels to hold on the device at once; None on a CPU, where they are at hand already."""
     if device.type != "cuda":
         return None
-    return int(_SHARE_OF_MEMORY * torch.cuda.mem_get_info(device)[0])
+    return int(_SHARE_OF_MEMORY * memory_share() * torch.cuda.mem_get_info(device)[0])
 
 
 def windows(

@@ -24,12 +24,15 @@ name = sys.argv[1]
 print("cores", len(os.sched_getaffinity(0)), "threads", os.environ.get("OMP_NUM_THREADS"), flush=True)
 with open("ran.txt", "a") as log:
     log.write(f"{name}\\n")
-orders = pathlib.Path(f"orders/{name}.py")
+orders = pathlib.Path(os.environ.get("ORDERS", "orders"), f"{name}.py")
 if orders.exists():
     exec(orders.read_text())
 folder = pathlib.Path("out")
 folder.mkdir(exist_ok=True)
 (folder / name).write_text("".join(pathlib.Path(path).read_text() for path in sys.argv[2:]) + name)
+if "DONE" in os.environ:
+    with open(os.environ["DONE"], "a") as log:
+        log.write(f"{name}\\n")
 """
 
 PIPELINE = """

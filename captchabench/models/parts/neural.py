@@ -21,7 +21,7 @@ from captchabench.models.parts.about import About
 from captchabench.models.parts.heads import Head
 from captchabench.models.parts.words import as_alternatives
 from captchabench.training.curve import CurvePoint
-from captchabench.training.device import choose_device, describe, mixed_precision, threads
+from captchabench.training.device import choose_device, describe, mixed_precision, reading_batch, threads
 from captchabench.training.distributed import process_group
 from captchabench.training.engine import train_network
 from captchabench.training.feed import TensorSamples
@@ -170,8 +170,9 @@ class NeuralRecogniser(Recogniser):
 
     def _log_probs(self, pixels: np.ndarray) -> Iterator[Tensor]:
         """What the network makes of the images, a batch at a time: [B, P, K] on the device."""
-        for start in range(0, len(pixels), self.batch_size):
-            yield self._forward(self.network_input(pixels[start : start + self.batch_size]))
+        size = reading_batch(self.batch_size)
+        for start in range(0, len(pixels), size):
+            yield self._forward(self.network_input(pixels[start : start + size]))
 
     def _run_network(self, images: np.ndarray) -> Tensor:
         device = choose_device()

@@ -1,0 +1,187 @@
+"""A run over two workers with clones of their own: what is lost is made again, and nothing else is."""
+
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from distributed import LocalCluster
+
+from captchabench.errors import InputError
+from flows import ROOT
+from flows import benchmark as flow
+from flows import workers as module
+from flows.commit import head
+from flows.process import Stopped
+from flows.runcache import check_shared
+from flows.workers import Workers
+
+STAGES = ["make-a", "make-b", "read-a", "read-b", "table"]
+# Says where it runs, and does not end the first time.
+STUCK = """
+import psutil
+if not os.path.exists({begun!r}):
+    with open({begun!r} + ".new", "w") as file:
+        file.write(f"{{os.getpid()}} {{os.getcwd()}}")
+    os.rename({begun!r} + ".new", {begun!r})
+    time.sleep(100)
+"""
+
+
+@dataclass
+class Farm:
+    """A coordinator's pipeline, a scheduler, and two workers by the name of their clone."""
+
+    pipeline: Any
+    address: str
+    workers: dict[str, subprocess.Popen[bytes]]
+    folder: Path
+
+    def stick(self, stage: str) -> Path:
+        """Let a stage stay where it is the first time; return the file that says where."""
+        begun = self.folder / f"{stage}.begun"
+        (self.folder / "orders" / f"{stage}.py").write_text(STUCK.format(begun=str(begun)))
+        return begun
+
+    def finished(self) -> list[str]:
+        """The stages that came to their end, in any clone."""
+        return sorted((self.folder / "done.txt").read_text().split())
+
+    def clone(self, name: str) -> Any:
+        """The pipeline at its commit, as another machine gets it."""
+        other = object.__new__(type(self.pipeline))
+        other.folder = self.folder / name
+        self.pipeline.call("git", "clone", "-q", str(self.pipeline.folder), str(other.folder))
+        return other
+
+
+def commit(pipeline: Any) -> None:
+    pipeline.call("git", "add", "-A")
+    pipeline.call("git", "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-qm", "a commit")
+
+
+def await_that(happens: Any, seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def farm(first: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    folder = tmp_path_factory.mktemp("farm")
+    pipeline = object.__new__(type(first))
+    pipeline.folder = folder / "own"
+    shutil.copytree(first.folder, pipeline.folder)
+    pipeline.write(".git/info/exclude", "ran.txt\n")
+    pipeline.dvc("remote", "add", "--default", "shared", str(folder / "remote"))
+    commit(pipeline)
+    (folder / "orders").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ORDERS", str(folder / "orders"))
+        patch.setenv("DONE", str(folder / "done.txt"))
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setattr(flow, "publish", lambda *_: [])
+        yield from _at_work(pipeline, folder)
+
+
+def _at_work(pipeline: Any, folder: Path) -> Iterator[Farm]:
+    with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=None) as cluster:
+        farm = Farm(pipeline, cluster.scheduler_address, {}, folder)
+        for name in ("one", "two"):
+            other = farm.clone(name)
+            other.write(".git/info/exclude", "ran.txt\n")
+            command = [sys.executable, "-m", "flows.worker", farm.address]
+            farm.workers[name] = subprocess.Popen(command, cwd=other.folder)
+        try:
+            yield farm
+        finally:
+            for worker in farm.workers.values():
+                worker.kill()
+                worker.wait()
+
+
+def gone(number: str) -> bool:
+    return not psutil.pid_exists(int(number)) or psutil.Process(int(number)).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_run_that_ends_ends_what_it_had_begun_elsewhere(farm: Farm) -> None:
+    begun = farm.stick("read-a")
+    farm.pipeline.call(sys.executable, "-m", "flows.dvc_stage", "run", "make@a")
+    job = farm.folder / "job.json"
+    farm.pipeline.call(sys.executable, "-m", "flows.dvc_stage", "offer", "read@a", str(job))
+    workers = Workers(farm.address, head(farm.pipeline.folder))
+    workers.await_one()
+    ends: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            workers.run("read@a", job.read_text(), time_limit=60, environment={}, say=lambda _: None)
+        except Stopped as stopped:
+            ends.append(stopped)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    await_that(begun.exists)
+    number = begun.read_text().split()[0]
+    assert not gone(number)
+    workers.close()
+    thread.join(10)
+    assert len(ends) == 1
+    await_that(lambda: gone(number), 10)
+
+    with pytest.raises(InputError, match=r"no worker at commit 000000000 .* some at others: .*two; there: check out"):
+        Workers(farm.address, "0" * 40, patience=0).await_one()
+
+
+def test_a_worker_that_is_lost_loses_nothing(farm: Farm) -> None:
+    begun = farm.stick("read-b")
+
+    def kill_its_worker() -> None:
+        await_that(begun.exists, 100)
+        farm.workers[Path(begun.read_text().split()[1]).name].kill()
+
+    killer = threading.Thread(target=kill_its_worker)
+    killer.start()
+    state = flow.benchmark(root=str(farm.pipeline.folder), workers=farm.address, return_state=True)
+    killer.join()
+    assert state.is_completed(), state.message
+    assert gone(begun.read_text().split()[0])
+    assert farm.finished() == STAGES
+    # What asks for a device ran elsewhere, and the rest here.
+    assert sorted(farm.pipeline.ran()) == ["make-a", "make-b", "table"]
+    assert (farm.pipeline.folder / "out/table").read_text() == "make-aread-amake-bread-btable"
+
+    # Everything is at hand: here, in a clone of what was committed, and without dvc.lock.
+    assert "Running stage" not in farm.pipeline.dvc("repro", "--pull")
+    commit(farm.pipeline)
+    fresh = farm.clone("fresh")
+    assert "Running stage" not in fresh.dvc("repro", "--pull")
+    assert (fresh.folder / "out/table").exists()
+    (farm.pipeline.folder / "dvc.lock").unlink()
+    assert "Running stage" not in farm.pipeline.dvc("repro")
+    assert farm.finished() == STAGES
+
+
+def test_what_others_cannot_have_is_refused(pipeline: Any) -> None:
+    with pytest.raises(InputError, match="dvc remote add"):
+        check_shared(pipeline.folder)
+    pipeline.dvc("remote", "add", "--default", "shared", "anywhere")
+    commit(pipeline)
+    check_shared(pipeline.folder)
+    pipeline.write("params.yaml", "cells: [a, b]\nsizes: {a: 2, b: 1}\n")
+    with pytest.raises(InputError, match=r"params.yaml: not as committed"):
+        check_shared(pipeline.folder)
+
+
+def test_without_a_scheduler_the_run_says_how_to_start_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CONNECT_SECONDS", 0.5)
+    with pytest.raises(InputError, match="dask scheduler --host"):
+        Workers("tcp://127.0.0.1:9", "0" * 40).await_one()

@@ -1,0 +1,44 @@
+"""How much of a GPU's memory is taken; there is none here, so that its size is made up."""
+
+import numpy as np
+import pytest
+import torch
+
+from captchabench.alphabet import Alphabet
+from captchabench.data.shards import TextSpec
+from captchabench.errors import InputError
+from captchabench.models import build_recogniser
+from captchabench.training.device import memory_share, reading_batch
+from captchabench.training.feed import default_window_bytes
+
+
+def test_less_memory_means_less_data_on_the_device_and_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 2000))
+    cuda = torch.device("cuda")
+    assert (default_window_bytes(cuda), reading_batch(512)) == (400, 512)
+    monkeypatch.setenv("CAPTCHABENCH_MEMORY_SHARE", "0.25")
+    assert (default_window_bytes(cuda), reading_batch(512)) == (100, 128)
+    assert default_window_bytes(torch.device("cpu")) is None
+    monkeypatch.setenv("CAPTCHABENCH_MEMORY_SHARE", "0.001")
+    assert reading_batch(512) == 1
+
+
+def test_smaller_batches_read_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = TextSpec(Alphabet("0123456789"), 1, 4, 32, 100)
+    recogniser = build_recogniser("crnn", spec, {"channels": [4, 4, 4], "hidden": 4, "layers": 1})
+    pixels = np.random.default_rng(0).integers(0, 255, (9, 32, 100), np.uint8)
+    whole = recogniser.predict(pixels)
+    sizes: list[int] = []
+    recogniser.network.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))  # type: ignore[attr-defined]
+    monkeypatch.setenv("CAPTCHABENCH_MEMORY_SHARE", str(4 / 512))
+    parts = recogniser.predict(pixels)
+    assert sizes == [4, 4, 1]
+    assert parts.texts == whole.texts
+    np.testing.assert_allclose(parts.confidences, whole.confidences, rtol=1e-3)
+
+
+@pytest.mark.parametrize("text", ["0", "2", "half"])
+def test_what_is_no_share_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("CAPTCHABENCH_MEMORY_SHARE", text)
+    with pytest.raises(InputError, match="above 0 and at most 1"):
+        memory_share()
