@@ -3,8 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from string import ascii_lowercase, digits
 
 from captchabench.errors import InputError
+
+# What classes are written as, one each. None has another case: folding leaves such labels as they are.
+_OF_CLASSES = ascii_lowercase + digits + "".join(map(chr, range(0x2801, 0x2900)))
 
 
 @dataclass(frozen=True)
@@ -54,3 +58,15 @@ def merge(alphabets: Sequence[Alphabet]) -> Alphabet:
 def fold_case(label: str) -> str:
     """`label` with case differences removed, for case-insensitive comparison."""
     return label.casefold()
+
+
+def class_alphabet(count: int) -> Alphabet:
+    """One symbol for each of `count` classes. Raises InputError where there are more classes than symbols."""
+    if count > len(_OF_CLASSES):
+        raise InputError(f"{count:,} classes, more than the {len(_OF_CLASSES)} that can be told apart; merge some")
+    return Alphabet(_OF_CLASSES[:count])
+
+
+def named(text: str, alphabet: Alphabet, class_names: Sequence[str]) -> str:
+    """`text` for people: as it stands, or, where its symbols stand for classes, their names with commas between."""
+    return ", ".join(class_names[i] for i in alphabet.encode(text)) if class_names else text

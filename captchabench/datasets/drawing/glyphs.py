@@ -12,10 +12,11 @@ from captchabench.errors import InputError
 
 @dataclass(frozen=True)
 class Face:
-    """A font file of an installed `font_*` package."""
+    """A font file of an installed package, in its folder `folder`."""
 
     package: str
     file: str
+    folder: str = "files"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ def font(face: Face, size: int) -> ImageFont.FreeTypeFont:
     The basic layout engine is asked for, since the other one is not in every build of Pillow.
     """
     try:
-        with as_file(files(face.package) / "files" / face.file) as path:
+        with as_file(files(face.package) / face.folder / face.file) as path:
             return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
     except (ModuleNotFoundError, OSError):
         name = face.package.replace("_", "-")

@@ -1,0 +1,141 @@
+"""Challenges of 3x3 tiles, "select all tiles with a bus": any folder of images by class, or drawn pictograms.
+
+The dataset is a set of tiles, each with its class. Grids are composed of them when tiles are normalised.
+"""
+
+from functools import cache
+
+import cv2
+import numpy as np
+
+from captchabench.alphabet import class_alphabet
+from captchabench.datasets import DATASETS
+from captchabench.datasets.base import TILES, Dataset, Drawing
+from captchabench.datasets.drawing import encode, warps
+from captchabench.datasets.drawing.dice import Roll, dice
+from captchabench.datasets.drawing.glyphs import Face, glyph
+from captchabench.datasets.drawing.grounds import bar, colour, ground
+
+SIDE = 64
+_FACE = Face("fonticon_mdi7", "materialdesignicons-webfont.ttf", folder="fonts")
+_EM = 96  # pixels at which a pictogram is kept; it is drawn smaller
+# What each class looks like, by the font's names. Some differ little between classes, as vehicles do.
+_PICTOGRAMS = {
+    "airplane": "airplane airplane_landing airplane_takeoff",
+    "bicycle": "bicycle bike bike_fast bicycle_cargo bicycle_basket",
+    "boat": "sail_boat ferry",
+    "bus": "bus bus_side bus_school bus_double_decker",
+    "car": "car car_side car_hatchback car_estate car_sports car_convertible car_pickup taxi",
+    "fire hydrant": "fire_hydrant",
+    "house": "home home_variant home_modern home_city",
+    "motorcycle": "motorbike moped scooter",
+    "traffic light": "traffic_light traffic_light_outline",
+    "train": "train train_variant tram tram_side",
+    "tree": "tree tree_outline pine_tree palm_tree",
+    "truck": "truck truck_cargo_container truck_flatbed dump_truck fire_truck tow_truck",
+}
+CLASSES = tuple(_PICTOGRAMS)
+_LEAST_CONTRAST = 48  # grey levels between a pictogram and the mean of its ground
+_SMALLEST, _LARGEST = 34, 62  # pixels that the longer side takes
+_MOST_TURN, _MOST_SHEAR = 25, 4096  # degrees; in 1/16384
+_NOISE = (2, 4, 8, 16)  # grey levels either way
+_QUALITY = 90
+
+
+def class_name(folder: str) -> str:
+    """The class that a folder's name gives: "Traffic_Light" and "traffic light" are one. "" if it gives none."""
+    return " ".join(folder.replace("_", " ").split()).casefold() if folder.isprintable() else ""
+
+
+@cache
+def _shapes(name: str) -> tuple[np.ndarray, ...]:
+    """The pictograms of a class, each in the middle of a square: [side, side] uint8 coverage."""
+    from fonticon_mdi7 import MDI7
+
+    return tuple(_squared(glyph(_FACE, _EM, getattr(MDI7, icon)[-1]).mask) for icon in _PICTOGRAMS[name].split())
+
+
+def _squared(mask: np.ndarray) -> np.ndarray:
+    side = max(mask.shape)
+    square = np.zeros((side, side), np.uint8)
+    top, left = (side - mask.shape[0]) // 2, (side - mask.shape[1]) // 2
+    square[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
+    return square
+
+
+_AXIS = np.arange(SIDE, dtype=np.int32)
+
+
+def _placed(roll: Roll, shape: np.ndarray) -> np.ndarray:
+    """`shape` turned, sheared, mirrored, scaled and moved onto a tile: [SIDE, SIDE] uint8."""
+    size = _SMALLEST + roll(_LARGEST - _SMALLEST + 1)
+    cosine, sine = warps.turn(roll(2 * _MOST_TURN + 1) - _MOST_TURN)
+    shear = roll(2 * _MOST_SHEAR + 1) - _MOST_SHEAR
+    mirrored = 1 - 2 * roll(2)
+    reach = (SIDE - size) // 2 + 3
+    x = _AXIS - (SIDE // 2 + roll(2 * reach + 1) - reach)
+    y = _AXIS[:, None] - (SIDE // 2 + roll(2 * reach + 1) - reach)
+    # From the tile back to the shape, in 1/32 pixel of it; the products stay below 2**28.
+    scale = warps.STEPS * len(shape) // size
+    back_y = (scale * cosine * y - scale * sine * x) >> 14
+    back_x = mirrored * (((scale * cosine * x + scale * sine * y) >> 14) + (back_y * shear >> 14))
+    middle = warps.STEPS * len(shape) // 2
+    return warps.warp(shape, warps.split(back_x + middle, back_y + middle))
+
+
+def draw(rng: np.random.Generator) -> Drawing:
+    """One stand-in: a tile with a pictogram of one class, 64x64 colour JPEG."""
+    roll = dice(rng)
+    name = CLASSES[roll(len(CLASSES))]
+    shapes = _shapes(name)
+    canvas = ground(roll, rng, SIDE)
+    mask = _placed(roll, shapes[roll(len(shapes))])
+    canvas = _blended(canvas, mask, _ink(roll, canvas))
+    for _ in range((0, 0, 1, 2)[roll(4)]):  # something in front
+        bar(roll, canvas, 2 + roll(5))
+    if roll(3) == 0:
+        canvas = cv2.blur(canvas, (3, 3))
+    level = _NOISE[roll(len(_NOISE))]
+    noise = np.frombuffer(rng.bytes(canvas.size), np.uint8).reshape(canvas.shape) & (2 * level - 1)
+    canvas = cv2.subtract(cv2.add(canvas, noise), (level, level, level))
+    return Drawing(name, encode.jpeg(canvas, _QUALITY), "jpg")
+
+
+def _ink(roll: Roll, canvas: np.ndarray) -> np.ndarray:
+    """A colour that stands out from the mean of `canvas`: [3] int16 BGR."""
+    mean = _grey(*map(int, cv2.sumElems(canvas)[:3])) // (SIDE * SIDE)
+    while True:
+        ink = colour(roll)
+        if abs(_grey(*ink) - mean) >= _LEAST_CONTRAST:
+            return np.array(ink, np.int16)
+
+
+def _grey(blue: int, green: int, red: int) -> int:
+    """As in ITU-R BT.601, in whole numbers."""
+    return (29 * blue + 150 * green + 77 * red) >> 8
+
+
+def _blended(canvas: np.ndarray, mask: np.ndarray, ink: np.ndarray) -> np.ndarray:
+    """`ink` laid over `canvas` where `mask` covers it."""
+    under = canvas.astype(np.int16)
+    cover = (mask >> 1).astype(np.int16)[..., None]  # half of it: the products fit 16 bits
+    return (under + ((ink - under) * cover + 63 >> 7)).astype(np.uint8)
+
+
+DATASETS.add(
+    "grid",
+    Dataset(
+        key="grid",
+        handle="",
+        kaggle_version=0,
+        licence="none of its own: that of the images you give it; drawn tiles use Material Design Icons (Apache 2.0)",
+        images=20_000,
+        alphabet=class_alphabet(len(CLASSES)),
+        min_length=TILES,
+        max_length=TILES,
+        draw=draw,
+        label_of=class_name,
+        task="grid",
+        class_names=CLASSES,
+    ),
+)

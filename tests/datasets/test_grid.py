@@ -1,0 +1,54 @@
+"""Drawn tiles: right size, right classes, the same bytes from the same generator."""
+
+import hashlib
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from captchabench.datasets import DATASETS
+from captchabench.datasets.base import Drawing
+from captchabench.datasets.grid import SIDE, class_name
+
+GRID = DATASETS["grid"]
+# Of the first five tiles from seed 0; see test_standins.py for when it may change.
+PIXELS = "6fbf7b99b34eed04"
+
+
+def draw_some(seed: int, count: int) -> list[Drawing]:
+    rng = np.random.default_rng(seed)
+    return [GRID.draw(rng) for _ in range(count)]
+
+
+def pixels(drawing: Drawing) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(drawing.encoded)).convert("RGB"))
+
+
+def test_tiles_are_what_is_declared() -> None:
+    drawings = draw_some(1, 300)
+    assert {d.label for d in drawings} == set(GRID.class_names)
+    assert len(GRID.class_names) >= 9
+    assert {pixels(d).shape for d in drawings} == {(SIDE, SIDE, 3)}
+    assert len({d.encoded for d in drawings}) == 300
+
+
+def test_equal_generators_give_equal_bytes_everywhere() -> None:
+    assert draw_some(2, 30) == draw_some(2, 30)
+    seen = b"".join(pixels(d).tobytes() for d in draw_some(0, 5))
+    assert hashlib.sha256(seen).hexdigest()[:16] == PIXELS
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("bus", "bus"), ("Traffic_Light", "traffic light"), (" fire  hydrant ", "fire hydrant"), ("a\x07b", ""), ("", "")],
+)
+def test_classes_are_named_by_folders(folder: str, name: str) -> None:
+    assert class_name(folder) == name
+
+
+def test_where_a_tile_lies_says_its_class() -> None:
+    drawing = draw_some(3, 1)[0]
+    assert GRID.found_label(GRID.path_of(7, drawing)) == drawing.label
+    assert GRID.found_label("deep/in/bus/1.png") == "bus"
+    assert GRID.found_label("1.png") == ""
