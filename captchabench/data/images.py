@@ -11,7 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from captchabench.config import NormalizeParams
 from captchabench.data.rejects import Reason, Rejected
@@ -35,17 +35,19 @@ _NUMERIC = {"I", "F"}
 
 @dataclass(frozen=True)
 class _Header:
-    """`keyed`: grey with one grey declared transparent, which OpenCV overlooks."""
+    """`keyed`: grey with one grey declared transparent, which OpenCV overlooks. `turned`: Exif's orientation."""
 
     width: int
     height: int
     keyed: bool = False
+    turned: int = 1
 
 
 def decode_grey(encoded: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """The image as [H, W] uint8 grey, composited on white where it is transparent.
 
-    Colour is weighted as in ITU-R BT.601; 16-bit samples are scaled to 8. A lossless re-encoding gives equal
+    Colour is weighted as in ITU-R BT.601; 16-bit samples are scaled to 8; what a camera held sideways is turned
+    upright. A lossless re-encoding gives equal
     pixels. Raises Rejected where the bytes are not one whole image of a plausible size, `max_pixels` at most.
     """
     if encoded.startswith(_PNG):
@@ -63,7 +65,7 @@ def decode_grey(encoded: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         pixels = None
     if pixels is None:
         raise Rejected(Reason.UNDECODABLE, "the decoder gave up")
-    return _composite(pixels)
+    return _upright(_composite(pixels), header.turned)
 
 
 def grey_of(image: np.ndarray | Image.Image) -> np.ndarray:
@@ -174,6 +176,7 @@ def _read_jpeg(encoded: bytes) -> _Header:
     """Walk the segments (ITU-T T.81, annex B) to the scan, and look for the end of image behind it."""
     position = 2
     size = None
+    turned = 1
     while position + 4 <= len(encoded):
         if encoded[position] != 0xFF:
             raise Rejected(Reason.UNDECODABLE, "a JPEG with damaged segments")
@@ -186,14 +189,39 @@ def _read_jpeg(encoded: bytes) -> _Header:
                 int.from_bytes(encoded[position + 7 : position + 9], "big"),
                 int.from_bytes(encoded[position + 5 : position + 7], "big"),
             )
+        if kind == 0xE1 and encoded.startswith(b"Exif\0\0", position + 4):
+            length = int.from_bytes(encoded[position + 2 : position + 4], "big")
+            turned = _orientation(encoded[position + 4 : position + 2 + length])
         if kind == 0xDA:
             if size is None:
                 raise Rejected(Reason.UNDECODABLE, "a JPEG without its dimensions")
             if encoded.find(b"\xff\xd9", position) < 0:
                 break
-            return _Header(*size)
+            return _Header(*size, turned=turned)
         position += 2 + int.from_bytes(encoded[position + 2 : position + 4], "big")
     raise Rejected(Reason.TRUNCATED, f"a JPEG that stops after {len(encoded)} bytes")
+
+
+def _orientation(exif: bytes) -> int:
+    """How an image is to be turned: 1 to 8 (Exif 2.32, section 4.6.4), 1 where that cannot be made out."""
+    found = Image.Exif()
+    try:
+        found.load(exif)
+        return int(found.get(ExifTags.Base.Orientation, 1))
+    # A damaged tag is no reason to refuse a whole picture; Pillow raises nearly anything on such.
+    except Exception:
+        return 1
+
+
+def _upright(pixels: np.ndarray, turned: int) -> np.ndarray:
+    """`pixels` [H, W] or [H, W, C] as they are meant to be seen, given Exif's orientation."""
+    if turned in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if turned in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if turned in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def _decode_with_pillow(encoded: bytes, formats: tuple[str, ...], max_pixels: int) -> np.ndarray:
@@ -219,7 +247,7 @@ def _decode_with_pillow(encoded: bytes, formats: tuple[str, ...], max_pixels: in
 def _load(image: Image.Image) -> np.ndarray:
     try:
         image.load()
-        return _as_array(image)
+        return _upright(_as_array(image), int(image.getexif().get(ExifTags.Base.Orientation, 1)))
     except Rejected:
         raise
     # Pillow's decoders are known to raise nearly anything on damaged files.

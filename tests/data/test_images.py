@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from captchabench.config import NormalizeParams
 from captchabench.data.images import MAX_SIDE, decode_grey, fit
@@ -52,6 +52,21 @@ def test_lossless_formats_give_equal_pixels(kind: str) -> None:
     image = colours().convert("L").convert("RGB")
     options = {"lossless": True} if kind == "WEBP" else {}
     np.testing.assert_array_equal(decode_grey(encoded(image, kind, **options)), decode_grey(encoded(image, "PNG")))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("turned", range(1, 9))
+def test_what_was_held_sideways_is_turned_upright(kind: str, turned: int) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = turned
+    content = encoded(colours(), kind, exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("L")
+    assert np.abs(decode_grey(content) - np.asarray(expected, int)).max() <= 1
+
+
+def test_a_jpeg_for_print_is_read() -> None:
+    grey = decode_grey(encoded(colours().convert("CMYK"), "JPEG", quality=95))
+    assert np.abs(grey - np.asarray(colours().convert("L"), int)).mean() < 3
 
 
 def test_a_jpeg_saved_again_as_png_gives_equal_pixels() -> None:
