@@ -52,6 +52,20 @@ class NormalizeParams:
 
 
 @dataclass(frozen=True)
+class TileParams:
+    """Where tiles come from, and what the grids composed of them are like.
+
+    source: standin, or archive: images by class in `data.downloads`. height, width: of a grid, in pixels, multiples of
+    three. seed: of which tiles meet in a grid.
+    """
+
+    source: Literal["standin", "archive"] = "standin"
+    height: Annotated[int, Between(24, 510)] = 96
+    width: Annotated[int, Between(24, 1023)] = 96
+    seed: Annotated[int, Between(0)] = 0
+
+
+@dataclass(frozen=True)
 class FoldParams:
     """How images are split."""
 
@@ -70,13 +84,30 @@ class DatasetParams:
 
 
 @dataclass(frozen=True)
+class TileCells:
+    """The datasets of tiles, and the models that read their grids."""
+
+    datasets: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class GridParams:
-    """Which cells are run: every dataset by every model by every fold, and `union` on the merged datasets."""
+    """Which cells are run: every dataset of texts by every model by every fold, and `union` on the merged datasets.
+
+    `tiles` has datasets and models of its own: a model that reads a line from left to right reads no grid.
+    """
 
     datasets: tuple[str, ...]
     models: tuple[str, ...]
     union: tuple[str, ...]
     folds: tuple[Annotated[int, Between(0)], ...]
+    tiles: TileCells = field(default_factory=TileCells)
+
+    @property
+    def all_datasets(self) -> tuple[str, ...]:
+        """Those of texts, then those of tiles."""
+        return (*self.datasets, *self.tiles.datasets)
 
 
 @dataclass(frozen=True)
@@ -108,6 +139,7 @@ class Params:
     grid: GridParams
     training: TrainingParams
     probe: ProbeParams = field(default_factory=ProbeParams)
+    tiles: TileParams = field(default_factory=TileParams)
     models: Mapping[str, Any] = field(default_factory=dict)
 
     def of_model(self, model: str, dataset: str) -> dict[str, Any]:
@@ -153,6 +185,9 @@ def load_params(path: Path = PARAMS) -> Params:
             if model not in params.models:
                 where = f"{path}: datasets.{dataset}.models.{model}"
                 raise InputError(f"{where}: no such model under models; {did_you_mean(model, params.models)}")
+    for side in ("height", "width"):
+        if (pixels := getattr(params.tiles, side)) % 3:
+            raise InputError(f"{path}: tiles.{side}: must be a multiple of 3, for three tiles; is {pixels}")
     return params
 
 

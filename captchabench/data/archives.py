@@ -220,9 +220,12 @@ def find_archive(dataset: Dataset, downloads: Path) -> Path:
     places = [downloads / f"{dataset.slug}{suffix}" for suffix in SUFFIXES] + [downloads / dataset.slug]
     found = [place for place in places if place.exists()]
     if not found:
+        if dataset.task == "grid":
+            mend = "a folder for each class with its images there, or set tiles.source to standin"
+        else:
+            mend = f"{dataset.handle} from Kaggle there, or set data.source to kaggle or standin"
         raise InputError(
-            f"no archive of '{dataset.key}': looked for {', '.join(map(str, places))}; put "
-            f"{dataset.handle} from Kaggle there, or set data.source to kaggle or standin in params.yaml"
+            f"no archive of '{dataset.key}': looked for {', '.join(map(str, places))}; put {mend} in params.yaml"
         )
     if len(found) > 1:
         raise InputError(f"{' and '.join(map(str, found))}: both hold '{dataset.key}'; keep one")

@@ -1,11 +1,12 @@
 """A second look at finished shards: duplicates, leakage across folds, labels that collide, balance.
 
-Works from the pixels of the shards alone and trusts nothing that normalisation has stored about duplicates.
+Works from the pixels of the shards alone and trusts nothing that normalisation has stored about duplicates. Grids are
+cut into their tiles, and each tile is looked at by itself: it is a tile that a model must not have seen.
 """
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -15,8 +16,11 @@ import numpy as np
 
 from captchabench.alphabet import fold_case
 from captchabench.data.duplicates import duplicate_groups, hashes_of_moved
+from captchabench.data.grids import tiles_of
+from captchabench.data.names import tile_names
 from captchabench.data.pool import ordered
-from captchabench.data.shards import read_batches, read_info, shard_files
+from captchabench.data.shards import ShardInfo, read_batches, read_info, shard_files
+from captchabench.datasets.base import ROWS, TILES, Task
 
 # How many of each finding are named: enough to look at, few enough to read.
 EXAMPLES = 5
@@ -24,12 +28,17 @@ EXAMPLES = 5
 
 @dataclass(frozen=True)
 class _Rows:
-    """Samples without their pixels. hashes: [N, 3, 4] uint64. digests: [N] objects, equal for equal pixels."""
+    """Samples, or tiles of them, without their pixels.
+
+    labels: of a tile, its class. sizes: [N] numbers that differ where images do in height or width. hashes: [N, 3, 4]
+    uint64. digests: [N] objects, equal for equal pixels.
+    """
 
     datasets: np.ndarray
     labels: np.ndarray
     names: np.ndarray
     folds: np.ndarray
+    sizes: np.ndarray
     hashes: np.ndarray
     digests: np.ndarray
 
@@ -50,16 +59,19 @@ class Audit:
 
 def audit(folders: Sequence[Path], folds: int) -> Audit:
     """Examine the shards in `folders`, one dataset each. Raises InputError where they are damaged."""
-    parts = [(read_info(folder).dataset, part) for folder in folders for part in shard_files(folder)]
+    infos = [(read_info(folder), folder) for folder in folders]
+    parts = [(info, part) for info, folder in infos for part in shard_files(folder)]
     read = list(ordered(_read, parts))
     rows = _Rows(*(np.concatenate(columns) for columns in zip(*read, strict=True)))
-    members = _members(duplicate_groups(rows.hashes))
+    members = _members(_near_groups(rows))
     copies = _members(np.unique(rows.digests, return_inverse=True)[1])
     leaks = [group for group in members if len(set(rows.folds[group])) > 1]
     leaked_copies = [group for group in copies if len(set(rows.folds[group])) > 1]
     two_labels = [group for group in members if len(set(rows.labels[group])) > 1]
-    keys = dict.fromkeys(str(dataset) for dataset, _ in parts)
-    datasets = {key: _one_dataset(rows, np.flatnonzero(rows.datasets == key), folds) for key in keys}
+    datasets = {
+        info.dataset: _one_dataset(rows, np.flatnonzero(rows.datasets == info.dataset), folds, info.task)
+        for info, _ in infos
+    }
     empty = {
         key: [int(fold) for fold, images in found["folds"].items() if not images] for key, found in datasets.items()
     }
@@ -91,23 +103,46 @@ def audit(folders: Sequence[Path], folds: int) -> Audit:
     )
 
 
-def _read(part: tuple[str, Path]) -> tuple[np.ndarray, ...]:
+def _near_groups(rows: _Rows) -> np.ndarray:
+    """Group numbers [N] of near-duplicates. Images of another size are none: their hashes mean something else."""
+    groups = np.empty(len(rows.sizes), np.int64)
+    start = 0
+    for size in np.unique(rows.sizes):
+        mine = rows.sizes == size
+        groups[mine] = start + duplicate_groups(rows.hashes[mine])
+        start = groups[mine].max() + 1
+    return groups
+
+
+def _read(part: tuple[ShardInfo, Path]) -> tuple[np.ndarray, ...]:
     """The columns of `_Rows` for one part file of a dataset."""
-    dataset, path = part
+    info, path = part
     columns: list[tuple[np.ndarray, ...]] = []
-    for batch, pixels in read_batches(path):
+    for batch, images in read_batches(path):
+        labels, names = batch["label"].to_pylist(), batch["name"].to_pylist()
+        folds, pixels = batch["fold"].to_numpy(zero_copy_only=False), images
+        if info.task == "grid":
+            classes = dict(zip(info.alphabet, info.class_names, strict=True))
+            labels = [classes[symbol] for label in labels for symbol in label]
+            names = [name for grid in names for name in tile_names(grid)]
+            folds, pixels = np.repeat(folds, TILES), tiles_of(images).reshape(-1, *_tile_size(info))
         digests = [blake2b(image.tobytes(), digest_size=16).hexdigest() for image in pixels]
         columns.append(
             (
-                np.full(len(pixels), dataset, object),
-                batch["label"].to_numpy(zero_copy_only=False),
-                batch["name"].to_numpy(zero_copy_only=False),
-                batch["fold"].to_numpy(zero_copy_only=False),
+                np.full(len(pixels), info.dataset, object),
+                np.array(labels, object),
+                np.array(names, object),
+                folds,
+                np.full(len(pixels), pixels.shape[1] << 16 | pixels.shape[2]),
                 hashes_of_moved(pixels),
                 np.array(digests, object),
             )
         )
     return tuple(np.concatenate(column) for column in zip(*columns, strict=True))
+
+
+def _tile_size(info: ShardInfo) -> tuple[int, int]:
+    return info.height // ROWS, info.width // ROWS
 
 
 def _members(groups: np.ndarray) -> list[np.ndarray]:
@@ -117,16 +152,21 @@ def _members(groups: np.ndarray) -> list[np.ndarray]:
     return sorted((part for part in parts if len(part) > 1), key=lambda part: int(part[0]))
 
 
-def _one_dataset(rows: _Rows, mine: np.ndarray, folds: int) -> dict[str, Any]:
+def _one_dataset(rows: _Rows, mine: np.ndarray, folds: int, task: Task) -> dict[str, Any]:
+    def count(labels: Iterable[str]) -> Counter[str]:
+        """Symbols of texts, classes of tiles."""
+        return Counter("".join(labels)) if task == "text" else Counter(labels)
+
     labels = [str(label) for label in rows.labels[mine]]
-    counts = Counter("".join(labels))
+    counts = count(labels)
     total = sum(counts.values())
     entropy = -sum(n / total * math.log(n / total) for n in counts.values())
     # By count, then by symbol, so that equal counts cannot change places.
     ranking = sorted(counts, key=lambda symbol: (counts[symbol], symbol))
-    per_fold = [Counter("".join(rows.labels[mine][rows.folds[mine] == fold])) for fold in range(folds)]
+    per_fold = [count(rows.labels[mine][rows.folds[mine] == fold]) for fold in range(folds)]
+    apart = "" if task == "text" else ", "
     unlearnable = {
-        str(fold): "".join(sorted(symbol for symbol in counts if per_fold[fold][symbol] == counts[symbol]))
+        str(fold): apart.join(sorted(symbol for symbol in counts if per_fold[fold][symbol] == counts[symbol]))
         for fold in range(folds)
     }
     spellings: defaultdict[str, set[str]] = defaultdict(set)

@@ -1,4 +1,4 @@
-"""From one row group of raw images to pixels, labels and hashes: what normalisation does on all cores."""
+"""From one row group of raw images (or tiles) to pixels, labels and hashes: what normalisation does on all cores."""
 
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -74,6 +74,10 @@ class Normalizer:
     def _check_label(self, stem: str, label: str) -> None:
         if stem in self.dataset.corrupt:
             raise Rejected(Reason.CORRUPT_UPSTREAM, "listed as damaged in the dataset's declaration")
+        if self.dataset.task == "grid":
+            if not label:
+                raise Rejected(Reason.NO_CLASS, "lies in no folder of a class")
+            return
         low, high = self.dataset.min_length, self.dataset.max_length
         if not low <= len(label) <= high:
             wanted = str(low) if low == high else f"{low} to {high}"

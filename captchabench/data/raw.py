@@ -1,11 +1,11 @@
 """The raw contract: images as found, in one Parquet file a dataset.
 
-Columns `image` (struct of `bytes` and `path`) and `label` (the file's stem, as found). The `huggingface`
-schema metadata lets `datasets.load_dataset("parquet", ...)` show the pictures.
+Columns `image` (struct of `bytes` and `path`) and `label` (as found: the file's stem, or the folder of a tile). The
+`huggingface` schema metadata lets `datasets.load_dataset("parquet", ...)` show the pictures.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 
 from captchabench.data.shards import METADATA_KEY
 from captchabench.data.sources import Entry
+from captchabench.datasets import stage_name
+from captchabench.datasets.base import stem_of
 from captchabench.errors import InputError
 from captchabench.files import replacing_file
 
@@ -48,8 +50,11 @@ def schema(info: RawInfo) -> pa.Schema:
     )
 
 
-def write_raw(path: Path, info: RawInfo, entries: Iterable[Entry]) -> int:
-    """Write `entries` row group by row group, whole or not at all; return the number of rows."""
+def write_raw(path: Path, info: RawInfo, entries: Iterable[Entry], label_of: Callable[[str], str] = stem_of) -> int:
+    """Write `entries` row group by row group, whole or not at all; return the number of rows.
+
+    label_of: the label that an image's path gives, as found.
+    """
     total = 0
     pending: list[Entry] = []
     size = 0
@@ -68,32 +73,32 @@ def write_raw(path: Path, info: RawInfo, entries: Iterable[Entry]) -> int:
             pending.append(entry)
             size += len(entry.encoded)
             if len(pending) == ROWS or size >= BYTES:
-                writer.write_batch(_batch(info, pending))
+                writer.write_batch(_batch(info, pending, label_of))
                 total += len(pending)
                 pending, size = [], 0
         if pending:
-            writer.write_batch(_batch(info, pending))
+            writer.write_batch(_batch(info, pending, label_of))
         total += len(pending)
     return total
 
 
 def read_info(path: Path) -> RawInfo:
     """What a raw file says about itself. Raises InputError where it is missing, damaged or not ours."""
-    mend = f"run `dvc repro --force ingest@{path.stem}`"
+    mend = f"run `dvc repro --force {stage_name('ingest', path.stem)}`"
     try:
         metadata = pq.read_schema(path).metadata or {}
         return RawInfo(**json.loads(metadata[METADATA_KEY]))
     except FileNotFoundError:
-        raise InputError(f"{path}: is missing; run `dvc repro ingest@{path.stem}`") from None
+        raise InputError(f"{path}: is missing; run `dvc repro {stage_name('ingest', path.stem)}`") from None
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: is damaged ({error}); {mend}") from None
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{path}: is not one of our raw files; {mend}") from None
 
 
-def _batch(info: RawInfo, entries: list[Entry]) -> pa.RecordBatch:
+def _batch(info: RawInfo, entries: list[Entry], label_of: Callable[[str], str]) -> pa.RecordBatch:
     encoded = pa.array([entry.encoded for entry in entries], pa.binary())
     paths = pa.array([entry.path for entry in entries], pa.string())
     image = pa.StructArray.from_arrays([encoded, paths], ["bytes", "path"])
-    stems = pa.array([entry.stem for entry in entries], pa.string())
-    return pa.record_batch([image, stems], schema=schema(info))
+    labels = pa.array([label_of(entry.path) for entry in entries], pa.string())
+    return pa.record_batch([image, labels], schema=schema(info))

@@ -19,6 +19,7 @@ class Reason(StrEnum):
     ABSURD_DIMENSIONS = "absurd_dimensions"  # judged by the header, before anything is expanded
     CORRUPT_UPSTREAM = "corrupt_upstream"  # the dataset's declaration lists the file as damaged
     WRONG_LENGTH = "wrong_length"
+    NO_CLASS = "no_class"  # a tile that lies in no folder that could name a class
     SYMBOL_OUTSIDE_ALPHABET = "symbol_outside_alphabet"
     TWO_LABELS_SAME_PIXELS = "two_labels_same_pixels"  # all of them: which label is right cannot be known
     DUPLICATE = "duplicate"  # same pixels, same label: the copy whose path sorts first is kept

@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from captchabench.alphabet import Alphabet, merge
+from captchabench.datasets import stage_name
+from captchabench.datasets.base import ROWS, Task
 from captchabench.errors import InputError
 from captchabench.files import replacing_folder
 
@@ -29,18 +31,31 @@ _ROWS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class TextSpec:
-    """What a recogniser has to read: images of `height` x `width` pixels, texts over `alphabet`."""
+    """What a recogniser has to read: images of `height` x `width` pixels, texts over `alphabet`.
+
+    The symbols stand in so many `rows`, read one after the other: one in a text; three in a grid, a symbol a tile.
+    """
 
     alphabet: Alphabet
     min_length: int
     max_length: int
     height: int
     width: int
+    rows: int = 1
+
+    @property
+    def columns(self) -> int:
+        """Symbols in a row, at most."""
+        return self.max_length // self.rows
 
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """What a shard says about itself, in its schema metadata. `resize` and `clahe` are how its images were made."""
+    """What a shard says about itself, in its schema metadata.
+
+    `resize` and `clahe` are how its images were made. `class_names`: what the symbols of `alphabet` stand for, in its
+    order; empty where they are characters.
+    """
 
     dataset: str
     source: str
@@ -52,11 +67,14 @@ class ShardInfo:
     max_length: int
     resize: Literal["stretch", "pad"] = "stretch"
     clahe: bool = False
+    task: Task = "text"
+    class_names: tuple[str, ...] = ()
 
     @property
     def spec(self) -> TextSpec:
         """The part that a recogniser needs to know."""
-        return TextSpec(Alphabet(self.alphabet), self.min_length, self.max_length, self.height, self.width)
+        rows = ROWS if self.task == "grid" else 1
+        return TextSpec(Alphabet(self.alphabet), self.min_length, self.max_length, self.height, self.width, rows)
 
 
 @dataclass(frozen=True)
@@ -148,7 +166,7 @@ def shard_files(folder: Path) -> list[Path]:
     """The part files of a dataset, in order. Raises InputError if there are none."""
     files = sorted(folder.glob("*.parquet"))
     if not files:
-        raise InputError(f"{folder}: holds no shards; run `dvc repro normalize@{folder.name}`")
+        raise InputError(f"{folder}: holds no shards; run `dvc repro {stage_name('normalize', folder.name)}`")
     return files
 
 
@@ -285,14 +303,15 @@ def _pixels_of(column: pa.Array, info: ShardInfo) -> np.ndarray:
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path}: is damaged ({error}); run `dvc repro normalize@{path.parent.name}`")
+    return InputError(f"{path}: is damaged ({error}); run `dvc repro {stage_name('normalize', path.parent.name)}`")
 
 
 def _info_of(found: pa.Schema, path: Path, dataset: str) -> ShardInfo:
     described = (found.metadata or {}).get(METADATA_KEY)
     if described is None:
-        raise InputError(f"{path}: is not one of our shards; run `dvc repro normalize@{dataset}`")
+        raise InputError(f"{path}: is not one of our shards; run `dvc repro {stage_name('normalize', dataset)}`")
     said = json.loads(described)
     if said.keys() != {field.name for field in fields(ShardInfo)}:
-        raise InputError(f"{path}: was written by another version of this program; run `dvc repro normalize@{dataset}`")
-    return ShardInfo(**said)
+        again = f"run `dvc repro {stage_name('normalize', dataset)}`"
+        raise InputError(f"{path}: was written by another version of this program; {again}")
+    return ShardInfo(**said | {"class_names": tuple(said["class_names"])})

@@ -1,13 +1,12 @@
 """Where a dataset's images come from, behind one interface: stand-ins, an archive, or Kaggle."""
 
-import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 from captchabench.config import DataParams
-from captchabench.datasets.base import Dataset
+from captchabench.datasets.base import Dataset, stem_of
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Entry:
     @property
     def stem(self) -> str:
         """The file's name without folders and without its last suffix."""
-        return posixpath.splitext(posixpath.basename(self.path))[0]
+        return stem_of(self.path)
 
 
 class Source(Protocol):

@@ -23,7 +23,7 @@ class _Draw:
         entries = []
         for index in indices:
             drawing = self.dataset.draw(np.random.default_rng([self.seed, key, index]))
-            entries.append(Entry(f"{index:06d}/{drawing.label}.{drawing.suffix}", drawing.encoded))
+            entries.append(Entry(self.dataset.path_of(index, drawing), drawing.encoded))
         return entries
 
 
