@@ -168,6 +168,8 @@ class _Labels:
             raise InputError("--labels-from-name: an image on standard input has no name")
         if dataset == UNION:
             raise InputError("--labels-from-name: the model read several datasets; give --dataset with one of them")
+        if DATASETS[dataset].task == "grid":
+            raise InputError("--labels-from-name: the name of a grid does not say what its nine tiles show")
         self._label_of = DATASETS[dataset].label_of
 
     def of(self, path: Path) -> str:

@@ -1,18 +1,20 @@
 """A trained model that reads images of any size and kind."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from PIL.Image import Image
 
+from captchabench.alphabet import named
 from captchabench.data.images import contrast, fit
 from captchabench.inference.decoding import DEFAULT_LIMITS, Limits, as_grey, decode
 from captchabench.inference.onnx_file import SUFFIX, read_onnx
 from captchabench.inference.results import Explanation, Prediction
 from captchabench.models import load_recogniser as load_weights
-from captchabench.models.base import Recogniser
+from captchabench.models.base import Recogniser, Steps
 from captchabench.models.parts.about import About, read_config
 
 # A path, an encoded image, Pillow's, or an array [H, W], [H, W, 3] RGB or [H, W, 4] RGBA of uint8.
@@ -40,7 +42,11 @@ class LoadedRecogniser:
         """Read images and say how: what the model was given and what it saw where. images, raises: see `predict`."""
         greys = [self.decode(image) for image in images]
         pixels = self.stack(greys)
-        parts = zip(self.read(pixels), greys, pixels, self.recogniser.explain(pixels), strict=True)
+        steps = [
+            Steps(found.kind, tuple(replace(step, symbol=self.named(step.symbol)) for step in found.steps))
+            for found in self.recogniser.explain(pixels)
+        ]
+        parts = zip(self.read(pixels), greys, pixels, steps, strict=True)
         return [Explanation(*part) for part in parts]
 
     def decode(self, image: AnyImage) -> np.ndarray:
@@ -66,7 +72,16 @@ class LoadedRecogniser:
         reading = self.recogniser.predict(pixels)
         confidences = np.clip(reading.confidences, 0, 1).tolist()
         others = self.recogniser.alternatives(pixels, top_k) if top_k > 1 else [()] * len(pixels)
-        return [Prediction(*parts) for parts in zip(reading.texts, confidences, others, strict=True)]
+        read = [Prediction(*parts) for parts in zip(reading.texts, confidences, others, strict=True)]
+        return [self._named(prediction) for prediction in read] if self.about.class_names else read
+
+    def named(self, text: str) -> str:
+        """A text for people: as it stands, or of a grid the names of the classes, with commas between."""
+        return named(text, self.recogniser.spec.alphabet, self.about.class_names)
+
+    def _named(self, prediction: Prediction) -> Prediction:
+        others = (replace(other, text=self.named(other.text)) for other in prediction.alternatives)
+        return replace(prediction, text=self.named(prediction.text), alternatives=tuple(others))
 
 
 def load_recogniser(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> LoadedRecogniser:

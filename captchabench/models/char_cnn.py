@@ -17,7 +17,7 @@ from captchabench.models.parts.convolution import conv_block
 from captchabench.models.parts.crops import HEIGHT, WIDTH
 from captchabench.models.parts.heads import PositionNetwork
 from captchabench.models.parts.neural import NeuralRecogniser, encode_labels
-from captchabench.models.parts.segmentation import Segmenter
+from captchabench.models.parts.tiles import segmenter_for
 from captchabench.training.curve import CurvePoint
 from captchabench.training.feed import TensorSamples
 from captchabench.training.settings import TrainingConfig
@@ -56,7 +56,7 @@ class Encoder(nn.Module):
 
 @RECOGNISERS.register("char_cnn")
 class CharCnn(NeuralRecogniser):
-    """The segmenter of hog_svc, a four-layer CNN on each character.
+    """The segmenter of hog_svc, a four-layer CNN on each character, or on each tile of a grid.
 
     An image becomes a row of crops, [32, L * 24] pixels, which the network reads one character a crop; so the learning
     curve speaks of whole words, as those of other models do.
@@ -67,7 +67,7 @@ class CharCnn(NeuralRecogniser):
     steps_kind = "characters"
 
     def __init__(self, spec: TextSpec, config: Config) -> None:
-        self.segmenter = Segmenter(spec)
+        self.segmenter = segmenter_for(spec)
         super().__init__(spec, config)
 
     def build_network(self) -> PositionNetwork:
@@ -78,7 +78,7 @@ class CharCnn(NeuralRecogniser):
 
     def fit(self, train: Samples, validation: Samples, *, seed: int, progress: bool = False) -> list[CurvePoint]:
         """See Recogniser.fit. Training crops are cut with the labels known, validation crops without."""
-        self.segmenter = Segmenter(self.spec)
+        self.segmenter = segmenter_for(self.spec)
         self.segmenter.fit(train.pixels, train.labels)
         return self.train(self.tensors(train, train.labels), self.tensors(validation), seed=seed, progress=progress)
 

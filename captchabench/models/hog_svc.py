@@ -16,7 +16,8 @@ from captchabench.models import RECOGNISERS
 from captchabench.models.base import Alternative, Reading, Recogniser, Step, Steps
 from captchabench.models.parts.arrays import load_arrays, save_arrays
 from captchabench.models.parts.hog import FEATURES, hog_features
-from captchabench.models.parts.segmentation import Segmenter, Segments
+from captchabench.models.parts.segmentation import Segments
+from captchabench.models.parts.tiles import segmenter_for
 from captchabench.models.parts.words import as_alternatives, likeliest_words
 from captchabench.training.curve import CurvePoint
 
@@ -46,7 +47,7 @@ class HogSvc(Recogniser):
 
     def __init__(self, spec: TextSpec, config: Config) -> None:
         super().__init__(spec, config)
-        self.segmenter = Segmenter(spec)
+        self.segmenter = segmenter_for(spec)
         self.symbols = np.zeros(1, np.int64)  # class ids of the rows of `weights`
         self.weights = np.zeros((1, FEATURES + 1), np.float32)
         self.temperature = 1.0
@@ -58,7 +59,7 @@ class HogSvc(Recogniser):
         share = min(1.0, self.config.max_characters / (len(train) * self.spec.max_length))
         chosen = np.unique(np.linspace(0, len(train) - 1, max(1, int(share * len(train)))).astype(np.int64))
         train = train.where(chosen)
-        self.segmenter = Segmenter(self.spec)
+        self.segmenter = segmenter_for(self.spec)
         self.segmenter.fit(train.pixels, train.labels)
         features, classes = self._characters(train)
         self.symbols = np.unique(classes)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from captchabench.alphabet import Alphabet
 from captchabench.config import Between, NormalizeParams, Positive, build
 from captchabench.data.shards import ShardInfo, TextSpec
+from captchabench.datasets.base import ROWS, TILES
 from captchabench.errors import InputError
 
 CONFIG_FILE = "config.json"
@@ -45,7 +46,8 @@ class About:
     @property
     def spec(self) -> TextSpec:
         """What the recogniser is built for. Raises InputError for an impossible alphabet."""
-        return TextSpec(Alphabet(self.alphabet), self.min_length, self.max_length, self.height, self.width)
+        rows = ROWS if self.task == "grid" else 1
+        return TextSpec(Alphabet(self.alphabet), self.min_length, self.max_length, self.height, self.width, rows)
 
     @property
     def preprocessing(self) -> NormalizeParams:
@@ -78,6 +80,8 @@ def about_model(model: str, info: ShardInfo, fold: int, parameter_count: int) ->
         resize=info.resize,
         clahe=info.clahe,
         parameter_count=parameter_count,
+        task=info.task,
+        class_names=info.class_names,
     )
 
 
@@ -108,6 +112,11 @@ def check_config(saved: Any, where: str) -> SavedConfig:
         spec = config.about.spec
     except InputError as error:
         raise InputError(f"{where}: about.alphabet: {error}") from None
+    names = len(config.about.class_names)
+    if names != (len(spec.alphabet) if config.about.task == "grid" else 0):
+        raise InputError(f"{where}: about: {names} class_names for {len(spec.alphabet)} symbols")
+    if config.about.task == "grid" and not spec.min_length == spec.max_length == TILES:
+        raise InputError(f"{where}: about: a grid has {TILES} tiles, not {spec.min_length} to {spec.max_length}")
     if spec.min_length > spec.max_length:
         raise InputError(f"{where}: about: min_length {spec.min_length} is above max_length {spec.max_length}")
     return config

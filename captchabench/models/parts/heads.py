@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from captchabench.config import Between
 from captchabench.data.shards import TextSpec
+from captchabench.errors import InputError
 from captchabench.models.parts.words import likeliest_words
 from captchabench.training.ctc import BLANK, check_capacity, ctc_losses
 from captchabench.training.decoding import Lengths, beam_decode, greedy_decode
@@ -60,11 +61,17 @@ class CTCNetwork(Head):
     """An encoder of images into time steps, read by CTC.
 
     `encoder` maps [B, 1, H, W] float32 to [B, T, F]. `blank_bias` starts the blank off likelier (above 0) or
-    unlikelier than the symbols. Raises InputError if T steps cannot hold the longest label of `spec`.
+    unlikelier than the symbols. Raises InputError if T steps cannot hold the longest label of `spec`, or if that
+    describes a grid.
     """
 
     def __init__(self, spec: TextSpec, encoder: nn.Module, *, blank_bias: float, decoding: Decoding) -> None:
         super().__init__()
+        if spec.rows > 1:
+            raise InputError(
+                "CTC reads one line from left to right, and a grid of tiles has three; name other models in "
+                "grid.tiles.models in params.yaml: char_cnn, dummy, effnet_b1, hog_svc"
+            )
         steps, features = _feature_shape(encoder, spec)
         check_capacity(steps, spec.max_length, f"an image {spec.width} px wide")
         self.encoder = encoder

@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -18,6 +17,7 @@ from captchabench.data.shards import Labels, Samples, TextSpec
 from captchabench.errors import InputError
 from captchabench.models.base import Alternative, Reading, Recogniser, Step, Steps
 from captchabench.models.parts.about import About
+from captchabench.models.parts.boxes import equal_boxes
 from captchabench.models.parts.heads import Head
 from captchabench.models.parts.words import as_alternatives
 from captchabench.training.curve import CurvePoint
@@ -107,12 +107,11 @@ class NeuralRecogniser(Recogniser):
 
     @torch.inference_mode()
     def explain(self, pixels: np.ndarray) -> list[Steps]:
-        """See Recogniser.explain. The places are columns of equal width."""
+        """See Recogniser.explain. The places are columns of equal width, of a grid its tiles."""
         found = []
         for log_probs in self._log_probs(pixels):
             ids, best = (x.cpu().numpy() for x in self.network.places(log_probs))
-            edges = np.linspace(0, self.spec.width, ids.shape[1] + 1).tolist()
-            boxes = [(left, 0.0, right, float(self.spec.height)) for left, right in pairwise(edges)]
+            boxes = equal_boxes(self.spec, ids.shape[1])
             for row, scores in zip(ids, np.exp(best).tolist(), strict=True):
                 symbols = [self.spec.alphabet.decode([i] if i >= 0 else []) for i in row.tolist()]
                 steps = (Step(*box, *read) for box, *read in zip(boxes, symbols, scores, strict=True))
