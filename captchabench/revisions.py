@@ -58,7 +58,7 @@ def side(revision: str, root: Path = Path()) -> Side:
     if not cells:
         mend = "run `dvc repro`" if commit is None else "`captchabench history` lists the commits that have some"
         raise InputError(f"{revision}: has no scored cells in {_METRICS}/cells; {mend}")
-    normalisation = _normalisation(texts[1], texts[0], grid.datasets)
+    normalisation = _normalisation(texts[1], texts[0], grid)
     name = revision[:_SHORT] if revision == commit else revision
     return Side(name, commit, pool(name, cells, normalisation), _reader(name, commit, root))
 
@@ -112,13 +112,19 @@ def _blobs(root: Path, names: Sequence[str]) -> list[bytes | None]:
     return found
 
 
-def _normalisation(lock: bytes | None, params: bytes, datasets: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+def _normalisation(lock: bytes | None, params: bytes, grid: GridParams) -> dict[str, Mapping[str, Any]]:
     """The parameters that each dataset was normalised with: those of dvc.lock, since params.yaml may be ahead."""
     stages = _mapping(lock or b"").get("stages") or {}
     found: dict[str, Mapping[str, Any]] = {}
-    for dataset in datasets:
-        run = stages.get(f"normalize@{dataset}", {}).get("params", {}).get("params.yaml", {})
+    for dataset in grid.all_datasets:
+        tiles = dataset in grid.tiles.datasets
+        stage = f"normalize-tiles@{dataset}" if tiles else f"normalize@{dataset}"
+        run = stages.get(stage, {}).get("params", {}).get("params.yaml", {})
         chosen = run.get("normalize") or _mapping(params).get("normalize") or {}
+        if tiles:
+            # A grid's size, and which tiles meet in it, are its own.
+            own = run.get("tiles") or _mapping(params).get("tiles") or {}
+            chosen = {**chosen, **{name: value for name, value in own.items() if name != "source"}}
         found[dataset] = {name: value for name, value in chosen.items() if name != _NOT_PIXELS}
     return found
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,8 @@ class Part:
 @dataclass(frozen=True)
 class ScoredCell:
     """One scored cell. `parts` holds the whole under the dataset's name; where the images come from
-    several datasets (`union`), also what each contributes, under `dataset/member`."""
+    several datasets (`union`), also what each contributes, under `dataset/member`. `class_names`: of grids, by the
+    symbol that stands for each."""
 
     dataset: str
     model: str
@@ -40,6 +41,11 @@ class ScoredCell:
     version: int
     parameters: int
     parts: Mapping[str, Part]
+    class_names: Mapping[str, str] = field(default_factory=dict)
+
+    def named(self, symbol: str) -> str:
+        """A symbol of the labels for people: itself, or the class that it stands for."""
+        return self.class_names.get(symbol, symbol)
 
 
 def score_predictions(path: Path) -> ScoredCell:
@@ -49,8 +55,12 @@ def score_predictions(path: Path) -> ScoredCell:
     is missing, or a confidence or loss is not a number in its range.
     """
     info, table = checked_predictions(path)
-    parts = {name: _part(rows) for name, rows in parts_of(info, table).items()}
-    return ScoredCell(info.dataset, info.model, info.fold, info.source, info.version, info.parameters, parts)
+    classes = dict(zip(info.alphabet, info.class_names, strict=True)) if info.class_names else {}
+    try:
+        parts = {name: _part(rows, grids=bool(classes)) for name, rows in parts_of(info, table).items()}
+    except ValueError:
+        raise InputError(f"{path}: a grid was read as more or fewer tiles than it has; {_again(info)}") from None
+    return ScoredCell(info.dataset, info.model, info.fold, info.source, info.version, info.parameters, parts, classes)
 
 
 def checked_predictions(path: Path) -> tuple[PredictionInfo, pa.Table]:
@@ -83,7 +93,11 @@ def right_of(table: pa.Table) -> np.ndarray:
 def write_cell(path: Path, cell: ScoredCell) -> None:
     """Write a cell as JSON, keys sorted, whole or not at all."""
     parts = {name: {"samples": p.samples, **p.counts.as_json()} for name, p in cell.parts.items()}
-    write_json(path, {**vars(cell), "parts": parts})
+    values = {**vars(cell), "parts": parts}
+    # Texts have none, and their files are as they were before there were grids.
+    if not cell.class_names:
+        del values["class_names"]
+    write_json(path, values)
 
 
 def read_cell(folder: Path, dataset: str, model: str, fold: int) -> ScoredCell:
@@ -108,7 +122,7 @@ def read_cell(folder: Path, dataset: str, model: str, fold: int) -> ScoredCell:
     return cell
 
 
-def _part(table: pa.Table) -> Part:
+def _part(table: pa.Table, *, grids: bool) -> Part:
     losses = table["ctc_loss"]
     rows = zip(*(table[c].to_pylist() for c in ("dataset", "sample_id", "label")), strict=True)
     digest = hashlib.sha256("\n".join(sorted("\t".join(row) for row in rows)).encode())
@@ -117,12 +131,17 @@ def _part(table: pa.Table) -> Part:
         table["prediction"].to_pylist(),
         confidences_of(table),
         None if losses.null_count else losses.to_numpy().astype(np.float64),
+        grids=grids,
     )
     return Part(digest.hexdigest()[:16], counts)
 
 
+def _again(info: PredictionInfo) -> str:
+    return f"run {repro_command('predict', cell_name(info.dataset, info.model, info.fold))}"
+
+
 def _check(path: Path, info: PredictionInfo, table: pa.Table) -> None:
-    again = f"run {repro_command('predict', cell_name(info.dataset, info.model, info.fold))}"
+    again = _again(info)
     if not table.num_rows:
         raise InputError(f"{path}: holds no predictions; fold {info.fold} of {info.dataset} is empty")
     for column in table.column_names:

@@ -1,6 +1,6 @@
 """Two sides of the benchmark, row by row: what changed, by how much, and whether chance would do as much."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from captchabench.evaluation.paired import (
     two_proportions,
 )
 from captchabench.evaluation.sides import Key, PredictionsMissing, Result, Side
+from captchabench.evaluation.tiles import wrong_tiles
 
 Verdict = Literal["better", "worse", "no significant change", "new", "gone", "not comparable"]
 LEVEL = 0.05
@@ -171,7 +172,9 @@ def _paired_row(key: Key, before: Result, after: Result, pairs: pl.DataFrame) ->
     both, neither = (right_before & right_after).sum(), (~right_before & ~right_after).sum()
     exact = paired_proportions(int(both), int(gained.sum()), int(lost.sum()), int(neither))
     characters = np.array([len(text) for text in label], np.int64)
-    cer = paired_cer(_edits(label, first), _edits(label, second), characters, _SEED)
+    classes = after.class_names
+    distance = wrong_tiles if classes else editdistance.eval
+    cer = paired_cer(_edits(label, first, distance), _edits(label, second, distance), characters, _SEED)
     return Row(
         *key,
         "no significant change",
@@ -181,18 +184,24 @@ def _paired_row(key: Key, before: Result, after: Result, pairs: pl.DataFrame) ->
         exact=_unadjusted(exact),
         cer=_unadjusted(cer),
         mcnemar=mcnemar(int(gained.sum()), int(lost.sum())),
-        gained=_flips(pairs.filter(gained)),
-        lost=_flips(pairs.filter(lost)),
+        gained=_flips(pairs.filter(gained), classes),
+        lost=_flips(pairs.filter(lost), classes),
     )
 
 
-def _edits(labels: np.ndarray, texts: np.ndarray) -> np.ndarray:
-    """Levenshtein distances [N]."""
-    return np.array([editdistance.eval(a, b) for a, b in zip(labels, texts, strict=True)], np.int64)
+def _edits(labels: np.ndarray, texts: np.ndarray, distance: Callable[[str, str], int]) -> np.ndarray:
+    """Distances [N]: Levenshtein's of texts, of grids the tiles read wrong."""
+    return np.array([distance(a, b) for a, b in zip(labels, texts, strict=True)], np.int64)
 
 
-def _flips(pairs: pl.DataFrame) -> tuple[Flip, ...]:
-    return tuple(Flip(**row) for row in pairs.iter_rows(named=True))
+def _flips(pairs: pl.DataFrame, classes: Mapping[str, str]) -> tuple[Flip, ...]:
+    """One a row; the symbols of grids become the names of their classes."""
+
+    def named(text: str) -> str:
+        return ", ".join(classes.get(symbol, symbol) for symbol in text) if classes else text
+
+    texts = ("label", "old", "new")
+    return tuple(Flip(**row | {key: named(row[key]) for key in texts}) for row in pairs.iter_rows(named=True))
 
 
 def _unlike(old: Result, new: Result) -> str:
@@ -201,6 +210,8 @@ def _unlike(old: Result, new: Result) -> str:
         return f"source differs ({old.source}, {new.source})"
     if old.version != new.version:
         return f"dataset version differs ({old.version}, {new.version})"
+    if old.class_names != new.class_names:
+        return f"classes differ ({len(old.class_names)}, {len(new.class_names)})"
     for dataset in sorted({*old.normalisation, *new.normalisation}):
         first, second = old.normalisation.get(dataset), new.normalisation.get(dataset)
         if first is None or second is None:

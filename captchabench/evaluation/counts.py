@@ -12,6 +12,7 @@ import numpy as np
 from captchabench.alphabet import fold_case
 from captchabench.evaluation.alignment import Confusion, count_confusions
 from captchabench.evaluation.calibration import BINS, Reliability
+from captchabench.evaluation.tiles import Selections, add_selections, count_selections, count_tiles, wrong_tiles
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,9 @@ class Counts:
     distances, summed; characters: of the labels; images: (edits, characters) -> how many images have that
     many; confusion: (actual, predicted) -> count, gaps included; reliability: confidence bins; ctc_loss:
     summed nats, None for a model without one.
+
+    Of grids, whose symbols stand for the classes of tiles, edits are tiles read wrong, symbols are compared place by
+    place, and `selections` counts the challenges "select all tiles with X". It is None for texts.
     """
 
     n: int
@@ -33,6 +37,7 @@ class Counts:
     confusion: Confusion
     reliability: Reliability
     ctc_loss: float | None
+    selections: Selections | None = None
 
     @classmethod
     def of(
@@ -41,13 +46,19 @@ class Counts:
         predictions: Sequence[str],
         confidences: np.ndarray,
         losses: np.ndarray | None,
+        *,
+        grids: bool = False,
     ) -> Self:
-        """Count N predictions. confidences: [N] from 0 to 1; losses: [N] finite nats or None."""
+        """Count N predictions. confidences: [N] from 0 to 1; losses: [N] finite nats or None.
+
+        Raises ValueError where a grid was read as more or fewer tiles than it has.
+        """
         pairs = Counter(zip(labels, predictions, strict=True))
         right = np.array([a == b for a, b in zip(labels, predictions, strict=True)], bool)
         images: Counter[tuple[int, int]] = Counter()
         for (label, prediction), times in pairs.items():
-            images[editdistance.eval(label, prediction), len(label)] += times
+            edits = wrong_tiles(label, prediction) if grids else editdistance.eval(label, prediction)
+            images[edits, len(label)] += times
         return cls(
             n=len(labels),
             exact=int(right.sum()),
@@ -55,9 +66,10 @@ class Counts:
             edits=sum(times * edits for (edits, _), times in images.items()),
             characters=sum(map(len, labels)),
             images=dict(sorted(images.items())),
-            confusion=count_confusions(labels, predictions),
+            confusion=count_tiles(labels, predictions) if grids else count_confusions(labels, predictions),
             reliability=Reliability.of(confidences, right),
             ctc_loss=None if losses is None else math.fsum(losses),
+            selections=count_selections(labels, predictions) if grids else None,
         )
 
     def __add__(self, other: Self) -> "Counts":
@@ -73,10 +85,13 @@ class Counts:
             dict(sorted((Counter(self.confusion) + Counter(other.confusion)).items())),
             self.reliability + other.reliability,
             None if lacking else self.ctc_loss + other.ctc_loss,  # type: ignore[operator]
+            None
+            if self.selections is None or other.selections is None
+            else add_selections(self.selections, other.selections),
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The counts as JSON values: `images` by characters, then edits. `ctc_loss` is left out where there is none."""
+        """The counts as JSON values: `images` by characters, then edits. What there is none of is left out."""
         images: dict[str, dict[str, int]] = {}
         for (edits, characters), count in self.images.items():
             images.setdefault(str(characters), {})[str(edits)] = count
@@ -104,6 +119,7 @@ class Counts:
             raise ValueError(f"reliability has not {BINS} bins")
         if sum(images.values()) != values["n"]:
             raise ValueError("images do not add up to n")
+        selections = values.get("selections")
         names = ("n", "exact", "exact_folded", "edits", "characters")
         return cls(
             **{name: int(values[name]) for name in names},
@@ -111,4 +127,5 @@ class Counts:
             confusion=confusion,
             reliability=reliability,
             ctc_loss=values.get("ctc_loss"),
+            selections=selections and {wanted: (int(a), int(b)) for wanted, (a, b) in selections.items()},
         )

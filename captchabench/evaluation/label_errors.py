@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 import pyarrow as pa
 
+from captchabench.data.names import tile_names
 from captchabench.evaluation.predictions import PredictionInfo
 
 LISTED = 150
@@ -41,7 +42,8 @@ def suspects(
 
     predictions: of all models and folds. names: dataset -> sample_id -> the image's name. Probabilities are averaged
     over the models that read an image, weighted by their exact match on the dataset. score: the margin, from 0.5
-    to 1. models: those that read `reading`; one trained on a union goes by "union/" and its name.
+    to 1. models: those that read `reading`; one trained on a union goes by "union/" and its name. Of a grid, name,
+    label and reading are those of the tiles that are contradicted, with commas between.
     """
     read = pl.concat([_readings(info, table) for info, table in predictions])
     read = read.with_columns(pl.col("right").mean().over("dataset", "model").alias("weight"))
@@ -66,8 +68,23 @@ def suspects(
         .group_by("dataset", maintain_order=True)
         .head(LISTED)
     )
-    called = [names[row["dataset"]][row["sample_id"]] for row in found.iter_rows(named=True)]
-    return found.with_columns(pl.Series("name", called, pl.String)).select(*SCHEMA)
+    classes = {info.dataset: dict(zip(info.alphabet, info.class_names, strict=False)) for info, _ in predictions}
+    said = []
+    for dataset, sample_id, label, reading in found.select("dataset", "sample_id", "label", "reading").iter_rows():
+        name = names[dataset][sample_id]
+        said.append(_tiles(name, label, reading, of) if (of := classes.get(dataset)) else (name, label, reading))
+    shown = pl.DataFrame(said, {key: pl.String() for key in ("name", "label", "reading")}, orient="row")
+    return found.with_columns(shown.get_columns()).select(*SCHEMA)
+
+
+def _tiles(name: str, label: str, reading: str, classes: Mapping[str, str]) -> tuple[str, ...]:
+    """Name, label and reading of a grid's tiles that were not read as they are labelled."""
+    apart = [tile for tile in zip(tile_names(name), label, reading, strict=True) if tile[1] != tile[2]]
+    return (
+        ", ".join(called for called, _, _ in apart),
+        ", ".join(classes[symbol] for _, symbol, _ in apart),
+        ", ".join(classes[symbol] for _, _, symbol in apart),
+    )
 
 
 def _readings(info: PredictionInfo, table: pa.Table) -> pl.DataFrame:

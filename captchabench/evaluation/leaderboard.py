@@ -21,6 +21,8 @@ from captchabench.evaluation.intervals import Interval, edit_intervals, wilson
 from captchabench.evaluation.metrics import SCORED
 from captchabench.evaluation.naming import cell_name, repro_command
 from captchabench.evaluation.tables import read_table
+from captchabench.evaluation.tiles import SCHEMA as TILES_SCHEMA
+from captchabench.evaluation.tiles import class_scores
 from captchabench.files import replacing_file
 
 # What a confusion table calls all that is beyond its bound; a word, as the gaps are.
@@ -83,12 +85,14 @@ def expected_cells(grid: GridParams) -> list[tuple[str, str, int]]:
     for key in ("datasets", "models", "folds"):
         if not getattr(grid, key):
             raise InputError(f"params.yaml: grid.{key}: is empty; name at least one")
-    for key in ("datasets", "models", "union", "folds"):
-        values = getattr(grid, key)
+    lists = {key: getattr(grid, key) for key in ("datasets", "models", "union", "folds")}
+    lists |= {f"tiles.{key}": getattr(grid.tiles, key) for key in ("datasets", "models")}
+    for key, values in lists.items():
         twice = sorted({str(v) for v in values if values.count(v) > 1})
         if twice:
             raise InputError(f"params.yaml: grid.{key}: names {', '.join(twice)} twice; name it once")
     cells = {(d, m, f) for d in grid.datasets for m in grid.models for f in grid.folds}
+    cells |= {(d, m, f) for d in grid.tiles.datasets for m in grid.tiles.models for f in grid.folds}
     return sorted(cells | {(UNION, m, f) for m in grid.union for f in grid.folds})
 
 
@@ -223,9 +227,25 @@ def confusions(cells: Sequence[ScoredCell]) -> pl.DataFrame:
         for n, (actual, _) in wrong[CONFUSIONS_KEPT:]:
             bounded[actual, OTHER] = bounded.get((actual, OTHER), 0) - n
         source = _one([cell for cell, _ in parts], "source")
-        rows += [(name, source, model, *pair, n) for pair, n in sorted(bounded.items())]
+        named = parts[0][0].named
+        rows += [(name, source, model, *map(named, pair), n) for pair, n in sorted(bounded.items())]
     found = pl.DataFrame(rows, schema=CONFUSION_SCHEMA, orient="row")
     return found.sort("dataset", "model", maintain_order=True)
+
+
+def classes(cells: Sequence[ScoredCell]) -> pl.DataFrame:
+    """How well each class of tiles is read, folds pooled, sorted; columns of tiles.SCHEMA. Texts have no rows.
+
+    challenges: grids that hold the class; solved: the share of them in which exactly its tiles were selected.
+    """
+    rows = []
+    for (name, model), parts in _by_row([cell for cell in cells if cell.class_names]).items():
+        pooled = reduce(add, (counts for _, counts in parts))
+        source = _one([cell for cell, _ in parts], "source")
+        for symbol, scored in class_scores(pooled.confusion).items():
+            asked, solved = (pooled.selections or {})[symbol]
+            rows.append((name, source, model, parts[0][0].named(symbol), *scored, asked, solved / asked))
+    return pl.DataFrame(rows, schema=TILES_SCHEMA, orient="row").sort("dataset", "model", "class")
 
 
 def _by_row(cells: Sequence[ScoredCell]) -> dict[tuple[str, str], list[tuple[ScoredCell, Counts]]]:

@@ -55,6 +55,13 @@ def ctc_loss(counts: Counts) -> float | None:
     return None if counts.ctc_loss is None else counts.ctc_loss / counts.n
 
 
+def selection(counts: Counts) -> float | None:
+    """Share of the challenges "select all tiles with X" that are solved; None for texts."""
+    if counts.selections is None:
+        return None
+    return sum(solved for _, solved in counts.selections.values()) / sum(n for n, _ in counts.selections.values())
+
+
 def ece(counts: Counts) -> float:
     """Word-level expected calibration error."""
     return expected_calibration_error(counts.reliability)
@@ -93,6 +100,7 @@ SCORED = (
     Metric("recall", True, "of the characters, macro average", lambda c: macro_scores(c)[1]),
     Metric("f1", True, "of the characters, macro average", lambda c: macro_scores(c)[2]),
     Metric("ctc_loss", False, "negative log-likelihood of the label, nats per image; CTC models only", ctc_loss),
+    Metric("selection", True, 'challenges "select all tiles with X" solved, over all X of each grid', selection),
     Metric("ece", False, "word-level calibration error, 15 equal bins", ece),
     Metric("coverage_99", True, "share of images read, most confident first, with 99 % of them right"),
 )

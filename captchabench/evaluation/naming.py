@@ -1,6 +1,6 @@
 """How cells are called in file names, stage names and error messages."""
 
-from captchabench.datasets import UNION
+from captchabench.datasets import UNION, stage_name
 
 
 def cell_name(dataset: str, model: str, fold: int) -> str:
@@ -10,5 +10,7 @@ def cell_name(dataset: str, model: str, fold: int) -> str:
 
 def repro_command(stage: str, cell: str) -> str:
     """The command that makes the output of `stage` for the cell called `cell`."""
-    union = f"-{UNION}" if cell.startswith(f"{UNION}-") else ""
-    return f"`dvc repro {stage}{union}@{cell}`"
+    dataset, _, rest = cell.partition("-")
+    if dataset == UNION:
+        stage = f"{stage}-{UNION}"
+    return f"`dvc repro {stage_name(stage, dataset)}-{rest}`"

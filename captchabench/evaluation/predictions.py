@@ -37,7 +37,10 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class PredictionInfo:
-    """What a predictions file says about its cell, in its schema metadata."""
+    """What a predictions file says about its cell, in its schema metadata.
+
+    `class_names`: what the symbols of `alphabet` stand for, in its order, where images are grids; else empty.
+    """
 
     dataset: str
     source: str
@@ -46,6 +49,11 @@ class PredictionInfo:
     fold: int
     alphabet: str
     parameters: int
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # JSON, where this is kept, has lists alone.
+        object.__setattr__(self, "class_names", tuple(self.class_names))
 
 
 def write_predictions(

@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -28,7 +28,7 @@ class Result:
 
     cells: the cells that are pooled here, by fold. images: a digest of each cell's held-out images and their
     labels. n, exact: images, and those read right; edits, characters: summed. normalisation: for each dataset
-    that images came from, the parameters they were normalised with.
+    that images came from, the parameters they were normalised with. class_names: of grids, by symbol.
     """
 
     cells: tuple[CellKey, ...]
@@ -40,6 +40,7 @@ class Result:
     edits: int
     characters: int
     normalisation: Mapping[str, Mapping[str, Any]]
+    class_names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def exact_share(self) -> float:
@@ -98,6 +99,7 @@ def pool(
                         images=(str(part["samples"]),),
                         **{count: int(part[count]) for count in ("n", "exact", "edits", "characters")},
                         normalisation={member: normalisation.get(member, {}) for member in sorted(own)},
+                        class_names=dict(cell.get("class_names", {})),
                     )
                 )
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -39,10 +39,13 @@ def transfer(probes: Sequence[tuple[ProbeInfo, pa.Table]], cells: Sequence[Score
     What a model reads of its own dataset (`union`: of each member) is as its `cells` were scored, on the held-out
     images; what it reads of another comes from its `probes`, on the same fold of that one. A pair has no row where the
     model lacks a symbol. It has one where texts are longer or shorter than those trained on, which models that read
-    a fixed number of characters get wrong without exception.
+    a fixed number of characters get wrong without exception. Grids have none: their classes are not symbols that
+    another dataset could share.
     """
     pooled: defaultdict[tuple[str, str, str, str], list[Counts]] = defaultdict(list)
     for cell in cells:
+        if cell.class_names:
+            continue
         for name, part in cell.parts.items():
             if name != UNION:
                 read = name.removeprefix(f"{UNION}/")
