@@ -66,7 +66,7 @@ def apply(
 @app.command()
 def datasets() -> None:
     """List the datasets with their Kaggle handle, licence and alphabet."""
-    table = Table("dataset", "Kaggle handle", "images", "labels", "alphabet", "licence")
+    table = Table("dataset", "Kaggle handle", "images", "labels", "alphabet or classes", "licence")
     for key in DATASETS.names():
         dataset = DATASETS[key]
         lengths = str(dataset.min_length)
@@ -74,10 +74,10 @@ def datasets() -> None:
             lengths += f" to {dataset.max_length}"
         table.add_row(
             key,
-            dataset.handle,
+            dataset.handle or "any folder of images by class",
             f"{dataset.images:,}",
-            f"{lengths} of {len(dataset.alphabet)} symbols",
-            dataset.alphabet.symbols,
+            f"{lengths} of {len(dataset.alphabet)} {'classes' if dataset.class_names else 'symbols'}",
+            ", ".join(dataset.class_names) or dataset.alphabet.symbols,
             dataset.licence,
         )
     Console().print(table)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from captchabench.config import PARAMS, load_params
-from captchabench.evaluation import ambiguity, curves, robustness, transfer
+from captchabench.evaluation import ambiguity, curves, robustness, tiles, transfer
 from captchabench.evaluation.confidence import CALIBRATION_SCHEMA, RISK_SCHEMA
 from captchabench.evaluation.cost import COUNTED, MEASURED
 from captchabench.evaluation.label_errors import SCHEMA as SUSPECTS
@@ -29,6 +29,7 @@ def main() -> None:
         board=read_leaderboard(METRICS / "leaderboard.csv"),
         curves=read_table(METRICS / "curves.csv", curves.SCHEMA, "leaderboard"),
         confusions=read_table(METRICS / "confusion.csv", CONFUSION_SCHEMA, "leaderboard"),
+        classes=read_table(METRICS / "classes.csv", tiles.SCHEMA, "leaderboard"),
         reliability=read_table(METRICS / "calibration.csv", CALIBRATION_SCHEMA, "calibration"),
         risk=read_table(METRICS / "risk_coverage.csv", RISK_SCHEMA, "calibration"),
         transfer=read_table(METRICS / "transfer.csv", transfer.SCHEMA, "probes"),
@@ -36,8 +37,8 @@ def main() -> None:
         cost=read_table(METRICS / "cost.csv", COUNTED, "probes").join(speed, on=["dataset", "model"], how="left"),
         ambiguity=read_table(METRICS / "ambiguity.csv", ambiguity.SCHEMA, "ambiguity"),
         suspects=suspects,
-        cleaning=read_cleaning(METRICS / "data", params.grid.datasets),
-        audit=read_audit(METRICS / "data" / "audit.json", params.grid.datasets),
+        cleaning=read_cleaning(METRICS / "data", params.grid.all_datasets),
+        audit=read_audit(METRICS / "data" / "audit.json", params.grid.all_datasets),
         misreadings=wrong,
         pictures=pictures(Path("data/shards"), shown),
         change=change_since_previous(),

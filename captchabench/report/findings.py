@@ -11,7 +11,7 @@ from captchabench.config import Params
 from captchabench.datasets import UNION
 from captchabench.report.inputs import Cleaning
 from captchabench.report.pictures import Misreading
-from captchabench.report.tables import Ranking, rankings, readers
+from captchabench.report.tables import Ranking, rankings, readers, source_note
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Change:
 class Findings:
     """The inputs of the page, read and checked.
 
-    board, curves, confusions, reliability, risk, transfer, robustness, cost, ambiguity and suspects: the
+    board, curves, confusions, classes, reliability, risk, transfer, robustness, cost, ambiguity and suspects: the
     tables of metrics/, columns as `report.inputs` names them. audit: metrics/data/audit.json. misreadings:
     the errors of the gallery. pictures: sample_id -> data URI, for the gallery and the suspects.
     revision: the commit that was checked out, in words. params_text: params.yaml as written.
@@ -39,6 +39,7 @@ class Findings:
     board: pl.DataFrame
     curves: pl.DataFrame
     confusions: pl.DataFrame
+    classes: pl.DataFrame
     reliability: pl.DataFrame
     risk: pl.DataFrame
     transfer: pl.DataFrame
@@ -71,10 +72,25 @@ class Findings:
         found = readers(self.board)["reader"].unique().sort().to_list()
         return sorted(found, key=lambda reader: (self._place(reader), reader))
 
-    @property
+    @cached_property
     def source(self) -> str:
-        """Where the images came from."""
-        return self.params.data.source
+        """Where the images came from; where datasets differ in that, each with its source in words."""
+        of: dict[str, list[str]] = {}
+        for ranking in self.ranked:
+            of.setdefault(ranking.source, []).append(ranking.dataset)
+        if len(of) == 1:
+            return next(iter(of))
+        return "; ".join(f"{', '.join(datasets)}: {source_note(source)}" for source, datasets in of.items())
+
+    @property
+    def grids(self) -> list[Ranking]:
+        """The rankings of grids of tiles."""
+        return [ranking for ranking in self.members if ranking.grids]
+
+    def shape(self, dataset: str) -> str:
+        """Width and height of the images of `dataset`, as CSS writes an aspect ratio."""
+        size = self.params.tiles if dataset in self.params.grid.tiles.datasets else self.params.normalize
+        return f"{size.width} / {size.height}"
 
     def _place(self, reader: str) -> int:
         models = self.params.grid.models

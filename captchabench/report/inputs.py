@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from captchabench.datasets import stage_name
 from captchabench.evaluation.tables import unreadable
 
 
@@ -47,7 +48,7 @@ def read_cleaning(folder: Path, datasets: Sequence[str]) -> list[Cleaning]:
             rejected, symbols = dict(values["rejected"]), dict(values["symbols"])
             found.append(Cleaning(dataset, values["source"], **counts, rejected=rejected, symbols=symbols))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise unreadable(path, error, f"`dvc repro normalize@{dataset}`") from None
+            raise unreadable(path, error, f"`dvc repro {stage_name('normalize', dataset)}`") from None
     return found
 
 

@@ -16,6 +16,8 @@ _COLUMNS = {
     "ece": "ECE",
     "parameters": "parameters",
 }
+# What is measured on symbols is measured on tiles; classes have no case, so that column has something else to say.
+_OF_GRIDS = {"exact_folded": "selected", "cer": "tiles wrong", "char_accuracy": "tiles right"}
 
 
 def markdown(board: pl.DataFrame) -> str:
@@ -26,9 +28,10 @@ def markdown(board: pl.DataFrame) -> str:
     lines = ["# Leaderboard", ""]
     for ranking in rankings(board):
         lines += [f"## {ranking.heading}", "", _scope(ranking), ""]
-        lines += ["| model | exact | 95 % | " + " | ".join(list(_COLUMNS.values())[1:]) + " |"]
+        titles = _COLUMNS | (_OF_GRIDS if ranking.grids else {})
+        lines += ["| model | exact | 95 % | " + " | ".join(list(titles.values())[1:]) + " |"]
         lines += ["|---|" + "--:|" * (len(_COLUMNS) + 1)]
-        lines += [_line(row, row["reader"] in ranking.best) for row in ranking.rows]
+        lines += [_line(row, row["reader"] in ranking.best, ranking.grids) for row in ranking.rows]
         lines += [""]
     lines += ["## Columns", ""]
     for name, title in _COLUMNS.items():
@@ -36,6 +39,8 @@ def markdown(board: pl.DataFrame) -> str:
         better = "higher" if metric.higher_is_better else "lower"
         lines.append(f"- **{title}**: {metric.description}; {better} is better.")
     lines += [
+        f"- **selected** (grids of tiles): {METRICS['selection'].description}; higher is better.",
+        "- **tiles right**, **tiles wrong** (grids of tiles): their shares, tile by tile.",
         "- **95 %**: Wilson interval of exact, in per cent, over all images shown.",
         "",
         "All columns, and the times, are in `leaderboard.csv`.",
@@ -46,16 +51,16 @@ def markdown(board: pl.DataFrame) -> str:
 
 def _scope(ranking: Ranking) -> str:
     folds = max(row["folds"] for row in ranking.rows)
-    return f"Version {ranking.version}, {ranking.n:,} held-out images, {folds_note(folds)}."
+    return f"Version {ranking.version}, {ranking.images} held out, {folds_note(folds)}."
 
 
-def _line(row: dict[str, Any], best: bool) -> str:
+def _line(row: dict[str, Any], best: bool, grids: bool) -> str:
     mark = "**" if best else ""
     cells = [
         f"{mark}{row['reader']}{mark}",
         f"{mark}{percent(row['exact'])}{mark}",
         interval(row),
-        percent(row["exact_folded"]),
+        percent(row["selection"] if grids else row["exact_folded"]),
         percent(row["cer"]),
         percent(row["char_accuracy"]),
         f"{row['f1']:.3f}",

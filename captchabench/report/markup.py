@@ -36,8 +36,9 @@ class Row:
 
 def tag(source: str) -> str:
     """A label that says where images came from; stand-ins stand out."""
-    kind = "tag standin" if source == "standin" else "tag"
-    return f'<span class="{kind}">{escape(source_note(source))}</span>'
+    note = source_note(source)
+    kind = "tag standin" if source_note("standin") in note else "tag"
+    return f'<span class="{kind}">{escape(note)}</span>'
 
 
 def only(dataset: str) -> str:

@@ -23,6 +23,7 @@ from captchabench.report.sections import (
     robustness,
     summary,
     suspects,
+    tiles,
     transfer,
 )
 
@@ -32,6 +33,7 @@ _SECTIONS: tuple[tuple[str, str, str, Callable[[Findings, Figures], str]], ...] 
     ("change", "Change", "Since the last commit", lambda found, _: change.section(found)),
     ("curves", "Learning", "Learning curves", curves.section),
     ("mistakes", "Confusion", "What is mistaken for what", mistakes.section),
+    ("tiles", "Tiles", "Grids, tile by tile", lambda found, _: tiles.section(found)),
     ("transfer", "Transfer", "Trained on one, reading another", transfer.section),
     ("robustness", "Robustness", "When images get worse", robustness.section),
     ("calibration", "Confidence", "What a confidence is worth", calibration.section),
@@ -47,10 +49,9 @@ _SECTIONS: tuple[tuple[str, str, str, Callable[[Findings, Figures], str]], ...] 
 def page(findings: Findings) -> str:
     """The page as one HTML document: styles, images, charts and the script that draws them are inside."""
     figures = Figures()
-    size = findings.params.normalize
     body = [
         f"<header>{summary.section(findings)}</header>{_bar(findings)}",
-        f'<main style="--shape: {size.width} / {size.height}">',
+        f'<main style="--shape: {findings.shape(findings.members[0].dataset)}">',
         *(
             f'<section id="{name}" aria-labelledby="{name}-head"><h2 id="{name}-head">{heading}</h2>'
             f"{write(findings, figures)}</section>"

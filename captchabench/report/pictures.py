@@ -3,7 +3,7 @@
 from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -16,6 +16,7 @@ from captchabench.data.shards import read_batches, shard_files
 from captchabench.evaluation.leaderboard import expected_cells
 from captchabench.evaluation.naming import cell_name
 from captchabench.evaluation.predictions import read_predictions
+from captchabench.evaluation.tiles import wrong_tiles
 from captchabench.report.tables import readers
 
 # Of each kind: what a person looks at before scrolling on.
@@ -29,7 +30,10 @@ _LOSSLESS = 101
 
 @dataclass(frozen=True)
 class Misreading:
-    """One image read wrong. kind: WORST (most edits) or SUREST (most confident). dataset: of the image."""
+    """One image read wrong. kind: WORST (most edits) or SUREST (most confident). dataset: of the image.
+
+    class_names: of a grid, by the symbol that stands for each.
+    """
 
     dataset: str
     reader: str
@@ -39,6 +43,7 @@ class Misreading:
     prediction: str
     confidence: float
     edits: int
+    class_names: Mapping[str, str] = field(default_factory=dict)
 
 
 def misreadings(folder: Path, grid: GridParams) -> list[Misreading]:
@@ -49,20 +54,27 @@ def misreadings(folder: Path, grid: GridParams) -> list[Misreading]:
     missing or damaged.
     """
     parts = []
+    classes = {}
     for dataset, model, fold in expected_cells(grid):
-        _, found = read_predictions(folder / f"{cell_name(dataset, model, fold)}.parquet")
+        info, found = read_predictions(folder / f"{cell_name(dataset, model, fold)}.parquet")
+        classes[dataset] = dict(zip(info.alphabet, info.class_names, strict=False))
         read = pl.DataFrame(pl.from_arrow(found)).filter(pl.col("label") != pl.col("prediction"))
         apart = pl.when(pl.col("dataset") == dataset).then("dataset").otherwise(dataset + "/" + pl.col("dataset"))
         parts.append(read.select("sample_id", "label", "prediction", "confidence", "model", apart.alias("dataset")))
     wrong = readers(pl.concat(parts))
-    edits = [editdistance.eval(a, b) for a, b in wrong.select("label", "prediction").iter_rows()]
+    edits = [
+        (wrong_tiles if classes.get(read) else editdistance.eval)(label, prediction)
+        for read, label, prediction in wrong.select("read", "label", "prediction").iter_rows()
+    ]
     wrong = wrong.with_columns(pl.Series("edits", edits, pl.Int64))
     result = []
     for (dataset, reader), mine in wrong.group_by("read", "reader", maintain_order=True):
         for kind, order in ((WORST, ("edits", "confidence")), (SUREST, ("confidence", "edits"))):
             best = mine.sort(*order, "sample_id", descending=[True, True, False]).head(SHOWN)
             for row in best.select("sample_id", "label", "prediction", "confidence", "edits").iter_rows(named=True):
-                result.append(Misreading(str(dataset), str(reader), kind, **row))
+                result.append(
+                    Misreading(str(dataset), str(reader), kind, **row, class_names=classes.get(str(dataset), {}))
+                )
     return result
 
 

@@ -30,6 +30,16 @@ class Ranking:
         return f"{self.dataset} · {source_note(self.source)}"
 
     @property
+    def grids(self) -> bool:
+        """Whether its images are grids of tiles."""
+        return self.rows[0]["selection"] is not None
+
+    @property
+    def images(self) -> str:
+        """How many images were read, in words."""
+        return f"{self.n:,} {'grids of 3×3 tiles' if self.grids else 'images'}"
+
+    @property
     def best(self) -> list[str]:
         """Readers that share the highest exact match."""
         top = self.rows[0]["exact"]

@@ -13,7 +13,7 @@ from captchabench.evaluation.cells import Part, ScoredCell
 from captchabench.evaluation.confidence import CALIBRATION_SCHEMA, RISK_SCHEMA
 from captchabench.evaluation.cost import COUNTED, MEASURED
 from captchabench.evaluation.counts import Counts
-from captchabench.evaluation.leaderboard import Timing, confusions, leaderboard
+from captchabench.evaluation.leaderboard import Timing, classes, confusions, leaderboard
 from captchabench.report.findings import Change, Findings
 from captchabench.report.inputs import Cleaning
 from captchabench.report.pictures import SUREST, WORST, Misreading
@@ -92,6 +92,7 @@ def findings(make_board: Callable[[], pl.DataFrame], cells: list[ScoredCell]) ->
             (*whole, "crnn", 0, 1, 1.0, None, None, None, 0.1),
         ),
         confusions=confusions(cells),
+        classes=classes(cells),
         reliability=table(CALIBRATION_SCHEMA, *((*who, 0.4, 0.6, 40, 0.5, 0.5) for who in rows)),
         risk=table(RISK_SCHEMA, *((*who, 0.5, 1.0, 0.7) for who in rows), *((*who, 1.0, 0.75, 0.5) for who in rows)),
         transfer=table(

@@ -80,7 +80,7 @@ def test_the_page_is_whole_and_asks_for_nothing(html: str) -> None:
 def test_every_section_of_the_bar_is_there(html: str) -> None:
     body = body_of(html)
     links = re.findall(r'href="#(\w+)"', body)
-    assert len(links) == 13
+    assert len(links) == 14
     assert all(f'<section id="{link}" aria-labelledby="{link}-head">' in body for link in links)
 
 

@@ -1,5 +1,6 @@
 """What the data is like: what was dropped, duplicates, leakage, balance, collisions."""
 
+import json
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -28,12 +29,17 @@ _COLUMNS = (
 
 def section(findings: Findings, figures: Figures) -> str:
     """A row a dataset, what the audit says of duplicates, and how often each symbol occurs."""
-    rows = [_row(entry, findings.audit["datasets"][entry.dataset]) for entry in findings.cleaning]
+    tiles = findings.params.grid.tiles.datasets
+    rows = [
+        _row(entry, findings.audit["datasets"][entry.dataset], tiles=entry.dataset in tiles)
+        for entry in findings.cleaning
+    ]
     first = findings.cleaning[0].dataset
     chooser = menus([figures.following], {"dataset": [e.dataset for e in findings.cleaning]}, {"dataset": first})
     chart = figures.add(
-        _chart(findings.cleaning, first),
-        "How often each symbol occurs in the labels; the line is the mean. Evenness is 1 where all are as frequent.",
+        _chart(findings.cleaning, first, tiles),
+        "How often each symbol, of tiles each class, occurs in the labels; the line is the mean. Evenness is 1 where "
+        "all are as frequent.",
         "Bar chart of the symbols of the dataset chosen. The table above names the rarest and the commonest.",
         findings.source,
     )
@@ -41,13 +47,13 @@ def section(findings: Findings, figures: Figures) -> str:
     return listed + _verdict(findings) + chooser + chart
 
 
-def _row(entry: Cleaning, audited: dict[str, Any]) -> Row:
+def _row(entry: Cleaning, audited: dict[str, Any], *, tiles: bool) -> Row:
     reasons = sorted(entry.rejected.items(), key=lambda item: (-item[1], item[0]))
     listed = ", ".join(f"{escape(reason)} {count:,}" for reason, count in reasons if count) or "none"
     balance = audited["balance"]
     return Row(
         [
-            escape(entry.dataset),
+            escape(entry.dataset) + (" (tiles)" if tiles else ""),
             f"{entry.images_read:,}",
             f"{entry.kept:,}",
             listed,
@@ -96,7 +102,9 @@ def _verdict(findings: Findings) -> str:
     return f"<p>{' '.join(said)}</p>"
 
 
-def _chart(cleaning: Sequence[Cleaning], dataset: str) -> dict[str, Any]:
+def _chart(cleaning: Sequence[Cleaning], dataset: str, tiles: Sequence[str]) -> dict[str, Any]:
+    # Characters stand upright, the names of classes lean.
+    angle = alt.ExprRef(f"indexof({json.dumps(tiles)}, dataset) < 0 ? 0 : -40")
     values = [
         {"dataset": entry.dataset, "symbol": symbol, "count": count}
         for entry in cleaning
@@ -104,7 +112,7 @@ def _chart(cleaning: Sequence[Cleaning], dataset: str) -> dict[str, Any]:
     ]
     base = alt.Chart(alt.InlineData(values=values)).transform_filter("datum.dataset === dataset")
     bars = base.mark_bar(color=charts.PALETTE[0]).encode(
-        x=alt.X("symbol:N", title=None, axis=alt.Axis(labelAngle=0)),
+        x=alt.X("symbol:N", title=None, axis=alt.Axis(labelAngle=angle)),
         y=alt.Y("count:Q", title="occurrences"),
         tooltip=["symbol:N", "count:Q"],
     )

@@ -3,6 +3,7 @@
 from difflib import SequenceMatcher
 from html import escape
 
+from captchabench.datasets.base import ROWS
 from captchabench.report.findings import Findings
 from captchabench.report.markup import menus, tag
 from captchabench.report.pictures import SUREST, WORST, Misreading
@@ -41,19 +42,43 @@ def _panel(findings: Findings, ranking: Ranking, reader: str, *, shown: bool) ->
             f"{escape(ranking.dataset)}. {tag(ranking.source)}</p>"
         )
     lists = "".join(
-        f'<h3>{title}</h3><ul class="pictures">{"".join(_item(m) for m in mine if m.kind == kind)}</ul>'
+        f"<h3>{_title(title, ranking)}</h3>"
+        f'<ul class="pictures">{"".join(_item(m) for m in mine if m.kind == kind)}</ul>'
         for kind, title in _TITLES.items()
         if mine
     )
     hidden = "" if shown else " hidden"
-    return f'<div data-panel="{escape(ranking.dataset)} {escape(reader)}"{hidden}>{text}{lists}</div>'
+    shape = f'style="--shape: {findings.shape(ranking.dataset)}"'
+    return f'<div data-panel="{escape(ranking.dataset)} {escape(reader)}" {shape}{hidden}>{text}{lists}</div>'
+
+
+def _title(title: str, ranking: Ranking) -> str:
+    return title.replace("characters", "tiles") if ranking.grids else title
 
 
 def _item(found: Misreading) -> str:
+    if found.class_names:
+        return _grid(found)
     return (
         f'<li><img data-picture="{escape(found.sample_id)}" alt="{escape(found.label)}">'
         f"<span><code>{escape(found.label)}</code> read as {_marked(found.label, found.prediction)}</span>"
         f"<small>confidence {found.confidence:.2f}, {found.edits} edit{'s' * (found.edits != 1)}</small></li>"
+    )
+
+
+def _grid(found: Misreading) -> str:
+    """A grid with the tiles that were read wrong, each by its row and column."""
+    classes = found.class_names
+    wrong = [
+        f"<span>{place // ROWS + 1}·{place % ROWS + 1} <code>{escape(classes[actual])}</code> read as "
+        f"<mark>{escape(classes[read])}</mark></span>"
+        for place, (actual, read) in enumerate(zip(found.label, found.prediction, strict=True))
+        if actual != read
+    ]
+    shown = ", ".join(classes[symbol] for symbol in found.label)
+    return (
+        f'<li><img data-picture="{escape(found.sample_id)}" alt="{escape(shown)}">{"".join(wrong)}'
+        f"<small>row·column; confidence {found.confidence:.2f}, {found.edits} of {len(found.label)} wrong</small></li>"
     )
 
 

@@ -88,7 +88,8 @@ def _notes() -> str:
         for name in _EXPLAINED
     )
     return (
-        f"<details><summary>What the columns mean</summary><dl>{notes}<dt>95 % interval</dt><dd>Wilson's for "
+        f"<details><summary>What the columns mean</summary><dl>{notes}<dt>of grids</dt><dd>CER is the share of tiles "
+        "read wrong, F1 that of their classes; more under Grids</dd><dt>95 % interval</dt><dd>Wilson's for "
         "exact; for CER, bootstrap by image</dd><dt>± over seeds</dt><dd>standard deviation of exact over folds, each "
         "with its own seed, in points; with one fold there is none</dd></dl></details>"
     )

@@ -1,5 +1,6 @@
-"""Which character is read as which."""
+"""Which character is read as which, and of grids which class."""
 
+import json
 from html import escape
 from typing import Any
 
@@ -16,7 +17,6 @@ from captchabench.report.markup import Column, Row, menus, table, tag
 _PAIRS_SHOWN = 6
 # Sixty symbols have to find room.
 _LABELS: dict[str, Any] = {
-    "labelAngle": 0,
     "labelFontSize": 9,
     "labelExpr": f"datum.value === '{DELETED}' || datum.value === '{INSERTED}' ? '∅' : datum.value",
 }
@@ -42,9 +42,9 @@ def section(findings: Findings, figures: Figures) -> str:
     # The pairs are the same for all: the table above says in words what the matrix shows.
     chooser = menus([figures.following], options, chosen)
     chart = figures.add(
-        _chart(findings.confusions, chosen),
-        "Characters read as others, as a share of each actual character; grey where read right. ∅ is nothing: the last "
-        "column holds characters that were missed, the last row characters that were invented.",
+        _chart(findings.confusions, chosen, [ranking.dataset for ranking in findings.grids]),
+        "Characters, of grids classes, read as others, as a share of each actual one; grey where read right. ∅ is "
+        "nothing: the last column holds characters that were missed, the last row characters that were invented.",
         "Confusion matrix of the dataset and model chosen above: actual characters down, what they were read as "
         "across. The table above it names the most frequent mistakes.",
         findings.source,
@@ -67,9 +67,9 @@ def _pair(actual: str, predicted: str, count: int) -> str:
     return f"<code>{escape(actual)}</code>→<code>{escape(predicted)}</code>&nbsp;{count}×"
 
 
-def _chart(confusions: pl.DataFrame, chosen: dict[str, str]) -> dict[str, Any]:
+def _chart(confusions: pl.DataFrame, chosen: dict[str, str], grids: list[str]) -> dict[str, Any]:
     """A mistake is coloured by its share of the actual character's occurrences, an insertion by its number
-    for each occurrence of the inserted character."""
+    for each occurrence of the inserted character. Of `grids`, names of classes lean to find room."""
     cell = ["dataset", "model"]
     support = (
         confusions.filter(pl.col("actual") != INSERTED)
@@ -92,13 +92,16 @@ def _chart(confusions: pl.DataFrame, chosen: dict[str, str]) -> dict[str, Any]:
     parse = {"count": "number", "share": "number"}
     data = alt.InlineData(values=shown.write_csv(), format=alt.CsvDataFormat(type="csv", parse=parse))
     symbols = sorted({*shown["actual"], *shown["predicted"]}, key=lambda s: (len(s), s))
+    turned = alt.ExprRef(f"indexof({json.dumps(grids)}, dataset) < 0 ? 0 : -40")
     chart = (
         alt.Chart(data)
         .transform_filter("datum.dataset === dataset && datum.model === model")
         .mark_rect(invalid=None)
         .encode(
-            x=alt.X("predicted:N", title="read as", sort=symbols, axis=alt.Axis(orient="top", **_LABELS)),
-            y=alt.Y("actual:N", title="actual", sort=symbols, axis=alt.Axis(**_LABELS)),
+            x=alt.X(
+                "predicted:N", title="read as", sort=symbols, axis=alt.Axis(orient="top", labelAngle=turned, **_LABELS)
+            ),
+            y=alt.Y("actual:N", title="actual", sort=symbols, axis=alt.Axis(labelAngle=0, **_LABELS)),
             color=alt.condition(
                 "datum.actual === datum.predicted",
                 alt.value("#88888833"),

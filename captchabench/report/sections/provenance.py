@@ -18,7 +18,8 @@ def section(findings: Findings) -> str:
         "commit": findings.revision,
         "source of the images": source_note(findings.source),
         "dataset versions": versions,
-        "images": f"{params.normalize.height} × {params.normalize.width} pixels, grey",
+        "images": f"{params.normalize.height} × {params.normalize.width} pixels, grey"
+        + (f"; grids {params.tiles.height} × {params.tiles.width}" if findings.grids else ""),
         "folds held out": f"{', '.join(map(str, params.grid.folds))} of {params.folds.count}",
         "trained on the merged datasets": ", ".join(params.grid.union) or "none",
         "timed on": "; ".join(

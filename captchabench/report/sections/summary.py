@@ -16,16 +16,29 @@ def section(findings: Findings) -> str:
         cards.append(
             f'<li class="card"{only(ranking.dataset)}><span class="soft">{escape(ranking.dataset)}</span>'
             f"<b>{percent(best['exact'])}</b>{escape(best['reader'])}"
-            f'<span class="soft">{interval(best)} at 95 %, {ranking.n:,} images</span></li>'
+            f'<span class="soft">{interval(best)} at 95 %, {ranking.images}</span></li>'
         )
     notice = ""
     if any(ranking.source == "standin" for ranking in findings.ranked):
         notice = (
-            '<p class="notice">These images are stand-ins that the program drew itself in the look of each '
-            "dataset. No number here is a result on the Kaggle images.</p>"
+            f'<p class="notice">{_which(findings)} stand-ins that the program drew itself in the look of each '
+            f"dataset. {_none(findings)} is a result on the Kaggle images.</p>"
         )
     return (
         f"<h1>How much of a CAPTCHA do {models} recognisers read?</h1>"
-        f'<p class="soft">Share of held-out images whose whole text is right, best recogniser on each of '
+        f'<p class="soft">Share of held-out images read entirely right, best recogniser on each of '
         f'{len(findings.members)} datasets.</p>{notice}<ul class="cards">{"".join(cards)}</ul>'
     )
+
+
+def _drawn(findings: Findings) -> list[str]:
+    return [ranking.dataset for ranking in findings.ranked if ranking.source == "standin"]
+
+
+def _which(findings: Findings) -> str:
+    drawn = _drawn(findings)
+    return "These images are" if len(drawn) == len(findings.ranked) else f"Images of {escape(', '.join(drawn))} are"
+
+
+def _none(findings: Findings) -> str:
+    return "No number here" if len(_drawn(findings)) == len(findings.ranked) else "No number on them"

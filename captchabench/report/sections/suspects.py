@@ -54,4 +54,5 @@ def _panel(findings: Findings, ranking: Ranking, *, shown: bool) -> str:
     else:
         text = f'<p class="soft">No label of {escape(ranking.dataset)} is suspected.</p>'
     hidden = "" if shown else " hidden"
-    return f'<div data-panel="{escape(ranking.dataset)}"{hidden}>{text}</div>'
+    shape = f'style="--shape: {findings.shape(ranking.dataset)}"'
+    return f'<div data-panel="{escape(ranking.dataset)}" {shape}{hidden}>{text}</div>'

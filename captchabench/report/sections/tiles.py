@@ -1,0 +1,88 @@
+"""Grids of tiles: how many tiles are right, how many challenges are solved, and which classes are hard."""
+
+from html import escape
+from typing import Any
+
+import polars as pl
+
+from captchabench.report.findings import Findings
+from captchabench.report.markup import Cell, Column, Row, menus, table, tag
+from captchabench.report.tables import Ranking, percent
+
+_MODELS = (
+    Column("model"),
+    Column("dataset", words=True),
+    Column("tiles right", first="descending"),
+    Column("challenges solved", first="descending"),
+    Column("whole grids right", first="descending"),
+    Column("grids", first="descending"),
+)
+_CLASSES = (
+    Column("class"),
+    Column("tiles", first="descending"),
+    Column("precision", first="descending"),
+    Column("recall", first="descending"),
+    Column("F1", first="descending"),
+    Column("challenges", first="descending"),
+    Column("solved", first="descending"),
+)
+
+
+def section(findings: Findings) -> str:
+    """A row a model, and a panel a dataset and model with a row a class."""
+    if not findings.grids:
+        return '<p class="soft">No grids of tiles were read.</p>'
+    rows = [_model(ranking, row) for ranking in findings.grids for row in ranking.rows]
+    first = findings.grids[0]
+    models = sorted({row["model"] for ranking in findings.grids for row in ranking.rows}, key=findings.readers.index)
+    opened = {"dataset": first.dataset, "model": first.rows[0]["model"]}
+    chooser = menus(["classes"], {"dataset": [r.dataset for r in findings.grids], "model": models}, opened)
+    panels = [
+        _panel(findings, ranking, model, shown=[ranking.dataset, model] == list(opened.values()))
+        for ranking in findings.grids
+        for model in models
+    ]
+    return (
+        "<p>A challenge asks for all tiles of one class. It is solved if exactly those are named; each grid is asked "
+        "for every class that it holds.</p>"
+        + table(f"Best first. {tag(first.source)}", _MODELS, rows, sortable=True)
+        + f'{chooser}<div id="classes">{"".join(panels)}</div>'
+    )
+
+
+def _model(ranking: Ranking, row: dict[str, Any]) -> Row:
+    shares = (row["char_accuracy"], row["selection"], row["exact"])
+    return Row(
+        [
+            escape(row["reader"]),
+            escape(ranking.dataset),
+            *(Cell(percent(share), share) for share in shares),
+            Cell(f"{row['n']:,}", row["n"]),
+        ],
+        ranking.dataset,
+        row["reader"] in ranking.best,
+    )
+
+
+def _panel(findings: Findings, ranking: Ranking, model: str, *, shown: bool) -> str:
+    mine = findings.classes.filter((pl.col("dataset") == ranking.dataset) & (pl.col("model") == model))
+    rows = [
+        Row(
+            [
+                escape(row["class"]),
+                Cell(f"{row['tiles']:,}", row["tiles"]),
+                *(Cell(percent(row[name]), row[name]) for name in ("precision", "recall")),
+                Cell(f"{row['f1']:.3f}", row["f1"]),
+                Cell(f"{row['challenges']:,}", row["challenges"]),
+                Cell(percent(row["solved"]), row["solved"]),
+            ]
+        )
+        for row in mine.sort("f1", "class").iter_rows(named=True)
+    ]
+    if rows:
+        text = table(
+            f"{escape(model)} on {escape(ranking.dataset)}, hardest class first.", _CLASSES, rows, sortable=True
+        )
+    else:
+        text = f'<p class="soft">{escape(model)} was not run on {escape(ranking.dataset)}.</p>'
+    return f'<div data-panel="{escape(ranking.dataset)} {escape(model)}"{"" if shown else " hidden"}>{text}</div>'
