@@ -13,7 +13,7 @@ OUTPUT = Path("metrics/data/audit.json")
 
 def main() -> None:
     params = load_params()
-    result = audit([Path(f"data/shards/{name}") for name in params.grid.datasets], params.folds.count)
+    result = audit([Path(f"data/shards/{name}") for name in params.grid.all_datasets], params.folds.count)
     # Written in any case: it is where to look when this stage fails.
     write_json(OUTPUT, result.figures)
     if result.empty_folds:

@@ -27,9 +27,9 @@ class Cell:
         if len(words) != 3 or not words[2].isdigit():
             raise InputError(f"give dataset, model and fold, such as: fournierp crnn 0; got: {' '.join(words)}")
         dataset, model, fold = words
-        known = [*params.grid.datasets, UNION]
+        known = [*params.grid.all_datasets, UNION]
         if dataset not in known:
-            raise InputError(f"no dataset called '{dataset}' in grid.datasets; {did_you_mean(dataset, known)}")
+            raise InputError(f"no dataset called '{dataset}' in grid; {did_you_mean(dataset, known)}")
         if model not in params.models:
             raise InputError(f"params.yaml: models.{model}: missing; {did_you_mean(model, params.models)}")
         return cls(dataset, model, int(fold))

@@ -1,5 +1,6 @@
 """ingest D: an archive, Kaggle or the drawn stand-in -> data/raw/D.parquet, bytes and labels as found."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from captchabench.config import load_params
@@ -18,13 +19,14 @@ def main(name: str) -> None:
     if name not in params.datasets:
         raise InputError(f"params.yaml: datasets.{name}: missing; {did_you_mean(name, params.datasets)}")
     asked = params.datasets[name].images
-    source = open_source(dataset, params.data, asked)
-    info = RawInfo(name, params.data.source, dataset.version, source.available, source.skipped)
+    data = replace(params.data, source=params.tiles.source) if dataset.task == "grid" else params.data
+    source = open_source(dataset, data, asked)
+    info = RawInfo(name, data.source, dataset.version, source.available, source.skipped)
     entries = tracked(source.entries(), source.total, f"ingest {name}")
-    total = write_raw(Path(f"data/raw/{name}.parquet"), info, entries)
+    total = write_raw(Path(f"data/raw/{name}.parquet"), info, entries, dataset.found_label)
     fewer = f", though datasets.{name}.images asks for {asked:,}" if asked != "all" and total < asked else ""
     skipped = "".join(f", {number:,} files skipped ({reason})" for reason, number in source.skipped.items())
-    print(f"{name}: {total:,} of {source.available:,} images from {params.data.source}{fewer}{skipped}")
+    print(f"{name}: {total:,} of {source.available:,} images from {data.source}{fewer}{skipped}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """leaderboard: all cells, timings, curves and risk_coverage.csv -> metrics/leaderboard.csv and .md,
-summary.json, confusion.csv and curves.csv."""
+summary.json, classes.csv, confusion.csv and curves.csv."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from captchabench.config import load_params
 from captchabench.evaluation.confidence import coverage_at_target, read_risk
 from captchabench.evaluation.curves import collect_curves
 from captchabench.evaluation.leaderboard import (
+    classes,
     confusions,
     leaderboard,
     read_cells,
@@ -29,6 +30,7 @@ def main() -> None:
     write_leaderboard(metrics / "leaderboard.csv", board)
     write_text(metrics / "leaderboard.md", markdown(board))
     write_json(metrics / "summary.json", summary(board))
+    write_text(metrics / "classes.csv", classes(cells).write_csv(float_precision=6))
     write_text(metrics / "confusion.csv", confusions(cells).write_csv())
     write_text(metrics / "curves.csv", curves.write_csv())
     print(f"leaderboard: {len(cells)} cells, {board.height} rows in metrics/leaderboard.csv")

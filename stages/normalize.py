@@ -4,6 +4,7 @@ from pathlib import Path
 
 from captchabench.config import load_params
 from captchabench.data.normalize import normalize
+from captchabench.data.normalize_tiles import normalize_tiles
 from captchabench.datasets import DATASETS
 from captchabench.files import write_json
 from stages import run
@@ -12,14 +13,12 @@ from stages import run
 def main(name: str) -> None:
     dataset = DATASETS[name]
     params = load_params()
-    figures = normalize(
-        dataset,
-        Path(f"data/raw/{name}.parquet"),
-        params.normalize,
-        params.folds.count,
-        Path(f"data/shards/{name}"),
-        Path(f"data/rejects/{name}.csv"),
-    )
+    source, rejects = Path(f"data/raw/{name}.parquet"), Path(f"data/rejects/{name}.csv")
+    shards, folds = Path(f"data/shards/{name}"), params.folds.count
+    if dataset.task == "grid":
+        figures = normalize_tiles(dataset, source, params.normalize, params.tiles, folds, shards, rejects)
+    else:
+        figures = normalize(dataset, source, params.normalize, folds, shards, rejects)
     write_json(Path(f"metrics/data/{name}.json"), figures)
     rejected = "".join(f", {number:,} {reason}" for reason, number in sorted(figures["rejected"].items()))
     print(f"{name}: {figures['kept']:,} of {figures['images_read']:,} images kept{rejected}")

@@ -31,6 +31,7 @@ def main(*words: str) -> None:
         fold=cell.fold,
         alphabet=samples.info.alphabet,
         parameters=recogniser.parameter_count,
+        class_names=samples.info.class_names,
     )
     losses = recogniser.losses(samples.pixels, samples.labels)
     write_predictions(cell.predictions, info, samples, reading, losses)

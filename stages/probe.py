@@ -65,7 +65,12 @@ def _first(samples: Samples, images: int) -> Samples:
 
 
 def _transfer(recogniser: Recogniser, cell: Cell, params: Params, unseen: Unseen) -> list[Probe]:
-    """The held-out images of each dataset that the model was not trained on and whose alphabet it has."""
+    """The held-out images of each dataset that the model was not trained on and whose alphabet it has.
+
+    None for a model of grids.
+    """
+    if recogniser.spec.rows > 1:
+        return []
     probes = []
     for name in params.grid.datasets:
         alphabet = read_info(SHARDS / name).alphabet

@@ -16,7 +16,7 @@ from stages.cell import SHARDS
 def main() -> None:
     grid = load_params().grid
     places = [Path("data/predictions") / f"{cell_name(*cell)}.parquet" for cell in expected_cells(grid)]
-    names = {dataset: read_names(SHARDS / dataset) for dataset in grid.datasets}
+    names = {dataset: read_names(SHARDS / dataset) for dataset in grid.all_datasets}
     found = suspects([read_predictions(place) for place in places], names)
     write_text(Path("metrics/suspects.csv"), found.write_csv(float_precision=6))
     print(f"suspects: {found.height} labels to look at, in metrics/suspects.csv")

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from captchabench.config import load_params, read_yaml
-from captchabench.datasets import DATASETS, UNION
+from captchabench.datasets import DATASETS, UNION, stage_name
+from captchabench.evaluation.leaderboard import expected_cells
+from captchabench.evaluation.naming import cell_name, repro_command
 from captchabench.models import RECOGNISERS
 
 ROOT = Path(__file__).parents[1]
@@ -60,13 +62,28 @@ CELLS = [
 
 def test_params_name_exactly_the_registered_models() -> None:
     assert sorted(RAW_PARAMS["models"]) == RECOGNISERS.names()
-    assert set(PARAMS.grid.models) | set(PARAMS.grid.union) <= set(RECOGNISERS.names())
+    named = {*PARAMS.grid.models, *PARAMS.grid.union, *PARAMS.grid.tiles.models}
+    assert named <= set(RECOGNISERS.names())
 
 
 def test_params_name_exactly_the_registered_datasets() -> None:
     assert sorted(PARAMS.datasets) == DATASETS.names()
-    assert set(PARAMS.grid.datasets) <= set(DATASETS.names())
+    assert set(PARAMS.grid.all_datasets) <= set(DATASETS.names())
     assert UNION not in DATASETS.names()
+
+
+def test_texts_and_tiles_have_their_own_cells() -> None:
+    assert {DATASETS[name].task for name in PARAMS.grid.datasets} == {"text"}
+    assert {DATASETS[name].task for name in PARAMS.grid.tiles.datasets} == {"grid"}
+
+
+def test_errors_name_stages_that_exist() -> None:
+    made = {f"{name}@{'-'.join(item.values())}" for name, stage in STAGES.items() for item in expand(stage)}
+    for dataset in PARAMS.grid.all_datasets:
+        assert {stage_name("ingest", dataset), stage_name("normalize", dataset)} <= made
+    for cell in expected_cells(PARAMS.grid):
+        for stage in ("train", "predict", "score"):
+            assert repro_command(stage, cell_name(*cell)).removeprefix("`dvc repro ").removesuffix("`") in made
 
 
 def test_every_entry_answers_to_its_file_name() -> None:

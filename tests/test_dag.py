@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from captchabench.datasets import DATASETS
+
 ROOT = Path(__file__).parents[1]
 
 TRAINING = ("train", "train-union")
@@ -42,11 +44,12 @@ class Repository:
         for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore"):
             shutil.copy(ROOT / name, folder / name)
         self.set_params(
-            datasets={"fournierp": {"images": 80}, "numbers6": {"images": 90}},
+            datasets={"fournierp": {"images": 80}, "grid": {"images": 150}, "numbers6": {"images": 90}},
             grid={
                 "datasets": ["fournierp", "numbers6"],
                 "models": ["dummy", "second"],
                 "union": ["dummy"],
+                "tiles": {"datasets": ["grid"], "models": ["dummy"]},
                 "folds": [0],
             },
             models={"dummy": {}, "second": {}},
@@ -103,6 +106,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     made = Repository(tmp_path_factory.mktemp("benchmark"))
     ran = made.repro()
     assert {"ingest@fournierp", "train@numbers6-second-0", "train-union@union-dummy-0", "report"} <= ran
+    assert {"ingest-tiles@grid", "normalize-tiles@grid", "score-tiles@grid-dummy-0"} <= ran
     made.commit("first run")
     return made
 
@@ -114,7 +118,9 @@ def cells(ran: set[str], stage: str) -> set[str]:
 def test_everything_is_made_and_a_second_run_does_nothing(repository: Repository) -> None:
     board = (repository.folder / "metrics/leaderboard.csv").read_text().splitlines()
     rows = {tuple(line.split(",")[:1]) for line in board[1:]}
-    assert {("fournierp",), ("numbers6",), ("union",)} <= rows
+    assert {("fournierp",), ("grid",), ("numbers6",), ("union",)} <= rows
+    classes = (repository.folder / "metrics/classes.csv").read_text().splitlines()
+    assert [line.split(",")[3] for line in classes[1:]] == list(DATASETS["grid"].class_names)
     assert (repository.folder / "reports/index.html").stat().st_size > 1000
     assert repository.repro() == set()
     assert repository.git("status", "--porcelain") == ""
@@ -191,7 +197,7 @@ def test_a_models_file_reruns_its_cells_alone(repository: Repository) -> None:
 
 
 def test_a_data_change_reruns_its_dataset_and_the_union(repository: Repository) -> None:
-    repository.set_params(datasets={"fournierp": {"images": 85}, "numbers6": {"images": 90}})
+    repository.set_params(datasets={"fournierp": {"images": 85}, "grid": {"images": 150}, "numbers6": {"images": 90}})
     ran = repository.repro(*TRAINING)
     assert {name for name in ran if name.startswith(("ingest", "normalize"))} == {
         "ingest@fournierp",
