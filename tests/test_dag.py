@@ -44,7 +44,7 @@ class Repository:
         for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore"):
             shutil.copy(ROOT / name, folder / name)
         self.set_params(
-            datasets={"fournierp": {"images": 80}, "grid": {"images": 150}, "numbers6": {"images": 90}},
+            datasets={"fournierp": {"images": 80}, "grid": {"images": 500}, "numbers6": {"images": 90}},
             grid={
                 "datasets": ["fournierp", "numbers6"],
                 "models": ["dummy", "second"],
@@ -197,7 +197,7 @@ def test_a_models_file_reruns_its_cells_alone(repository: Repository) -> None:
 
 
 def test_a_data_change_reruns_its_dataset_and_the_union(repository: Repository) -> None:
-    repository.set_params(datasets={"fournierp": {"images": 85}, "grid": {"images": 150}, "numbers6": {"images": 90}})
+    repository.set_params(datasets={"fournierp": {"images": 85}, "grid": {"images": 500}, "numbers6": {"images": 90}})
     ran = repository.repro(*TRAINING)
     assert {name for name in ran if name.startswith(("ingest", "normalize"))} == {
         "ingest@fournierp",
