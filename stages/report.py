@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from captchabench.config import PARAMS, load_params
-from captchabench.evaluation import ambiguity, curves, robustness, tiles, transfer
+from captchabench.evaluation import ambiguity, curves, robustness, transfer
 from captchabench.evaluation.confidence import CALIBRATION_SCHEMA, RISK_SCHEMA
 from captchabench.evaluation.cost import COUNTED, MEASURED
 from captchabench.evaluation.label_errors import SCHEMA as SUSPECTS
-from captchabench.evaluation.leaderboard import CONFUSION_SCHEMA, read_leaderboard
+from captchabench.evaluation.leaderboard import CLASSES_SCHEMA, CONFUSION_SCHEMA, read_leaderboard
 from captchabench.files import write_text
 from captchabench.report.change import change_since_previous, this_revision
 from captchabench.report.findings import Findings
@@ -29,7 +29,7 @@ def main() -> None:
         board=read_leaderboard(METRICS / "leaderboard.csv"),
         curves=read_table(METRICS / "curves.csv", curves.SCHEMA, "leaderboard"),
         confusions=read_table(METRICS / "confusion.csv", CONFUSION_SCHEMA, "leaderboard"),
-        classes=read_table(METRICS / "classes.csv", tiles.SCHEMA, "leaderboard"),
+        classes=read_table(METRICS / "classes.csv", CLASSES_SCHEMA, "leaderboard"),
         reliability=read_table(METRICS / "calibration.csv", CALIBRATION_SCHEMA, "calibration"),
         risk=read_table(METRICS / "risk_coverage.csv", RISK_SCHEMA, "calibration"),
         transfer=read_table(METRICS / "transfer.csv", transfer.SCHEMA, "probes"),

@@ -21,7 +21,6 @@ from captchabench.evaluation.intervals import Interval, edit_intervals, wilson
 from captchabench.evaluation.metrics import SCORED
 from captchabench.evaluation.naming import cell_name, repro_command
 from captchabench.evaluation.tables import read_table
-from captchabench.evaluation.tiles import SCHEMA as TILES_SCHEMA
 from captchabench.evaluation.tiles import class_scores
 from captchabench.files import replacing_file
 
@@ -49,6 +48,20 @@ SCHEMA = pl.Schema(
         "images_per_second": pl.Float64(),
         "device": pl.String(),
         "threads": pl.Int64(),
+    }
+)
+CLASSES_SCHEMA = pl.Schema(
+    {
+        "dataset": pl.String(),
+        "source": pl.String(),
+        "model": pl.String(),
+        "class": pl.String(),
+        "tiles": pl.Int64(),
+        "precision": pl.Float64(),
+        "recall": pl.Float64(),
+        "f1": pl.Float64(),
+        "challenges": pl.Int64(),
+        "solved": pl.Float64(),
     }
 )
 CONFUSION_SCHEMA = pl.Schema(
@@ -234,7 +247,7 @@ def confusions(cells: Sequence[ScoredCell]) -> pl.DataFrame:
 
 
 def classes(cells: Sequence[ScoredCell]) -> pl.DataFrame:
-    """How well each class of tiles is read, folds pooled, sorted; columns of tiles.SCHEMA. Texts have no rows.
+    """How well each class of tiles is read, folds pooled, sorted; columns of CLASSES_SCHEMA. Texts have no rows.
 
     challenges: grids that hold the class; solved: the share of them in which exactly its tiles were selected.
     """
@@ -245,7 +258,7 @@ def classes(cells: Sequence[ScoredCell]) -> pl.DataFrame:
         for symbol, scored in class_scores(pooled.confusion).items():
             asked, solved = (pooled.selections or {})[symbol]
             rows.append((name, source, model, parts[0][0].named(symbol), *scored, asked, solved / asked))
-    return pl.DataFrame(rows, schema=TILES_SCHEMA, orient="row").sort("dataset", "model", "class")
+    return pl.DataFrame(rows, schema=CLASSES_SCHEMA, orient="row").sort("dataset", "model", "class")
 
 
 def _by_row(cells: Sequence[ScoredCell]) -> dict[tuple[str, str], list[tuple[ScoredCell, Counts]]]:

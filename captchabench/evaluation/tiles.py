@@ -3,27 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 
-import polars as pl
-
 from captchabench.evaluation.alignment import Confusion
 
 # Class -> grids that hold it, and those of them in which the tiles read as it are the tiles that show it.
 Selections = dict[str, tuple[int, int]]
-
-SCHEMA = pl.Schema(
-    {
-        "dataset": pl.String(),
-        "source": pl.String(),
-        "model": pl.String(),
-        "class": pl.String(),
-        "tiles": pl.Int64(),
-        "precision": pl.Float64(),
-        "recall": pl.Float64(),
-        "f1": pl.Float64(),
-        "challenges": pl.Int64(),
-        "solved": pl.Float64(),
-    }
-)
 
 
 def wrong_tiles(label: str, prediction: str) -> int:
