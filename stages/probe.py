@@ -1,4 +1,4 @@
-"""probe: every trained model reads other datasets and corrupted images of its own; its size and latency.
+"""probe: every trained model reads other datasets and corrupted images of its own; its size.
 
 One process for all cells: starting torch for each would take longer than the reading.
 """
@@ -13,31 +13,30 @@ from captchabench.config import Params, load_params
 from captchabench.data.shards import Samples, read_info, read_samples
 from captchabench.datasets import UNION
 from captchabench.evaluation.corruptions import CORRUPTIONS, STRENGTHS, corrupt
-from captchabench.evaluation.footprint import bytes_on_disk, flops_per_image, latency_seconds
+from captchabench.evaluation.footprint import bytes_on_disk, flops_per_image
 from captchabench.evaluation.leaderboard import expected_cells
 from captchabench.evaluation.probes import CLEAN, TRANSFER, Probe, ProbeInfo, write_probes
-from captchabench.files import replacing_folder, write_json
+from captchabench.files import replacing_folder
 from captchabench.models import load_recogniser
 from captchabench.models.base import Recogniser
 from captchabench.training.split import held_out
 from stages import run
 from stages.cell import SHARDS, Cell
 
-_TIMED_IMAGES = 50
 # (dataset, fold) to the held-out samples, read once for all models.
 Unseen = Callable[[str, int], Samples]
 
 
 def main() -> None:
-    """Write what each model read, one row an image, and how long one image takes it."""
+    """Write what each model read, one row an image."""
     params = load_params()
     unseen = cache(lambda dataset, fold: held_out(read_samples(SHARDS / dataset), fold))
-    with replacing_folder(Path("data/probes")) as probes, replacing_folder(Path("data/latency")) as latencies:
+    with replacing_folder(Path("data/probes")) as folder:
         for key in expected_cells(params.grid):
-            _probe(Cell(*key), params, unseen, probes, latencies)
+            _probe(Cell(*key), params, unseen, folder)
 
 
-def _probe(cell: Cell, params: Params, unseen: Unseen, probes_folder: Path, latency_folder: Path) -> None:
+def _probe(cell: Cell, params: Params, unseen: Unseen, folder: Path) -> None:
     recogniser = load_recogniser(cell.weights)
     whole = held_out(cell.samples(params), cell.fold) if cell.dataset == UNION else unseen(cell.dataset, cell.fold)
     own = _first(whole, params.probe.images)
@@ -51,11 +50,8 @@ def _probe(cell: Cell, params: Params, unseen: Unseen, probes_folder: Path, late
         flops=flops_per_image(recogniser, own.pixels[0]),
         bytes_on_disk=bytes_on_disk(cell.weights),
     )
-    latency = latency_seconds(recogniser, own.pixels[:_TIMED_IMAGES])
-    write_probes(probes_folder / f"{cell}.parquet", info, probes)
-    write_json(latency_folder / f"{cell}.json", {"latency_ms": round(1000 * latency, 4), **recogniser.machine()})
-    read = sum(len(probe.samples) for probe in probes)
-    print(f"{cell}: {read:,} images read, {1000 * latency:.2f} ms for one by itself")
+    write_probes(folder / f"{cell}.parquet", info, probes)
+    print(f"{cell}: {sum(len(probe.samples) for probe in probes):,} images read")
 
 
 def _first(samples: Samples, images: int) -> Samples:

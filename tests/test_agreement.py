@@ -194,7 +194,7 @@ def test_imports_run_one_way(path: Path) -> None:
 
 
 # Stages that train a model or read with one.
-NETWORKS = {"cell", "train", "predict", "probe"}
+NETWORKS = {"cell", "train", "predict", "probe", "latency"}
 
 
 def run_python(code: str) -> None:
@@ -219,7 +219,7 @@ def test_stages_without_networks_do_not_import_torch(stage: str) -> None:
 
 def test_hog_svc_does_not_import_torch() -> None:
     run_python(
-        "import sys, stages.train, stages.predict, stages.probe, captchabench.models as m\n"
+        "import sys, stages.train, stages.predict, stages.probe, stages.latency, captchabench.models as m\n"
         "import captchabench; captchabench.load_recogniser\n"
         "m.RECOGNISERS['hog_svc']\n"
         "assert 'torch' not in sys.modules"

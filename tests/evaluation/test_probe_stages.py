@@ -15,7 +15,7 @@ from captchabench.data.shards import Samples, schema, write_shards
 from captchabench.errors import InputError
 from captchabench.evaluation.probes import read_probes
 from captchabench.models import build_recogniser
-from stages import ambiguity, predict, probe, probes, score, suspects
+from stages import ambiguity, latency, predict, probe, probes, score, suspects
 
 PARAMS = """
 data: {source: standin}
@@ -79,6 +79,7 @@ def run_all() -> None:
         predict.main(*cell)
         score.main(*cell)
     probe.main()
+    latency.main()
     probes.main()
     suspects.main()
     ambiguity.main()

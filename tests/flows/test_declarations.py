@@ -24,7 +24,7 @@ def test_every_stage_says_what_it_needs_in_words_that_are_known(stage: str) -> N
 
 
 def test_stages_that_train_or_read_with_a_network_use_a_gpu_where_there_is_one() -> None:
-    for stage in ("train", "train-union", "predict", "predict-union", "probe"):
+    for stage in ("train", "train-union", "predict", "predict-union", "probe", "latency"):
         assert Need.of(stage, STAGES[stage].get("meta")).gpus == 1
 
 
