@@ -26,7 +26,6 @@ from flows.workers import Workers
 STAGES = ["make-a", "make-b", "read-a", "read-b", "table"]
 # Says where it runs, and does not end the first time.
 STUCK = """
-import psutil
 if not os.path.exists({begun!r}):
     with open({begun!r} + ".new", "w") as file:
         file.write(f"{{os.getpid()}} {{os.getcwd()}}")
@@ -93,7 +92,7 @@ def farm(first: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]
 
 
 def _at_work(pipeline: Any, folder: Path) -> Iterator[Farm]:
-    with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=":0") as cluster:
         farm = Farm(pipeline, cluster.scheduler_address, {}, folder)
         for name in ("one", "two"):
             other = farm.clone(name)
