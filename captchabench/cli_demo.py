@@ -14,9 +14,6 @@ def demo(
         str, typer.Option(help="The address to listen on. Others than loopback let others in.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Of the networks; unless given, a core is left to the server.")
-    ] = None,
     max_batch: Annotated[int, typer.Option(min=1, max=1024, help="Images read together at most.")] = 128,
     max_wait: Annotated[float, typer.Option(min=0, max=1000, help="Milliseconds to wait for others to join.")] = 2.0,
     max_upload: Annotated[int, typer.Option(min=1, max=256, help="MiB a request may bring.")] = 8,
@@ -25,13 +22,13 @@ def demo(
     from captchabench.demo.limits import Batching, DemoLimits
     from captchabench.demo.reading import Reader
     from captchabench.demo.samples import Library
-    from captchabench.demo.serve import default_threads, find_models, serve
+    from captchabench.demo.serve import find_models, serve
     from captchabench.demo.service import Service
 
     found = find_models(models)
     for why in found.left_out:
         typer.echo(f"left out: {why}", err=True)
     limits = DemoLimits(upload=max_upload << 20)
-    reader = Reader(found.folders, limits.pixels, threads or default_threads())
+    reader = Reader(found.folders, limits.pixels)
     batching = Batching(max_batch, max_wait / 1000)
     serve(Service(found.abouts, reader, Library(data), report, limits, batching), host, port)

@@ -111,7 +111,6 @@ class Reader:
         self,
         folders: dict[str, Path],
         max_pixels: int,
-        threads: int,
         executor: Callable[[], Executor] | None = None,
     ) -> None:
         self._make = executor or partial(
@@ -119,7 +118,7 @@ class Reader:
             max_workers=1,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_begin,
-            initargs=(folders, max_pixels, threads),
+            initargs=(folders, max_pixels),
         )
         self._read: Callable[[Sequence[Job]], list[Answer]] = _read_here
         if executor:
@@ -148,15 +147,14 @@ class Reader:
 _bench: Bench | None = None
 
 
-def _begin(folders: dict[str, Path], max_pixels: int, threads: int) -> None:
+def _begin(folders: dict[str, Path], max_pixels: int) -> None:
     """What the process does first."""
     global _bench
     # Ctrl-C reaches the whole group; the server says when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    import torch
-
-    torch.set_num_threads(threads)
+    # OpenMP reads this when a model brings torch. Its threads would wait by spinning, on cores that the server needs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     cv2.setNumThreads(1)
     _bench = Bench(folders, max_pixels)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import uvicorn
 
-from captchabench.data.pool import cores
 from captchabench.demo.app import create_app
 from captchabench.demo.service import Service
 from captchabench.errors import InputError
@@ -65,11 +64,6 @@ def serve(service: Service, host: str, port: int) -> None:
     print(f"demo: http://{address}:{listener.getsockname()[1]}  (Ctrl-C ends it)", flush=True)
     with listener:
         uvicorn.Server(config).run(sockets=[listener])
-
-
-def default_threads() -> int:
-    """Threads for reading: a core is left to the server."""
-    return max(1, cores() - 1)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -95,7 +95,7 @@ def make_service(trained: Trained) -> Callable[..., Service]:
         bounds = DemoLimits(**limits)
         return Service(
             found.abouts,
-            Reader(found.folders, bounds.pixels, 1, lambda: ThreadPoolExecutor(1)),
+            Reader(found.folders, bounds.pixels, lambda: ThreadPoolExecutor(1)),
             Library(trained.data),
             trained.folder / "reports" / "index.html",
             bounds,

@@ -55,7 +55,7 @@ class Running:
 def running(trained: Any) -> Iterator[Running]:
     """A demo of two small models; killed at the end, it leaves nothing behind, and has had nothing to complain of."""
     complaints = trained.folder / "complaints.txt"
-    words = ["demo", "--port", "0", "--threads", "1", "--max-upload", "1"]
+    words = ["demo", "--port", "0", "--max-upload", "1"]
     with complaints.open("w") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-c", "from captchabench.cli import app; app()", *words],

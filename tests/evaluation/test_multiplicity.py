@@ -24,7 +24,8 @@ def test_no_comparison_needs_no_adjustment() -> None:
     assert holm([0.03]) == [0.03]
 
 
-@settings(max_examples=15, deadline=None)  # statsmodels collects garbage in every call
+@pytest.mark.usefixtures("spared_garbage")
+@settings(max_examples=15)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
 def test_it_is_bonferroni_over_all_sets_of_hypotheses(p_values: list[float]) -> None:
     # Closed testing (Marcus et al. 1976): reject one if every set that it is in is rejected.
