@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from captchabench.alphabet import named
 from captchabench.demo.admission import Admission
 from captchabench.demo.batching import Batcher
 from captchabench.demo.limits import Batching, DemoLimits
@@ -43,9 +44,8 @@ class Service:
     def named(self, dataset: str, label: str) -> str:
         """A label as the models of its dataset write texts: of a grid, the names of its classes."""
         for about in self.abouts.values():
-            if about.dataset == dataset and about.class_names:
-                names = dict(zip(about.alphabet, about.class_names, strict=True))
-                return ", ".join(names[symbol] for symbol in label)
+            if about.dataset == dataset:
+                return named(label, about.spec.alphabet, about.class_names)
         return label
 
     @asynccontextmanager
