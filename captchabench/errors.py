@@ -7,3 +7,8 @@ class InputError(Exception):
     The message is one line that names the file or key and says how to mend it. Entry points print it
     without a traceback and exit with code 1; anything else that escapes is a bug.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, in one line."""
+    return (str(error) or type(error).__name__).splitlines()[0]

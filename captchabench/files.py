@@ -1,43 +1,73 @@
 """Outputs that are whole or absent: write beside the place, then rename."""
 
+import errno
+import fcntl
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
+
+from captchabench.errors import InputError
+
+# `.dvcignore` knows it.
+_SUFFIX = ".tmp"
+_MENDS = {
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "raise the quota, or make room",
+    errno.EFBIG: "raise the limit on the size of files",
+    errno.EROFS: "write elsewhere, or make the disk writable",
+    errno.EACCES: "make the folder writable",
+    errno.EPERM: "make the folder writable",
+    errno.EIO: "look after the disk",
+}
 
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path`; on success it becomes `path`, on failure it is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Yield a temporary path in the folder of `path`; on success it becomes `path`, on failure it is removed.
+
+    What a killed process left of its own is removed first. Raises InputError where the disk does not take it: then
+    `path` is as it was.
+    """
+    with _explained(path):
+        temporary, handle = _claim(path, _new_file)
+        try:
+            yield temporary
+            temporary.chmod(0o644)
+            _flush(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+            os.close(handle)
 
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `path`; on success it takes the place of `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    """Yield an empty temporary folder beside `path`; on success it takes the place of `path`.
+
+    As `replacing_file`. Killed between taking the old folder away and putting the new one in its place, it leaves
+    none.
+    """
+    with _explained(path):
+        temporary, handle = _claim(path, _new_folder)
+        old = temporary.with_suffix(f".old{_SUFFIX}")
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            for file in temporary.rglob("*"):
+                _flush(file)
+            if path.exists():
+                path.rename(old)
+            temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+            os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -51,4 +81,71 @@ def write_json(path: Path, value: Any) -> None:
 
     Raises ValueError for NaN and infinities: leave such a number out instead.
     """
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """`value` as a page of JSON: sorted keys, no NaN, a line's end at the end."""
+    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _claim(path: Path, make: Callable[[Path], tuple[int, str]]) -> tuple[Path, int]:
+    """A temporary place beside `path` that others see is in use, and the handle that says so until it is closed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{escape(path.name)}.*{_SUFFIX}"):
+        _sweep(left)
+    while True:
+        handle, name = make(path)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        # Somebody may have swept it before it was locked.
+        if Path(name).exists():
+            return Path(name), handle
+        os.close(handle)
+
+
+def _new_file(path: Path) -> tuple[int, str]:
+    return tempfile.mkstemp(_SUFFIX, f".{path.name}.", path.parent)
+
+
+def _new_folder(path: Path) -> tuple[int, str]:
+    name = tempfile.mkdtemp(_SUFFIX, f".{path.name}.", path.parent)
+    return os.open(name, os.O_RDONLY), name
+
+
+def _sweep(left: Path) -> None:
+    """Remove a temporary file or folder unless its writer lives."""
+    try:
+        handle = os.open(left, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(handle)
+
+
+def _flush(path: Path) -> None:
+    """Have the disk hold the bytes before the name says they are there: a rename can outlive them in a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        elsewhere = error.filename is not None and not str(error.filename).startswith(str(path.parent))
+        if error.errno not in _MENDS or elsewhere:
+            raise
+        reason = os.strerror(error.errno)
+        raise InputError(f"{path}: cannot be written ({reason}); {_MENDS[error.errno]}, then run this again") from None

@@ -32,9 +32,9 @@ class TrainingProgress:
     ) -> None:
         self._progress.stop()
 
-    def advance(self) -> None:
-        """One step is done."""
-        self._progress.advance(self._task)
+    def advance(self, steps: int = 1) -> None:
+        """So many steps more are done."""
+        self._progress.advance(self._task, steps)
 
     def report(self, loss: float, exact: float, images_per_second: float) -> None:
         """Show an evaluation: mean loss, exact match (a share) and images/s."""

@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from captchabench.checksum import flaw, is_sealed
 from captchabench.config import GridParams, build
 from captchabench.errors import InputError
 from captchabench.evaluation.leaderboard import expected_cells
-from captchabench.evaluation.naming import cell_name
 from captchabench.evaluation.sides import CellKey, PredictionsMissing, Side, pool
+from captchabench.naming import cell_name
 from captchabench.registry import did_you_mean
 
 WORKSPACE = "workspace"
@@ -146,7 +147,11 @@ def _reader(revision: str, commit: str | None, root: Path) -> Callable[[CellKey]
     def read(cell: CellKey) -> pl.DataFrame:
         path = f"data/predictions/{cell_name(*cell)}.parquet"
         try:
-            table = pq.read_table(BytesIO(opened(path)), columns=_COLUMNS)
+            content = opened(path)
+            # Those of older versions hold none.
+            if is_sealed(content) and (problem := flaw(content)):
+                raise PredictionsMissing(f"the predictions of {revision} are damaged ({path}: {problem})")
+            table = pq.read_table(BytesIO(content), columns=_COLUMNS)
         except (pa.ArrowException, KeyError):
             raise PredictionsMissing(f"the predictions of {revision} cannot be read") from None
         except FileNotFoundError:

@@ -2,10 +2,12 @@
 
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Callable
 
 from captchabench.errors import InputError
+from captchabench.orphans import end_with_parent
 
 # OpenMP reads this when torch loads it. Its threads wait by spinning unless told otherwise: a little faster on idle
 # cores, several times slower where anything else runs.
@@ -13,7 +15,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def run(main: Callable[..., None]) -> None:
-    """Call `main` with the command line's words; a user's mistake ends in one line and exit code 1."""
+    """Call `main` with the command line's words; a user's mistake, or a full disk, ends in one line and exit code 1."""
+    # DVC gone, the next run would start this stage a second time.
+    if "DVC_STAGE" in os.environ:
+        end_with_parent()
+    # As an exception, so that temporary files are removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     words = sys.argv[1:]
     try:
         inspect.signature(main).bind(*words)
@@ -23,3 +30,5 @@ def run(main: Callable[..., None]) -> None:
         main(*words)
     except InputError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.filename or 'a temporary file'}: {error.strerror or error}")

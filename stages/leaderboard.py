@@ -18,6 +18,7 @@ from captchabench.evaluation.leaderboard import (
 from captchabench.files import write_json, write_text
 from captchabench.report.markdown import markdown
 from stages import run
+from stages.scratch import clear_scratch
 
 
 def main() -> None:
@@ -33,6 +34,8 @@ def main() -> None:
     write_text(metrics / "classes.csv", classes(cells).write_csv(float_precision=6))
     write_text(metrics / "confusion.csv", confusions(cells).write_csv())
     write_text(metrics / "curves.csv", curves.write_csv())
+    # What is left there is of trainings that were given up: all that are wanted are done.
+    clear_scratch("*")
     print(f"leaderboard: {len(cells)} cells, {board.height} rows in metrics/leaderboard.csv")
 
 

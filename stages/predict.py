@@ -9,6 +9,7 @@ from captchabench.models import load_recogniser
 from captchabench.training.split import held_out
 from stages import run
 from stages.cell import Cell
+from stages.scratch import clear_scratch
 
 
 def main(*words: str) -> None:
@@ -17,6 +18,8 @@ def main(*words: str) -> None:
     cell = Cell.parse(words, params)
     samples = held_out(cell.samples(params), cell.fold)
     recogniser = load_recogniser(cell.weights)
+    # DVC knows the model by now.
+    clear_scratch(str(cell))
 
     started = time.perf_counter()
     reading = recogniser.predict(samples.pixels)

@@ -5,11 +5,11 @@ from pathlib import Path
 from captchabench.config import load_params
 from captchabench.evaluation.cost import counted_cost, measured_cost, read_latency
 from captchabench.evaluation.leaderboard import read_cells, read_timing
-from captchabench.evaluation.naming import cell_name
 from captchabench.evaluation.probes import read_probes
 from captchabench.evaluation.robustness import robustness
 from captchabench.evaluation.transfer import transfer
 from captchabench.files import write_text
+from captchabench.naming import cell_name
 from stages import run
 
 

@@ -6,7 +6,7 @@ from captchabench.config import load_params
 from captchabench.errors import InputError
 from captchabench.evaluation.cells import score_predictions, write_cell
 from captchabench.evaluation.metrics import char_accuracy, exact
-from captchabench.evaluation.naming import cell_name, repro_command
+from captchabench.naming import cell_name, repro_command
 from stages import run
 from stages.cell import Cell
 

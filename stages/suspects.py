@@ -6,9 +6,9 @@ from captchabench.config import load_params
 from captchabench.data.names import read_names
 from captchabench.evaluation.label_errors import suspects
 from captchabench.evaluation.leaderboard import expected_cells
-from captchabench.evaluation.naming import cell_name
 from captchabench.evaluation.predictions import read_predictions
 from captchabench.files import write_text
+from captchabench.naming import cell_name
 from stages import run
 from stages.cell import SHARDS
 

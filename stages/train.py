@@ -1,21 +1,23 @@
 """train D M F: learn on all folds of dataset D but F, with model M.
 
-On several GPUs of one machine: `torchrun --nproc-per-node N -m stages.train D M F`.
+Killed, it goes on from its last checkpoint when it is run again. On several GPUs of one machine:
+`torchrun --nproc-per-node N -m stages.train D M F`.
 """
 
 import csv
 import io
 import os
-import time
 from dataclasses import asdict, fields
 
 from captchabench.config import load_params
 from captchabench.files import replacing_folder, write_json, write_text
 from captchabench.models import build_recogniser
+from captchabench.training.checkpoints import Checkpoints
 from captchabench.training.curve import CurvePoint
 from captchabench.training.split import held_out, split_rest
 from stages import run
 from stages.cell import Cell
+from stages.scratch import checksum_of, scratch_folder
 
 
 def main(*words: str) -> None:
@@ -30,9 +32,10 @@ def main(*words: str) -> None:
     # torchrun numbers its processes: the first one speaks and writes for all.
     speaks = os.environ.get("RANK", "0") == "0"
     recogniser = build_recogniser(cell.model, samples.info.spec, params.of_model(cell.model, cell.dataset))
-    started = time.perf_counter()
-    curve = recogniser.fit(train, validation, seed=seed, progress=speaks)
-    seconds = time.perf_counter() - started
+    inputs = {"seed": seed, "shards": checksum_of(train, validation), "parameters": asdict(recogniser.config)}
+    checkpoints = Checkpoints(scratch_folder(cell, inputs | recogniser.machine(), tell=speaks))
+    curve = recogniser.fit(train, validation, seed=seed, progress=speaks, checkpoints=checkpoints)
+    seconds = checkpoints.seconds
     if not speaks:
         return
 

@@ -1,7 +1,4 @@
-"""Alphabet, registry, files."""
-
-import contextlib
-from pathlib import Path
+"""Alphabet, registry."""
 
 import pytest
 from hypothesis import given
@@ -9,7 +6,6 @@ from hypothesis import strategies as st
 
 from captchabench.alphabet import Alphabet, fold_case, merge
 from captchabench.errors import InputError
-from captchabench.files import replacing_file, replacing_folder, write_json
 from captchabench.registry import Registry
 
 
@@ -51,29 +47,3 @@ def test_a_registry_refuses_a_second_entry_and_names_the_nearest() -> None:
     with pytest.raises(InputError, match="known: exact"):
         registry["zzzzz"]
     assert registry.names() == ["exact"]
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "table.json"
-    write_json(path, {"b": 1, "a": 2})
-    assert path.read_text() == '{\n  "a": 2,\n  "b": 1\n}\n'
-    with pytest.raises(ValueError, match="Out of range float"):
-        write_json(path, {"a": float("nan")})
-    with contextlib.suppress(RuntimeError), replacing_file(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
-    assert [p.name for p in tmp_path.iterdir()] == ["table.json"]
-    assert '"a": 2' in path.read_text()
-
-
-def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
-    folder = tmp_path / "model"
-    for content in ("one", "two"):
-        with replacing_folder(folder) as temporary:
-            (temporary / content).write_text(content)
-    assert [p.name for p in folder.iterdir()] == ["two"]
-    with contextlib.suppress(RuntimeError), replacing_folder(folder) as temporary:
-        (temporary / "three").write_text("")
-        raise RuntimeError
-    assert [p.name for p in tmp_path.iterdir()] == ["model"]
-    assert [p.name for p in folder.iterdir()] == ["two"]

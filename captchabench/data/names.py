@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from captchabench.data.shards import shard_files
+from captchabench.data.shards import sound_files
 from captchabench.datasets import stage_name
 from captchabench.errors import InputError
 
@@ -22,7 +22,7 @@ def read_names(folder: Path) -> dict[str, str]:
     Raises InputError if the shards are missing or damaged.
     """
     names: dict[str, str] = {}
-    for path in shard_files(folder):
+    for path in sound_files(folder):
         try:
             table = pq.read_table(path, columns=["sample_id", "name"])
         except (pa.ArrowException, OSError) as error:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Any, TypeVar
 
+from captchabench.orphans import end_with_parent
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -61,6 +63,8 @@ def ordered(work: Callable[[T], R], items: Sequence[T], workers: int | None = No
 def _adopt(work: Callable[[Any], Any]) -> None:
     global _work
     _work = work
+    # A worker waits for work for ever, whether there is anybody to give it or not.
+    end_with_parent()
 
 
 def _call(item: Any) -> Any:

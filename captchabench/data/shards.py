@@ -1,12 +1,14 @@
 """The shards contract: grey images of one size with clean labels, ready to become one tensor.
 
 A dataset's shards are Parquet files `data/shards/D/part-00000.parquet`, ... sorted by `sample_id` over all
-parts. `pixels` is fixed-size binary, row-major grey uint8, so that reading decodes no image.
+parts. `pixels` is fixed-size binary, row-major grey uint8, so that reading decodes no image. A part holds a checksum,
+which is looked at before the part is read.
 """
 
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -17,12 +19,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from captchabench.alphabet import Alphabet, merge
+from captchabench.checksum import UNSEALED, check_sealed, seal
+from captchabench.data.pool import cores
 from captchabench.datasets import stage_name
 from captchabench.datasets.base import ROWS, Task
 from captchabench.errors import InputError
 from captchabench.files import replacing_folder
 
 METADATA_KEY = b"captchabench"
+CHECKSUM_KEY = b"captchabench.checksum"
 
 # N texts: a list, or an array of str objects.
 Labels = Sequence[str] | np.ndarray
@@ -119,8 +124,13 @@ def schema(info: ShardInfo) -> pa.Schema:
             ("source_width", pa.int32()),
             ("source_height", pa.int32()),
         ],
-        metadata={METADATA_KEY: json.dumps(asdict(info), sort_keys=True).encode()},
+        metadata=sealable(json.dumps(asdict(info), sort_keys=True)),
     )
+
+
+def sealable(described: str) -> dict[bytes, bytes]:
+    """Schema metadata of a Parquet file that says `described` of itself and is to be sealed."""
+    return {METADATA_KEY: described.encode(), CHECKSUM_KEY: UNSEALED.encode()}
 
 
 def write_shards(folder: Path, info: ShardInfo, batches: Iterable[pa.RecordBatch], rows_per_file: int) -> int:
@@ -136,15 +146,17 @@ def write_shards(folder: Path, info: ShardInfo, batches: Iterable[pa.RecordBatch
         def flush() -> None:
             nonlocal part
             table = pa.Table.from_batches(pending, schema=schema(info))
+            path = temporary / f"part-{part:05d}.parquet"
             pq.write_table(
                 table,
-                temporary / f"part-{part:05d}.parquet",
+                path,
                 # Pixels as they are read three times as fast as pixels unpacked, and take 1.7 times the space.
                 compression={name: "none" if name == "pixels" else "zstd" for name in table.column_names},
                 # Hardly any value of the other columns comes twice: looking for it takes longer than writing.
                 use_dictionary=["label", "fold", "source_width", "source_height"],
                 write_statistics=["sample_id", "label", "fold"],
             )
+            seal(path)
             part += 1
             pending.clear()
 
@@ -170,10 +182,25 @@ def shard_files(folder: Path) -> list[Path]:
     return files
 
 
+def sound_files(folder: Path) -> list[Path]:
+    """The part files of a dataset, in order, once their checksums were found right.
+
+    Raises InputError if there are none, or one is damaged.
+    """
+    files = shard_files(folder)
+    # Reading and summing leave the interpreter free: this takes as long as the slower of disk and all cores.
+    with ThreadPoolExecutor(min(cores(), len(files))) as pool:
+        list(pool.map(_check, files))
+    return files
+
+
 def read_info(folder: Path) -> ShardInfo:
-    """What the shards in `folder` say about themselves. Raises InputError if they are not ours."""
+    """What the shards in `folder` say about themselves, unchecked. Raises InputError if they are not ours."""
     path = shard_files(folder)[0]
-    return _info_of(pq.read_schema(path), path, folder.name)
+    try:
+        return _info_of(pq.read_schema(path), path, folder.name)
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        raise _damaged(path, error) from None
 
 
 def read_samples(folder: Path) -> Samples:
@@ -181,7 +208,7 @@ def read_samples(folder: Path) -> Samples:
 
     Raises InputError if a part is damaged or not ours.
     """
-    files = shard_files(folder)
+    files = sound_files(folder)
     path = files[0]
     try:
         info = _info_of(pq.read_schema(path), path, folder.name)
@@ -216,6 +243,7 @@ def read_batches(path: Path) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
     For what must not hold a whole dataset. Raises InputError if the part is damaged or not ours.
     """
     try:
+        _check(path)
         file = pq.ParquetFile(path)
         info = _info_of(file.schema_arrow, path, path.parent.name)
         for batch in file.iter_batches(_ROWS_AT_ONCE):
@@ -302,16 +330,27 @@ def _pixels_of(column: pa.Array, info: ShardInfo) -> np.ndarray:
     return flat.reshape(-1, info.height, info.width)
 
 
+def _check(path: Path) -> None:
+    try:
+        check_sealed(path, _again(path.parent.name))
+    except OSError as error:
+        raise _damaged(path, error) from None
+
+
+def _again(dataset: str) -> str:
+    # By its date and size DVC may still take the file for what it was.
+    return f"run `dvc repro -f -s {stage_name('normalize', dataset)}`"
+
+
 def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path}: is damaged ({error}); run `dvc repro {stage_name('normalize', path.parent.name)}`")
+    return InputError(f"{path}: is damaged ({error}); {_again(path.parent.name)}")
 
 
 def _info_of(found: pa.Schema, path: Path, dataset: str) -> ShardInfo:
     described = (found.metadata or {}).get(METADATA_KEY)
     if described is None:
-        raise InputError(f"{path}: is not one of our shards; run `dvc repro {stage_name('normalize', dataset)}`")
+        raise InputError(f"{path}: is not one of our shards; {_again(dataset)}")
     said = json.loads(described)
     if said.keys() != {field.name for field in fields(ShardInfo)}:
-        again = f"run `dvc repro {stage_name('normalize', dataset)}`"
-        raise InputError(f"{path}: was written by another version of this program; {again}")
+        raise InputError(f"{path}: was written by another version of this program; {_again(dataset)}")
     return ShardInfo(**said | {"class_names": tuple(said["class_names"])})

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from captchabench.data.shards import shard_files
+from captchabench.data.shards import sound_files
 from captchabench.errors import InputError
 from captchabench.evaluation.predictions import read_predictions
 
@@ -106,7 +106,7 @@ class _Collection:
         self._raw = data / "raw" / f"{dataset}.parquet"
         columns = ["sample_id", "label", "fold", "name"]
         try:
-            parts = [pq.read_table(path, columns=columns) for path in shard_files(data / "shards" / dataset)]
+            parts = [pq.read_table(path, columns=columns) for path in sound_files(data / "shards" / dataset)]
             rows = pa.concat_tables(parts).to_pylist()
             self._known = {row["sample_id"]: Known(dataset=dataset, **row) for row in rows}
             self._places = _places(self._raw)

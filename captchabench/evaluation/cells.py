@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 
 from captchabench.errors import InputError
 from captchabench.evaluation.counts import Counts
-from captchabench.evaluation.naming import cell_name, repro_command
 from captchabench.evaluation.predictions import PredictionInfo, read_predictions
 from captchabench.files import write_json
+from captchabench.naming import cell_name, repro_command
 
 # Float32 probabilities may pass 1 by a rounding error, not by more.
 _ROUNDING = 1e-4

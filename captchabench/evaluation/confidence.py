@@ -11,9 +11,9 @@ import polars as pl
 from captchabench.errors import InputError
 from captchabench.evaluation.calibration import BINS, Reliability
 from captchabench.evaluation.cells import checked_predictions, confidences_of, parts_of, right_of
-from captchabench.evaluation.naming import cell_name, repro_command
 from captchabench.evaluation.risk_coverage import TARGET, RiskCoverage
 from captchabench.evaluation.tables import read_table
+from captchabench.naming import cell_name, repro_command
 
 _WHOSE = {"dataset": pl.String(), "source": pl.String(), "model": pl.String()}
 CALIBRATION_SCHEMA = pl.Schema(

@@ -10,8 +10,8 @@ import polars as pl
 
 from captchabench.errors import InputError
 from captchabench.evaluation.leaderboard import Timing
-from captchabench.evaluation.naming import cell_name
 from captchabench.evaluation.probes import ProbeInfo
+from captchabench.naming import cell_name
 
 COUNTED = pl.Schema(
     {

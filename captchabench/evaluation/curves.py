@@ -6,8 +6,8 @@ from pathlib import Path
 import polars as pl
 
 from captchabench.evaluation.cells import ScoredCell
-from captchabench.evaluation.naming import cell_name, repro_command
 from captchabench.evaluation.tables import unreadable
+from captchabench.naming import cell_name, repro_command
 
 _POINT = pl.Schema(
     {

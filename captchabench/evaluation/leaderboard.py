@@ -19,10 +19,10 @@ from captchabench.evaluation.cells import ScoredCell, read_cell
 from captchabench.evaluation.counts import Counts
 from captchabench.evaluation.intervals import Interval, edit_intervals, wilson
 from captchabench.evaluation.metrics import SCORED
-from captchabench.evaluation.naming import cell_name, repro_command
 from captchabench.evaluation.tables import read_table
 from captchabench.evaluation.tiles import class_scores
 from captchabench.files import replacing_file
+from captchabench.naming import cell_name, repro_command
 
 # What a confusion table calls all that is beyond its bound; a word, as the gaps are.
 OTHER = "other"

@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from captchabench.data.shards import METADATA_KEY, Samples
+from captchabench.checksum import check_sealed, seal
+from captchabench.data.shards import METADATA_KEY, Samples, sealable
 from captchabench.errors import InputError
-from captchabench.evaluation.naming import repro_command
 from captchabench.files import replacing_file
 from captchabench.models.base import Reading
+from captchabench.naming import cell_stage
 
 T = TypeVar("T")
 
@@ -79,24 +80,25 @@ def write_predictions(
 
 def read_predictions(path: Path) -> tuple[PredictionInfo, pa.Table]:
     """One cell's predictions. Raises InputError if the file is missing, damaged or not ours."""
-    return read_described(path, SCHEMA, PredictionInfo, "predictions", repro_command("predict", path.stem))
+    return read_described(path, SCHEMA, PredictionInfo, "predictions", cell_stage("predict", path.stem))
 
 
 def write_described(path: Path, table: pa.Table, info: Any) -> None:
     """Write what models read as Parquet, whole or not at all, the dataclass `info` in the schema metadata."""
-    described = {METADATA_KEY: json.dumps(asdict(info), sort_keys=True).encode()}
+    described = sealable(json.dumps(asdict(info), sort_keys=True))
     with replacing_file(path) as temporary:
         pq.write_table(table.replace_schema_metadata(described), temporary, compression="zstd")
+        seal(temporary)
 
 
-def read_described(path: Path, schema: pa.Schema, info: type[T], what: str, command: str) -> tuple[T, pa.Table]:
+def read_described(path: Path, schema: pa.Schema, info: type[T], what: str, stage: str) -> tuple[T, pa.Table]:
     """What `write_described` wrote: an `info` and the table.
 
-    Raises InputError that names `command` if the file is missing, damaged or not of this `schema`.
+    Raises InputError that names the `stage` to run if the file is missing, damaged or not of this `schema`.
     """
-    again = f"run {command}"
+    again = f"run `dvc repro {stage}`"
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(pa.BufferReader(check_sealed(path, f"run `dvc repro -f -s {stage}`")))
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: cannot be read ({error}); {again}") from None
     described = (table.schema.metadata or {}).get(METADATA_KEY)

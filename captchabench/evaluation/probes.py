@@ -75,4 +75,4 @@ def write_probes(path: Path, info: ProbeInfo, probes: Sequence[Probe]) -> None:
 
 def read_probes(path: Path) -> tuple[ProbeInfo, pa.Table]:
     """One cell's probes. Raises InputError if the file is missing, damaged or not ours."""
-    return read_described(path, SCHEMA, ProbeInfo, "probes", "`dvc repro probe`")
+    return read_described(path, SCHEMA, ProbeInfo, "probes", "probe")

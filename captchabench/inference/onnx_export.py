@@ -4,7 +4,7 @@ import base64
 import json
 import logging
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from captchabench.checksum import UNSEALED, seal
 from captchabench.errors import InputError
-from captchabench.inference.onnx_file import CONFIG_KEY, FILES_KEY, INPUT, OUTPUT
+from captchabench.inference.onnx_file import CHECKSUM_KEY, CONFIG_KEY, FILES_KEY, INPUT, OUTPUT
 from captchabench.models import load_recogniser
 from captchabench.models.parts.about import About, read_config
 from captchabench.models.parts.heads import CTCNetwork, Decoding
@@ -71,14 +72,16 @@ def export_onnx(folder: Path, out: Path) -> None:
         part.doc_string = None
     program.model.metadata_props.update(
         {
-            CONFIG_KEY: json.dumps(asdict(config), sort_keys=True),
+            CONFIG_KEY: json.dumps(asdict(replace(config, files={}, checksum="")), sort_keys=True),
             FILES_KEY: json.dumps(_other_files(recogniser)),
             "preprocessing": _preprocessing(config.about, recogniser),
             "decoding": _decoding(recogniser),
             "alphabet": config.about.alphabet,
+            CHECKSUM_KEY: UNSEALED,
         }
     )
     program.save(out, external_data=False)
+    seal(out)
 
 
 def _other_files(recogniser: NeuralRecogniser) -> dict[str, str]:

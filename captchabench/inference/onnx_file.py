@@ -3,7 +3,7 @@
 The graph takes grey pixels, `pixels` [batch, height, width] uint8, standardises them and gives `log_probs` [batch,
 places, classes] float32. What comes before and after is in its metadata: `captchabench.config`, the model's
 config.json; `captchabench.files`, further files of the model in base64; and in words, for other readers,
-`preprocessing`, `decoding` and `alphabet`.
+`preprocessing`, `decoding` and `alphabet`. `captchabench.checksum` holds the sum of the file.
 """
 
 import base64
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from captchabench.errors import InputError
+from captchabench.checksum import flaw
+from captchabench.errors import InputError, first_line
 from captchabench.models import blank_recogniser
 from captchabench.models.base import Recogniser
 from captchabench.models.parts.about import About, check_config
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".onnx"
 INPUT, OUTPUT = "pixels", "log_probs"
-CONFIG_KEY, FILES_KEY = "captchabench.config", "captchabench.files"
+CONFIG_KEY, FILES_KEY, CHECKSUM_KEY = "captchabench.config", "captchabench.files", "captchabench.checksum"
 
 
 def read_onnx(path: Path) -> tuple[About, Recogniser]:
@@ -62,11 +63,15 @@ def _checked(path: Path) -> tuple[bytes, dict[str, str]]:
 
     try:
         encoded = path.read_bytes()
+        if (problem := flaw(encoded)) is not None:
+            raise ValueError(problem)
         model = onnx.load_model_from_string(encoded)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a file that `export` wrote") from None
     except (DecodeError, ValueError) as error:
-        raise InputError(f"{path}: is no ONNX file, or is cut off ({error})") from None
+        raise InputError(
+            f"{path}: is damaged, or no model that `captchabench export` wrote ({error}); export it anew"
+        ) from None
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
         raise InputError(f"{path}: keeps weights in other files, which `captchabench export` never does")
     return encoded, {entry.key: entry.value for entry in model.metadata_props}
@@ -88,14 +93,10 @@ def _runner(encoded: bytes, path: Path, shape: tuple[int, ...], threads: int) ->
         session.run([OUTPUT], {INPUT: np.zeros((1, *shape), np.uint8)})
     # The runtime has a dozen exceptions of its own, all of them plain Exceptions.
     except Exception as error:
-        raise InputError(f"{path}: cannot be run ({_first_line(error)}); export it anew") from None
+        raise InputError(f"{path}: cannot be run ({first_line(error)}); export it anew") from None
 
     def forward(images: np.ndarray) -> "Tensor":
         result: Any = session.run([OUTPUT], {INPUT: images})[0]
         return torch.from_numpy(result)
 
     return forward
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

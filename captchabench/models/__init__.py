@@ -6,7 +6,7 @@ from typing import Any
 from captchabench.data.shards import TextSpec
 from captchabench.errors import InputError
 from captchabench.models.base import Recogniser
-from captchabench.models.parts.about import CONFIG_FILE, SavedConfig, read_config
+from captchabench.models.parts.about import CONFIG_FILE, SavedConfig, check_files, read_config
 from captchabench.registry import Registry
 
 RECOGNISERS: Registry[type[Recogniser]] = Registry("model", __name__)
@@ -20,6 +20,7 @@ def build_recogniser(name: str, spec: TextSpec, parameters: Any) -> Recogniser:
 def load_recogniser(folder: Path) -> Recogniser:
     """A trained recogniser from the folder it was saved to. Raises InputError if that is not one."""
     config = read_config(folder)
+    check_files(folder, config)
     held = sum(path.stat().st_size for path in folder.iterdir())
     recogniser = blank_recogniser(config, str(folder / CONFIG_FILE), held)
     recogniser.load_weights(folder)

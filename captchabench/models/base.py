@@ -11,8 +11,8 @@ import numpy as np
 
 from captchabench.config import build
 from captchabench.data.shards import Labels, Samples, ShardInfo, TextSpec
-from captchabench.files import write_json
-from captchabench.models.parts.about import CONFIG_FILE, FORMAT, About, about_model
+from captchabench.models.parts.about import About, write_config
+from captchabench.training.checkpoints import Checkpoints
 from captchabench.training.curve import CurvePoint
 
 
@@ -77,10 +77,19 @@ class Recogniser(ABC):
         self.config = config
 
     @abstractmethod
-    def fit(self, train: Samples, validation: Samples, *, seed: int, progress: bool = False) -> list[CurvePoint]:
+    def fit(
+        self,
+        train: Samples,
+        validation: Samples,
+        *,
+        seed: int,
+        progress: bool = False,
+        checkpoints: Checkpoints | None = None,
+    ) -> list[CurvePoint]:
         """Learn from `train`, choosing on `validation`; return the learning curve (at least one point).
 
-        Equal samples, seed and parameters give equal weights on a CPU.
+        Equal samples, seed and parameters give equal weights on a CPU. A model that takes long keeps `checkpoints` and
+        goes on from them.
         """
 
     @abstractmethod
@@ -125,9 +134,9 @@ class Recogniser(ABC):
 
         `info`: of the shards it was trained on, all folds but `fold`.
         """
-        about = about_model(self.name, info, fold, self.parameter_count)
-        write_json(folder / CONFIG_FILE, {"format": FORMAT, "about": asdict(about), "parameters": asdict(self.config)})
         self.save_weights(folder)
+        about = About(model=self.name, fold=fold, parameter_count=self.parameter_count, **vars(info))
+        write_config(folder, about, asdict(self.config))
 
     @classmethod
     def from_parameters(cls, spec: TextSpec, parameters: Any, where: str) -> Self:

@@ -18,6 +18,7 @@ from captchabench.models.parts.crops import HEIGHT, WIDTH
 from captchabench.models.parts.heads import PositionNetwork
 from captchabench.models.parts.neural import NeuralRecogniser, encode_labels
 from captchabench.models.parts.tiles import segmenter_for
+from captchabench.training.checkpoints import Checkpoints
 from captchabench.training.curve import CurvePoint
 from captchabench.training.feed import TensorSamples
 from captchabench.training.settings import TrainingConfig
@@ -76,11 +77,20 @@ class CharCnn(NeuralRecogniser):
         row = TextSpec(spec.alphabet, spec.min_length, spec.max_length, HEIGHT, spec.max_length * WIDTH)
         return PositionNetwork(row, Encoder(self.config))
 
-    def fit(self, train: Samples, validation: Samples, *, seed: int, progress: bool = False) -> list[CurvePoint]:
+    def fit(
+        self,
+        train: Samples,
+        validation: Samples,
+        *,
+        seed: int,
+        progress: bool = False,
+        checkpoints: Checkpoints | None = None,
+    ) -> list[CurvePoint]:
         """See Recogniser.fit. Training crops are cut with the labels known, validation crops without."""
         self.segmenter = segmenter_for(self.spec)
         self.segmenter.fit(train.pixels, train.labels)
-        return self.train(self.tensors(train, train.labels), self.tensors(validation), seed=seed, progress=progress)
+        known, unknown = self.tensors(train, train.labels), self.tensors(validation)
+        return self.train(known, unknown, seed=seed, progress=progress, checkpoints=checkpoints)
 
     def network_input(self, pixels: np.ndarray) -> np.ndarray:
         """See NeuralRecogniser.network_input: rows of crops."""

@@ -12,6 +12,7 @@ from captchabench.errors import InputError
 from captchabench.files import write_json
 from captchabench.models import RECOGNISERS
 from captchabench.models.base import Reading, Recogniser
+from captchabench.training.checkpoints import Checkpoints
 from captchabench.training.curve import CurvePoint
 
 ANSWER_FILE = "answer.json"
@@ -36,7 +37,15 @@ class Dummy(Recogniser):
         self.answer = ""
         self.share = 0.0
 
-    def fit(self, train: Samples, validation: Samples, *, seed: int, progress: bool = False) -> list[CurvePoint]:
+    def fit(
+        self,
+        train: Samples,
+        validation: Samples,
+        *,
+        seed: int,
+        progress: bool = False,
+        checkpoints: Checkpoints | None = None,
+    ) -> list[CurvePoint]:
         """See Recogniser.fit. Ties go to the label that sorts first."""
         ranked = sorted(Counter(train.labels).items(), key=lambda item: (-item[1], item[0]))
         self.answer, count = ranked[min(self.config.rank, len(ranked)) - 1]

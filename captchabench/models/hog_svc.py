@@ -19,6 +19,7 @@ from captchabench.models.parts.hog import FEATURES, hog_features
 from captchabench.models.parts.segmentation import Segments
 from captchabench.models.parts.tiles import segmenter_for
 from captchabench.models.parts.words import as_alternatives, likeliest_words
+from captchabench.training.checkpoints import Checkpoints
 from captchabench.training.curve import CurvePoint
 
 WEIGHTS_FILE, SEGMENTER_FILE = "weights.npz", "segmenter.npz"
@@ -52,7 +53,15 @@ class HogSvc(Recogniser):
         self.weights = np.zeros((1, FEATURES + 1), np.float32)
         self.temperature = 1.0
 
-    def fit(self, train: Samples, validation: Samples, *, seed: int, progress: bool = False) -> list[CurvePoint]:
+    def fit(
+        self,
+        train: Samples,
+        validation: Samples,
+        *,
+        seed: int,
+        progress: bool = False,
+        checkpoints: Checkpoints | None = None,
+    ) -> list[CurvePoint]:
         """See Recogniser.fit. One point: there are no steps to watch."""
         if not len(train) or not len(validation):
             raise InputError(f"hog_svc needs samples: {len(train)} to train on, {len(validation)} to choose on")

@@ -7,6 +7,7 @@ torchrun there is one process and nothing here does anything.
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -50,6 +51,24 @@ def share(order: Tensor) -> Tensor:
             f"training.batch_size {order.shape[1]} cannot be shared by {world_size()} processes; choose a multiple"
         )
     return order[:, rank() :: world_size()]
+
+
+def agreed(wish: bool) -> bool:
+    """What the first process wishes, in all of them."""
+    if world_size() == 1:
+        return wish
+    heard = torch.tensor(wish, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.broadcast(heard, 0)
+    return bool(heard)
+
+
+def gathered(own: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """What each process holds, by rank, in the first process; in the others an empty list. Tensors are on the CPU."""
+    if world_size() == 1:
+        return [own]
+    everyones: list[Any] = [None] * world_size() if rank() == 0 else []
+    dist.gather_object(own, everyones or None)
+    return everyones
 
 
 def average(tensors: Iterable[Tensor]) -> None:

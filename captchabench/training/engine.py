@@ -1,10 +1,7 @@
 """One engine for every deep model: the fold's tensors live on the device, one loop, best weights kept."""
 
-import copy
 import math
-import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from itertools import chain
 
 import torch
@@ -12,29 +9,20 @@ import torch
 from captchabench.errors import InputError
 from captchabench.progress import TrainingProgress
 from captchabench.training import distributed
+from captchabench.training.checkpoints import Checkpoints
 from captchabench.training.curve import CurvePoint
 from captchabench.training.device import Acceleration, acceleration_for, choose_device, mixed_precision, reading_batch
 from captchabench.training.feed import TensorSamples, Window, default_window_bytes, windows
 from captchabench.training.network import Network, same_text, standardize
+from captchabench.training.run import Best, TrainingRun
 from captchabench.training.schedule import reduce
 from captchabench.training.settings import TrainingConfig
+from captchabench.training.snapshot import read_snapshot, write_snapshot
 from captchabench.training.step import TrainingStep
 
 # Evaluations in a row without a better result, after which the `plateau` schedule cuts the learning rate.
 _PLATEAU = 3
-
-
-@dataclass
-class TrainingRun:
-    """What a training says of itself.
-
-    prepare_seconds: warm-up, compilation, recording. seconds: for each point of the curve, the seconds spent in steps
-    until then, preparation and evaluations left out.
-    """
-
-    prepare_seconds: float
-    curve: list[CurvePoint] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
+_STEPS_BETWEEN_QUESTIONS = 20
 
 
 def train_network(
@@ -47,12 +35,14 @@ def train_network(
     acceleration: Acceleration | None = None,
     window_bytes: int | None = None,
     progress: bool = False,
+    checkpoints: Checkpoints | None = None,
 ) -> TrainingRun:
     """Train `network` in place and leave it in evaluation mode on its best weights.
 
     Best is the highest exact match on `validation`, then the lowest loss there. Equal arguments give equal weights
-    on a CPU. acceleration: None takes what pays on the device. window_bytes: the pixels held there at once; None
-    takes what fits. Raises InputError where there is nothing to learn from, or where the loss stops being a number.
+    on a CPU, whether or not a training went on from one of its `checkpoints`. acceleration: None takes what pays on the
+    device. window_bytes: the pixels held there at once; None takes what fits. Raises InputError where there is nothing
+    to learn from, or where the loss stops being a number.
     """
     if not len(train.images) or not len(validation.images):
         raise InputError(
@@ -63,7 +53,15 @@ def train_network(
     validation = validation.to(device)
     if window_bytes is None:
         window_bytes = default_window_bytes(device)
-    dealt = windows(train, config, seed=seed, device=device, window_bytes=window_bytes)
+    snapshot = read_snapshot(checkpoints) if checkpoints else None
+    dealt = windows(
+        train,
+        config,
+        seed=seed,
+        device=device,
+        window_bytes=window_bytes,
+        taken=snapshot.taken if snapshot else 0,
+    )
     first = next(dealt)
     network.train()
     step = TrainingStep(
@@ -73,71 +71,72 @@ def train_network(
         # Processes that train together start alike, then draw distortions of their own.
         torch.manual_seed(seed + 7919 * distributed.rank())
         run = TrainingRun(step.prepare())
-        best = _Best(network)
+        best = Best(network)
+        if snapshot:
+            snapshot.restore(step, run, best)
         marks = {math.ceil(config.steps * k / config.evaluations) for k in range(1, config.evaluations + 1)}
-        before, spent, started = 0, 0.0, time.perf_counter()
-        for taken in _take_steps(step, chain([first], dealt), config.steps):
+        bar.advance(run.taken)
+        run.start_clock()
+        for taken in _take_steps(step, chain([first], dealt), run.taken, config.steps):
             bar.advance()
-            if taken not in marks:
-                continue
-            train_loss = step.loss_sum() / (taken - before)
-            spent += time.perf_counter() - started
-            before = taken
-            if not math.isfinite(train_loss):
-                raise InputError(
-                    f"training diverged: the loss is {train_loss} at step {taken}; lower training.learning_rate"
-                )
-            distributed.average(network.buffers())
-            validation_loss, exact = evaluate(network, validation)
-            epoch = taken * config.batch_size / len(train.images)
-            rate = step.rates[taken - 1].item()
-            run.curve.append(CurvePoint(taken, epoch, rate, train_loss, validation_loss, exact))
-            run.seconds.append(spent)
-            bar.report(train_loss, exact, taken * config.batch_size / spent)
-            best.offer(exact, validation_loss)
-            if config.schedule == "plateau" and best.stale and best.stale % _PLATEAU == 0:
-                reduce(step.rates, taken)
-            if (config.patience and best.stale >= config.patience) or (config.stop_when_perfect and exact == 1.0):
-                break
-            network.train()
-            started = time.perf_counter()
+            if taken in marks:
+                epoch = taken * config.batch_size / len(train.images)
+                train_loss, validation_loss, exact = _look(step, run, taken, epoch, validation)
+                bar.report(train_loss, exact, taken * config.batch_size / run.spent)
+                best.offer(exact, validation_loss)
+                if config.schedule == "plateau" and best.stale and best.stale % _PLATEAU == 0:
+                    reduce(step.rates, taken)
+                if config.patience and best.stale >= config.patience:
+                    break
+                if config.stop_when_perfect and exact == 1.0:
+                    break
+                network.train()
+                run.start_clock()
+            if checkpoints and taken < config.steps and _is_due(checkpoints, taken):
+                step.wait()
+                run.stop_clock(taken)
+                write_snapshot(checkpoints, step, run, best)
+                run.start_clock()
     step.optimizer.release()
     best.restore()
     network.eval()
     return run
 
 
-def _take_steps(step: TrainingStep, dealt: Iterable[Window], steps: int) -> Iterator[int]:
-    """Run `steps` steps over the windows; yield the number taken after each."""
-    taken = 0
+def _take_steps(step: TrainingStep, dealt: Iterable[Window], taken: int, steps: int) -> Iterator[int]:
+    """Run steps over the windows, from the one after `taken` to the last; yield the number taken after each."""
     for window in dealt:
-        step.load(window)
-        for _ in range(min(len(window.order), steps - taken)):
+        row = taken % len(window.order)
+        step.load(window, row)
+        for _ in range(min(len(window.order) - row, steps - taken)):
             step.run()
             taken += 1
             yield taken
 
 
-class _Best:
-    """The best weights seen."""
+def _look(
+    step: TrainingStep, run: TrainingRun, taken: int, epoch: float, validation: TensorSamples
+) -> tuple[float, float, float]:
+    """Evaluate the network after `taken` steps: training loss, validation loss, exact match.
 
-    def __init__(self, network: Network) -> None:
-        self._network = network
-        self._score = (-1.0, -math.inf)
-        self._weights = copy.deepcopy(network.state_dict())
-        # Evaluations since they were seen.
-        self.stale = 0
+    They become the next point of the run's curve; its clock is left stopped.
+    """
+    train_loss = step.loss_sum() / (taken - run.evaluated)
+    run.stop_clock(taken)
+    if not math.isfinite(train_loss):
+        raise InputError(f"training diverged: the loss is {train_loss} at step {taken}; lower training.learning_rate")
+    distributed.average(step.network.buffers())
+    validation_loss, exact = evaluate(step.network, validation)
+    rate = step.rates[taken - 1].item()
+    run.curve.append(CurvePoint(taken, epoch, rate, train_loss, validation_loss, exact))
+    run.seconds.append(run.spent)
+    return train_loss, validation_loss, exact
 
-    def offer(self, exact: float, loss: float) -> None:
-        """Keep the network's weights if they score better than those kept."""
-        self.stale += 1
-        if (exact, -loss) > self._score:
-            self._score, self.stale = (exact, -loss), 0
-            self._weights = copy.deepcopy(self._network.state_dict())
 
-    def restore(self) -> None:
-        """Put them back."""
-        self._network.load_state_dict(self._weights)
+def _is_due(checkpoints: Checkpoints, taken: int) -> bool:
+    """Whether to keep the state now. Processes that train together do not ask each other at every step."""
+    alone = distributed.world_size() == 1
+    return (alone or taken % _STEPS_BETWEEN_QUESTIONS == 0) and distributed.agreed(checkpoints.due())
 
 
 @torch.no_grad()

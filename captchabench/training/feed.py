@@ -50,9 +50,17 @@ def default_window_bytes(device: torch.device) -> int | None:
 
 
 def windows(
-    samples: TensorSamples, config: TrainingConfig, *, seed: int, device: torch.device, window_bytes: int | None
+    samples: TensorSamples,
+    config: TrainingConfig,
+    *,
+    seed: int,
+    device: torch.device,
+    window_bytes: int | None,
+    taken: int = 0,
 ) -> Iterator[Window]:
     """Deal out `samples` for `config.steps` steps, one shuffled pass after another.
+
+    taken: steps that were taken before; the first window is that of the next.
 
     Where their pixels fit into `window_bytes` (None: any do) there is one window, the whole set. Otherwise the set
     streams through: while one window is trained on, a thread gathers the next in pinned memory and sends it. All
@@ -87,7 +95,7 @@ def windows(
         dealt = _rows_of_windows(len(samples.images), rows, generator)
         plans = ((r, torch.randperm(rows, generator=generator)) for r in dealt)
         pending = None
-        for plan, shuffled in islice(plans, math.ceil(config.steps / steps)):
+        for plan, shuffled in islice(plans, taken // steps, math.ceil(config.steps / steps)):
             order = distributed.share(shuffled[: steps * config.batch_size].view(steps, config.batch_size))
             ready, pending = pending, pool.submit(fetch, plan, order)
             if ready is not None:

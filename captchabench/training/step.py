@@ -29,6 +29,7 @@ class TrainingStep:
 
     def __init__(self, network: Network, config: TrainingConfig, window: Window, acceleration: Acceleration) -> None:
         device = window.order.device
+        self.device = device
         self.network = network
         self.optimizer = FlatAdamW(network, weight_decay=config.weight_decay, clip_norm=config.clip_norm)
         self.rates = learning_rates(config).to(device)
@@ -54,8 +55,8 @@ class TrainingStep:
         started = time.perf_counter()
         if not self._warms_up:
             return 0.0
-        device = self._step.device
-        kept = [tensor.clone() for tensor in self._state()]
+        device = self.device
+        kept = [tensor.clone() for tensor in (*self.shared(), *self.own())]
         host_state = torch.get_rng_state()
         device_state = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         if self._graph is None:
@@ -73,7 +74,7 @@ class TrainingStep:
             # Other threads, which send the next window or watch over NCCL, may go on meanwhile.
             with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 self._run_once()
-        for tensor, value in zip(self._state(), kept, strict=True):
+        for tensor, value in zip((*self.shared(), *self.own()), kept, strict=True):
             tensor.copy_(value)
         torch.set_rng_state(host_state)
         if device_state is not None:
@@ -81,8 +82,8 @@ class TrainingStep:
             torch.cuda.synchronize(device)
         return time.perf_counter() - started
 
-    def load(self, window: Window) -> None:
-        """Train on `window` from now on; it has the shape of the window before."""
+    def load(self, window: Window, row: int) -> None:
+        """Train on `window` from its `row` on; it has the shape of the window before."""
         if self._step.is_cuda:
             # Made on another stream: their memory must not be given away before this one is done with them.
             for tensor in window.tensors():
@@ -93,7 +94,7 @@ class TrainingStep:
             # The graph reads from fixed addresses.
             for kept, sent in zip(self._window.tensors(), window.tensors(), strict=True):
                 kept.copy_(sent)
-        self._row.zero_()
+        self._row.fill_(row)
 
     def run(self) -> None:
         """Take one step. Does not wait for the device."""
@@ -101,6 +102,19 @@ class TrainingStep:
             self._graph.replay()
         else:
             self._run_once()
+
+    def wait(self) -> None:
+        """Wait for the device."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def shared(self) -> list[Tensor]:
+        """The tensors that change and are the same in all processes that train together."""
+        return [*self.optimizer.state(), self.rates]
+
+    def own(self) -> list[Tensor]:
+        """The tensors that change and are this process's own. Random numbers are apart."""
+        return [*self.network.buffers(), self._step, self._row, self._loss_sum]
 
     def loss_sum(self) -> float:
         """The sum of the steps' mean losses since this was last asked. Waits for the device."""
@@ -130,8 +144,3 @@ class TrainingStep:
             log_probs = self.network(batch.contiguous(memory_format=torch.channels_last))
         wanted = targets.index_select(0, chosen)
         return self.network.losses(log_probs, wanted, (wanted >= 0).sum(dim=1), guide).mean()
-
-    def _state(self) -> list[Tensor]:
-        """What a step changes, the random numbers apart."""
-        own = [self._step, self._row, self._loss_sum]
-        return [*self.optimizer.state(), *self.network.buffers(), *own]

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 
 from captchabench.data import shards
-from captchabench.data.shards import Samples, read_samples, read_union, schema, write_shards
+from captchabench.data.names import read_names
+from captchabench.data.shards import Samples, read_batches, read_samples, read_union, schema, write_shards
 from captchabench.errors import InputError
 
 
@@ -49,5 +50,20 @@ def test_samples_come_back_whatever_memory_is_free(
 def test_a_part_that_is_no_parquet_is_one_clear_error(tmp_path: Path, make_samples: Callable[..., Samples]) -> None:
     write(tmp_path / "written", make_samples(20))
     (tmp_path / "written" / "part-00001.parquet").write_bytes(b"PAR1 but no more")
-    with pytest.raises(InputError, match=r"part-00001\.parquet: is damaged .*dvc repro normalize@written"):
+    with pytest.raises(InputError, match=r"part-00001\.parquet: is damaged .*dvc repro -f -s normalize@written"):
         read_samples(tmp_path / "written")
+
+
+def test_a_flipped_bit_anywhere_is_found(tmp_path: Path, make_samples: Callable[..., Samples]) -> None:
+    folder = tmp_path / "written"
+    write(folder, make_samples(20))
+    part = folder / "part-00001.parquet"
+    sound = part.read_bytes()
+    for place in range(0, len(sound), len(sound) // 40):
+        part.write_bytes(sound[:place] + bytes([sound[place] ^ 1 << place % 8]) + sound[place + 1 :])
+        with pytest.raises(InputError, match=r"part-00001\.parquet: is damaged .*dvc repro -f -s normalize@written"):
+            read_samples(folder)
+        with pytest.raises(InputError, match="is damaged"):
+            list(read_batches(part))
+        with pytest.raises(InputError, match="is damaged"):
+            read_names(folder)

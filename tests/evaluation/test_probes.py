@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from captchabench.data.shards import Samples, ShardInfo
+from captchabench.checksum import seal
+from captchabench.data.shards import Samples, ShardInfo, sealable
 from captchabench.errors import InputError
 from captchabench.evaluation.cells import ScoredCell, score_predictions
 from captchabench.evaluation.cost import counted_cost, measured_cost, read_latency
@@ -78,9 +79,10 @@ def test_a_missing_a_damaged_and_another_file_are_one_clear_line(tmp_path: Path)
     with pytest.raises(InputError, match=r"cannot be read .*; run `dvc repro probe`"):
         read_probes(path)
     path.write_bytes(b"PAR1")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"is damaged \(it holds no checksum\); run `dvc repro -f -s probe`"):
         read_probes(path)
-    pq.write_table(pa.table({"a": [1]}), path)
+    pq.write_table(pa.table({"a": [1]}).replace_schema_metadata(sealable("{}")), path)
+    seal(path)
     with pytest.raises(InputError, match="is not one of our probes"):
         read_probes(path)
 

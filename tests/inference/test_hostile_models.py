@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from captchabench.checksum import UNSEALED, sealed
 from captchabench.errors import InputError
 from captchabench.inference.loaded import load_recogniser
 from captchabench.models.parts.about import check_config
@@ -37,6 +39,16 @@ def change(folder: Path, section: str, **values: object) -> None:
     config = json.loads(path.read_text())
     config[section] |= values
     path.write_text(json.dumps(config))
+    reseal(folder)
+
+
+def reseal(folder: Path) -> None:
+    """Make the checksums right: as whoever changes a model on purpose would leave it."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    others = (file for file in folder.iterdir() if file != path)
+    config |= {"files": {file.name: f"{crc32(file.read_bytes()):08x}" for file in others}, "checksum": UNSEALED}
+    path.write_bytes(sealed(json.dumps(config).encode()))
 
 
 class Bomb:
@@ -46,13 +58,15 @@ class Bomb:
         return (Path.touch, (Path("unpickled"),))
 
 
-def test_a_pickle_is_not_opened(crnn: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_pickle_is_not_opened(models: Models, crnn: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for path in (crnn / "weights.safetensors", crnn / "config.json", tmp_path / "model.pt", tmp_path / "model.onnx"):
         path.write_bytes(pickle.dumps(Bomb()))
         with pytest.raises(InputError):
             load_recogniser(path if path.parent == tmp_path else crnn)
+    shutil.copytree(models("crnn"), crnn, dirs_exist_ok=True)
     torch.save(Bomb(), crnn / "weights.safetensors")
+    reseal(crnn)
     with pytest.raises(InputError):
         load_recogniser(crnn)
     assert not Path("unpickled").exists()
@@ -80,6 +94,7 @@ def test_weights_that_do_not_fit_are_refused(crnn: Path, weight: torch.Tensor | 
     weights = load_file(crnn / "weights.safetensors")
     weights.pop("classify.bias")
     save_file(weights if weight is None else {**weights, "classify.bias": weight}, crnn / "weights.safetensors")
+    reseal(crnn)
     with pytest.raises(InputError, match=reason):
         load_recogniser(crnn)
 
@@ -95,17 +110,19 @@ def test_damaged_arrays_are_refused(hog_svc: Path, name: str) -> None:
     ]
     for arrays in spoiled:
         np.savez(hog_svc / name, **arrays)  # type: ignore[arg-type]
+        reseal(hog_svc)
         with pytest.raises(InputError, match=name):
             load_recogniser(hog_svc)
     with zipfile.ZipFile(hog_svc / name, "w", zipfile.ZIP_DEFLATED) as bomb:
         bomb.writestr("weights.npy", bytes(50_000_000))
+    reseal(hog_svc)
     with pytest.raises(InputError, match="compressed"):
         load_recogniser(hog_svc)
 
 
 def test_a_model_of_an_older_version_says_so(crnn: Path) -> None:
     (crnn / "config.json").write_text(json.dumps({"format": 1, "model": "crnn"}))
-    with pytest.raises(InputError, match="format 1, this program reads 2; train it anew"):
+    with pytest.raises(InputError, match="format 1, this program reads 3; train it anew"):
         load_recogniser(crnn)
 
 
@@ -140,19 +157,22 @@ def test_any_json_is_a_config_or_an_input_error(saved: object) -> None:
 
 
 @settings(max_examples=60)
-@given(place=st.integers(0, 10**6), value=st.integers(0, 255), cut=st.booleans())
+@given(place=st.integers(0, 10**6), change=st.integers(1, 255), cut=st.booleans())
 @pytest.mark.parametrize("name", ["crnn", "hog_svc"])
-def test_a_changed_byte_is_refused_or_loads(
-    name: str, models: Models, tmp_path_factory: pytest.TempPathFactory, place: int, value: int, cut: bool
+def test_a_changed_byte_is_refused_and_with_its_checksum_right_it_is_refused_or_loads(
+    name: str, models: Models, tmp_path_factory: pytest.TempPathFactory, place: int, change: int, cut: bool
 ) -> None:
     folder = tmp_path_factory.mktemp("spoiled")
     shutil.copytree(models(name), folder, dirs_exist_ok=True)
     files = sorted(folder.iterdir())
     path = files[place % len(files)]
     content = bytearray(path.read_bytes())
-    content[place % len(content)] = value
+    content[place % len(content)] ^= change
     path.write_bytes(content[: place % len(content)] if cut else content)
-    with suppress(InputError):
+    with pytest.raises(InputError, match=path.name):
+        load_recogniser(folder)
+    with suppress(InputError, ValueError):
+        reseal(folder)
         loaded = load_recogniser(folder)
         loaded.read(np.zeros((1, loaded.about.height, loaded.about.width), np.uint8), 2)
     shutil.rmtree(folder)

@@ -10,10 +10,11 @@ import onnx
 import pytest
 from typer.testing import CliRunner
 
+from captchabench.checksum import UNSEALED, sealed
 from captchabench.cli import app
 from captchabench.errors import InputError
 from captchabench.inference.loaded import load_recogniser
-from captchabench.inference.onnx_file import CONFIG_KEY, FILES_KEY
+from captchabench.inference.onnx_file import CHECKSUM_KEY, CONFIG_KEY, FILES_KEY
 
 Models = Callable[[str], Path]
 RUN = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
@@ -109,9 +110,11 @@ def test_a_text_that_differs_stops_the_export(
 
 
 def _edited(exported: Path, out: Path, edit: Callable[[onnx.ModelProto], object]) -> Path:
+    """A changed copy, its checksum right: as whoever changes it on purpose would leave it."""
     model = onnx.load(exported)
+    _set(CHECKSUM_KEY, lambda value: UNSEALED)(model)
     edit(model)
-    out.write_bytes(model.SerializeToString())
+    out.write_bytes(sealed(model.SerializeToString()))
     return out
 
 
@@ -129,9 +132,9 @@ def _with_path(value: str) -> str:
 
 
 EDITS: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
-    "no metadata": (lambda m: m.ClearField("metadata_props"), "is not a model that `captchabench export` wrote"),
+    "no config": (_set(CONFIG_KEY, lambda value: "{}"), "is not a saved model's config"),
     "no JSON": (_set(CONFIG_KEY, lambda value: value[:-5]), "is not a model that"),
-    "another size": (_set(CONFIG_KEY, lambda v: v.replace('"max_length": 6', '"max_length": 5')), "onnx|npz"),
+    "another size": (_set(CONFIG_KEY, lambda v: v.replace('"max_length": 6', '"max_length": 5')), "above max_length 5"),
     "no segmenter": (_set(FILES_KEY, lambda value: "{}"), r"segmenter\.npz"),
     "a way out": (_set(FILES_KEY, _with_path), "holds a file called"),
     "no graph": (lambda m: m.ClearField("graph"), "cannot be run"),
@@ -157,10 +160,20 @@ def test_weights_in_other_files_are_not_fetched(exported: Path, tmp_path: Path) 
         load_recogniser(_edited(exported, tmp_path / "edited.onnx", point_out))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
-def test_a_cut_off_export_is_refused(exported: Path, tmp_path: Path, share: float) -> None:
+@pytest.mark.parametrize("place", [0.0, 0.3, 0.99])
+def test_a_cut_off_or_damaged_export_is_refused(exported: Path, tmp_path: Path, place: float) -> None:
     content = exported.read_bytes()
-    path = tmp_path / "cut.onnx"
-    path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(InputError):
-        load_recogniser(path)
+    end = int(place * len(content))
+    path = tmp_path / "spoiled.onnx"
+    for spoiled in (content[:end], content[:end] + bytes([content[end] ^ 4]) + content[end + 1 :]):
+        path.write_bytes(spoiled)
+        with pytest.raises(InputError, match=r"spoiled\.onnx: is damaged, .*; export it anew"):
+            load_recogniser(path)
+
+
+def test_a_model_of_another_program_is_refused(exported: Path, tmp_path: Path) -> None:
+    model = onnx.load(exported)
+    model.ClearField("metadata_props")
+    onnx.save(model, tmp_path / "other.onnx")
+    with pytest.raises(InputError, match=r"no model that `captchabench export` wrote \(it holds no checksum\)"):
+        load_recogniser(tmp_path / "other.onnx")

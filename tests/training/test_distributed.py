@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from captchabench.training import distributed
+from captchabench.training.checkpoints import Checkpoints
 from captchabench.training.engine import train_network
 from captchabench.training.feed import TensorSamples
 from captchabench.training.network import Network
@@ -46,7 +47,8 @@ samples = TensorSamples(torch.randint(0, 255, (60, 3, 4), dtype=torch.uint8), to
 network = Tiny()
 with distributed.process_group():
     config = TrainingConfig(steps=30, batch_size=12, learning_rate=0.02, evaluations=3, clip_norm=0.5)
-    run = train_network(network, samples, samples, config, seed=0)
+    checkpoints = Checkpoints(Path(sys.argv[2]))
+    run = train_network(network, samples, samples, config, seed=0, checkpoints=checkpoints)
     torch.save((network.state_dict(), [vars(p) for p in run.curve]), Path(sys.argv[1]) / f"{distributed.rank()}.pt")
 """
 
@@ -58,9 +60,14 @@ def train(folder: Path, processes: int) -> list[tuple[dict[str, torch.Tensor], l
     launcher = (
         [] if processes == 1 else ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path.cwd()),
+        "OMP_NUM_THREADS": "1",
+        "CAPTCHABENCH_CHECKPOINT_SECONDS": "0",
+    }
     subprocess.run(
-        [sys.executable, *(launcher if processes > 1 else []), program, folder],
+        [sys.executable, *launcher, program, folder, folder.parent / f"scratch-{processes}"],
         check=True,
         env=environment,
         timeout=120,
@@ -68,7 +75,7 @@ def train(folder: Path, processes: int) -> list[tuple[dict[str, torch.Tensor], l
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(processes)]
 
 
-def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
+def test_two_processes_learn_what_one_does(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     ((alone, curve),) = train(tmp_path / "one", 1)
     first, second = train(tmp_path / "two", 2)
     assert first[1] == second[1]
@@ -77,6 +84,12 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     for name, weight in alone.items():
         assert torch.equal(first[0][name], second[0][name])
         torch.testing.assert_close(first[0][name], weight, rtol=1e-3, atol=1e-5)
+    # The checkpoint of step 20 is still there: from it they come to the same.
+    for again, before in zip(train(tmp_path / "again", 2), (first, second), strict=True):
+        assert again[1] == before[1]
+        for name, weight in before[0].items():
+            assert torch.equal(again[0][name], weight)
+    assert "going on after step 20" in capfd.readouterr().out
 
 
 def test_a_batch_that_cannot_be_shared_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

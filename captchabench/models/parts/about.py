@@ -2,18 +2,22 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zlib import crc32
 
 from captchabench.alphabet import Alphabet
+from captchabench.checksum import UNSEALED, Damaged, flaw, is_sealed, sealed
 from captchabench.config import Between, NormalizeParams, Positive, build
-from captchabench.data.shards import ShardInfo, TextSpec
+from captchabench.data.shards import TextSpec
 from captchabench.datasets.base import ROWS, TILES
 from captchabench.errors import InputError
+from captchabench.files import as_json, write_text
+from captchabench.naming import cell_stage
 
 CONFIG_FILE = "config.json"
-FORMAT = 2
+FORMAT = 3
 # A config is a page of text.
 _MOST_BYTES = 1 << 20
 _Length = Annotated[int, Between(0, 1024)]
@@ -57,48 +61,74 @@ class About:
 
 @dataclass(frozen=True)
 class SavedConfig:
-    """The whole of config.json. `parameters` are those of the model's section of params.yaml."""
+    """The whole of config.json.
 
-    format: Literal[2]
+    parameters: of the model's section of params.yaml. files: of the model's other files the CRC-32, in hexadecimal.
+    checksum: see `checksum`.
+    """
+
+    format: Literal[3]
     about: About
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    checksum: str = ""
 
 
-def about_model(model: str, info: ShardInfo, fold: int, parameter_count: int) -> About:
-    """What a model trained on shards like `info`, all folds but `fold`, has to say about itself."""
-    return About(
-        model=model,
-        dataset=info.dataset,
-        source=info.source,
-        version=info.version,
-        fold=fold,
-        alphabet=info.alphabet,
-        min_length=info.min_length,
-        max_length=info.max_length,
-        height=info.height,
-        width=info.width,
-        resize=info.resize,
-        clahe=info.clahe,
-        parameter_count=parameter_count,
-        task=info.task,
-        class_names=info.class_names,
-    )
+def write_config(folder: Path, about: About, parameters: Mapping[str, Any]) -> None:
+    """Write config.json, the sums of the model's other files in `folder` and one of its own in it."""
+    files = {path.name: _sum_of(path) for path in sorted(folder.iterdir()) if path.name != CONFIG_FILE}
+    saved = {"format": FORMAT, "about": asdict(about), "parameters": parameters, "files": files, "checksum": UNSEALED}
+    write_text(folder / CONFIG_FILE, sealed(as_json(saved).encode()).decode())
 
 
 def read_config(folder: Path) -> SavedConfig:
-    """The config of the model saved in `folder`; no weight is read. Raises InputError if it is not one of ours."""
+    """The config of the model saved in `folder`; no weight is read.
+
+    Raises InputError if it is not one of ours, or is damaged.
+    """
     path = folder / CONFIG_FILE
     try:
         with path.open("rb") as file:
             encoded = file.read(_MOST_BYTES + 1)
         if len(encoded) > _MOST_BYTES:
             raise ValueError(f"more than {_MOST_BYTES >> 20} MiB")
+        if is_sealed(encoded):
+            _check_sum(encoded, path)
         saved = json.loads(encoded)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a folder that `train` wrote") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: is not a saved model's config ({str(error) or type(error).__name__})") from None
-    return check_config(saved, str(path))
+    config = check_config(saved, str(path))
+    _check_sum(encoded, path)
+    return config
+
+
+def check_files(folder: Path, config: SavedConfig) -> None:
+    """Check the files of the model in `folder` by their sums in its config. Raises InputError."""
+    for name, kept in config.files.items():
+        path = folder / Path(name).name
+        try:
+            found = _sum_of(path)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); {_again(folder)}") from None
+        if found != kept:
+            raise Damaged(f"{path}: is damaged (its CRC-32 is {found}, not {kept}); {_again(folder)}")
+
+
+def _check_sum(encoded: bytes, path: Path) -> None:
+    if (problem := flaw(encoded)) is not None:
+        raise Damaged(f"{path}: is damaged ({problem}); {_again(path.parent)}")
+
+
+def _sum_of(path: Path) -> str:
+    return f"{crc32(path.read_bytes()):08x}"
+
+
+def _again(folder: Path) -> str:
+    """What to do about a damaged model: one of the benchmark's own has a stage of DVC's."""
+    own = folder.absolute().parts[-3:-1] == ("data", "models")
+    return f"run `dvc repro -f -s {cell_stage('train', folder.name)}`" if own else "copy or train it anew"
 
 
 def check_config(saved: Any, where: str) -> SavedConfig:

@@ -8,18 +8,19 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from captchabench.alphabet import Alphabet
 from captchabench.data.shards import Labels, Samples, TextSpec
-from captchabench.errors import InputError
+from captchabench.errors import InputError, first_line
 from captchabench.models.base import Alternative, Reading, Recogniser, Step, Steps
 from captchabench.models.parts.about import About
 from captchabench.models.parts.boxes import equal_boxes
 from captchabench.models.parts.heads import Head
 from captchabench.models.parts.words import as_alternatives
+from captchabench.training.checkpoints import Checkpoints
 from captchabench.training.curve import CurvePoint
 from captchabench.training.device import choose_device, describe, mixed_precision, reading_batch, threads
 from captchabench.training.distributed import process_group
@@ -58,7 +59,7 @@ class NeuralRecogniser(Recogniser):
         try:
             return super().blank(about, parameters, where)
         except (RuntimeError, ValueError, ArithmeticError, TypeError) as error:
-            raise InputError(f"{where}: do not make the network saved here ({_first_line(error)})") from None
+            raise InputError(f"{where}: do not make the network saved here ({first_line(error)})") from None
         finally:
             watch.remove()
 
@@ -66,16 +67,41 @@ class NeuralRecogniser(Recogniser):
     def build_network(self) -> Head:
         """An untrained network for `self.spec` and `self.config`; weights from torch's global generator."""
 
-    def fit(self, train: Samples, validation: Samples, *, seed: int, progress: bool = False) -> list[CurvePoint]:
+    def fit(
+        self,
+        train: Samples,
+        validation: Samples,
+        *,
+        seed: int,
+        progress: bool = False,
+        checkpoints: Checkpoints | None = None,
+    ) -> list[CurvePoint]:
         """See Recogniser.fit."""
-        return self.train(self.tensors(train), self.tensors(validation), seed=seed, progress=progress)
+        tensors = self.tensors(train), self.tensors(validation)
+        return self.train(*tensors, seed=seed, progress=progress, checkpoints=checkpoints)
 
-    def train(self, train: TensorSamples, validation: TensorSamples, *, seed: int, progress: bool) -> list[CurvePoint]:
+    def train(
+        self,
+        train: TensorSamples,
+        validation: TensorSamples,
+        *,
+        seed: int,
+        progress: bool,
+        checkpoints: Checkpoints | None,
+    ) -> list[CurvePoint]:
         """Build the network anew, seeded, and train it."""
         with process_group(), torch.random.fork_rng(), threads(self.config.training.threads):
             torch.manual_seed(seed)
             self.network = self.build_network()
-            run = train_network(self.network, train, validation, self.config.training, seed=seed, progress=progress)
+            run = train_network(
+                self.network,
+                train,
+                validation,
+                self.config.training,
+                seed=seed,
+                progress=progress,
+                checkpoints=checkpoints,
+            )
             return run.curve
 
     def tensors(self, samples: Samples) -> TensorSamples:
@@ -138,7 +164,8 @@ class NeuralRecogniser(Recogniser):
     def save_weights(self, folder: Path) -> None:
         """See Recogniser.save_weights."""
         weights = {k: v.contiguous().cpu() for k, v in self.network.state_dict().items()}
-        save_file(weights, folder / WEIGHTS_FILE)
+        # Its own writer has errors of its own where the disk is full.
+        (folder / WEIGHTS_FILE).write_bytes(save(weights))
         self.save_rest(folder)
 
     def load_weights(self, folder: Path) -> None:
@@ -151,7 +178,7 @@ class NeuralRecogniser(Recogniser):
                 raise ValueError("not all numbers are finite")
             self.network.load_state_dict(weights)
         except (OSError, SafetensorError, RuntimeError, ValueError, MemoryError) as error:
-            reason = _first_line(error)
+            reason = first_line(error)
             raise InputError(f"{path}: does not hold this model's weights ({reason}); train it anew") from None
         self._place(choose_device())
         self.load_rest(folder)
@@ -214,10 +241,6 @@ def _check_shapes(path: Path, network: nn.Module) -> None:
         for name, (shape, dtype) in wanted.items():
             if held[name].get_shape() != shape or held[name].get_dtype() != _DTYPES.get(dtype):
                 raise ValueError(f"{name} is {held[name].get_dtype()} {held[name].get_shape()}, not {shape}")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def encode_labels(alphabet: Alphabet, labels: Labels, width: int) -> Tensor:

@@ -10,7 +10,12 @@ def cell_name(dataset: str, model: str, fold: int) -> str:
 
 def repro_command(stage: str, cell: str) -> str:
     """The command that makes the output of `stage` for the cell called `cell`."""
+    return f"`dvc repro {cell_stage(stage, cell)}`"
+
+
+def cell_stage(stage: str, cell: str) -> str:
+    """What DVC calls `stage` for the cell called `cell`."""
     dataset, _, rest = cell.partition("-")
     if dataset == UNION:
         stage = f"{stage}-{UNION}"
-    return f"`dvc repro {stage_name(stage, dataset)}-{rest}`"
+    return f"{stage_name(stage, dataset)}-{rest}"

@@ -1,0 +1,34 @@
+"""Checksums inside files."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from captchabench.checksum import UNSEALED, Damaged, check_sealed, flaw, seal, sealed
+
+SOUND = sealed(b"before " + UNSEALED.encode() + b" after")
+
+
+@given(place=st.integers(0, len(SOUND) - 1), change=st.integers(1, 255))
+def test_any_changed_byte_is_found(place: int, change: int) -> None:
+    spoiled = bytearray(SOUND)
+    spoiled[place] ^= change
+    assert flaw(bytes(spoiled))
+
+
+@pytest.mark.parametrize("spoiled", [SOUND[:-1], SOUND[1:], SOUND + b"x", b"", SOUND[:20]])
+def test_missing_and_added_bytes_are_found(spoiled: bytes) -> None:
+    assert flaw(spoiled)
+
+
+def test_a_file_is_sealed_in_its_place_and_damage_names_the_mend(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"before " + UNSEALED.encode() + b" after")
+    seal(path)
+    assert path.read_bytes() == SOUND
+    assert check_sealed(path, "make it anew") == SOUND
+    path.write_bytes(SOUND.replace(b"after", b"aftEr"))
+    with pytest.raises(Damaged, match=r"file: is damaged \(its CRC-32 is [0-9a-f]{8}, not [0-9a-f]{8}\); make it anew"):
+        check_sealed(path, "make it anew")

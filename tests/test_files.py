@@ -1,0 +1,83 @@
+"""Outputs are whole or not there, and nothing is left beside them."""
+
+import contextlib
+import errno
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from captchabench.errors import InputError
+from captchabench.files import replacing_file, replacing_folder, write_json, write_text
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    write_json(path, {"b": 1, "a": 2})
+    assert path.read_text() == '{\n  "a": 2,\n  "b": 1\n}\n'
+    with pytest.raises(ValueError, match="Out of range float"):
+        write_json(path, {"a": float("nan")})
+    with contextlib.suppress(RuntimeError), replacing_file(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert [p.name for p in tmp_path.iterdir()] == ["table.json"]
+    assert '"a": 2' in path.read_text()
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    for content in ("one", "two"):
+        with replacing_folder(folder) as temporary:
+            (temporary / content).write_text(content)
+    assert [p.name for p in folder.iterdir()] == ["two"]
+    with contextlib.suppress(RuntimeError), replacing_folder(folder) as temporary:
+        (temporary / "three").write_text("")
+        raise RuntimeError
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+    assert [p.name for p in folder.iterdir()] == ["two"]
+
+
+DIES = """
+import os, sys
+from pathlib import Path
+from captchabench.files import replacing_file, replacing_folder
+kept = []
+for replacing in (replacing_file, replacing_folder):
+    kept.append(replacing(Path(sys.argv[1], "output")))
+    kept[-1].__enter__()
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", DIES, tmp_path], check=False)
+    assert len(list(tmp_path.glob(".output.*.tmp"))) == 2
+    write_text(tmp_path / "output", "whole")
+    assert [p.name for p in tmp_path.iterdir()] == ["output"]
+
+
+def test_what_another_writer_is_at_stays(tmp_path: Path) -> None:
+    path = tmp_path / "output"
+    with replacing_file(path) as first:
+        first.write_text("first")
+        write_text(path, "second")
+        assert first.exists()
+    assert path.read_text() == "first"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG])
+@pytest.mark.parametrize("replacing", [replacing_file, replacing_folder])
+def test_a_disk_that_takes_no_more_is_one_line_and_the_old_output_stays(
+    tmp_path: Path, code: int, replacing: type[contextlib.AbstractContextManager[Path]]
+) -> None:
+    path = tmp_path / "output"
+    path.mkdir()
+    with pytest.raises(InputError, match=r"output: cannot be written \(.*\); .*, then run this again"), replacing(path):
+        raise OSError(code, "words of a library")
+    assert [p.name for p in tmp_path.iterdir()] == ["output"]
+
+
+def test_a_file_elsewhere_is_not_taken_for_the_output(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), replacing_file(tmp_path / "output"):
+        raise PermissionError(errno.EACCES, "not yours", "/elsewhere")
