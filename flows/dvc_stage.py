@@ -7,6 +7,7 @@ folder is the repository's.
 """
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,9 @@ def make(job: str, result: str) -> int:
         entry = save(repo, name)
         send(repo, [entry])
     write_json(Path(result), entry)
+    # What it was made of on the way: the stages that clear that up run elsewhere.
+    for scratch in Path("data/scratch").glob(f"{name.partition('@')[2]}.*"):
+        shutil.rmtree(scratch, ignore_errors=True)
     return 0
 
 

@@ -8,13 +8,18 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from captchabench.alphabet import Alphabet
+from captchabench.checksum import UNSEALED, seal
+from captchabench.data.shards import CHECKSUM_KEY
 from captchabench.datasets import DATASETS
 from captchabench.datasets.base import Dataset, Drawing
 
 SYMBOLS = "ABab0123"
+Rewrite = Callable[[Path, pa.Table], None]
 
 
 def noise(seed: int, height: int = 24, width: int = 60) -> np.ndarray:
@@ -90,3 +95,15 @@ def packed() -> Callable[[Path, dict[str, bytes]], Path]:
         return path
 
     return pack
+
+
+@pytest.fixture
+def rewrite() -> Rewrite:
+    """Put other rows into a shard, its checksum right."""
+
+    def write(part: Path, table: pa.Table) -> None:
+        metadata = {**table.schema.metadata, CHECKSUM_KEY: UNSEALED.encode()}
+        pq.write_table(table.replace_schema_metadata(metadata), part)
+        seal(part)
+
+    return write

@@ -17,7 +17,7 @@ def test_every_part_is_read_and_damage_is_one_clear_line(tmp_path: Path) -> None
     write_shards(tmp_path / "a", info, [pa.record_batch(arrays, schema=schema(info))], 2)
     assert read_names(tmp_path / "a") == {"x": "1.png", "y": "in/2.png", "z": "3.png"}
     (tmp_path / "a/part-00001.parquet").write_bytes(b"PAR1")
-    with pytest.raises(InputError, match=r"part-00001\.parquet: is damaged .*run `dvc repro normalize@a`"):
+    with pytest.raises(InputError, match=r"part-00001\.parquet: is damaged .*run `dvc repro -f -s normalize@a`"):
         read_names(tmp_path / "a")
     with pytest.raises(InputError, match="holds no shards"):
         read_names(tmp_path / "b")

@@ -73,7 +73,7 @@ def test_standins_to_shards_twice_are_the_same_bytes(params, tmp_path: Path) -> 
     assert made() == made()
 
 
-def test_leakage_fails_and_leaves_the_figures(params, packed: Pack, picture, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_leakage_fails_and_leaves_the_figures(params, packed: Pack, picture, rewrite, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     packed(
         tmp_path / "downloads/fake-captchas",
         {f"{n:02d}/AB{n % 4}.{kind}": picture(n, f".{kind}") for n in range(9) for kind in ("png", "jpg")},
@@ -86,7 +86,7 @@ def test_leakage_fails_and_leaves_the_figures(params, packed: Pack, picture, tmp
     row = table["name"].to_pylist().index("03/AB3.jpg")
     folds = table["fold"].to_pylist()
     folds[row] = 1 - folds[row]
-    pq.write_table(table.set_column(2, table.schema.field("fold"), pa.array(folds, pa.int8())), part)
+    rewrite(part, table.set_column(2, table.schema.field("fold"), pa.array(folds, pa.int8())))
     with pytest.raises(
         InputError, match=r"1 groups .* fake:03/AB3\.\w+ \(fold \d\) ~ fake:03/AB3\.\w+ \(fold \d\); see"
     ):
@@ -95,13 +95,13 @@ def test_leakage_fails_and_leaves_the_figures(params, packed: Pack, picture, tmp
     assert found["leakage"]["near_groups_across_folds"] == 1
 
 
-def test_an_emptied_fold_fails_and_is_named(params, packed: Pack, picture) -> None:  # type: ignore[no-untyped-def]
+def test_an_emptied_fold_fails_and_is_named(params, packed: Pack, picture, rewrite) -> None:  # type: ignore[no-untyped-def]
     packed(Path("downloads/fake-captchas.zip"), {f"{n:02d}/AB{n % 4}.png": picture(n) for n in range(20)})
     ingest.main("fake")
     normalize.main("fake")
     part = Path("data/shards/fake/part-00000.parquet")
     table = pq.read_table(part)
-    pq.write_table(table.filter(pc.equal(table["fold"], 0)), part)
+    rewrite(part, table.filter(pc.equal(table["fold"], 0)))
     with pytest.raises(InputError, match=r"^folds without images: fake fold 1; see metrics/data/audit\.json, then run"):
         audit.main()
     found = json.loads(Path("metrics/data/audit.json").read_text(encoding="utf-8"))

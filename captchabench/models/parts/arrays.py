@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from captchabench.errors import InputError
+from captchabench.errors import InputError, first_line
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -27,5 +27,4 @@ def load_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
             return arrays
     # numpy parses headers as Python literals: a damaged one raises nearly anything, tokenize.TokenError for one.
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: does not hold this model's arrays ({reason}); train it anew") from None
+        raise InputError(f"{path}: does not hold this model's arrays ({first_line(error)}); train it anew") from None
