@@ -1,6 +1,7 @@
 """params.yaml as frozen dataclasses: an unknown key or a wrong type is one clear line."""
 
 import dataclasses
+import math
 import re
 import types
 from collections.abc import Mapping
@@ -12,10 +13,19 @@ import yaml
 
 from captchabench.errors import InputError
 from captchabench.registry import did_you_mean
+from captchabench.visible import visible
 
 T = TypeVar("T")
 
 PARAMS = Path("params.yaml")
+
+# A file of parameters is some kilobytes; PyYAML takes a second for a hundred.
+MAX_BYTES = 100_000
+# Nodes of a file once its aliases are written out, and how deep they lie: few lines can stand for billions.
+MAX_NODES = 20_000
+MAX_DEPTH = 20
+_MERGE = "tag:yaml.org,2002:merge"
+_SHOWN = 60  # characters of a value in a message
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,10 @@ class Between:
     high: float | None = None
 
 
-Positive = Annotated[int, Between(1)]
+# Every number that counts something. Larger ones are slips, and a few libraries below take no more than 32 bits.
+MOST = 2**31 - 1
+Positive = Annotated[int, Between(1, MOST)]
+Seed = Annotated[int, Between(0, MOST)]
 Share = Annotated[float, Between(0, 1)]
 NotNegative = Annotated[float, Between(0)]
 
@@ -37,7 +50,7 @@ class DataParams:
 
     source: Literal["standin", "archive", "kaggle"] = "standin"
     downloads: str = "data/downloads"
-    seed: Annotated[int, Between(0)] = 0
+    seed: Seed = 0
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,7 @@ class TileParams:
     source: Literal["standin", "archive"] = "standin"
     height: Annotated[int, Between(24, 510)] = 96
     width: Annotated[int, Between(24, 1023)] = 96
-    seed: Annotated[int, Between(0)] = 0
+    seed: Seed = 0
 
 
 @dataclass(frozen=True)
@@ -79,7 +92,7 @@ class DatasetParams:
     models: for each model named, parameters that replace those of the `models` section, on this dataset alone.
     """
 
-    images: Positive | Literal["all"] = "all"
+    images: Annotated[int, Between(1, 10_000_000)] | Literal["all"] = "all"
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -114,7 +127,7 @@ class GridParams:
 class TrainingParams:
     """What every training run shares."""
 
-    seed: Annotated[int, Between(0)] = 0
+    seed: Seed = 0
     validation_share: Annotated[float, Between(0.01, 0.5)] = 0.1
 
 
@@ -149,7 +162,28 @@ class Params:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 floats: PyYAML alone reads 1e-3 as a string, DVC as a number."""
+    """YAML 1.2 floats: PyYAML alone reads 1e-3 as a string, DVC as a number. A key that stands twice is refused."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._flat: set[int] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        # Once: afterwards it holds what it merged beside its own.
+        if id(node) in self._flat:
+            return
+        self._flat.add(id(node))
+        seen = set()
+        for key, value in node.value:
+            problem = None
+            if key.tag == _MERGE and not isinstance(value, yaml.MappingNode):
+                problem = "only one mapping can be merged (<<); a list of them can grow without end"
+            if (key.tag, str(key.value)) in seen:
+                problem = f"'{_short(key.value)}' stands there twice; take one out"
+            if problem is not None:
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add((key.tag, str(key.value)))
+        super().flatten_mapping(node)
 
 
 _Loader.add_implicit_resolver(
@@ -160,35 +194,91 @@ _Loader.add_implicit_resolver(
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises InputError that names the file and line."""
+    """The mapping in a YAML file, text the keys of it and of all within. Raises InputError that names file and line."""
     try:
-        text = path.read_text(encoding="utf-8")
-        value = yaml.load(text, Loader=_Loader)
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:
+            raise InputError(f"{path}: is larger than {MAX_BYTES // 1000} kB; is it another file?")
+        value = yaml.load(raw.decode("utf-8-sig"), Loader=_Loader)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); run from the project's folder") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from None
-    except yaml.YAMLError as error:
+    except RecursionError:
+        raise InputError(f"{path}: is nested too deep; no parameter lies deeper than {MAX_DEPTH} levels") from None
+    except InputError:
+        raise
+    # A value that is not what it looks like, such as 2001-13-32 or 0b_, fails in as many ways as there are types.
+    except Exception as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}:" if mark else ""
-        raise InputError(f"{path}:{where} not valid YAML ({getattr(error, 'problem', error)})") from None
+        problem = getattr(error, "problem", None) or str(error) or type(error).__name__
+        raise InputError(f"{path}:{where} not valid YAML ({visible(problem, 4 * _SHOWN)})") from None
     if not isinstance(value, dict):
         raise InputError(f"{path}: must hold a mapping of sections, holds {_kind(value)}")
+    _check_extent(value, path)
     return value
+
+
+def _check_extent(value: Any, path: Path) -> None:
+    """Refuse what aliases make endless or huge, and keys that are no text."""
+    nodes = 0
+    waiting: list[tuple[Any, int]] = [(value, 1)]
+    while waiting:
+        node, depth = waiting.pop()
+        nodes += 1
+        if nodes > MAX_NODES:
+            raise InputError(f"{path}: holds more than {MAX_NODES} values, once aliases are written out; drop some")
+        if depth > MAX_DEPTH:
+            raise InputError(f"{path}: is nested too deep; no parameter lies deeper than {MAX_DEPTH} levels")
+        if isinstance(node, dict):
+            for key in node:
+                if not isinstance(key, str):
+                    raise InputError(f"{path}: the key {_kind(key)} is no text; write it in quotes")
+            waiting += [(child, depth + 1) for child in node.values()]
+        elif isinstance(node, list | tuple | set):
+            waiting += [(child, depth + 1) for child in node]
 
 
 def load_params(path: Path = PARAMS) -> Params:
     """Read and check params.yaml. Raises InputError that names the key and the mend."""
     params = build(Params, read_yaml(path), str(path))
+    _check_grid(params, path)
     for dataset, own in params.datasets.items():
         for model in own.models:
             if model not in params.models:
-                where = f"{path}: datasets.{dataset}.models.{model}"
-                raise InputError(f"{where}: no such model under models; {did_you_mean(model, params.models)}")
+                where = f"{path}: datasets.{_short(dataset)}.models.{_short(model)}"
+                raise InputError(f"{where}: no such model under models; {did_you_mean(_short(model), params.models)}")
     for side in ("height", "width"):
         if (pixels := getattr(params.tiles, side)) % 3:
             raise InputError(f"{path}: tiles.{side}: must be a multiple of 3, for three tiles; is {pixels}")
     return params
+
+
+def _check_grid(params: Params, path: Path) -> None:
+    """Refuse names that no section knows, what is named twice, and folds that there are not."""
+    grid = params.grid
+    for key, names, section, known in (
+        ("datasets", grid.datasets, "datasets", params.datasets),
+        ("tiles.datasets", grid.all_datasets, "datasets", params.datasets),
+        ("models", grid.models, "models", params.models),
+        ("union", grid.union, "models", params.models),
+        ("tiles.models", grid.tiles.models, "models", params.models),
+    ):
+        for place, name in enumerate(names):
+            where = f"{path}: grid.{key}: '{_short(name)}'"
+            if name not in known:
+                raise InputError(f"{where} is missing under {section}; {did_you_mean(_short(name), known)}")
+            if name in names[:place]:
+                raise InputError(f"{where} is named twice; take one out")
+    if len(set(grid.folds)) < len(grid.folds):
+        raise InputError(f"{path}: grid.folds: one is named twice; take it out")
+    if not grid.folds or max(grid.folds) >= params.folds.count:
+        raise InputError(
+            f"{path}: grid.folds: must name some of the {params.folds.count} folds, which are 0 to "
+            f"{params.folds.count - 1}; name others, or raise folds.count"
+        )
 
 
 def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,7 +301,7 @@ def build(cls: type[T], mapping: Any, where: str) -> T:
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     for key in mapping:
         if key not in fields:
-            raise InputError(f"{_join(where, key)}: no such parameter; {did_you_mean(str(key), fields)}")
+            raise InputError(f"{_join(where, key)}: no such parameter; {did_you_mean(_short(key), fields)}")
     values = {}
     for name, spec in fields.items():
         if name in mapping:
@@ -221,7 +311,12 @@ def build(cls: type[T], mapping: Any, where: str) -> T:
     return cls(**values)
 
 
+def _short(text: object) -> str:
+    return visible(str(text), _SHOWN)
+
+
 def _join(where: str, key: object) -> str:
+    key = _short(key)
     return f"{where}: {key}" if where.endswith((".yaml", ".json")) else f"{where}.{key}"
 
 
@@ -233,7 +328,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _check_bounds(_convert(arguments[0], value, where), arguments[1:], where)
     if origin is Literal:
         if value not in arguments or type(value) not in {type(a) for a in arguments}:
-            raise InputError(f"{where}: must be one of {', '.join(map(str, arguments))}; is {value!r}")
+            raise InputError(f"{where}: must be one of {', '.join(map(str, arguments))}; is {_kind(value)}")
         return value
     if origin in (Union, types.UnionType):
         problems = []
@@ -268,12 +363,12 @@ def _convert_sequence(arguments: tuple[Any, ...], value: Any, where: str) -> tup
 
 def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1000:
         return float(value)
     if not isinstance(value, hint) or (hint in (int, float) and isinstance(value, bool)):
         raise InputError(f"{where}: must be {names[hint]}, is {_kind(value)}")
-    if hint is float and value != value:
-        raise InputError(f"{where}: must be a number, is NaN")
+    if hint is float and not math.isfinite(value):
+        raise InputError(f"{where}: must be a number, is {'NaN' if value != value else 'infinite'}")
     return value
 
 
@@ -281,13 +376,15 @@ def _check_bounds(value: Any, notes: tuple[Any, ...], where: str) -> Any:
     for note in notes:
         if isinstance(note, Between):
             if note.low is not None and value < note.low:
-                raise InputError(f"{where}: must be at least {note.low}; is {value}")
+                raise InputError(f"{where}: must be at least {note.low}; is {_kind(value)}")
             if note.high is not None and value > note.high:
-                raise InputError(f"{where}: must be at most {note.high}; is {value}")
+                raise InputError(f"{where}: must be at most {note.high}; is {_kind(value)}")
     return value
 
 
 def _kind(value: Any) -> str:
     if value is None:
         return "empty"
-    return f"{value!r}" if isinstance(value, str | int | float | bool) else f"a {type(value).__name__}"
+    if isinstance(value, int) and abs(value) >= 10**_SHOWN:  # Python refuses to write out the largest
+        return f"a number of about {int(value.bit_length() * math.log10(2)):,} digits"
+    return _short(repr(value)) if isinstance(value, str | int | float | bool) else f"a {type(value).__name__}"

@@ -11,6 +11,7 @@ from captchabench.config import read_yaml
 from captchabench.errors import InputError
 from captchabench.files import write_text
 from captchabench.registry import did_you_mean
+from captchabench.visible import visible
 
 
 def apply_overlay(overlay: Path, params: Path) -> list[tuple[str, Any, Any]]:
@@ -23,10 +24,15 @@ def apply_overlay(overlay: Path, params: Path) -> list[tuple[str, Any, Any]]:
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096
-    document = yaml.load(params.read_text(encoding="utf-8"))
+    try:
+        document = yaml.load(params.read_text(encoding="utf-8"))
+    # What one reader of YAML lets pass another may not.
+    except Exception as error:
+        raise InputError(f"{params}: not valid YAML ({visible(str(error), 200)})") from None
     for section in changes:
         if section not in document:
-            raise InputError(f"{overlay}: {section}: no such section in {params}; {did_you_mean(section, document)}")
+            shown = visible(section, 60)
+            raise InputError(f"{overlay}: {shown}: no such section in {params}; {did_you_mean(shown, document)}")
     changed = list(_merge(document, changes, ""))
     text = StringIO()
     yaml.dump(document, text)

@@ -1,29 +1,29 @@
 """Archives and folders read as they are, without unpacking to disk, and without trusting them.
 
-An archive is refused as a whole where a member is encrypted, is a link, leads out of the archive's folder, or
-expands past a limit: a sound download has none of these.
+An archive is refused as a whole where a member is encrypted, is a link, leads out of the archive's folder, shares its
+bytes with another, or expands past a limit: a sound download has none of these.
 """
 
 import gzip
-import lzma
 import os
 import posixpath
 import re
 import stat
 import tarfile
 import zipfile
-import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Self, cast
 
 from captchabench.data.sources import Entry
 from captchabench.datasets.base import Dataset
 from captchabench.errors import InputError
+from captchabench.visible import visible
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm"}
@@ -37,7 +37,22 @@ MAX_TOTAL_BYTES = 32 << 30
 # Images are compressed already. Small archives are let off: a few blank bitmaps shrink a lot and harm nobody.
 MAX_RATIO = 100
 RATIO_FREE_BYTES = 256 << 20
+# Held in memory of every entry of an archive, even of an empty file; a tar spends about as much on it.
+ENTRY_BYTES = 512
+# A tar's entry may have extended headers, which hold its name where that is long, and are read whole.
+MAX_HEADER_BYTES = 64 << 10
 
+# zipfile expands whatever it has read at once, and bzip2 may make 20,000 times as much of it.
+_PIECE_BYTES = 4096
+_LOCAL_HEADER_BYTES = 30
+_EXTENDED_HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+_SHOWN = 200  # characters of a name in a message
 _AGAIN = "download it again"
 
 
@@ -69,14 +84,12 @@ class Archive(ABC):
         path = _clean(name)
         parts = [part for part in path.split("/") if part not in ("", ".")]
         if path.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", path):
-            raise self._refusal(f"holds '{path}', which leads out of the archive's folder")
+            raise self._refusal(f"holds {_quoted(path)}, which leads out of the archive's folder")
         if size > MAX_MEMBER_BYTES:
-            raise self._refusal(f"holds '{path}', which expands past {MAX_MEMBER_BYTES >> 20} MiB")
-        self._expanded += size
-        if self._expanded > MAX_TOTAL_BYTES:
-            raise self._refusal(f"expands past {MAX_TOTAL_BYTES >> 30} GiB")
-        if self._expanded > max(RATIO_FREE_BYTES, MAX_RATIO * self._compressed):
-            raise self._refusal(f"expands to more than {MAX_RATIO} times its size")
+            raise self._refusal(f"holds {_quoted(path)}, which expands past {MAX_MEMBER_BYTES >> 20} MiB")
+        if size < 0:
+            raise self._refusal(f"holds {_quoted(path)}, which has a size of {size} bytes", _AGAIN)
+        self._expand(size)
         if "__MACOSX" in parts or any(part.startswith(".") for part in parts):
             self.skipped["hidden"] += 1
         elif posixpath.splitext(path)[1].lower() not in IMAGE_SUFFIXES:
@@ -84,6 +97,14 @@ class Archive(ABC):
         else:
             self.members.append(Member(path, self._found))
         self._found += 1
+
+    def _expand(self, size: int) -> None:
+        """Count an entry of `size` bytes, expanded, against the limits."""
+        self._expanded += size + ENTRY_BYTES
+        if self._expanded > MAX_TOTAL_BYTES:
+            raise self._refusal(f"expands past {MAX_TOTAL_BYTES >> 30} GiB")
+        if self._expanded > max(RATIO_FREE_BYTES, MAX_RATIO * self._compressed):
+            raise self._refusal(f"expands to more than {MAX_RATIO} times its size")
 
     def _refusal(self, what: str, mend: str = "take it out, or use another copy") -> InputError:
         return InputError(f"{self.path}: {what}; {mend}")
@@ -97,14 +118,17 @@ class ZipArchive(Archive):
         self._compressed = path.stat().st_size
         self._infos: list[zipfile.ZipInfo] = []
         with self._open() as archive:
+            self._check_apart(archive.infolist())
             for info in archive.infolist():
-                if info.is_dir():
+                name = _quoted(_clean(info.filename))
+                # Not info.is_dir(): in Python 3.11 it fails on a name of no characters.
+                if info.filename.endswith("/"):
+                    self._expand(0)
                     continue
-                name = _clean(info.filename)
                 if info.flag_bits & 0x1:
-                    raise self._refusal(f"holds '{name}', which is encrypted", "unpack it into a folder of its name")
+                    raise self._refusal(f"holds {name}, which is encrypted", "unpack it into a folder of its name")
                 if stat.S_ISLNK(info.external_attr >> 16):
-                    raise self._refusal(f"holds '{name}', which is a link")
+                    raise self._refusal(f"holds {name}, which is a link")
                 self._infos.append(info)
                 self._add(info.filename, info.file_size)
         self.members.sort(key=lambda member: (member.path, member.position))
@@ -112,22 +136,49 @@ class ZipArchive(Archive):
     def read(self, members: Collection[Member]) -> Iterator[Entry]:
         with self._open() as archive:
             for member in members:
+                name = _quoted(member.path)
                 try:
-                    encoded = archive.read(self._infos[member.position])
-                except (zipfile.BadZipFile, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-                    raise self._refusal(f"'{member.path}' is damaged ({error})", _AGAIN) from None
+                    with archive.open(self._infos[member.position]) as file:
+                        encoded = b"".join(iter(lambda: file.read(_PIECE_BYTES), b""))
+                    if len(encoded) != self._infos[member.position].file_size:
+                        raise EOFError("it is cut off")
                 except NotImplementedError as error:
-                    raise self._refusal(f"'{member.path}' cannot be read ({error})", "zip it anew") from None
+                    raise self._refusal(f"{name} cannot be read ({_why(error)})", "zip it anew") from None
+                # Of damaged members zipfile and its decompressors raise nearly anything.
+                except Exception as error:
+                    raise self._refusal(f"{name} is damaged ({_why(error)})", _AGAIN) from None
                 yield Entry(member.path, encoded)
+
+    def _check_apart(self, infos: list[zipfile.ZipInfo]) -> None:
+        """Refuse members that lie over each other: only a bomb has them (Fifield, USENIX WOOT 2019)."""
+        ordered = sorted(infos, key=lambda info: info.header_offset)
+        for one, other in pairwise(ordered):
+            if other.header_offset < one.header_offset + _LOCAL_HEADER_BYTES + one.compress_size:
+                pair = f"{_quoted(_clean(one.filename))} and {_quoted(_clean(other.filename))}"
+                raise self._refusal(f"holds {pair}, which share their bytes")
 
     @contextmanager
     def _open(self) -> Iterator[zipfile.ZipFile]:
         try:
             archive = zipfile.ZipFile(self.path)
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
-            raise self._refusal(f"is no zip archive, or is cut off ({error})", _AGAIN) from None
+        except (FileNotFoundError, PermissionError):
+            raise
+        # Of damaged directories it raises nearly anything.
+        except Exception as error:
+            raise self._refusal(f"is no zip archive, or is cut off ({_why(error)})", _AGAIN) from None
         with archive:
             yield archive
+
+
+class _Header(tarfile.TarInfo):
+    """A tar's header that is not taken at its word about how much belongs to it."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _EXTENDED_HEADERS and not 0 <= header.size <= MAX_HEADER_BYTES:
+            raise ValueError(f"a header of {header.size} bytes")
+        return header
 
 
 class TarArchive(Archive):
@@ -137,13 +188,14 @@ class TarArchive(Archive):
         super().__init__(path)
         self._compressed = path.stat().st_size
         for info, _ in self._stream():
-            name = _clean(info.name)
+            name = _quoted(_clean(info.name))
             if info.isdir():
+                self._expand(0)
                 continue
             if info.issym() or info.islnk():
-                raise self._refusal(f"holds '{name}', which is a link")
-            if not info.isfile():
-                raise self._refusal(f"holds '{name}', which is not a plain file")
+                raise self._refusal(f"holds {name}, which is a link")
+            if not info.isfile() or info.issparse():
+                raise self._refusal(f"holds {name}, which is not a plain file")
             self._add(info.name, info.size)
 
     def read(self, members: Collection[Member]) -> Iterator[Entry]:
@@ -151,25 +203,34 @@ class TarArchive(Archive):
         files = (pair for pair in self._stream() if not pair[0].isdir())
         for position, (info, archive) in enumerate(files):
             if position in chosen:
-                handle = archive.extractfile(info)
-                assert handle is not None
-                yield Entry(chosen[position].path, handle.read())
+                try:
+                    handle = archive.extractfile(info)
+                    assert handle is not None
+                    encoded = handle.read()
+                except Exception as error:
+                    raise self._damaged(error) from None
+                yield Entry(chosen[position].path, encoded)
 
     def _stream(self) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
         try:
             with self._bytes() as raw:
-                with tarfile.open(fileobj=raw, mode="r|") as archive:
+                with tarfile.open(fileobj=raw, mode="r|", tarinfo=_Header) as archive:
                     for info in archive:
                         yield info, archive
                         archive.members = []  # type: ignore[attr-defined]  # it keeps every header passed
-                # To the end of the file: only there does gzip hold its checksum.
-                tail = b"\0"
+                # To the end of the file: only there does gzip hold its checksum. And tar takes a damaged header for
+                # the end.
                 while block := raw.read(1 << 20):
-                    tail = block
-                if tail.strip(b"\0"):
-                    raise self._refusal("holds something after its end", _AGAIN)
-        except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-            raise self._refusal(f"is no tar archive, or is cut off ({error})", _AGAIN) from None
+                    if block.strip(b"\0"):
+                        raise self._refusal("holds something after its end", _AGAIN)
+        except InputError:
+            raise
+        # Of damaged headers tarfile raises nearly anything.
+        except Exception as error:
+            raise self._damaged(error) from None
+
+    def _damaged(self, error: Exception) -> InputError:
+        return self._refusal(f"is no tar archive, or is cut off ({_why(error)})", _AGAIN)
 
     @contextmanager
     def _bytes(self) -> Iterator[IO[bytes]]:
@@ -192,15 +253,17 @@ class Folder(Archive):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         found: list[tuple[str, Path, int]] = []
-        for root, folders, files in os.walk(path):
+        for root, folders, files in os.walk(path, onerror=self._unreadable):
             for name in files + [folder for folder in folders if Path(root, folder).is_symlink()]:
                 file = Path(root, name)
                 inside = file.relative_to(path).as_posix()
                 status = file.lstat()
                 if not stat.S_ISREG(status.st_mode):
                     kind = "a link" if stat.S_ISLNK(status.st_mode) else "not a plain file"
-                    raise self._refusal(f"holds '{_clean(inside)}', which is {kind}", "put the file itself there")
-                self._compressed += status.st_size
+                    raise self._refusal(
+                        f"holds {_quoted(_clean(inside))}, which is {kind}", "put the file itself there"
+                    )
+                self._compressed += status.st_size + ENTRY_BYTES
                 found.append((inside, file, status.st_size))
         found.sort()
         self._files = [file for _, file, _ in found]
@@ -212,13 +275,21 @@ class Folder(Archive):
             try:
                 yield Entry(member.path, self._files[member.position].read_bytes())
             except OSError as error:
-                raise self._refusal(f"'{member.path}' cannot be read ({error.strerror})", "mend it") from None
+                raise self._refusal(f"{_quoted(member.path)} cannot be read ({error.strerror})", "mend it") from None
+
+    def _unreadable(self, error: OSError) -> None:
+        """Refuse a folder that cannot be looked into: os.walk would pass it over."""
+        inside = _clean(os.path.relpath(error.filename, self.path))
+        raise self._refusal(f"{_quoted(inside)} cannot be read ({error.strerror})", "check its permissions")
 
 
 def find_archive(dataset: Dataset, downloads: Path) -> Path:
     """The archive or folder of `dataset` in `downloads`. Raises InputError unless there is exactly one."""
     places = [downloads / f"{dataset.slug}{suffix}" for suffix in SUFFIXES] + [downloads / dataset.slug]
-    found = [place for place in places if place.exists()]
+    try:
+        found = [place for place in places if place.exists()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"params.yaml: data.downloads: cannot be looked into ({error}); name a folder") from None
     if not found:
         if dataset.task == "grid":
             mend = "a folder for each class with its images there, or set tiles.source to standin"
@@ -253,6 +324,13 @@ def open_archive(path: Path) -> Archive:
 
 
 def _clean(name: str) -> str:
-    """`name` with forward slashes, and bytes that are no text made visible."""
-    text = name.replace("\\", "/").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return text.removeprefix("./")
+    """`name` with forward slashes, and with what is no text, or cannot be seen, as escapes."""
+    return visible(name.replace("\\", "/")).removeprefix("./")
+
+
+def _quoted(path: str) -> str:
+    return f"'{visible(path, _SHOWN)}'"
+
+
+def _why(error: Exception) -> str:
+    return visible(str(error), _SHOWN) or type(error).__name__

@@ -26,6 +26,13 @@ _CLAHE_TILES = (8, 8)
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
+# Chunks of a PNG, or segments of a JPEG: a small file can hold millions of empty ones.
+_MOST_PARTS = 100_000
+# Each pass over a progressive JPEG takes the time of a whole image; encoders make about ten.
+_MOST_SCANS = 100
+# What a PNG's compressed data may be without a look at how much they expand to: 64 MiB at most.
+_UNMEASURED_BYTES = 64 << 10
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a PNG, by its colour type
 # What Pillow may open: no format that runs another program or fetches another file.
 _OTHERS = ("BMP", "GIF", "PPM", "TIFF", "WEBP")
 _EIGHT_BIT_GREY = {"1", "L"}
@@ -35,8 +42,13 @@ _NUMERIC = {"I", "F"}
 
 @dataclass(frozen=True)
 class _Header:
-    """`keyed`: grey with one grey declared transparent, which OpenCV overlooks. `turned`: Exif's orientation."""
+    """What a decoder is to be given, and to expect.
 
+    encoded: the file, without what has no effect on its pixels. keyed: grey with one grey declared transparent, which
+    OpenCV overlooks. turned: Exif's orientation.
+    """
+
+    encoded: bytes
     width: int
     height: int
     keyed: bool = False
@@ -51,19 +63,18 @@ def decode_grey(encoded: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     pixels. Raises Rejected where the bytes are not one whole image of a plausible size, `max_pixels` at most.
     """
     if encoded.startswith(_PNG):
-        header = _read_png(encoded)
+        header = _read_png(encoded, max_pixels)
     elif encoded.startswith(_JPEG):
-        header = _read_jpeg(encoded)
+        header = _read_jpeg(encoded, max_pixels)
     else:
         return _composite(_decode_with_pillow(encoded, _OTHERS, max_pixels))
-    _check_size(header.width, header.height, max_pixels)
     if header.keyed:
-        return _composite(_decode_with_pillow(encoded, ("PNG",), max_pixels))
+        return _composite(_decode_with_pillow(header.encoded, ("PNG",), max_pixels))
     try:
-        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+        pixels = cv2.imdecode(np.frombuffer(header.encoded, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         pixels = None
-    if pixels is None:
+    if pixels is None or pixels.shape[:2] != (header.height, header.width):
         raise Rejected(Reason.UNDECODABLE, "the decoder gave up")
     return _upright(_composite(pixels), header.turned)
 
@@ -141,24 +152,29 @@ def _check_size(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
         raise Rejected(Reason.ABSURD_DIMENSIONS, f"{width}x{height} pixels")
 
 
-def _read_png(encoded: bytes) -> _Header:
-    """Walk the chunks (PNG specification, section 5): all there, none damaged."""
+def _read_png(encoded: bytes, max_pixels: int) -> _Header:
+    """Walk the chunks (PNG specification, section 5): all there, none damaged, no more data than pixels."""
     position = len(_PNG)
-    header = None
+    size = None
     grey = keyed = False
-    while position + 12 <= len(encoded):
-        size = int.from_bytes(encoded[position : position + 4], "big")
+    kept = [_PNG]
+    data = []
+    for _ in range(_MOST_PARTS):
+        if position + 12 > len(encoded):
+            break
+        length = int.from_bytes(encoded[position : position + 4], "big")
         kind = encoded[position + 4 : position + 8]
-        end = position + 12 + size
+        end = position + 12 + length
         if end > len(encoded):
             break
-        if header is None:
-            if kind != b"IHDR" or size != 13:
+        if size is None:
+            if kind != b"IHDR" or length != 13:
                 raise Rejected(Reason.UNDECODABLE, "a PNG without its header")
-            header = (
+            size = (
                 int.from_bytes(encoded[position + 8 : position + 12], "big"),
                 int.from_bytes(encoded[position + 12 : position + 16], "big"),
             )
+            bits = encoded[position + 16] * _CHANNELS.get(encoded[position + 17], 4)
             grey = encoded[position + 17] == 0
         if zlib.crc32(memoryview(encoded)[position + 4 : end - 4]) != int.from_bytes(encoded[end - 4 : end], "big"):
             raise Rejected(Reason.UNDECODABLE, f"a damaged {kind.decode('ascii', 'replace')} chunk in a PNG")
@@ -166,39 +182,76 @@ def _read_png(encoded: bytes) -> _Header:
             raise Rejected(Reason.SEVERAL_FRAMES, "an animated PNG")
         if kind == b"tRNS":
             keyed = grey
+        if kind == b"IDAT":
+            data.append(memoryview(encoded)[position + 8 : end - 4])
+        # Others say nothing of the pixels, by a bit in their names. The decoder would expand them, and would tell
+        # the terminal what it thinks of them.
+        if not kind[0] & 0x20 or kind == b"tRNS":
+            kept.append(encoded[position:end])
         if kind == b"IEND":
-            return _Header(*header, keyed)
+            _check_size(*size, max_pixels)
+            _check_expansion(data, ((size[0] * bits + 7) // 8 + 1) * size[1])
+            return _Header(b"".join(kept), *size, keyed)
         position = end
+    else:
+        raise Rejected(Reason.UNDECODABLE, f"a PNG of more than {_MOST_PARTS} chunks")
     raise Rejected(Reason.TRUNCATED, f"a PNG that stops after {len(encoded)} bytes")
 
 
-def _read_jpeg(encoded: bytes) -> _Header:
+def _check_expansion(data: list[memoryview], expected: int) -> None:
+    """Refuse PNG `data` that expand to far more than the `expected` bytes: the decoder expands all of them."""
+    if sum(map(len, data)) <= _UNMEASURED_BYTES:
+        return
+    # Interlaced ones are a little longer.
+    most = 2 * expected + 4096
+    try:
+        expanded = len(zlib.decompressobj().decompress(b"".join(data), most + 1))
+    except zlib.error:
+        raise Rejected(Reason.UNDECODABLE, "damaged data in a PNG") from None
+    if expanded > most:
+        raise Rejected(Reason.UNDECODABLE, "more data than pixels in a PNG")
+
+
+def _read_jpeg(encoded: bytes, max_pixels: int) -> _Header:
     """Walk the segments (ITU-T T.81, annex B) to the scan, and look for the end of image behind it."""
     position = 2
     size = None
-    turned = 1
-    while position + 4 <= len(encoded):
+    exif = b""
+    for _ in range(_MOST_PARTS):
+        if position + 4 > len(encoded):
+            break
         if encoded[position] != 0xFF:
             raise Rejected(Reason.UNDECODABLE, "a JPEG with damaged segments")
         kind = encoded[position + 1]
         if kind == 0xFF:  # padding
             position += 1
             continue
-        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC) and position + 9 <= len(encoded):
+        length = int.from_bytes(encoded[position + 2 : position + 4], "big")
+        # Markers without a segment have no place here, and a decoder that passes them over would read on at another
+        # place than this walk, and find other dimensions there.
+        if kind < 0xC0 or 0xD0 <= kind <= 0xD9 or length < 2:
+            raise Rejected(Reason.UNDECODABLE, "a JPEG with damaged segments")
+        if kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC) and position + 9 <= len(encoded):
+            if size is not None:
+                raise Rejected(Reason.UNDECODABLE, "a JPEG with its dimensions twice")
             size = (
                 int.from_bytes(encoded[position + 7 : position + 9], "big"),
                 int.from_bytes(encoded[position + 5 : position + 7], "big"),
             )
         if kind == 0xE1 and encoded.startswith(b"Exif\0\0", position + 4):
-            length = int.from_bytes(encoded[position + 2 : position + 4], "big")
-            turned = _orientation(encoded[position + 4 : position + 2 + length])
+            exif = encoded[position + 4 : position + 2 + length]
         if kind == 0xDA:
             if size is None:
                 raise Rejected(Reason.UNDECODABLE, "a JPEG without its dimensions")
             if encoded.find(b"\xff\xd9", position) < 0:
                 break
-            return _Header(*size, turned=turned)
-        position += 2 + int.from_bytes(encoded[position + 2 : position + 4], "big")
+            if encoded.count(b"\xff\xda", position) > _MOST_SCANS:
+                raise Rejected(Reason.UNDECODABLE, f"a JPEG of more than {_MOST_SCANS} scans")
+            _check_size(*size, max_pixels)
+            return _Header(encoded, *size, turned=_orientation(exif) if exif else 1)
+        position += 2 + length
+    else:
+        raise Rejected(Reason.UNDECODABLE, f"a JPEG of more than {_MOST_PARTS} segments")
     raise Rejected(Reason.TRUNCATED, f"a JPEG that stops after {len(encoded)} bytes")
 
 

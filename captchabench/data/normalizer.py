@@ -6,13 +6,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from captchabench.config import NormalizeParams
 from captchabench.data.duplicates import hashes_of_moved
 from captchabench.data.images import contrast, decode_grey, fit
 from captchabench.data.rejects import Reason, Reject, Rejected
+from captchabench.datasets import stage_name
 from captchabench.datasets.base import Dataset
+from captchabench.errors import InputError
+from captchabench.visible import visible
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,12 @@ class Normalizer:
     def __call__(self, row_group: int) -> Normalized:
         # The workers share the cores: threads inside one would only get in the others' way.
         cv2.setNumThreads(1)
-        with pq.ParquetFile(self.path) as file:
-            table = file.read_row_group(row_group)
+        try:
+            with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
+                table = file.read_row_group(row_group)
+        except (pa.ArrowException, OSError) as error:
+            again = f"run `dvc repro --force {stage_name('ingest', self.dataset.key)}`"
+            raise InputError(f"{self.path}: is damaged ({visible(str(error), 200)}); {again}") from None
         found = table["image"].combine_chunks()
         clahe = contrast(self.params)
         ids: list[str] = []
@@ -83,7 +91,12 @@ class Normalizer:
             wanted = str(low) if low == high else f"{low} to {high}"
             raise Rejected(Reason.WRONG_LENGTH, f"{len(label)} symbols instead of {wanted}")
         if foreign := self.dataset.alphabet.foreign(label):
-            raise Rejected(Reason.SYMBOL_OUTSIDE_ALPHABET, " ".join(dict.fromkeys(foreign)))
+            raise Rejected(Reason.SYMBOL_OUTSIDE_ALPHABET, " ".join(map(_told_apart, dict.fromkeys(foreign))))
+
+
+def _told_apart(symbol: str) -> str:
+    """A symbol with its code point where it is not ASCII: many look like one that is."""
+    return symbol if symbol.isascii() else f"{symbol} (U+{ord(symbol):04X})"
 
 
 def sample_id(grey: np.ndarray) -> str:

@@ -67,6 +67,7 @@ def write_raw(path: Path, info: RawInfo, entries: Iterable[Entry], label_of: Cal
             compression={"image.bytes": "NONE", "image.path": "ZSTD", "label": "ZSTD"},
             use_dictionary=False,
             write_statistics=["label"],
+            write_page_checksum=True,
         ) as writer,
     ):
         for entry in entries:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from captchabench.files import write_text
+from captchabench.visible import visible
 
 
 class Reason(StrEnum):
@@ -45,9 +46,9 @@ class Reject:
 
 
 def write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
-    """Write the list, sorted by path, whole or not at all."""
+    """Write the list, sorted by path, whole or not at all: a line a reject, whatever characters are in it."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["path", "label", "reason", "detail"])
-    table.writerows([r.path, r.label, r.reason, r.detail] for r in sorted(rejects))
+    table.writerows(map(visible, (r.path, r.label, r.reason, r.detail)) for r in sorted(rejects))
     write_text(path, text.getvalue())

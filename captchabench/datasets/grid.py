@@ -3,6 +3,7 @@
 The dataset is a set of tiles, each with its class. Grids are composed of them when tiles are normalised.
 """
 
+import unicodedata
 from functools import cache
 
 import cv2
@@ -40,11 +41,18 @@ _SMALLEST, _LARGEST = 34, 62  # pixels that the longer side takes
 _MOST_TURN, _MOST_SHEAR = 25, 4096  # degrees; in 1/16384
 _NOISE = (2, 4, 8, 16)  # grey levels either way
 _QUALITY = 90
+_LONGEST_NAME = 100  # symbols of a class's name
 
 
 def class_name(folder: str) -> str:
-    """The class that a folder's name gives: "Traffic_Light" and "traffic light" are one. "" if it gives none."""
-    return " ".join(folder.replace("_", " ").split()).casefold() if folder.isprintable() else ""
+    """The class that a folder's name gives: "Traffic_Light" and "traffic light" are one. "" if it gives none.
+
+    None is given by a name that is too long to show, or holds what cannot be seen, which archives write as escapes.
+    """
+    if not folder.isprintable() or "\\" in folder or len(folder) > _LONGEST_NAME:
+        return ""
+    # Some systems write an accent as a symbol of its own, others do not.
+    return " ".join(unicodedata.normalize("NFC", folder.replace("_", " ")).split()).casefold()
 
 
 @cache

@@ -140,7 +140,7 @@ def test_of_other_sources_no_ceiling_is_known(project: Path, capsys: pytest.Capt
 def test_an_empty_fold_and_missing_probes_are_one_clear_line(project: Path) -> None:
     shutil.copytree("data/models/fournierp-dummy-0", "data/models/fournierp-dummy-9")
     assert "folds: [0]" in PARAMS
-    Path("params.yaml").write_text(PARAMS.replace("folds: [0]", "folds: [9]"))
+    Path("params.yaml").write_text(PARAMS.replace("count: 5", "count: 10").replace("folds: [0]", "folds: [9]"))
     with pytest.raises(InputError, match="fold 9 holds no images"):
         probe.main()
     assert not Path("data/probes").exists()

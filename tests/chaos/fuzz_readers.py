@@ -1,0 +1,151 @@
+"""Coverage-guided fuzzing of the readers of images, archives, labels and parameters, by atheris.
+
+Run by hand: `python -m tests.chaos.fuzz_readers images --seconds 600`. atheris is none of the project's dependencies,
+and has wheels for a few versions of Python only; into an environment of its own:
+
+    python3.11 -m venv /tmp/fuzz && /tmp/fuzz/bin/pip install atheris -r requirements.lock
+    /tmp/fuzz/bin/python -m tests.chaos.fuzz_readers archives --seconds 600
+
+The readers below raise an AssertionError, or let through what they must not, where an input does more than get
+rejected. What was found is kept in test_fuzz_inputs.py.
+"""
+
+import argparse
+import csv
+import io
+import os
+import random
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+
+def images(data: bytes) -> None:
+    """One image."""
+    from captchabench.config import NormalizeParams
+    from captchabench.data.images import decode_grey, fit
+    from captchabench.data.rejects import Rejected
+
+    try:
+        grey = decode_grey(data)
+    except Rejected as error:
+        assert error.detail.isprintable()
+        return
+    assert fit(grey, NormalizeParams(resize="pad")).shape == (32, 100)
+
+
+def archives(data: bytes) -> None:
+    """One archive; the first byte says of which kind."""
+    from captchabench.data.archives import open_archive
+    from captchabench.errors import InputError
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"a{('.zip', '.tar', '.tar.gz')[data[0] % 3 if data else 0]}")
+        path.write_bytes(data[1:])
+        try:
+            archive = open_archive(path)
+            found = list(archive.read(archive.members))
+        except InputError as error:
+            check_line(error)
+            return
+    assert len(found) == len(archive.members)
+    assert all(entry.path.isprintable() and not entry.path.startswith("/") for entry in found)
+
+
+def labels(data: bytes) -> None:
+    """Names of images, one a line, through the normaliser of a dataset of texts and of one of tiles."""
+    from captchabench.config import NormalizeParams
+    from captchabench.data.normalizer import Normalizer
+    from captchabench.data.raw import RawInfo, write_raw
+    from captchabench.data.rejects import write_rejects
+    from captchabench.data.sources import Entry
+    from captchabench.datasets import DATASETS
+
+    names = [name.decode("utf-8", "replace") for name in data.split(b"\n")[:8]]
+    with tempfile.TemporaryDirectory() as folder:
+        for key in ("parsasam", "grid"):
+            dataset, raw = DATASETS[key], Path(folder, key)
+            entries = [Entry(name, PICTURE) for name in names]
+            write_raw(raw, RawInfo(key, "archive", dataset.version, len(names), {}), entries, dataset.found_label)
+            found = Normalizer(raw, dataset, NormalizeParams())(0)
+            assert len(found.ids) + len(found.rejects) == len(names)
+            assert all(label.isprintable() for label in found.labels)
+            write_rejects(Path(folder, "rejects"), found.rejects)
+            text = Path(folder, "rejects").read_bytes().decode()
+            assert text.replace("\n", "").isprintable()
+            assert text.count("\n") == len(list(csv.reader(io.StringIO(text)))) == len(found.rejects) + 1
+
+
+def params(data: bytes) -> None:
+    """One params.yaml."""
+    from captchabench.config import load_params
+    from captchabench.errors import InputError
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "params.yaml")
+        path.write_bytes(data)
+        try:
+            load_params(path)
+        except InputError as error:
+            check_line(error)
+
+
+def check_line(error: Exception) -> None:
+    """What a user is told must be one line of a bearable length, and nothing that a terminal obeys."""
+    assert str(error).isprintable()
+    assert len(str(error)) < 2000
+
+
+# The smallest that there is.
+PICTURE = b"P5 8 8 255 " + bytes(range(64))
+READERS: dict[str, Callable[[bytes], None]] = {
+    reader.__name__: reader for reader in (images, archives, labels, params)
+}
+
+
+def _seeds(name: str) -> list[bytes]:
+    from tests.chaos import mutations
+
+    rng = random.Random(0)
+    if name == "images":
+        return [encoded for _, encoded in mutations.pictures(rng)]
+    if name == "archives":
+        return [bytes([i]) + content for i, content in enumerate(mutations.packed(rng).values())]
+    if name == "labels":
+        return ["\n".join(["A/b1234.png", "bus/1.png", *mutations.NAMES[:6]]).encode("utf-8", "replace")]
+    return [Path(__file__).parents[2].joinpath(file).read_bytes() for file in ("params.yaml", "params.full.yaml")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("reader", choices=READERS)
+    parser.add_argument("--seconds", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--corpus", type=Path, help="folder to go on from, and to keep what was found in")
+    chosen = parser.parse_args()
+    try:
+        import atheris
+    except ImportError:
+        sys.exit("error: no atheris in this environment; --help says how to get one that has it")
+    with atheris.instrument_imports(include=["captchabench", "PIL", "yaml", "zipfile", "tarfile", "gzip"]):
+        for module in ("zipfile", "tarfile", "gzip"):
+            sys.modules.pop(module, None)
+        READERS[chosen.reader](b"\0")
+    with tempfile.TemporaryDirectory() as scratch:
+        corpus = chosen.corpus or Path(scratch, "corpus")
+        corpus.mkdir(parents=True, exist_ok=True)
+        for i, seed in enumerate(_seeds(chosen.reader)):
+            (corpus / f"seed-{i:03d}").write_bytes(seed)
+        # The decoders' own words about damaged images would bury atheris's.
+        options = ["-timeout=10", "-rss_limit_mb=3000", "-max_len=20000", "-print_final_stats=1", "-close_fd_mask=0"]
+        words = [sys.argv[0], str(corpus), f"-max_total_time={chosen.seconds}", f"-seed={chosen.seed}", *options]
+        with suppress(FileNotFoundError):
+            os.chdir(scratch)
+        atheris.Setup(words, READERS[chosen.reader])
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
