@@ -4,7 +4,7 @@ import dataclasses
 import math
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -249,7 +249,7 @@ def load_params(path: Path = PARAMS) -> Params:
         for model in own.models:
             if model not in params.models:
                 where = f"{path}: datasets.{_short(dataset)}.models.{_short(model)}"
-                raise InputError(f"{where}: no such model under models; {did_you_mean(_short(model), params.models)}")
+                raise InputError(f"{where}: no such model under models; {_near(model, params.models)}")
     for side in ("height", "width"):
         if (pixels := getattr(params.tiles, side)) % 3:
             raise InputError(f"{path}: tiles.{side}: must be a multiple of 3, for three tiles; is {pixels}")
@@ -269,7 +269,7 @@ def _check_grid(params: Params, path: Path) -> None:
         for place, name in enumerate(names):
             where = f"{path}: grid.{key}: '{_short(name)}'"
             if name not in known:
-                raise InputError(f"{where} is missing under {section}; {did_you_mean(_short(name), known)}")
+                raise InputError(f"{where} is missing under {section}; {_near(name, known)}")
             if name in names[:place]:
                 raise InputError(f"{where} is named twice; take one out")
     if len(set(grid.folds)) < len(grid.folds):
@@ -301,7 +301,7 @@ def build(cls: type[T], mapping: Any, where: str) -> T:
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     for key in mapping:
         if key not in fields:
-            raise InputError(f"{_join(where, key)}: no such parameter; {did_you_mean(_short(key), fields)}")
+            raise InputError(f"{_join(where, key)}: no such parameter; {_near(key, fields)}")
     values = {}
     for name, spec in fields.items():
         if name in mapping:
@@ -309,6 +309,10 @@ def build(cls: type[T], mapping: Any, where: str) -> T:
         elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
             raise InputError(f"{_join(where, name)}: missing; it must be given")
     return cls(**values)
+
+
+def _near(name: object, known: Iterable[str]) -> str:
+    return visible(did_you_mean(_short(name), known), 5 * _SHOWN)
 
 
 def _short(text: object) -> str:

@@ -5,6 +5,7 @@ file's own structure says whether it is whole: decoders are lenient about that, 
 """
 
 import io
+import warnings
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,10 @@ from PIL import ExifTags, Image
 
 from captchabench.config import NormalizeParams
 from captchabench.data.rejects import Reason, Rejected
+from captchabench.visible import visible
+
+# Of files that it then raises an exception about, or reads all the same.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 MIN_SIDE = 8
 MAX_SIDE = 4096
@@ -177,7 +182,7 @@ def _read_png(encoded: bytes, max_pixels: int) -> _Header:
             bits = encoded[position + 16] * _CHANNELS.get(encoded[position + 17], 4)
             grey = encoded[position + 17] == 0
         if zlib.crc32(memoryview(encoded)[position + 4 : end - 4]) != int.from_bytes(encoded[end - 4 : end], "big"):
-            raise Rejected(Reason.UNDECODABLE, f"a damaged {kind.decode('ascii', 'replace')} chunk in a PNG")
+            raise Rejected(Reason.UNDECODABLE, f"a damaged {_shown(kind)} chunk in a PNG")
         if kind == b"acTL":
             raise Rejected(Reason.SEVERAL_FRAMES, "an animated PNG")
         if kind == b"tRNS":
@@ -196,6 +201,10 @@ def _read_png(encoded: bytes, max_pixels: int) -> _Header:
     else:
         raise Rejected(Reason.UNDECODABLE, f"a PNG of more than {_MOST_PARTS} chunks")
     raise Rejected(Reason.TRUNCATED, f"a PNG that stops after {len(encoded)} bytes")
+
+
+def _shown(kind: bytes) -> str:
+    return visible(kind.decode("ascii", "backslashreplace"))
 
 
 def _check_expansion(data: list[memoryview], expected: int) -> None:
