@@ -143,7 +143,7 @@ class ProbeParams:
 
 @dataclass(frozen=True)
 class Params:
-    """All of params.yaml. `models` stays raw: each model checks its own section."""
+    """All of params.yaml. The sections of `models` stay raw: each model checks its own."""
 
     data: DataParams
     normalize: NormalizeParams
@@ -153,7 +153,7 @@ class Params:
     training: TrainingParams
     probe: ProbeParams = field(default_factory=ProbeParams)
     tiles: TileParams = field(default_factory=TileParams)
-    models: Mapping[str, Any] = field(default_factory=dict)
+    models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def of_model(self, model: str, dataset: str) -> dict[str, Any]:
         """The parameters of `model` on `dataset`; on one that has none of its own, such as a union, the usual ones."""

@@ -545,7 +545,9 @@ def mutated_params(rng: random.Random, text: str) -> bytes:
     if rng.random() < 0.65:
         document = yaml.safe_load(text)
         for _ in range(rng.choice((1, 1, 1, 3))):
-            _change(rng, document)
+            # Most of the parameters are the models'.
+            models = document.get("models")
+            _change(rng, models if isinstance(models, dict) and rng.random() < 0.5 else document)
         return yaml.safe_dump(document, sort_keys=False, allow_unicode=rng.random() < 0.5).encode("utf-8", "replace")
     lines = text.split("\n")
     for _ in range(rng.choice((1, 1, 2))):
