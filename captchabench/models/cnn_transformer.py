@@ -24,9 +24,9 @@ class Config:
     dimension: Positive = 128
     heads: Positive = 8
     feedforward: Positive = 512
-    layers: Positive = 2
+    layers: Annotated[int, Between(1, 100)] = 2
     dropout: Annotated[float, Between(0, 0.9)] = 0.1
-    blank_bias: float = 0.0
+    blank_bias: Annotated[float, Between(-100, 100)] = 0.0
     decoding: Decoding = field(default_factory=Decoding)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 

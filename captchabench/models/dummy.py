@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from captchabench.config import Positive
 from captchabench.data.shards import Samples, TextSpec
 from captchabench.errors import InputError
 from captchabench.files import write_json
@@ -22,7 +23,7 @@ ANSWER_FILE = "answer.json"
 class Config:
     """Parameters of the dummy. `rank` 1 answers the most frequent label, 2 the second, and so on."""
 
-    rank: int = 1
+    rank: Positive = 1
 
 
 @RECOGNISERS.register("dummy")

@@ -9,6 +9,7 @@ import timm
 from torch import Tensor, nn
 
 from captchabench.config import Between
+from captchabench.errors import InputError
 from captchabench.models import RECOGNISERS
 from captchabench.models.parts.about import About
 from captchabench.models.parts.backbone import load_backbone
@@ -39,14 +40,23 @@ class Encoder(nn.Module):
 
     def __init__(self, config: Config, rows: int, columns: int) -> None:
         super().__init__()
-        self.features = timm.create_model(
-            "efficientnet_b1",
-            pretrained=config.pretrained,
-            in_chans=1,
-            num_classes=0,
-            global_pool="",
-            drop_path_rate=config.drop_path,
-        )
+        try:
+            self.features = timm.create_model(
+                "efficientnet_b1",
+                pretrained=config.pretrained,
+                in_chans=1,
+                num_classes=0,
+                global_pool="",
+                drop_path_rate=config.drop_path,
+            )
+        # A network that is down fails in as many ways as there are.
+        except Exception as error:
+            if not config.pretrained:
+                raise
+            raise InputError(
+                f"models.effnet_b1.pretrained: timm's weights cannot be fetched ({type(error).__name__}); check the "
+                "network, or name a file that holds them in models.effnet_b1.weights"
+            ) from None
         if config.weights is not None:
             load_backbone(self.features, Path(config.weights))
         striding = [m for m in self.features.modules() if isinstance(m, nn.Conv2d) and m.stride == (2, 2)]

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from captchabench.alphabet import Alphabet
+from captchabench.config import build
 from captchabench.data.shards import Labels, Samples, TextSpec
 from captchabench.errors import InputError, first_line
 from captchabench.models.base import Alternative, Reading, Recogniser, Step, Steps
@@ -30,6 +32,8 @@ from captchabench.training.network import standardize
 
 WEIGHTS_FILE = "weights.safetensors"
 _DTYPES = {torch.float32: "F32", torch.int64: "I64"}
+# Fifteen times those of the largest model here; 0.4 GB, and four times that in training.
+MOST_PARAMETERS = 100_000_000
 
 
 class NeuralRecogniser(Recogniser):
@@ -44,24 +48,22 @@ class NeuralRecogniser(Recogniser):
         self._forward: Callable[[np.ndarray], Tensor] = self._run_network
 
     @classmethod
+    def from_parameters(cls, spec: TextSpec, parameters: Any, where: str) -> Self:
+        """See Recogniser.from_parameters. A network that is absurdly large is given up before it takes memory."""
+        try:
+            with _at_most(MOST_PARAMETERS):
+                return super().from_parameters(spec, parameters, where)
+        except (RuntimeError, ValueError, ArithmeticError, TypeError) as error:
+            raise InputError(f"{where}: do not make a network ({first_line(error)}); choose smaller ones") from None
+
+    @classmethod
     def blank(cls, about: About, parameters: Any, where: str) -> Self:
         """See Recogniser.blank. A network that is too large is given up before it takes memory."""
-        # A few weights are registered twice while a network is put together.
-        left = 2 * about.parameter_count
-
-        def count(module: nn.Module, name: str, weight: nn.Parameter) -> None:
-            nonlocal left
-            left -= weight.numel()
-            if left < 0:
-                raise ValueError(f"more than {about.parameter_count:,} numbers")
-
-        watch = register_module_parameter_registration_hook(count)
         try:
-            return super().blank(about, parameters, where)
+            with _at_most(about.parameter_count):
+                return cls(about.spec, build(cls.config_class, parameters, where))
         except (RuntimeError, ValueError, ArithmeticError, TypeError) as error:
             raise InputError(f"{where}: do not make the network saved here ({first_line(error)})") from None
-        finally:
-            watch.remove()
 
     @abstractmethod
     def build_network(self) -> Head:
@@ -249,3 +251,22 @@ def encode_labels(alphabet: Alphabet, labels: Labels, width: int) -> Tensor:
     for row, label in zip(targets, labels, strict=True):
         row[: len(label)] = alphabet.encode(label)
     return torch.from_numpy(targets)
+
+
+@contextmanager
+def _at_most(parameters: int) -> Iterator[None]:
+    """Raise ValueError as soon as a network put together here has more numbers than that."""
+    # A few weights are registered twice while a network is put together.
+    left = 2 * parameters
+
+    def count(module: nn.Module, name: str, weight: nn.Parameter) -> None:
+        nonlocal left
+        left -= weight.numel()
+        if left < 0:
+            raise ValueError(f"more than {parameters:,} numbers")
+
+    watch = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        watch.remove()

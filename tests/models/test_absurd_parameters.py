@@ -1,0 +1,45 @@
+"""Parameters that no machine could bear are refused in one line, before they take memory."""
+
+import time
+from typing import Any
+
+import pytest
+
+from captchabench.alphabet import Alphabet
+from captchabench.data.shards import TextSpec
+from captchabench.errors import InputError
+from captchabench.models import build_recogniser
+
+SPEC = TextSpec(Alphabet("AB"), 4, 5, 32, 100)
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [
+        ("char_cnn", {"channels": [100_000] * 4}),
+        ("crnn", {"hidden": 1_000_000}),
+        ("crnn", {"layers": 1_000_000}),
+        ("crnn", {"blank_bias": 1e308}),
+        ("cnn_transformer", {"feedforward": 1_000_000}),
+        ("cnn_transformer", {"layers": 1_000_000}),
+        ("cnn_transformer", {"dimension": 2**31 - 8}),
+        ("dummy", {"rank": 0}),
+    ],
+)
+def test_absurd_parameters_are_refused_at_once(model: str, parameters: dict[str, Any]) -> None:
+    started = time.monotonic()
+    with pytest.raises(InputError, match=rf"^params\.yaml: models\.{model}") as caught:
+        build_recogniser(model, SPEC, parameters)
+    assert str(caught.value).isprintable()
+    assert time.monotonic() - started < 5
+
+
+def test_weights_that_cannot_be_fetched_are_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
+    def offline(*_: Any, **__: Any) -> None:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(InputError, match=r"effnet_b1\.pretrained: .* cannot be fetched \(ConnectionError\)"):
+        build_recogniser("effnet_b1", SPEC, {"pretrained": True})
