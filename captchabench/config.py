@@ -36,10 +36,10 @@ class Between:
     high: float | None = None
 
 
-# Every number that counts something. Larger ones are slips, and a few libraries below take no more than 32 bits.
-MOST = 2**31 - 1
-Positive = Annotated[int, Between(1, MOST)]
-Seed = Annotated[int, Between(0, MOST)]
+# Above that a float, which JSON may make of it, no longer counts by ones.
+Positive = Annotated[int, Between(1, 2**53)]
+# scikit-learn takes 32 bits, and a cell adds the number of its fold.
+Seed = Annotated[int, Between(0, 2**31 - 1)]
 Share = Annotated[float, Between(0, 1)]
 NotNegative = Annotated[float, Between(0)]
 

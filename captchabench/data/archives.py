@@ -42,7 +42,7 @@ ENTRY_BYTES = 512
 # A tar's entry may have extended headers, which hold its name where that is long, and are read whole.
 MAX_HEADER_BYTES = 64 << 10
 
-# zipfile expands whatever it has read at once, and bzip2 may make 20,000 times as much of it.
+# Of members that bzip2 or LZMA packed zipfile expands what it has read at once, 20,000 times as much perhaps.
 _PIECE_BYTES = 4096
 _LOCAL_HEADER_BYTES = 30
 _EXTENDED_HEADERS = (
@@ -136,11 +136,11 @@ class ZipArchive(Archive):
     def read(self, members: Collection[Member]) -> Iterator[Entry]:
         with self._open() as archive:
             for member in members:
-                name = _quoted(member.path)
+                info, name = self._infos[member.position], _quoted(member.path)
                 try:
-                    with archive.open(self._infos[member.position]) as file:
-                        encoded = b"".join(iter(lambda: file.read(_PIECE_BYTES), b""))
-                    if len(encoded) != self._infos[member.position].file_size:
+                    with archive.open(info) as file:
+                        encoded = _read_bounded(file, info)
+                    if len(encoded) != info.file_size:
                         raise EOFError("it is cut off")
                 except NotImplementedError as error:
                     raise self._refusal(f"{name} cannot be read ({_why(error)})", "zip it anew") from None
@@ -321,6 +321,13 @@ def open_archive(path: Path) -> Archive:
     if not archive.members:
         raise InputError(f"{path}: holds no images; expected files such as name.png at any depth")
     return archive
+
+
+def _read_bounded(file: IO[bytes], info: zipfile.ZipInfo) -> bytes:
+    """All of a zip's member, never much more than that in memory, whatever it says of its size."""
+    if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return file.read(info.file_size + 1)
+    return b"".join(iter(lambda: file.read(_PIECE_BYTES), b""))
 
 
 def _clean(name: str) -> str:

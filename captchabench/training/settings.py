@@ -10,8 +10,8 @@ from captchabench.config import Between, NotNegative, Positive
 class TrainingConfig:
     """The budget and the optimiser (AdamW). A budget is in steps, so that small and large datasets cost alike."""
 
-    steps: Positive = 3000
-    batch_size: Positive = 128
+    steps: Annotated[int, Between(1, 10_000_000)] = 3000
+    batch_size: Annotated[int, Between(1, 100_000)] = 128
     learning_rate: Annotated[float, Between(1e-7, 10)] = 2e-3
     weight_decay: NotNegative = 0.01
     clip_norm: Annotated[float, Between(1e-3)] = 2.0
