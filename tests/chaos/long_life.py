@@ -1,0 +1,269 @@
+"""Cycle after cycle of `dvc repro` with changing params: does anything grow that should not?
+
+    python -m tests.chaos.long_life --cycles 50            # half an hour on an idle machine
+    python -m tests.chaos.long_life --cycles 0 --flows 10  # runs of the flow instead
+    python -m tests.chaos.long_life --cycles 0 --served 10 # runs that one `python -m flows.serve` begins
+
+Works on a small real benchmark in a temporary folder: one dataset of drawn stand-ins, hog_svc and a narrow crnn.
+Each cycle changes a seed, a model's parameter or the number of images, or goes back to what an earlier one had, runs,
+and commits. After each it counts: scratch and temporary files, in the repository and in TMPDIR; processes left; memory
+and open files at the most; the bytes of DVC's cache, its run cache, its other folders, Git's and Prefect's. At the end
+stand a table, a CSV file and a plot if asked for, and what grew. Then the commands that clean up are tried, each on a
+copy: what they free, and what is still of use after them. Exit code 1 if anything grew that should not.
+"""
+
+import argparse
+import csv
+import json
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.chaos.clean_up import try_clean_ups
+from tests.chaos.footprint import MARK, left_over, marked, size_of, temporaries, watched
+from tests.chaos.served import Served
+from tests.chaos.small import MODELS, Benchmark
+
+Row = dict[str, Any]
+
+# Relative: the mean of the last third against that of the first.
+_MORE_MEMORY = 1.10
+_MORE_FILES = 1.25
+_MEGA = 1e6
+# Short trainings write checkpoints too, as long ones do each minute.
+_CHECKPOINT_SECONDS = "0.05"
+
+
+class Life:
+    """A benchmark, its own TMPDIR and DVC's folder for what it knows of files, and the rows measured so far."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.mark = uuid.uuid4().hex
+        self.temporary, self.site = folder / "tmp", folder / "site"
+        for path in (self.temporary, self.site):
+            path.mkdir(parents=True)
+        self.benchmark = Benchmark(
+            folder / "benchmark",
+            datasets={"numbers6": {"images": 150}},
+            grid={
+                "datasets": ["numbers6"],
+                "models": ["hog_svc", "crnn"],
+                "union": [],
+                "tiles": {"datasets": [], "models": []},
+                "folds": [0],
+            },
+            models={name: MODELS[name] for name in ("hog_svc", "crnn")},
+            probe={"images": 10},
+        )
+        self.rows: list[Row] = []
+        self._past: list[dict[str, Any]] = []
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of what runs here."""
+        own = {"TMPDIR": str(self.temporary), "DVC_SITE_CACHE_DIR": str(self.site), MARK: self.mark}
+        return self.benchmark.environment(**own, CAPTCHABENCH_CHECKPOINT_SECONDS=_CHECKPOINT_SECONDS)
+
+    def change(self, cycle: int) -> str:
+        """Change params.yaml as cycles do in turn; return what was changed."""
+        params = self.benchmark.params()
+        kinds = ("seed", "hog_svc", "crnn", "images", "back")
+        kind = kinds[cycle % len(kinds)]
+        if kind == "seed":
+            params["training"]["seed"] = 1000 + cycle
+        elif kind == "hog_svc":
+            params["models"]["hog_svc"]["max_characters"] = 100 + cycle
+        elif kind == "crnn":
+            params["models"]["crnn"]["training"]["steps"] = self.random.randrange(8, 30)
+        elif kind == "images":
+            params["datasets"]["numbers6"]["images"] = 150 + cycle
+        else:
+            params = json.loads(self.random.choice(self._past))
+        self.benchmark.set(**params)
+        self._past.append(json.dumps(params))
+        return kind
+
+    def cycle(self, number: int, run: Callable[[], int], what: str) -> None:
+        """Change, run, commit, measure. run: returns the number of stages that ran."""
+        changed = self.change(number)
+        started = time.monotonic()
+        with watched(self.mark) as watch:
+            stages = run()
+        seconds = time.monotonic() - started
+        self.benchmark.commit(f"{what} {number}: {changed}")
+        root = self.benchmark.folder
+        self.rows.append(
+            {
+                "run": f"{what} {number}",
+                "changed": changed,
+                "stages": stages,
+                "seconds": round(seconds, 1),
+                "scratch_files": size_of(root / "data/scratch")[0],
+                "temporaries": len(temporaries(root)),
+                "tmpdir_files": size_of(self.temporary)[0],
+                "tmpdir_bytes": size_of(self.temporary)[1],
+                "processes_left": len(left_over(self.mark)) if what != "served" else 0,
+                "largest_process": watch.largest,
+                "all_processes": watch.together,
+                "open_files": watch.open_files,
+                "processes": watch.processes,
+                "cache_files": size_of(root / ".dvc/cache/files")[0],
+                "cache_bytes": size_of(root / ".dvc/cache/files")[1],
+                "run_cache_files": size_of(root / ".dvc/cache/runs")[0],
+                "run_cache_bytes": size_of(root / ".dvc/cache/runs")[1],
+                "dvc_tmp_files": size_of(root / ".dvc/tmp")[0],
+                "dvc_tmp_bytes": size_of(root / ".dvc/tmp")[1],
+                "dvc_site_bytes": size_of(self.site)[1],
+                "data_bytes": size_of(root / "data", root / "reports")[1],
+                "git_bytes": size_of(root / ".git")[1],
+                "prefect_bytes": size_of(root / ".prefect")[1],
+            }
+        )
+        row = self.rows[-1]
+        print(
+            f"{row['run']:>10}  {changed:8} {stages:3} stages {seconds:6.1f} s  "
+            f"largest process {row['largest_process'] / _MEGA:5.0f} MB  cache {row['cache_bytes'] / _MEGA:6.2f} MB  "
+            f"scratch {row['scratch_files']}  temporaries {row['temporaries']}+{row['tmpdir_files']}  "
+            f"left {row['processes_left']}",
+            flush=True,
+        )
+
+    def repro(self) -> int:
+        """`dvc repro`; the number of stages that ran."""
+        said = self.benchmark.call(sys.executable, "-m", "dvc", "repro", environment=self.environment).stdout
+        return said.count("Running stage '")
+
+    def flow(self) -> int:
+        """`python -m flows.run`; the number of stages that it says it ran."""
+        done = self.benchmark.call(sys.executable, "-m", "flows.run", environment=self.environment, check=False)
+        # A run in which something got worse is a failed one.
+        words = next((line for line in done.stdout.splitlines() if "stages run" in line), "")
+        if done.returncode and "significantly worse" not in done.stdout:
+            raise RuntimeError(f"python -m flows.run: {done.stdout}\n{done.stderr}")
+        return int(words.split()[1]) if words.startswith("Completed") else -1
+
+
+def grown(rows: Sequence[Row]) -> list[str]:
+    """What grew that should not, a line each. Memory and files at the most: by the means of a third of the cycles."""
+    found = []
+    for row in rows:
+        for key in ("scratch_files", "temporaries", "processes_left"):
+            if row[key]:
+                found.append(f"{row['run']}: {key} {row[key]}")
+    third = len(rows) // 3
+    if third:
+        # The first cycle makes what is made once.
+        early, late = rows[1 : 1 + third], rows[-third:]
+        limits = {"largest_process": _MORE_MEMORY, "open_files": _MORE_FILES, "processes": _MORE_FILES}
+        for key, limit in limits.items():
+            before, after = (statistics.mean(row[key] for row in part) for part in (early, late))
+            if after > limit * before:
+                found.append(f"{key}: {before:.0f} in the first third, {after:.0f} in the last")
+        for key in ("tmpdir_files", "dvc_tmp_files"):
+            if rows[-1][key] > rows[third][key]:
+                found.append(f"{key}: {rows[third][key]} after a third, {rows[-1][key]} at the end")
+    return found
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Each measure at the first, the middle and the last cycle, and its most."""
+    picked = (rows[0], rows[len(rows) // 2], rows[-1])
+    lines = [f"{'':18}{picked[0]['run']:>14}{picked[1]['run']:>14}{picked[2]['run']:>14}{'most':>14}"]
+    for key in rows[0]:
+        if key not in ("run", "changed"):
+            most = max(row[key] for row in rows)
+            lines.append(f"{key:18}" + "".join(f"{value:>14,}" for value in (*(row[key] for row in picked), most)))
+    return "\n".join(lines)
+
+
+def plot(rows: Sequence[Row], path: Path) -> None:
+    """Bytes and memory over the cycles, as a picture."""
+    import altair as alt
+
+    keys = ("largest_process", "cache_bytes", "run_cache_bytes", "git_bytes", "prefect_bytes", "dvc_site_bytes")
+    values = [{"cycle": i, "what": key, "MB": row[key] / _MEGA} for i, row in enumerate(rows) for key in keys]
+    chart = alt.Chart(alt.Data(values=values)).mark_line().encode(x="cycle:Q", y="MB:Q")
+    chart.properties(width=220, height=140).facet("what:N", columns=3).resolve_scale(y="independent").save(str(path))
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the cycles; 1 if anything grew that should not."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos.long_life", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--cycles", type=int, default=50, help="of dvc repro (default: 50)")
+    parser.add_argument(
+        "--flows", type=int, default=0, help="runs of the flow after them, each with a server of its own"
+    )
+    parser.add_argument("--served", type=int, default=0, help="runs after them that one server begins")
+    parser.add_argument("--seed", type=int, default=0, help="of the changes (default: 0)")
+    parser.add_argument("--output", type=Path, help="a folder for cycles.csv and cycles.png")
+    parser.add_argument("--no-clean-up", action="store_true", help="leave the clean-up commands untried")
+    given = parser.parse_args(words)
+    problems: list[str] = []
+    folder = Path(tempfile.mkdtemp(prefix="long-life-"))
+    try:
+        life = Life(folder, given.seed)
+        for number in range(given.cycles):
+            life.cycle(number, life.repro, "repro")
+        problems += _told("dvc repro", life.rows)
+        every = list(life.rows)
+        for what, count in (("flow", given.flows), ("served", given.served)):
+            life.rows = []
+            if what == "served" and count:
+                with Served(life.benchmark, life.environment) as served:
+                    for number in range(count):
+                        life.cycle(number, served.run, what)
+                        print(f"            the server that stays: {served.footprint()}", flush=True)
+                problems += served.grown()
+                problems += [f"left after the server: {line}" for line in left_over(life.mark)]
+            else:
+                for number in range(count):
+                    life.cycle(number, life.flow, what)
+            problems += _told(what, life.rows)
+            every += life.rows
+        if every and given.output:
+            _keep(every, given.output)
+        if every and not given.no_clean_up:
+            try_clean_ups(life.benchmark, life.environment)
+    finally:
+        for process in marked(life.mark):
+            try:
+                process.kill()
+            except psutil.Error:
+                continue
+        shutil.rmtree(folder, ignore_errors=True)
+    for problem in problems:
+        print(f"GREW: {problem}")
+    print(f"{len(problems)} measures grew that should not" if problems else "nothing grew that should not")
+    return 1 if problems else 0
+
+
+def _told(what: str, rows: Sequence[Row]) -> list[str]:
+    if not rows:
+        return []
+    print(f"\n{what}, {len(rows)} cycles\n{table(rows)}\n", flush=True)
+    return grown(rows)
+
+
+def _keep(rows: Sequence[Row], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "cycles.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    plot(rows, folder / "cycles.png")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""One server and schedule that stay while many runs come and go, as `make schedule` leaves them for weeks."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from tests.chaos.small import Benchmark
+
+_PATIENCE_SECONDS = 300.0
+_START_SECONDS = 5.0
+_MORE = 1.25
+
+
+class Served:
+    """`python -m flows.serve` on a benchmark, until the context ends."""
+
+    def __init__(self, benchmark: Benchmark, environment: Mapping[str, str]) -> None:
+        self._benchmark = benchmark
+        self._environment = dict(environment)
+        self._seen: list[tuple[int, int]] = []
+
+    def __enter__(self) -> Self:
+        # Prefect is not imported here before its settings are known.
+        from flows.server import free_port
+
+        port = free_port()
+        words = ("--port", str(port), "--cron", "0 0 1 1 *")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "flows.serve", *words],
+            cwd=self._benchmark.folder,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert self._process.stdout
+        for line in self._process.stdout:
+            if line.startswith("UI: "):
+                break
+        else:
+            raise RuntimeError("python -m flows.serve has ended")
+        self._environment["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+        # The schedule registers itself.
+        time.sleep(_START_SECONDS)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        self._process.communicate(timeout=60)
+
+    def run(self) -> int:
+        """Have a run begin, and wait for its end."""
+        done = self._benchmark.call(
+            sys.executable, "-m", "prefect", "deployment", "run", "benchmark/nightly", "--watch",
+            environment=self._environment, check=False, limit=_PATIENCE_SECONDS,
+        )  # fmt: skip
+        if "Completed" not in done.stdout and "Failed" not in done.stdout:
+            raise RuntimeError(f"a run did not end: {done.stdout}\n{done.stderr}")
+        self._seen.append(self._now())
+        return -1
+
+    def footprint(self) -> str:
+        """Memory and open files of the schedule and its server, now."""
+        memory, files = self._seen[-1]
+        return f"{memory / 1e6:.0f} MB, {files} open files"
+
+    def grown(self) -> list[str]:
+        """What the processes that stay took more of at the end than after the second run."""
+        if len(self._seen) < 4:
+            return []
+        names = ("memory of the server that stays", "its open files")
+        pairs = zip(names, self._seen[1], self._seen[-1], strict=True)
+        return [
+            f"{name}: {before} after two runs, {after} at the end"
+            for name, before, after in pairs
+            if after > _MORE * before
+        ]
+
+    def _now(self) -> tuple[int, int]:
+        top = psutil.Process(self._process.pid)
+        staying = [top, *top.children(recursive=True)]
+        return sum(p.memory_info().rss for p in staying), sum(p.num_fds() for p in staying)
