@@ -121,4 +121,4 @@ def test_a_failing_client_gives_no_token_away(fake: Dataset, monkeypatch: pytest
     with pytest.raises(InputError, match="ConnectionError 401") as caught:
         open_source(fake, DataParams("kaggle"), "all")
     assert "hunter2" not in str(caught.value)
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is None

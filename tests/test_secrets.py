@@ -1,0 +1,175 @@
+"""A Kaggle token reaches Kaggle, and nothing else: no message, log, traceback, file or other host."""
+
+import logging
+import os
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from captchabench.data.kaggle import download
+from captchabench.datasets import DATASETS
+from captchabench.errors import InputError
+from tests.chaos.fake_kaggle import ANSWERS, ELSEWHERE, GOOD, PLACES, Kaggle, keep_in, serving
+from tests.chaos.planted import forms, leaks
+
+ROOT = Path(__file__).parents[1]
+USER, SECRET, PASSWORD = "planteduser", "plantedKEY0123456789abcdef", "plantedPROXYpassword98765"
+WANTED = [*forms(USER, SECRET), *forms("someone", PASSWORD)]
+OWN = ("KAGGLE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA")
+
+
+@pytest.fixture(scope="module")
+def kaggle() -> Iterator[Kaggle]:
+    with serving(images=4) as server:
+        yield server
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """No token and no proxy of the machine's."""
+    for name in os.environ:
+        if name.upper().startswith(OWN):
+            monkeypatch.delenv(name)
+    return monkeypatch
+
+
+def plant(place: str, kaggle: Kaggle, home: Path, patch: pytest.MonkeyPatch) -> None:
+    for name, value in {**keep_in(place, home, USER, SECRET), **kaggle.environment(PASSWORD)}.items():
+        patch.setenv(name, value)
+    # Read when the client is imported, which another test may have done.
+    patch.setattr("kagglehub.config.DEFAULT_KAGGLE_CREDENTIALS_FOLDER", str(home / ".kaggle"))
+
+
+def attempt(home: Path) -> InputError | Path:
+    """What becomes of it. No name here holds the token, nor does any in a frame below that is ours."""
+    try:
+        return download(DATASETS["numbers6"], home)
+    except InputError as error:
+        return error
+
+
+def told(error: BaseException) -> str:
+    """All that a reporter of errors could show, names in each frame included."""
+    return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+
+
+def given_away(text: str) -> list[bytes]:
+    """The forms of a secret that stand in `text`."""
+    return [form for form in WANTED if form in text.encode()]
+
+
+def authorised(kaggle: Kaggle) -> list[str]:
+    """The hosts that were shown the token."""
+    return [host for host, headers in kaggle.seen if any(f.decode() in str(headers) for f in forms(USER, SECRET))]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_each_place_of_a_token_works(place: str, kaggle: Kaggle, tmp_path: Path, bare: pytest.MonkeyPatch) -> None:
+    plant(place, kaggle, tmp_path, bare)
+    kaggle.answer = "zip"
+    kaggle.seen.clear()
+    folder = attempt(tmp_path)
+    assert isinstance(folder, Path)
+    assert len(list(folder.rglob("*.png"))) == 4
+    assert authorised(kaggle) == ["localhost"]
+
+
+@pytest.mark.parametrize("place", ["KAGGLE_USERNAME and KAGGLE_KEY", "KAGGLE_API_TOKEN"])
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_no_answer_makes_the_client_give_it_away(
+    answer: str,
+    place: str,
+    kaggle: Kaggle,
+    tmp_path: Path,
+    bare: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    plant(place, kaggle, tmp_path, bare)
+    caplog.set_level(logging.DEBUG)
+    kaggle.answer = answer
+    kaggle.seen.clear()
+    result = attempt(tmp_path)
+    assert isinstance(result, Path) == (answer in GOOD)
+    shown = caplog.text
+    if isinstance(result, InputError):
+        assert result.__context__ is None
+        assert result.__cause__ is None
+        assert "\n" not in str(result)
+        shown += told(result)
+    assert given_away(shown + "".join(capfd.readouterr())) == []
+    assert set(authorised(kaggle)) == {"localhost"}
+    if answer == "redirect":
+        assert [host for host, _ in kaggle.seen] == ["localhost", ELSEWHERE]
+    assert leaks([tmp_path], WANTED) == []
+
+
+def test_a_client_that_prints_its_requests_is_not_heard(
+    kaggle: Kaggle, tmp_path: Path, bare: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plant("KAGGLE_API_TOKEN", kaggle, tmp_path, bare)
+    bare.setenv("KAGGLE_API_ENVIRONMENT", "TEST")
+    kaggle.answer = "zip"
+    assert isinstance(attempt(tmp_path), Path)
+    assert given_away("".join(capfd.readouterr())) == []
+
+
+@pytest.mark.parametrize("content", ["", SECRET, f'{{"key": "{SECRET}"}}', f'["{SECRET}"]', "7", "\xff" + SECRET])
+def test_a_damaged_token_is_not_quoted(content: str, kaggle: Kaggle, tmp_path: Path, bare: pytest.MonkeyPatch) -> None:
+    plant("kaggle.json", kaggle, tmp_path, bare)
+    (tmp_path / ".kaggle/kaggle.json").write_bytes(content.encode("latin-1"))
+    error = attempt(tmp_path)
+    assert isinstance(error, InputError)
+    assert "token cannot be read" in str(error)
+    assert error.__context__ is None
+    assert given_away(told(error)) == []
+
+
+def test_a_token_that_is_too_long_for_a_path_is_not_quoted(
+    kaggle: Kaggle, tmp_path: Path, bare: pytest.MonkeyPatch
+) -> None:
+    plant("KAGGLE_API_TOKEN", kaggle, tmp_path, bare)
+    bare.setenv("KAGGLE_API_TOKEN", SECRET * 200)  # the client asks whether it is a file's name
+    error = attempt(tmp_path)
+    assert isinstance(error, InputError)
+    assert error.__context__ is None
+    assert given_away(told(error)) == []
+
+
+@pytest.mark.parametrize("answer", ["zip", "401"])
+def test_the_stage_writes_and_prints_none_of_it(
+    answer: str, kaggle: Kaggle, tmp_path: Path, bare: pytest.MonkeyPatch
+) -> None:
+    home, folder = tmp_path / "home", tmp_path / "repository"
+    plant("kaggle.json", kaggle, home, bare)
+    for name, value in {"KAGGLEHUB_VERBOSITY": "debug", "KAGGLE_LOGGING_ENABLED": "1", "PYTHONPATH": ROOT}.items():
+        bare.setenv(name, str(value))
+    folder.mkdir()
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["data"]["source"] = "kaggle"
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    kaggle.answer = answer
+    command = [sys.executable, "-m", "stages.ingest", "numbers6"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == (0 if answer == "zip" else 1), done.stderr
+    assert (folder / "data/raw/numbers6.parquet").exists() == (answer == "zip")
+    (folder / "printed").write_text(done.stdout + done.stderr)
+    assert (home / ".kaggle/logs/kagglehub.log").exists()
+    assert leaks([tmp_path], WANTED, spared=[home / ".kaggle/kaggle.json"]) == []
+
+
+def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"label": [SECRET] * 3}), tmp_path / "a.parquet", compression="zstd")
+    (tmp_path / "basic").write_bytes(forms(USER, SECRET)[0])
+    (tmp_path / SECRET).write_text("")
+    (tmp_path / "clean").write_text(USER)
+    found = {Path(line.split(" (")[0]).name for line in leaks([tmp_path], WANTED)}
+    assert found == {"a.parquet", "basic", SECRET}
