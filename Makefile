@@ -2,6 +2,7 @@
 # make test    the tests
 # make check   lint, types, tests
 # make schedule  the same every night, with a UI: Prefect's server and schedule (CRON, PORT)
+# make vulnerabilities  known ones of the packages in requirements.lock, by pip-audit (asks PyPI and OSV)
 # make full    switch params.yaml to the Kaggle data and full budgets, then run it (one GPU)
 # make setup   the environment alone: .venv
 # make clean   outputs and environment, not DVC's cache
@@ -13,7 +14,7 @@ export PATH := $(BIN):$(PATH)
 # Without this a stage may warn in the locale of the machine, and sort by it.
 export LC_ALL := C.UTF-8
 
-.PHONY: repro schedule full test lint types check setup clean
+.PHONY: repro schedule full test lint types check vulnerabilities setup clean
 .DEFAULT_GOAL := repro
 
 setup: .venv/.complete
@@ -57,6 +58,10 @@ types: setup
 	@mypy
 
 check: lint types test
+
+# Needs a network, and no .venv: pip-audit gets a place of its own.
+vulnerabilities:
+	@$(PYTHON) .ci/vulnerabilities.py
 
 clean:
 	@rm -rf .venv reports data/raw data/shards data/rejects data/models data/timings data/predictions data/probes data/latency data/scratch

@@ -9,7 +9,7 @@ import io
 import json
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,12 +36,16 @@ def archive(images: int) -> bytes:
 
 @dataclass
 class Kaggle:
-    """The server. answer: what it does next, a key of ANSWERS. seen: host and headers of each request."""
+    """The server. answer: what it does next, a key of ANSWERS. seen: host and headers of each request.
+
+    watch: called before each answer.
+    """
 
     packed: bytes
     answer: str = "zip"
     address: str = ""
     seen: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    watch: Callable[[], object] = lambda: None
 
     def environment(self, password: str) -> dict[str, str]:
         """What leads Kaggle's client here; the proxy wants a password."""
@@ -59,7 +63,7 @@ def _whole(handler: BaseHTTPRequestHandler, kaggle: Kaggle) -> None:
     _send(handler, 200, "application/zip", kaggle.packed)
 
 
-def _status(code: int, kind: str) -> object:
+def _status(code: int, kind: str) -> Callable[[BaseHTTPRequestHandler, Kaggle], None]:
     def answer(handler: BaseHTTPRequestHandler, _: Kaggle) -> None:
         quoted = f"you sent {dict(handler.headers)}"
         body = json.dumps({"code": code, "message": quoted}) if kind == "application/json" else f"<p>{quoted}</p>"
@@ -122,7 +126,8 @@ def serving(images: int = 60) -> Iterator[Kaggle]:
         def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             kaggle.seen.append((urlparse(self.path).hostname or "", dict(self.headers)))
-            ANSWERS[kaggle.answer](self, kaggle)  # type: ignore[operator]
+            kaggle.watch()
+            ANSWERS[kaggle.answer](self, kaggle)
 
         do_POST = do_GET
 
