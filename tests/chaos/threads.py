@@ -1,0 +1,381 @@
+"""Every stage again, under other threads and in other surroundings: the same bytes?
+
+    python -m tests.chaos.threads                                  # small: all five models, half an hour
+    python -m tests.chaos.threads --finished FOLDER --only threads # the stages of a finished run, one by one
+    python -m tests.chaos.threads --finished FOLDER --parameter    # what training.threads does to weights
+
+A small real benchmark (drawn stand-ins, two datasets, all models, a union, grids of tiles) is run once, on one core
+with one thread. FOLDER instead takes a finished repository; it is copied, not touched. Then each stage runs again by
+itself from the same inputs: on other cores, with other numbers of threads (OpenMP, OpenBLAS, MKL, polars, Arrow), in
+other locales and time zones, with other hash seeds, in a folder of another name, under another umask. What it writes is
+compared byte by byte; what holds timings is left out. Locales that the machine lacks are made with localedef.
+
+At last the same images as a zip archive, as another one with other times and another order, as tar archives and as a
+folder give the same shards. Exit code 1 if anything differs.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import random
+import shutil
+import stat
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import yaml
+from safetensors.numpy import load_file
+
+from captchabench.datasets import DATASETS
+from tests.chaos.small import MODELS, Benchmark
+
+NUMBERS6 = DATASETS["numbers6"]
+_TIMINGS = ("data/timings/", "data/latency")
+_THREADS = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS",
+    "RAYON_NUM_THREADS", "ARROW_IO_THREADS",
+)  # fmt: skip
+_SURROUNDINGS = (*_THREADS, "LC_ALL", "LANG", "LC_CTYPE", "PYTHONHASHSEED", "PYTHONUTF8", "TZ")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How stages are run. cores: how many they may use, 0 for all. folder: the copy's name. kind: what --only names."""
+
+    name: str
+    kind: str
+    cores: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
+    umask: int = 0o022
+    folder: str = "copy"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of DVC's. outs: what it writes, but for timings."""
+
+    name: str
+    command: str
+    outs: tuple[str, ...]
+
+
+def threads(count: int) -> dict[str, str]:
+    """The environment that asks every library for `count` threads."""
+    return dict.fromkeys(_THREADS, str(count))
+
+
+def variants(locales: Path) -> list[Variant]:
+    """What is tried after the first run, which has one core and one thread."""
+    one = threads(1)
+    made = [
+        Variant("again", "threads", 1, one),
+        Variant("1 core, 4 threads", "threads", 1, threads(4)),
+        Variant("4 cores, 1 thread", "threads", 4, one),
+        Variant("4 cores, 4 threads", "threads", 4, threads(4)),
+        Variant("3 cores, 3 threads", "threads", 3, threads(3)),
+        Variant("all cores, nothing asked for", "threads"),
+        Variant("ASCII", "locale", 1, {**one, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
+        Variant("time zone and umask", "place", 1, {**one, "TZ": "Pacific/Kiritimati"}, umask=0o077),
+        Variant("hash seed 0", "place", 1, {**one, "PYTHONHASHSEED": "0"}),
+        Variant("hash seed 1, folder", "place", 1, {**one, "PYTHONHASHSEED": "1"}, folder="Größe, mit Leerzeichen"),
+    ]
+    for name in ("tr_TR.UTF-8", "de_DE.UTF-8"):
+        if _has_locale(name, locales):
+            own = {**one, "LC_ALL": name, "LOCPATH": str(locales)}
+            made.append(Variant(name, "locale", 1, own))
+        else:
+            print(f"{name}: is not on this machine and cannot be made; left out")
+    return made
+
+
+def stages_of(folder: Path) -> list[Stage]:
+    """The stages of the repository, each after those that it needs."""
+    import networkx as nx
+    from dvc.repo import Repo
+
+    with Repo(str(folder)) as repo:
+        graph = repo.index.graph
+        order = [one for one in nx.dfs_postorder_nodes(graph) if one.cmd]
+        made = []
+        for one in order:
+            outs = tuple(Path(out.fs_path).relative_to(folder).as_posix() for out in one.outs)
+            made.append(Stage(one.addressing, str(one.cmd), tuple(o for o in outs if not o.startswith(_TIMINGS))))
+        return made
+
+
+class Copy:
+    """A repository at another place, in which single stages are run again."""
+
+    def __init__(self, source: Path, target: Path) -> None:
+        self.source, self.folder = source, target
+        ignore = shutil.ignore_patterns(".venv", "cache", "__pycache__", ".prefect", "scratch")
+        shutil.copytree(source, target, ignore=ignore, symlinks=True)
+
+    def run(self, stage: Stage, variant: Variant) -> str:
+        """Run a stage; "" if it wrote what is in the source, else what differs or went wrong. Puts all back."""
+        environment = {name: value for name, value in os.environ.items() if name not in _SURROUNDINGS}
+        environment |= {"PYTHONPATH": str(self.folder), "LC_ALL": "C.UTF-8", **variant.environment}
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+        cores = sorted(os.sched_getaffinity(0))
+
+        def prepare() -> None:
+            os.umask(variant.umask)
+            os.sched_setaffinity(0, cores[: variant.cores or len(cores)])
+
+        for out in stage.outs:
+            _remove(self.folder / out)
+        done = subprocess.run(
+            stage.command.split(),
+            cwd=self.folder,
+            env=environment,
+            preexec_fn=prepare,
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode:
+            lines = done.stderr.decode(errors="replace").strip().splitlines() or ["nothing said"]
+            problem = f"exit code {done.returncode}: {lines[-1]}"
+        else:
+            problem = ", ".join(out for out in stage.outs if _content(self.source / out) != _content(self.folder / out))
+        for out in stage.outs:
+            _remove(self.folder / out)
+            _copy(self.source / out, self.folder / out)
+        return problem
+
+
+def make_small(folder: Path) -> Path:
+    """Run a small benchmark in `folder`, on one core with one thread."""
+    made = Benchmark(
+        folder,
+        datasets={"fournierp": {"images": 200}, "numbers6": {"images": 200}, "grid": {"images": 900}},
+        grid={
+            "datasets": ["fournierp", "numbers6"],
+            "models": list(MODELS),
+            "union": ["crnn"],
+            "tiles": {"datasets": ["grid"], "models": ["hog_svc", "char_cnn", "effnet_b1"]},
+            "folds": [0],
+        },
+        models=MODELS,
+        probe={"images": 20},
+    )
+    environment = made.environment(**threads(1), LC_ALL="C.UTF-8")
+    made.call("taskset", "-c", "0", sys.executable, "-m", "dvc", "repro", environment=environment)
+    return folder
+
+
+def repeat(source: Path, workplace: Path, tried: Sequence[Variant], words: Sequence[str]) -> list[str]:
+    """Run every stage whose name has one of `words` in every variant; what differed."""
+    stages = [one for one in stages_of(source) if one.outs and (not words or any(word in one.name for word in words))]
+    problems = []
+    for variant in tried:
+        started = time.monotonic()
+        copy = Copy(source, workplace / variant.folder)
+        found = []
+        for stage in stages:
+            if problem := copy.run(stage, variant):
+                found.append(f"{variant.name}: {stage.name}: {problem}")
+                print(f"    {found[-1]}", flush=True)
+        shutil.rmtree(copy.folder)
+        seconds = time.monotonic() - started
+        print(f"{variant.name:30} {len(stages)} stages, {len(found)} differ ({seconds:.0f} s)", flush=True)
+        problems += found
+    return problems
+
+
+def archives(workplace: Path) -> list[str]:
+    """The same images in archives of all kinds and orders; what gave other shards than the first."""
+    files = _images(300)
+    shuffled = list(files)
+    random.Random(1).shuffle(shuffled)
+    slug = NUMBERS6.slug
+    kinds: dict[str, Any] = {
+        "zip": lambda p: _zip(p / f"{slug}.zip", files, sorted(files), (2020, 1, 1, 0, 0, 0)),
+        "zip, other order and times": lambda p: _zip(p / f"{slug}.zip", files, shuffled, (1999, 12, 31, 23, 58, 0)),
+        "tar.gz": lambda p: _tar(p / f"{slug}.tar.gz", files, sorted(files), 0),
+        "tar.gz, other order and times": lambda p: _tar(p / f"{slug}.tar.gz", files, shuffled, 1_700_000_000),
+        "tar": lambda p: _tar(p / f"{slug}.tar", files, list(reversed(shuffled)), 5),
+        "folder": lambda p: _folder(p / slug, files, shuffled),
+    }
+    problems: list[str] = []
+    for images in ("all", 200):
+        first: dict[str, str] = {}
+        for name, pack in kinds.items():
+            folder = workplace / "packed"
+            shutil.rmtree(folder, ignore_errors=True)
+            sources: dict[str, Any] = {"source": "archive", "downloads": "data/downloads", "seed": 0}
+            made = Benchmark(folder, data=sources, datasets={"numbers6": {"images": images}})
+            made.set(normalize={**made.params()["normalize"], "max_rejected": 0.5})
+            pack(folder / "data/downloads")
+            for stage in ("ingest", "normalize"):
+                made.call(sys.executable, "-m", f"stages.{stage}", "numbers6")
+            outs = ("data/shards/numbers6", "data/rejects/numbers6.csv", "metrics/data/numbers6.json")
+            found = {out: _digest(_content(folder / out)) for out in outs}
+            first = first or found
+            differs = ", ".join(out for out in outs if found[out] != first[out])
+            rejects = (folder / "data/rejects/numbers6.csv").read_text().count("\n") - 1
+            print(f"{name:30} {images} images, {rejects} rejected: {differs or 'the same shards'}", flush=True)
+            problems += [f"archive, {name}, {images}: {differs}"] if differs else []
+    return problems
+
+
+def parameter(source: Path, workplace: Path, words: Sequence[str]) -> None:
+    """Train cells of a finished run with training.threads 1 and 4, and print what differs between the two."""
+    print(f"\n{'training.threads 1 against 4':32}{'weights':>12}{'of their size':>14}  readings   exact of 1   of 4")
+    for stage in stages_of(source):
+        if not stage.name.startswith("train") or (words and not any(word in stage.name for word in words)):
+            continue
+        cell = stage.name.split("@")[1]
+        model = cell.split("-")[1]
+        made = {}
+        for count in (1, 4):
+            copy = Copy(source, workplace / "copy")
+            path = copy.folder / "params.yaml"
+            params = yaml.safe_load(path.read_text())
+            sections = [params["models"][model]]
+            sections += [d["models"][model] for d in params["datasets"].values() if model in d.get("models", {})]
+            if "training" not in sections[0]:
+                break
+            for section in sections:
+                section.setdefault("training", {})["threads"] = count
+            path.write_text(yaml.safe_dump(params))
+            environment = {**os.environ, "PYTHONPATH": str(copy.folder), "OMP_NUM_THREADS": str(count)}
+            for word in ("train", "predict"):
+                command = [sys.executable, "-m", f"stages.{word}", *cell.rsplit("-", 2)]
+                subprocess.run(command, cwd=copy.folder, env=environment, capture_output=True, check=True)
+            weights = load_file(next((copy.folder / f"data/models/{cell}").glob("*.safetensors")))
+            made[count] = weights, pl.read_parquet(copy.folder / f"data/predictions/{cell}.parquet")
+            shutil.rmtree(copy.folder)
+        else:
+            _told(cell, *made[1], *made[4])
+        shutil.rmtree(workplace / "copy", ignore_errors=True)
+
+
+def _told(cell: str, one: dict[str, Any], read: pl.DataFrame, four: dict[str, Any], read_by_four: pl.DataFrame) -> None:
+    furthest = max(float(np.abs(one[name] - four[name]).max()) for name in one)
+    # Of the whole network: the length of the difference against that of the weights.
+    apart = sum(float(((one[name] - four[name]).astype(np.float64) ** 2).sum()) for name in one) ** 0.5
+    length = sum(float((one[name].astype(np.float64) ** 2).sum()) for name in one) ** 0.5
+    changed = int((read["prediction"] != read_by_four["prediction"]).sum())
+    exact = [int((frame["prediction"] == frame["label"]).sum()) for frame in (read, read_by_four)]
+    print(
+        f"{cell:32}{furthest:>12.3g}{apart / length:>14.2%}  {changed:>4} of {len(read):<5}{exact[0]:>8}{exact[1]:>8}",
+        flush=True,
+    )
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Try all; 1 if anything differs."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos.threads", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--finished", type=Path, help="a repository whose outputs are all there")
+    parser.add_argument("--only", choices=["threads", "locale", "place", "archives"], help="one kind of variant")
+    parser.add_argument("--stages", nargs="+", default=[], metavar="WORD", help="stages whose names have a word")
+    parser.add_argument("--parameter", action="store_true", help="measure training.threads instead")
+    given = parser.parse_args(words)
+    problems: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="threads-") as name:
+        workplace = Path(name)
+        if given.only != "archives":
+            source = given.finished.resolve() if given.finished else make_small(workplace / "first")
+            if given.parameter:
+                parameter(source, workplace, given.stages)
+                return 0
+            tried = [one for one in variants(workplace / "locales") if given.only in (None, one.kind)]
+            problems += repeat(source, workplace, tried, given.stages)
+        if given.only in (None, "archives"):
+            problems += archives(workplace)
+    print(f"\n{len(problems)} differences" if problems else "\nno difference")
+    return 1 if problems else 0
+
+
+def _has_locale(name: str, folder: Path) -> bool:
+    """Whether `name` is there, or can be made in `folder`."""
+    folder.mkdir(exist_ok=True)
+    language = name.split(".")[0]
+    if not shutil.which("localedef"):
+        return False
+    words = ["localedef", "--inputfile", language, "--charmap", "UTF-8", str(folder / name)]
+    subprocess.run(words, capture_output=True, check=False)
+    return (folder / name).is_dir()
+
+
+def _content(path: Path) -> dict[str, bytes]:
+    """The files of an output by their names within it."""
+    if path.is_dir():
+        return {p.relative_to(path).as_posix(): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
+    return {"": path.read_bytes()} if path.exists() else {}
+
+
+def _digest(content: Mapping[str, bytes]) -> str:
+    named = {name: hashlib.sha256(each).hexdigest() for name, each in content.items()}
+    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target)
+    elif source.exists():
+        shutil.copy2(source, target)
+
+
+def _images(count: int) -> dict[str, bytes]:
+    """numbers6's stand-ins as files of an archive: among them copies, a picture with two labels, and no pictures."""
+    rng = np.random.default_rng(0)
+    files: dict[str, bytes] = {}
+    for index in range(count):
+        drawn = NUMBERS6.draw(rng)
+        files[f"numbers/{index % 7}/{drawn.label}.{drawn.suffix}"] = drawn.encoded
+    names = sorted(files)
+    for name in names[:5]:
+        files[name.replace("numbers/", "again/")] = files[name]
+    files["numbers/0/000001.png"] = files[names[10]]
+    files["numbers/0/12ab56.png"] = files[names[11]]
+    files["numbers/0/000002.png"] = b"no picture"
+    files["readme.txt"] = b"about"
+    return files
+
+
+def _zip(path: Path, files: Mapping[str, bytes], order: Sequence[str], when: Any) -> None:
+    with zipfile.ZipFile(path, "w") as packed:
+        for name in order:
+            packed.writestr(zipfile.ZipInfo(name, when), files[name], zipfile.ZIP_DEFLATED if when[0] < 2000 else None)
+
+
+def _tar(path: Path, files: Mapping[str, bytes], order: Sequence[str], when: int) -> None:
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as packed:
+        for name in order:
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime, info.mode = len(files[name]), when, stat.S_IRUSR
+            packed.addfile(info, io.BytesIO(files[name]))
+
+
+def _folder(path: Path, files: Mapping[str, bytes], order: Sequence[str]) -> None:
+    for when, name in enumerate(order):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(files[name])
+        os.utime(path / name, (when, when))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
