@@ -4,12 +4,13 @@
     python -m tests.chaos.long_life --cycles 0 --flows 10  # runs of the flow instead
     python -m tests.chaos.long_life --cycles 0 --served 10 # runs that one `python -m flows.serve` begins
 
-Works on a small real benchmark in a temporary folder: one dataset of drawn stand-ins, hog_svc and a narrow crnn.
-Each cycle changes a seed, a model's parameter or the number of images, or goes back to what an earlier one had, runs,
-and commits. After each it counts: scratch and temporary files, in the repository and in TMPDIR; processes left; memory
-and open files at the most; the bytes of DVC's cache, its run cache, its other folders, Git's and Prefect's. At the end
-stand a table, a CSV file and a plot if asked for, and what grew. Then the commands that clean up are tried, each on a
-copy: what they free, and what is still of use after them. Exit code 1 if anything grew that should not.
+Works on a small real benchmark in a temporary folder: one dataset of drawn stand-ins, hog_svc and a narrow crnn. Each
+cycle changes a seed, a parameter or the number of images, or kills a training and leaves its checkpoint behind, or goes
+back to what an earlier one had; runs, and commits. After each it counts: scratch and temporary files, in the repository
+and in TMPDIR; processes left; memory and open files at the most; the bytes of DVC's cache, its run cache, its other
+folders, Git's and Prefect's. At the end stand a table, a CSV file and a plot if asked for, and what grew. Then the
+commands that clean up are tried, each on a copy: what they free, and what is still of use after them. Exit code 1 if
+anything grew that should not.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import json
 import random
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -77,14 +79,20 @@ class Life:
     def change(self, cycle: int) -> str:
         """Change params.yaml as cycles do in turn; return what was changed."""
         params = self.benchmark.params()
-        kinds = ("seed", "hog_svc", "crnn", "images", "back")
+        kinds = ("seed", "probe", "hog_svc", "probe", "killed", "probe", "images", "probe", "back", "probe")
         kind = kinds[cycle % len(kinds)]
         if kind == "seed":
             params["training"]["seed"] = 1000 + cycle
         elif kind == "hog_svc":
             params["models"]["hog_svc"]["max_characters"] = 100 + cycle
-        elif kind == "crnn":
-            params["models"]["crnn"]["training"]["steps"] = self.random.randrange(8, 30)
+        elif kind == "probe":
+            params["probe"]["images"] = 5 + cycle
+        elif kind == "killed":
+            params["training"]["seed"] = 1000 + cycle
+            self.benchmark.set(**params)
+            self._kill_a_training()
+            # With the other number of steps its checkpoint is of no use.
+            params["models"]["crnn"]["training"]["steps"] = 12 + cycle % 7
         elif kind == "images":
             params["datasets"]["numbers6"]["images"] = 150 + cycle
         else:
@@ -137,6 +145,21 @@ class Life:
             f"left {row['processes_left']}",
             flush=True,
         )
+
+    def _kill_a_training(self) -> None:
+        """Begin `dvc repro`, and kill DVC and no other as soon as a training has a checkpoint."""
+        scratch = self.benchmark.folder / "data/scratch"
+        command = [sys.executable, "-m", "dvc", "repro"]
+        nothing = subprocess.DEVNULL
+        process = subprocess.Popen(
+            command, cwd=self.benchmark.folder, env=self.environment, stdout=nothing, stderr=nothing
+        )
+        while process.poll() is None and not size_of(scratch)[0]:
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        if left := left_over(self.mark):
+            raise RuntimeError(f"still there after DVC was killed: {left}")
 
     def repro(self) -> int:
         """`dvc repro`; the number of stages that ran."""

@@ -4,7 +4,7 @@
     python -m tests.chaos.threads --finished FOLDER --only threads # the stages of a finished run, one by one
     python -m tests.chaos.threads --finished FOLDER --parameter    # what training.threads does to weights
 
-A small real benchmark (drawn stand-ins, two datasets, all models, a union, grids of tiles) is run once, on one core
+A small real benchmark (drawn stand-ins, all five models, a union, grids of tiles) is run once, on one core
 with one thread. FOLDER instead takes a finished repository; it is copied, not touched. Then each stage runs again by
 itself from the same inputs: on other cores, with other numbers of threads (OpenMP, OpenBLAS, MKL, polars, Arrow), in
 other locales and time zones, with other hash seeds, in a folder of another name, under another umask. What it writes is
@@ -31,7 +31,8 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -39,7 +40,7 @@ import yaml
 from safetensors.numpy import load_file
 
 from captchabench.datasets import DATASETS
-from tests.chaos.small import MODELS, Benchmark
+from tests.chaos.small import MODELS, ROOT, Benchmark
 
 NUMBERS6 = DATASETS["numbers6"]
 _TIMINGS = ("data/timings/", "data/latency")
@@ -116,37 +117,46 @@ def stages_of(folder: Path) -> list[Stage]:
 
 
 class Copy:
-    """A repository at another place, in which single stages are run again."""
+    """A repository at another place, in which single stages are run again in some variant, until the context ends."""
 
-    def __init__(self, source: Path, target: Path) -> None:
+    def __init__(self, source: Path, target: Path, variant: Variant) -> None:
         self.source, self.folder = source, target
         ignore = shutil.ignore_patterns(".venv", "cache", "__pycache__", ".prefect", "scratch")
         shutil.copytree(source, target, ignore=ignore, symlinks=True)
-
-    def run(self, stage: Stage, variant: Variant) -> str:
-        """Run a stage; "" if it wrote what is in the source, else what differs or went wrong. Puts all back."""
         environment = {name: value for name, value in os.environ.items() if name not in _SURROUNDINGS}
-        environment |= {"PYTHONPATH": str(self.folder), "LC_ALL": "C.UTF-8", **variant.environment}
-        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+        environment |= {"PYTHONPATH": f"{target}{os.pathsep}{ROOT}", "LC_ALL": "C.UTF-8", **variant.environment}
         cores = sorted(os.sched_getaffinity(0))
 
         def prepare() -> None:
             os.umask(variant.umask)
             os.sched_setaffinity(0, cores[: variant.cores or len(cores)])
 
-        for out in stage.outs:
-            _remove(self.folder / out)
-        done = subprocess.run(
-            stage.command.split(),
-            cwd=self.folder,
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.forking"],
+            cwd=target,
             env=environment,
             preexec_fn=prepare,
-            capture_output=True,
-            check=False,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
-        if done.returncode:
-            lines = done.stderr.decode(errors="replace").strip().splitlines() or ["nothing said"]
-            problem = f"exit code {done.returncode}: {lines[-1]}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.communicate()
+        shutil.rmtree(self.folder)
+
+    def run(self, stage: Stage) -> str:
+        """Run a stage; "" if it wrote what is in the source, else what differs or went wrong. Puts all back."""
+        for out in stage.outs:
+            _remove(self.folder / out)
+        code, said = self.call(stage.command)
+        if code:
+            problem = f"exit code {code}: {said}"
         else:
             problem = ", ".join(out for out in stage.outs if _content(self.source / out) != _content(self.folder / out))
         for out in stage.outs:
@@ -154,17 +164,26 @@ class Copy:
             _copy(self.source / out, self.folder / out)
         return problem
 
+    def call(self, command: str) -> tuple[int, str]:
+        """Run `python -m MODULE WORDS`; its exit code and its last line."""
+        assert self._server.stdin
+        assert self._server.stdout
+        self._server.stdin.write(json.dumps(command.split()[2:]) + "\n")
+        self._server.stdin.flush()
+        code, said = json.loads(self._server.stdout.readline())
+        return int(code), str(said)
+
 
 def make_small(folder: Path) -> Path:
     """Run a small benchmark in `folder`, on one core with one thread."""
     made = Benchmark(
         folder,
-        datasets={"fournierp": {"images": 200}, "numbers6": {"images": 200}, "grid": {"images": 900}},
+        datasets={"numbers6": {"images": 300}, "grid": {"images": 900}},
         grid={
-            "datasets": ["fournierp", "numbers6"],
+            "datasets": ["numbers6"],
             "models": list(MODELS),
-            "union": ["crnn"],
-            "tiles": {"datasets": ["grid"], "models": ["hog_svc", "char_cnn", "effnet_b1"]},
+            "union": ["hog_svc"],
+            "tiles": {"datasets": ["grid"], "models": ["char_cnn"]},
             "folds": [0],
         },
         models=MODELS,
@@ -181,13 +200,12 @@ def repeat(source: Path, workplace: Path, tried: Sequence[Variant], words: Seque
     problems = []
     for variant in tried:
         started = time.monotonic()
-        copy = Copy(source, workplace / variant.folder)
         found = []
-        for stage in stages:
-            if problem := copy.run(stage, variant):
-                found.append(f"{variant.name}: {stage.name}: {problem}")
-                print(f"    {found[-1]}", flush=True)
-        shutil.rmtree(copy.folder)
+        with Copy(source, workplace / variant.folder, variant) as copy:
+            for stage in stages:
+                if problem := copy.run(stage):
+                    found.append(f"{variant.name}: {stage.name}: {problem}")
+                    print(f"    {found[-1]}", flush=True)
         seconds = time.monotonic() - started
         print(f"{variant.name:30} {len(stages)} stages, {len(found)} differ ({seconds:.0f} s)", flush=True)
         problems += found
@@ -238,28 +256,24 @@ def parameter(source: Path, workplace: Path, words: Sequence[str]) -> None:
             continue
         cell = stage.name.split("@")[1]
         model = cell.split("-")[1]
-        made = {}
+        params = yaml.safe_load((source / "params.yaml").read_text())
+        sections = [params["models"][model]]
+        sections += [d["models"][model] for d in params["datasets"].values() if model in d.get("models", {})]
+        if "training" not in sections[0]:
+            continue
+        made = []
         for count in (1, 4):
-            copy = Copy(source, workplace / "copy")
-            path = copy.folder / "params.yaml"
-            params = yaml.safe_load(path.read_text())
-            sections = [params["models"][model]]
-            sections += [d["models"][model] for d in params["datasets"].values() if model in d.get("models", {})]
-            if "training" not in sections[0]:
-                break
             for section in sections:
                 section.setdefault("training", {})["threads"] = count
-            path.write_text(yaml.safe_dump(params))
-            environment = {**os.environ, "PYTHONPATH": str(copy.folder), "OMP_NUM_THREADS": str(count)}
-            for word in ("train", "predict"):
-                command = [sys.executable, "-m", f"stages.{word}", *cell.rsplit("-", 2)]
-                subprocess.run(command, cwd=copy.folder, env=environment, capture_output=True, check=True)
-            weights = load_file(next((copy.folder / f"data/models/{cell}").glob("*.safetensors")))
-            made[count] = weights, pl.read_parquet(copy.folder / f"data/predictions/{cell}.parquet")
-            shutil.rmtree(copy.folder)
-        else:
-            _told(cell, *made[1], *made[4])
-        shutil.rmtree(workplace / "copy", ignore_errors=True)
+            with Copy(source, workplace / "copy", Variant("", "", environment=threads(count))) as copy:
+                (copy.folder / "params.yaml").write_text(yaml.safe_dump(params))
+                for word in ("train", "predict"):
+                    code, said = copy.call(f"python -m stages.{word} {' '.join(cell.rsplit('-', 2))}")
+                    if code:
+                        raise RuntimeError(f"{word} {cell}: {said}")
+                weights = load_file(next((copy.folder / f"data/models/{cell}").glob("*.safetensors")))
+                made.append((weights, pl.read_parquet(copy.folder / f"data/predictions/{cell}.parquet")))
+        _told(cell, *made[0], *made[1])
 
 
 def _told(cell: str, one: dict[str, Any], read: pl.DataFrame, four: dict[str, Any], read_by_four: pl.DataFrame) -> None:

@@ -1,0 +1,60 @@
+"""Runs stages in turn, each in a fork of a process that has imported everything: a stage's start is most of its time.
+
+Reads a line of JSON, ["MODULE", "WORD", ...], and answers with one: the exit code, and the last line that was printed.
+No library has started a thread before a fork.
+"""
+
+import json
+import os
+import runpy
+import sys
+import tempfile
+import traceback
+
+import cv2  # noqa: F401
+import pandas  # noqa: F401
+import polars  # noqa: F401
+import pyarrow.parquet  # noqa: F401
+import sklearn.svm  # noqa: F401
+import statsmodels.stats.proportion  # noqa: F401
+import timm  # noqa: F401
+import torch  # noqa: F401
+
+from captchabench.models import RECOGNISERS
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    RECOGNISERS.names()
+    for line in sys.stdin:
+        module, *words = json.loads(line)
+        with tempfile.TemporaryFile() as said:
+            if (child := os.fork()) == 0:
+                os.dup2(said.fileno(), 1)
+                os.dup2(said.fileno(), 2)
+                os._exit(_run(module, words))
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            said.seek(0)
+            last = (said.read().decode(errors="replace").strip().splitlines() or [""])[-1]
+        print(json.dumps([code, last]), flush=True)
+
+
+def _run(module: str, words: list[str]) -> int:
+    sys.argv = [module, *words]
+    code: object = 0
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code if isinstance(code, int) else int(code is not None)
+
+
+if __name__ == "__main__":
+    main()
