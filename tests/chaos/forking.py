@@ -1,7 +1,8 @@
 """Runs stages in turn, each in a fork of a process that has imported everything: a stage's start is most of its time.
 
 Reads a line of JSON, ["MODULE", "WORD", ...], and answers with one: the exit code, and the last line that was printed.
-No library has started a thread before a fork.
+Libraries start their threads at first use, so there are none before a fork; OpenBLAS, which has its own from the start,
+minds forks by itself.
 """
 
 import json
@@ -20,12 +21,11 @@ import statsmodels.stats.proportion  # noqa: F401
 import timm  # noqa: F401
 import torch  # noqa: F401
 
-from captchabench.models import RECOGNISERS
+import captchabench.models  # noqa: F401
 
 
 def main() -> None:
     """Serve until the input ends."""
-    RECOGNISERS.names()
     for line in sys.stdin:
         module, *words = json.loads(line)
         with tempfile.TemporaryFile() as said:

@@ -1,0 +1,141 @@
+"""Results depend on inputs alone: not on threads, the order in an archive, the locale, the time zone or the folder."""
+
+import io
+import os
+import random
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from captchabench.data.shards import Samples
+from captchabench.datasets import DATASETS
+from captchabench.models import build_recogniser
+from captchabench.training.device import threads
+from stages import ingest, normalize
+
+ROOT = Path(__file__).parents[1]
+NAME = "numbers6"
+SMALL = {
+    "hog_svc": {},
+    "char_cnn": {"channels": [8, 8, 8, 8], "training": {"steps": 2, "batch_size": 16}},
+    "crnn": {"channels": [8, 8, 16], "stem_stride": 2, "hidden": 16, "training": {"steps": 2}},
+}
+
+
+def pictures() -> dict[str, bytes]:
+    """Files of an archive, among them equal ones, two labels for one picture, and no picture."""
+    rng = np.random.default_rng(0)
+    files = {}
+    for index in range(40):
+        drawn = DATASETS[NAME].draw(rng)
+        files[f"in/{index % 3}/{drawn.label}.png"] = drawn.encoded
+    names = sorted(files)
+    files |= {"again/" + names[0].split("/")[-1]: files[names[0]], "in/000001.png": files[names[1]], "in/2.png": b"no"}
+    return files
+
+
+def pack(path: Path, files: Mapping[str, bytes], order: list[str]) -> None:
+    """Put the files into an archive or a folder, in that order; times follow it."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as packed:
+            for when, name in enumerate(order):
+                packed.writestr(zipfile.ZipInfo(name, (1990 + when, 1, 1, 0, 0, 0)), files[name])
+    elif path.suffix == ".gz":
+        with tarfile.open(path, "w:gz") as packed:
+            for when, name in enumerate(order):
+                info = tarfile.TarInfo(name)
+                info.size, info.mtime = len(files[name]), when
+                packed.addfile(info, io.BytesIO(files[name]))
+    else:
+        for when, name in enumerate(order):
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(files[name])
+            os.utime(path / name, (when, when))
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    """What normalisation wrote, by its names in `folder`."""
+    places = [folder / place for place in ("data/shards", "data/rejects", "metrics")]
+    found = {str(p.relative_to(folder)): p.read_bytes() for place in places for p in place.rglob("*.*")}
+    assert len(found) == 3
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Callable[[str], Path]:
+    """A function that makes a folder with a params.yaml."""
+
+    def make(name: str) -> Path:
+        made = tmp_path / name
+        (made / "in").mkdir(parents=True)
+        params = yaml.safe_load((ROOT / "params.yaml").read_text())
+        params["data"] = {"source": "archive", "downloads": "in"}
+        params["datasets"][NAME]["images"] = 30
+        params["normalize"]["max_rejected"] = 0.5
+        (made / "params.yaml").write_text(yaml.safe_dump(params))
+        return made
+
+    return make
+
+
+def test_shards_depend_on_images_alone(folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    files = pictures()
+    shuffled = list(files)
+    random.Random(0).shuffle(shuffled)
+    slug = DATASETS[NAME].slug
+    made = {}
+    for kind, order in ((".zip", sorted(files)), (".zip", shuffled), (".tar.gz", shuffled), ("", shuffled[::-1])):
+        place = folder(f"{len(made)}")
+        pack(place / "in" / f"{slug}{kind}", files, order)
+        monkeypatch.chdir(place)
+        ingest.main(NAME)
+        normalize.main(NAME)
+        made[len(made)] = outputs(place)
+    assert all(one == made[0] for one in made.values())
+
+    # As a process of its own in other surroundings, on what was ingested here.
+    elsewhere = folder("Größe, mit Leerzeichen")
+    (elsewhere / "data/raw").mkdir(parents=True)
+    (elsewhere / f"data/raw/{NAME}.parquet").write_bytes(Path(f"data/raw/{NAME}.parquet").read_bytes())
+    surroundings = {
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "PYTHONHASHSEED": "7",
+        "TZ": "Pacific/Kiritimati",
+        "OMP_NUM_THREADS": "3",
+        "PYTHONPATH": str(ROOT),
+    }
+    command = [sys.executable, "-m", "stages.normalize", NAME]
+    subprocess.run(command, cwd=elsewhere, env={**os.environ, **surroundings}, umask=0o077, check=True, timeout=60)
+    assert outputs(elsewhere) == made[0]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_weights_and_readings_do_not_depend_on_the_machines_threads(
+    name: str, make_samples: Callable[..., Samples], tmp_path: Path
+) -> None:
+    samples = make_samples(60)
+    found = []
+    for count in (1, 3):
+        with threads(count):
+            model = build_recogniser(name, samples.info.spec, SMALL[name])
+            model.fit(samples, samples, seed=0)
+            reading = model.predict(samples.pixels)
+            losses = model.losses(samples.pixels, samples.labels)
+            assert torch.get_num_threads() == count
+        (tmp_path / str(count)).mkdir()
+        model.save(tmp_path / str(count), samples.info, 0)
+        weights = {p.name: p.read_bytes() for p in (tmp_path / str(count)).iterdir()}
+        found.append(
+            (weights, reading.texts, reading.confidences.tobytes(), None if losses is None else losses.tobytes())
+        )
+    assert found[0] == found[1]
