@@ -3,7 +3,10 @@
 import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Mapping
+
+import yaml
 
 from tests.chaos.footprint import size_of
 from tests.chaos.small import Benchmark
@@ -18,6 +21,20 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 }
 
 
+def growth(benchmark: Benchmark) -> Counter[str]:
+    """What the outputs of all commits take in DVC's cache, in bytes by folder: each content once."""
+    taken: Counter[str] = Counter()
+    seen = set()
+    for commit in benchmark.git("log", "--format=%H", "--", "dvc.lock").split():
+        stages = yaml.load(benchmark.git("show", f"{commit}:dvc.lock"), yaml.CSafeLoader)["stages"]
+        for out in (out for stage in stages.values() for out in stage.get("outs", ())):
+            # Git has what is in metrics.
+            if out["md5"] not in seen and not out["path"].startswith("metrics/"):
+                seen.add(out["md5"])
+                taken["/".join(out["path"].split("/")[:2])] += out["size"]
+    return taken
+
+
 def try_clean_ups(benchmark: Benchmark, environment: Mapping[str, str]) -> None:
     """Try each command and print a line of it: bytes before and after, and three uses of the old.
 
@@ -26,6 +43,9 @@ def try_clean_ups(benchmark: Benchmark, environment: Mapping[str, str]) -> None:
     """
     commits = benchmark.git("log", "--format=%H").split()
     first_run = commits[-2]
+    print("\nin DVC's cache, by output:")
+    for name, size in growth(benchmark).most_common():
+        print(f"    {name:24}{size / 1e6:8.2f} MB, {size / max(len(commits) - 1, 1) / 1e6:.2f} MB a cycle")
     print(f"\nclean-up, {len(commits)} commits; old: the first run's")
     for name, words in COMMANDS.items():
         copy = _copied(benchmark)

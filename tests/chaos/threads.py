@@ -65,11 +65,16 @@ class Variant:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of DVC's. outs: what it writes, but for timings."""
+    """A stage of DVC's. outs: what it writes."""
 
     name: str
     command: str
     outs: tuple[str, ...]
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """What it writes, but for timings."""
+        return tuple(out for out in self.outs if not out.startswith(_TIMINGS))
 
 
 def threads(count: int) -> dict[str, str]:
@@ -112,7 +117,7 @@ def stages_of(folder: Path) -> list[Stage]:
         made = []
         for one in order:
             outs = tuple(Path(out.fs_path).relative_to(folder).as_posix() for out in one.outs)
-            made.append(Stage(one.addressing, str(one.cmd), tuple(o for o in outs if not o.startswith(_TIMINGS))))
+            made.append(Stage(one.name, str(one.cmd), outs))
         return made
 
 
@@ -158,7 +163,9 @@ class Copy:
         if code:
             problem = f"exit code {code}: {said}"
         else:
-            problem = ", ".join(out for out in stage.outs if _content(self.source / out) != _content(self.folder / out))
+            problem = ", ".join(
+                out for out in stage.compared if _content(self.source / out) != _content(self.folder / out)
+            )
         for out in stage.outs:
             _remove(self.folder / out)
             _copy(self.source / out, self.folder / out)
@@ -196,7 +203,9 @@ def make_small(folder: Path) -> Path:
 
 def repeat(source: Path, workplace: Path, tried: Sequence[Variant], words: Sequence[str]) -> list[str]:
     """Run every stage whose name has one of `words` in every variant; what differed."""
-    stages = [one for one in stages_of(source) if one.outs and (not words or any(word in one.name for word in words))]
+    stages = [
+        one for one in stages_of(source) if one.compared and (not words or any(word in one.name for word in words))
+    ]
     problems = []
     for variant in tried:
         started = time.monotonic()
