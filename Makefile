@@ -37,6 +37,7 @@ setup: .venv/.complete
 	@touch $@
 
 repro: setup
+	@python -m flows.recovery
 	@dvc repro
 	@captchabench leaderboard
 

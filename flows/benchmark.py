@@ -14,6 +14,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Completed, Failed, State
 
 from captchabench.errors import InputError
+from captchabench.lockfile import keep_lock_file
 from flows import ROOT
 from flows.commit import check_branch, commit_results, head
 from flows.dispatch import Outcome, dispatch
@@ -22,7 +23,7 @@ from flows.graph import Graph, Stage, read_graph
 from flows.history import close_dead_run
 from flows.process import Processes
 from flows.publish import publish
-from flows.recovery import Busy, keep_lock_file, mend, run_lock
+from flows.recovery import Busy, mend, run_lock
 from flows.resources import Pool, Share, own_cores, own_devices
 from flows.runcache import check_shared
 from flows.tasks import End, Runner, block_stage, skip_stage, start_stage

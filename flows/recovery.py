@@ -1,27 +1,32 @@
-"""After a crash: one run at a time, and nothing of a dead one is left half-written."""
+"""After a crash: one run at a time, and nothing of a dead one is left half-written.
+
+`python -m flows.recovery` mends the current folder's repository, before plain `dvc repro`.
+"""
 
 import fcntl
 import json
 import os
-import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 from dvc.exceptions import DvcException  # type: ignore[import-untyped]
+from dvc.lock import LockError, make_lock  # type: ignore[import-untyped]
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # type: ignore[import-untyped]
 from dvc.utils.serialize import load_yaml  # type: ignore[import-untyped]
 from voluptuous import Invalid
 
 from captchabench.errors import InputError
-from captchabench.files import replacing_file, write_text
+from captchabench.files import write_text
+from captchabench.lockfile import KEPT, LOCK, entries, is_beginning, restored
 
 # DVC ignores this folder in Git, and every repository has one.
 _OWN = Path(".dvc/tmp")
-_GOOD = _OWN / "flow.dvc.lock"
 _PATIENCE_SECONDS = 3.0
 
 
@@ -72,24 +77,14 @@ def _take(handle: int) -> bool:
 
 
 def mend(root: Path) -> list[str]:
-    """Put right what DVC was writing when a run was killed; return a line for each thing. Only with the lock.
+    """Put right what DVC was writing when it was killed; return a line for each thing. Only while no DVC writes.
 
     A stage that plain DVC ran and whose entry in dvc.lock is lost would run again: DVC's own run cache has no stage
     with an output that Git keeps.
     """
     mended = []
-    lock, good = root / "dvc.lock", root / _GOOD
-    found, kept = _entries(lock), _entries(good)
-    if lock.exists() and found is None:
-        if kept is None:
-            lock.unlink()
-        else:
-            with replacing_file(lock) as temporary:
-                shutil.copyfile(good, temporary)
-        mended.append("dvc.lock was cut short: the last good one is back")
-    elif found is not None:
-        with replacing_file(good) as temporary:
-            shutil.copyfile(lock, temporary)
+    if _mend_lock_file(root):
+        mended.append("dvc.lock was cut short: what it said is back, but perhaps for its last stage")
     claims = root / _OWN / "rwlock"
     if claims.exists() and (left := _living(claims)) is not None:
         write_text(claims, left)
@@ -97,31 +92,53 @@ def mend(root: Path) -> list[str]:
     return mended
 
 
-def keep_lock_file(root: Path) -> None:
-    """Set a copy of dvc.lock aside, for `mend`; leaves the one before where DVC is writing just now."""
-    with suppress(_CutShort, FileNotFoundError), replacing_file(root / _GOOD) as temporary:
-        shutil.copyfile(root / "dvc.lock", temporary)
-        now = _entries(temporary)
-        if now is None or not now >= (_entries(root / _GOOD) or set()):
-            raise _CutShort
+def _mend_lock_file(root: Path) -> bool:
+    """Put back the entries that dvc.lock has lost; whether it was cut short. One that is whole is set aside."""
+    lock, copy = root / LOCK, root / KEPT
+    if not lock.exists():
+        copy.unlink(missing_ok=True)
+        return False
+    now, kept = (path.read_text(encoding="utf-8", errors="replace") if path.exists() else "" for path in (lock, copy))
+    if now == kept:
+        return False
+    # A merge that a person has not finished is theirs to finish.
+    if "\n<<<<<<< " in now:
+        return False
+    # Cut at the end of a line it may well be in order. So is an earlier commit's.
+    if _in_order(lock) and not (is_beginning(now, kept) and now != _committed(root)):
+        write_text(copy, now)
+        return False
+    if entries(whole := restored(now, kept)):
+        write_text(lock, whole)
+    else:
+        lock.unlink()
+    return True
+
+
+def _in_order(lock: Path) -> bool:
+    """Whether DVC can read its lock file, and its last line is whole."""
+    try:
+        COMPILED_LOCKFILE_SCHEMA(load_yaml(str(lock)))
+        return lock.read_bytes().endswith(b"\n")
+    except (DvcException, Invalid):
+        return False
+
+
+def _committed(root: Path) -> str:
+    """Git's dvc.lock; empty where it has none."""
+    shown = subprocess.run(
+        ["git", "show", f"HEAD:./{LOCK}"],
+        cwd=root,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    return "" if shown.returncode else shown.stdout
 
 
 class Busy(InputError):
     """Another run is at work."""
-
-
-class _CutShort(Exception):
-    """Half of a file."""
-
-
-def _entries(path: Path) -> set[str] | None:
-    """The stages of a lock file of DVC's; None if it is not there, or not whole."""
-    try:
-        if not path.read_bytes().endswith(b"\n"):
-            return None
-        return set(COMPILED_LOCKFILE_SCHEMA(load_yaml(str(path))).get("stages", {}))
-    except (DvcException, Invalid, OSError):
-        return None
 
 
 def _living(claims: Path) -> str | None:
@@ -161,3 +178,19 @@ def _write(handle: int, text: str) -> None:
 
 def _read(handle: int) -> str:
     return os.pread(handle, 200, 0).decode(errors="replace")
+
+
+def main() -> None:
+    """Say what was mended. Where a DVC is at work there is nothing to mend."""
+    try:
+        with make_lock(str(_OWN / "lock")):
+            for line in mend(Path()):
+                print(line, file=sys.stderr)
+    except LockError:
+        return
+    except OSError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

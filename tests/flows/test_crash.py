@@ -14,9 +14,10 @@ import pytest
 from prefect.client.orchestration import get_client
 
 from captchabench.errors import InputError
+from captchabench.lockfile import keep_lock_file
 from flows import ROOT
 from flows import benchmark as flow
-from flows.recovery import keep_lock_file, mend, run_lock
+from flows.recovery import mend, run_lock
 
 RUN = """
 import sys
