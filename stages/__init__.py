@@ -5,8 +5,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from captchabench.errors import InputError
+from captchabench.lockfile import keep_lock_file
 from captchabench.orphans import end_with_parent
 
 # OpenMP reads this when torch loads it. Its threads wait by spinning unless told otherwise: a little faster on idle
@@ -26,6 +28,9 @@ def run(main: Callable[..., None]) -> None:
         inspect.signature(main).bind(*words)
     except TypeError as error:
         sys.exit(f"error: {sys.argv[0]}: {error}; `dvc.yaml` shows how the stage is called")
+    # Set by DVC, which has written all of its lock file now.
+    if "DVC_ROOT" in os.environ:
+        keep_lock_file(Path(os.environ["DVC_ROOT"]))
     try:
         main(*words)
     except InputError as error:
