@@ -1,0 +1,163 @@
+"""A small real benchmark in a folder of its own: every kind of stage, networks that train for a few seconds."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+_CODE = ("captchabench", "flows", "stages")
+_FILES = (".dvcignore", ".gitignore", "Makefile", "dvc.yaml", "params.yaml", "prefect.yaml")
+_STEPS = {"threads": 1, "batch_size": 16, "evaluations": 4, "learning_rate": 3e-3}
+PARAMS: Mapping[str, Any] = {
+    "datasets": {"fournierp": {"images": 160}, "grid": {"images": 500}},
+    "grid": {
+        "datasets": ["fournierp"],
+        "models": ["dummy", "hog_svc", "char_cnn", "crnn"],
+        "union": ["dummy"],
+        "tiles": {"datasets": ["grid"], "models": ["dummy"]},
+        "folds": [0],
+    },
+    "probe": {"images": 8},
+    "models": {
+        "dummy": {},
+        "hog_svc": {"max_characters": 300},
+        "char_cnn": {"channels": [8, 8, 16, 16], "training": {**_STEPS, "steps": 150, "augment": 0.2}},
+        "crnn": {
+            "channels": [8, 16, 24],
+            "stem_stride": 2,
+            "hidden": 24,
+            "layers": 1,
+            "dropout": 0.1,
+            "training": {**_STEPS, "steps": 150, "clip_norm": 10.0, "guide": 50.0, "augment": 0.2},
+        },
+    },
+}
+
+# What is the same in every run, as folders and files; timings are not.
+_COMPARED = ("metrics", "data/raw", "data/shards", "data/rejects", "data/models", "data/predictions", "data/probes")
+_TIMED = {"train_seconds", "images_per_second"}
+# Of the writers' temporary files, ours and DVC's.
+_LEFTOVERS = ("**/.*.tmp", "metrics/**/.*", "data/**/.*", "reports/.*", "data/scratch/*", ".dvc/cache/**/*.tmp")
+
+
+class Repository:
+    """A copy of the benchmark, with a Git and a DVC of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def make(cls, folder: Path, params: Mapping[str, Any] = PARAMS) -> "Repository":
+        """The code as it is here, in `folder`, nothing run yet, committed. params: sections in place of the default's."""
+        folder.mkdir(parents=True)
+        for name in _CODE:
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in _FILES:
+            shutil.copy(ROOT / name, folder / name)
+        (folder / "data/downloads").mkdir(parents=True)
+        written = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        (folder / "params.yaml").write_text(yaml.safe_dump({**written, **params}), encoding="utf-8")
+        made = cls(folder)
+        made.call("git", "init", "-q")
+        made.call(sys.executable, "-m", "dvc", "init", "-q")
+        shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
+        made.call("git", "add", "-A")
+        made.call("git", "commit", "-qm", "the benchmark")
+        return made
+
+    def copy(self, folder: Path) -> "Repository":
+        """Everything of it, DVC's cache and time stamps included, in another folder."""
+        subprocess.run(["cp", "-a", str(self.folder), str(folder)], check=True)
+        return Repository(folder)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables for commands at work in it: its own code, one thread, nothing kept outside the folder."""
+        own = {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(self.folder),
+            "PYTHONUNBUFFERED": "1",
+            "LC_ALL": "C.UTF-8",
+            "OMP_NUM_THREADS": "1",
+            "DVC_NO_ANALYTICS": "1",
+            # Beside the folder: Git would list it.
+            "DVC_SITE_CACHE_DIR": str(self.folder.with_name(f"{self.folder.name}.site")),
+            "CAPTCHABENCH_CHECKPOINT_SECONDS": "0.3",
+            **{f"GIT_{who}_{what}": "a@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+        }
+        return {**os.environ, **own}
+
+    def call(self, *command: str) -> str:
+        """What a command prints. Raises AssertionError with its output where it fails."""
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def status(self) -> dict[str, Any]:
+        """What DVC takes for stale, by stage."""
+        found: dict[str, Any] = json.loads(self.call(sys.executable, "-m", "dvc", "status", "--json"))
+        return found
+
+    def results(self) -> dict[str, str]:
+        """A digest of each result by path, timings left out."""
+        paths = [path for name in _COMPARED for path in (self.folder / name).rglob("*") if path.is_file()]
+        own = [path for path in paths if path.name != ".gitignore"]
+        return {path.relative_to(self.folder).as_posix(): _digest(path) for path in own}
+
+    def leftovers(self) -> list[str]:
+        """Temporary files of writers that did not get to remove them."""
+        found = {path for pattern in _LEFTOVERS for path in self.folder.glob(pattern)}
+        return sorted(str(path.relative_to(self.folder)) for path in found if path.name != ".gitignore")
+
+    def processes(self) -> dict[int, str]:
+        """The command lines of processes at work in the folder, by number."""
+        found = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    inside = (entry / "cwd").readlink().is_relative_to(self.folder)
+                    line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                except OSError:
+                    continue
+                # A zombie has no command line.
+                if inside and line:
+                    found[int(entry.name)] = line
+        return found
+
+
+def differences(found: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+    """The results that differ, are missing or are too many."""
+    return sorted(path for path in {*found, *wanted} if found.get(path) != wanted.get(path))
+
+
+def _digest(path: Path) -> str:
+    content = path.read_bytes()
+    if path.name == "leaderboard.csv":
+        content = pl.read_csv(path).drop(_TIMED).write_csv().encode()
+    return hashlib.sha256(content).hexdigest()
+
+
+def run(command: Sequence[str], repository: Repository, log: Path) -> subprocess.Popen[bytes]:
+    """Start a command in a session of its own; what it prints goes to `log`."""
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            command,
+            cwd=repository.folder,
+            env=repository.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
