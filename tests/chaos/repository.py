@@ -58,7 +58,7 @@ class Repository:
 
     @classmethod
     def make(cls, folder: Path, params: Mapping[str, Any] = PARAMS) -> "Repository":
-        """The code as it is here, in `folder`, nothing run yet, committed. params: sections in place of the default's."""
+        """The code as it is here, in `folder`, committed, nothing run yet. params: sections that replace the usual."""
         folder.mkdir(parents=True)
         for name in _CODE:
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,0 +1,97 @@
+"""A disk that fails at will, for the processes below a command: faults.c, built and steered."""
+
+import mmap
+import os
+import shutil
+import struct
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_SOURCE = Path(__file__).with_name("faults.c")
+# As in faults.c: count, failed, at, on, error; then the records.
+_HEAD = struct.Struct("=QQQII")
+_RECORD = struct.Struct("=16s160s80s")
+_RECORDS = 65536
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call that needs room. number: from 1, over all processes. path: from the folder; command: its last words."""
+
+    number: int
+    call: str
+    path: str
+    command: str
+
+    @property
+    def writer(self) -> str:
+        """Whose call it is: a stage's, DVC's or another's."""
+        if "stages." in self.command:
+            return "stage"
+        if "repro" in self.command:
+            return "DVC"
+        return "recovery" if "flows.recovery" in self.command else "other"
+
+
+def compiler() -> str | None:
+    """The C compiler of this machine, if it has one."""
+    return shutil.which(os.environ.get("CC", "cc"))
+
+
+def build(folder: Path) -> Path:
+    """The library, built in `folder`. Raises CalledProcessError with what the compiler says."""
+    made = folder / "faults.so"
+    found = compiler()
+    assert found
+    subprocess.run([found, "-O2", "-shared", "-fPIC", "-o", str(made), str(_SOURCE), "-ldl"], check=True)
+    return made
+
+
+class Disk:
+    """What is below `folder`, as processes with `environment` see it. state: a file outside of it."""
+
+    def __init__(self, library: Path, folder: Path, state: Path) -> None:
+        self._library, self._folder, self._state = library, folder.resolve(), state
+        self.work()
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Variables for the processes."""
+        return {
+            "LD_PRELOAD": str(self._library),
+            "CHAOS_FOLDER": str(self._folder),
+            "CHAOS_STATE": str(self._state),
+        }
+
+    def work(self) -> None:
+        """Count from nought, and fail no call."""
+        self._begin(0, on=False, error=0)
+
+    def fail(self, at: int, *, on: bool, error: int) -> None:
+        """Count from nought, and fail the call `at` with an errno; on: and all after it."""
+        self._begin(at, on=on, error=error)
+
+    def calls(self) -> list[Call]:
+        """What was called so far."""
+        with self._state.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            count = min(_HEAD.unpack_from(mapped)[0], _RECORDS)
+            found = [_RECORD.unpack_from(mapped, _HEAD.size + i * _RECORD.size) for i in range(count)]
+        return [Call(i + 1, *(_text(field) for field in fields)) for i, fields in enumerate(found)]
+
+    def failed(self) -> int:
+        """How many calls were made to fail."""
+        with self._state.open("rb") as file:
+            return int(_HEAD.unpack(file.read(_HEAD.size))[1])
+
+    def _begin(self, at: int, *, on: bool, error: int) -> None:
+        # A file with holes: it takes no more room than what is recorded.
+        self._state.unlink(missing_ok=True)
+        with self._state.open("wb") as file:
+            file.write(_HEAD.pack(0, 0, at, int(on), error))
+            file.truncate(_HEAD.size + _RECORDS * _RECORD.size)
+
+
+def _text(field: bytes) -> str:
+    return field.partition(b"\0")[0].decode(errors="replace")

@@ -1,0 +1,257 @@
+"""Fail single writes of the benchmark, or all from one on; the next run, with room, has to be right."""
+
+import argparse
+import errno
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.chaos.faults import Call, Disk, build, compiler
+from tests.chaos.repository import Repository, differences
+
+_DVC = (sys.executable, "-m", "dvc")
+_MEND = (sys.executable, "-m", "flows.recovery")
+_ORDER = """
+from pathlib import Path
+from flows.graph import read_graph
+print(*(stage.name for stage in read_graph(Path()).stages))
+"""
+_LIMIT_SECONDS = 300
+# Of the faults, those after which the whole benchmark is run to its end.
+_WHOLE = 10
+_OURS = re.compile(r'File "[^"]*/(captchabench|stages|flows)/')
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage, and the benchmark just before and after it. calls: what it does undisturbed that needs room."""
+
+    stage: str
+    before: Repository
+    wanted: Mapping[str, str]
+    calls: tuple[Call, ...]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One run of a stage on a disk that fails. on: from that call on all fail."""
+
+    step: Step
+    call: Call
+    on: bool
+    error: int
+
+    def __str__(self) -> str:
+        what = f"{errno.errorcode[self.error]}{' from there on' if self.on else ''}"
+        return (
+            f"{self.step.stage}, call {self.call.number} of {len(self.step.calls)} ({self.call.writer}'s "
+            f"{self.call.call} {self.call.path}): {what}"
+        )
+
+
+@dataclass
+class Account:
+    """What happened. ends: (writer, how it ended) -> faults."""
+
+    ends: Counter[tuple[str, str]] = field(default_factory=Counter)
+    said: Counter[str] = field(default_factory=Counter)
+    modes: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def steps(folder: Path, library: Path) -> list[Step]:
+    """The benchmark run one stage at a time, its calls counted; copies of it are kept in `folder`."""
+    repository = Repository.make(folder / "undisturbed")
+    disk = Disk(library, repository.folder, folder / "undisturbed.calls")
+    made: list[Step] = []
+    for number, stage in enumerate(repository.call(sys.executable, "-c", _ORDER).split()):
+        before = repository.copy(folder / f"before-{number}")
+        disk.work()
+        done = _attempt(repository, stage, disk)
+        if done.returncode:
+            raise RuntimeError(f"{stage} fails undisturbed:\n{done.stdout}")
+        made.append(Step(stage, before, repository.results(), tuple(disk.calls())))
+    if stale := repository.status():
+        raise RuntimeError(f"stale after an undisturbed run: {', '.join(stale)}")
+    return made
+
+
+def sample(made: Sequence[Step], count: int, rng: random.Random) -> list[Fault]:
+    """Faults spread evenly over stages, over who calls what and on which folder, and over the ways to fail."""
+    chosen: list[Fault] = []
+    groups: dict[str, list[list[Call]]] = {}
+    for step in made:
+        kinds: dict[tuple[str, str, str], list[Call]] = defaultdict(list)
+        for call in step.calls:
+            kinds[(call.writer, call.call, call.path.split("/")[0])].append(call)
+        # First the stage's own calls and DVC's in turn, then whatever kind is left.
+        by_writer = defaultdict(list)
+        for kind, calls in kinds.items():
+            by_writer[kind[0]].append(calls)
+        for of_writer in by_writer.values():
+            rng.shuffle(of_writer)
+        order: list[list[Call]] = []
+        while any(by_writer.values()):
+            order += [of_writer.pop() for of_writer in by_writer.values() if of_writer]
+        groups[step.stage] = order
+    turn = 0
+    while len(chosen) < count:
+        for step in made:
+            kind = groups[step.stage][turn % len(groups[step.stage])]
+            # Three of four are a full disk, and half of each stay.
+            error = errno.EIO if len(chosen) % 4 == 3 else errno.ENOSPC
+            chosen.append(Fault(step, rng.choice(kind), bool((len(chosen) // 2) % 2), error))
+        turn += 1
+    return chosen[:count]
+
+
+class Lane:
+    """Faults one after the other, in a folder of its own."""
+
+    def __init__(self, folder: Path, library: Path, account: Account, last: Mapping[str, str]) -> None:
+        self.folder, self.library, self.account, self.last = folder, library, account, last
+
+    def work(self, faults: Sequence[tuple[int, Fault]]) -> None:
+        """Try each, and account for it."""
+        for number, fault in faults:
+            how, problems, said = self.attempt(fault, number % _WHOLE == 0)
+            with self.account.lock:
+                self.account.ends[(fault.call.writer, how)] += 1
+                self.account.said.update(said)
+                self.account.modes[f"{errno.errorcode[fault.error]} {'on' if fault.on else 'once'}"] += 1
+                self.account.problems += [f"{fault}: {problem}" for problem in problems]
+                print(f"{number}: {fault}: {how}", *(f"\n    PROBLEM: {problem}" for problem in problems), flush=True)
+
+    def attempt(self, fault: Fault, whole: bool) -> tuple[str, list[str], list[str]]:
+        """How the run with the fault ended, what was wrong, and what was said."""
+        repository = fault.step.before.copy(self.folder / "benchmark")
+        try:
+            before = repository.results()
+            disk = Disk(self.library, repository.folder, self.folder / "calls")
+            disk.fail(fault.call.number, on=fault.on, error=fault.error)
+            done = _attempt(repository, fault.step.stage, disk)
+            hits = disk.failed()
+            problems = []
+            if not hits:
+                how = "not reached"
+            elif done.returncode:
+                how = "failed"
+            else:
+                how = "harmless"
+                if missing := differences(repository.results(), fault.step.wanted):
+                    problems.append(f"exit code 0, but wrong: {missing}")
+            said = _said(done.stdout) if done.returncode else []
+            if _OURS.search(done.stdout):
+                problems.append(f"a traceback of ours:\n{done.stdout}")
+            if done.returncode and not said:
+                problems.append(f"no line says what went wrong:\n{done.stdout}")
+            lost = [path for path, digest in before.items() if repository.results().get(path) != digest]
+            problems += [f"an earlier output is changed: {path}" for path in lost]
+            problems += self._next(repository, fault, whole)
+            return how, problems, said
+        finally:
+            shutil.rmtree(repository.folder)
+            shutil.rmtree(repository.folder.with_name("benchmark.site"), ignore_errors=True)
+
+    def _next(self, repository: Repository, fault: Fault, whole: bool) -> list[str]:
+        """What is wrong after the next run, with room."""
+        done = _attempt(repository, fault.step.stage, None)
+        if done.returncode:
+            return [f"the next run fails:\n{done.stdout}"]
+        problems = [f"differs after the next run: {p}" for p in differences(repository.results(), fault.step.wanted)]
+        problems += [f"left behind: {path}" for path in repository.leftovers()]
+        problems += [f"still at work: {line}" for line in repository.processes().values()]
+        status = repository.call(*_DVC, "status", "--json", fault.step.stage)
+        problems += [f"stale after the next run: {status}"] if status.strip() != "{}" else []
+        if whole:
+            repository.call("make", "-o", "setup", "repro")
+            problems += [f"differs at the end: {path}" for path in differences(repository.results(), self.last)]
+            problems += [f"stale at the end: {stage}" for stage in repository.status()]
+        return problems
+
+
+def _attempt(repository: Repository, stage: str, disk: Disk | None) -> subprocess.CompletedProcess[str]:
+    """Mend and run one stage, as `make repro` does; what both printed. disk: None for one that works."""
+    environment = {**repository.environment, **(disk.environment if disk else {})}
+    said = ""
+    for command in (_MEND, (*_DVC, "repro", "--single-item", stage)):
+        done = subprocess.run(
+            command,
+            cwd=repository.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=_LIMIT_SECONDS,
+            check=False,
+        )
+        said += done.stdout
+        if done.returncode:
+            break
+    return subprocess.CompletedProcess(command, done.returncode, said)
+
+
+def _said(output: str) -> list[str]:
+    """The lines that say what went wrong: the last of a stage and the last of DVC, names made alike."""
+    lines = [line for line in output.splitlines() if re.match(r"(error|ERROR): |OSError|PermissionError", line)]
+    return [re.sub(r"'[^']*'|[\w./@-]*/[\w./@-]*|\w+-\w+-\d", "...", line) for line in lines]
+
+
+def full_disk(count: int, seed: int, lanes: int, folder: Path) -> Account:
+    """Count the calls of an undisturbed run, then fail `count` of them, each in a run of its own."""
+    library = build(folder)
+    made = steps(folder, library)
+    total = sum(len(step.calls) for step in made)
+    print(f"{total} calls that need room in {len(made)} stages", flush=True)
+    faults = list(enumerate(sample(made, count, random.Random(seed))))
+    account = Account()
+    threads = []
+    for number in range(lanes):
+        own = folder / f"lane{number}"
+        own.mkdir()
+        lane = Lane(own, library, account, made[-1].wanted)
+        threads.append(threading.Thread(target=lane.work, args=(faults[number::lanes],)))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return account
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Fail writes of a small benchmark and run it again: 100 faults take half an hour or so, with two lanes."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.full_disk", description=main.__doc__)
+    parser.add_argument("--faults", type=int, default=100, help="how many")
+    parser.add_argument("--seed", type=int, default=0, help="of which calls fail, and how")
+    parser.add_argument("--lanes", type=int, default=2, help="faults side by side, a core each")
+    given = parser.parse_args(words)
+    if not compiler():
+        print("no C compiler: nothing to fail writes with; install one, or set CC")
+        return 1
+    folder = Path(tempfile.mkdtemp(prefix="full-disk-"))
+    try:
+        account = full_disk(given.faults, given.seed, given.lanes, folder)
+    finally:
+        shutil.rmtree(folder)
+    for (writer, how), number in sorted(account.ends.items()):
+        print(f"{writer}'s call: {how}: {number}")
+    for mode, number in sorted(account.modes.items()):
+        print(f"{mode}: {number}")
+    for line, number in account.said.most_common():
+        print(f"{number} x {line}")
+    print(f"{account.ends.total()} faults, {len(account.problems)} problems")
+    return bool(account.problems)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,236 @@
+"""Kill the benchmark at random moments, again and again; what it ends with has to be what an undisturbed run makes."""
+
+import argparse
+import random
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.chaos.processes import Tree
+from tests.chaos.repository import Repository, differences, run
+
+MAKE = ("make", "-o", "setup", "repro")
+FLOW = (sys.executable, "-m", "flows.run")
+
+# Words of the output that tell what DVC is about to do, and the milliseconds after each in which it does it.
+_MOMENTS = {
+    "a stage begins": (re.compile(rb"Running stage '"), 600),
+    "a stage has ended": (None, 400),
+    "dvc.lock is written": (re.compile(rb"(Updating|Generating) lock file"), 60),
+}
+_SOONEST_SECONDS, _LATEST_SECONDS = 0.2, 14.0
+_LOOK_SECONDS = 0.004
+# For a command to end after a kill; for all that it started to be gone.
+_END_SECONDS, _GONE_SECONDS = 40.0, 5.0
+_HANG_SECONDS = 900.0
+_SAID = {
+    "dvc.lock cut short": re.compile(r"dvc\.lock was cut short"),
+    "stale list of files in use": re.compile(r"files in use had entries"),
+    "training goes on from a checkpoint": re.compile(r"goes on from step|goes on at step"),
+    "checkpoint set aside": re.compile(r"set aside"),
+}
+
+
+@dataclass
+class Account:
+    """What happened, over all lanes. wanted: kills."""
+
+    wanted: int
+    kills: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    said: Counter[str] = field(default_factory=Counter)
+    begun: Counter[str] = field(default_factory=Counter)
+    cycles: int = 0
+    problems: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def more(self) -> bool:
+        """Whether kills are wanted still."""
+        return self.kills.total() < self.wanted and len(self.problems) < 20
+
+
+class Lane:
+    """One repository at a time, killed until the kills are done. targets: what may be killed."""
+
+    def __init__(
+        self, name: str, folder: Path, command: Sequence[str], targets: Sequence[str], account: Account, seed: str
+    ) -> None:
+        self.name, self.folder, self.command, self.targets = name, folder, command, targets
+        self.account = account
+        self.random = random.Random(seed)
+
+    def work(self, template: Repository, wanted: Mapping[str, str]) -> None:
+        """Run cycles from nothing to the end."""
+        while self.account.more():
+            place = self.folder / f"{self.name}-{self.account.cycles}"
+            self.cycle(template.copy(place), wanted)
+            shutil.rmtree(place)
+            shutil.rmtree(place.with_name(f"{place.name}.site"), ignore_errors=True)
+
+    def cycle(self, repository: Repository, wanted: Mapping[str, str]) -> None:
+        """From nothing to the end, with kills between; then compare."""
+        ended = False
+        while not ended:
+            ended = self.attempt(repository, self.account.more())
+        time.sleep(0.5)
+        problems = [f"differs: {path}" for path in differences(repository.results(), wanted)]
+        problems += [f"left behind: {path}" for path in repository.leftovers()]
+        problems += [f"still at work: {line}" for line in repository.processes().values()]
+        problems += [f"stale: {stage}" for stage in repository.status()]
+        with self.account.lock:
+            self.account.cycles += 1
+            self.account.problems += [f"{self.name}: {problem}" for problem in problems]
+            print(
+                f"{self.name}: ended after {self.account.kills.total()} kills of all lanes, {problems or 'as wanted'}",
+                flush=True,
+            )
+
+    def attempt(self, repository: Repository, kill: bool) -> bool:
+        """Start the command, and kill something of it unless it ends before; whether it ended by itself, all well."""
+        log = self.folder / f"{self.name}.log"
+        process = run(self.command, repository, log)
+        tree = Tree(process.pid, log)
+        killed = kill and self._kill_something(tree)
+        until = time.monotonic() + (_END_SECONDS if killed else _HANG_SECONDS)
+        while process.poll() is None and time.monotonic() < until:
+            time.sleep(0.02)
+        hung = process.poll() is None
+        if hung:
+            tree.kill_all()
+            process.wait()
+        text = log.read_text(errors="replace")
+        with self.account.lock:
+            self.account.said.update({name: len(found.findall(text)) for name, found in _SAID.items()})
+            self.account.begun.update(name.partition("@")[0] for name in re.findall(r"Running stage '([^']+)'", text))
+            if hung:
+                self._problem(f"did not end {'after a kill' if killed else 'by itself'}", text)
+            if not killed and process.returncode:
+                self._problem(f"exit code {process.returncode} though nothing was killed", text)
+            if "Traceback" in text and not killed:
+                self._problem("a traceback", text)
+        # Half of the time the next run begins at once, and may find others that are dying.
+        if killed and self.random.random() < 0.5:
+            self._await_none(repository)
+        return not killed and process.returncode == 0
+
+    def _kill_something(self, tree: Tree) -> bool:
+        """Wait for a moment drawn by lot, and kill; False if the command ended before."""
+        moment = self._await_moment(tree)
+        if moment is None:
+            return False
+        number = self.random.choice([signal.SIGKILL, signal.SIGTERM])
+        where = tree.where()
+        met = tree.kill(self.random.choice(self.targets), number)
+        if met is None:
+            return False
+        with self.account.lock:
+            self.account.kills[(where, met, number.name)] += 1
+            print(f"{self.name}: {number.name} to {met}, {where} ({moment})", flush=True)
+        return True
+
+    def _await_moment(self, tree: Tree) -> str | None:
+        if self.random.random() < 0.5:
+            until = time.monotonic() + self.random.uniform(_SOONEST_SECONDS, _LATEST_SECONDS)
+            while time.monotonic() < until:
+                if not tree.alive():
+                    return None
+                tree.look()
+                time.sleep(_LOOK_SECONDS)
+            return "any moment"
+        name = self.random.choice(list(_MOMENTS))
+        pattern, milliseconds = _MOMENTS[name]
+        nth = self.random.randint(1, 4)
+        while True:
+            if not tree.alive():
+                return None
+            tree.look()
+            if (tree.ended if pattern is None else len(pattern.findall(tree.output))) >= nth:
+                break
+            time.sleep(_LOOK_SECONDS)
+        time.sleep(self.random.uniform(0, milliseconds) / 1000)
+        tree.look()
+        return name
+
+    def _await_none(self, repository: Repository) -> None:
+        until = time.monotonic() + _GONE_SECONDS
+        while left := repository.processes():
+            if time.monotonic() > until:
+                with self.account.lock:
+                    self._problem(f"{_GONE_SECONDS:g} s after the kill still at work: {'; '.join(left.values())}", "")
+                return
+            time.sleep(0.05)
+
+    def _problem(self, what: str, text: str) -> None:
+        lines = "".join(f"\n    {line}" for line in text.splitlines()[-15:])
+        self.account.problems.append(f"{self.name}: {what}{lines}")
+        print(f"{self.name}: PROBLEM: {what}{lines}", flush=True)
+
+
+def kills(wanted: int, seed: int, flow: bool, lanes: int, folder: Path) -> Account:
+    """Make the benchmark, run it once undisturbed, then kill it in `lanes` copies side by side."""
+    template = Repository.make(folder / "template")
+    undisturbed = template.copy(folder / "undisturbed")
+    started = time.monotonic()
+    undisturbed.call(*MAKE)
+    results = undisturbed.results()
+    print(f"{len(results)} files in an undisturbed run of {time.monotonic() - started:.0f} s", flush=True)
+    account = Account(wanted)
+    command = FLOW if flow else MAKE
+    targets = ["stage", "DVC", "everything"] + (["flow", "server"] if flow else [])
+    threads = []
+    for number in range(lanes):
+        lane = Lane(f"lane{number}", folder, command, targets, account, f"{seed}-{number}")
+        threads.append(threading.Thread(target=lane.work, args=(template, results)))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return account
+
+
+def table(account: Account) -> str:
+    """Where x target and signal -> kills."""
+    columns = sorted({(met, number) for _, met, number in account.kills})
+    rows = sorted({where for where, _, _ in account.kills})
+    lines = [f"{'':24}" + "".join(f"{met + ' ' + number[3:]:>17}" for met, number in columns) + f"{'all':>6}"]
+    for where in rows:
+        counts = [account.kills[(where, *column)] for column in columns]
+        lines.append(f"{where:24}" + "".join(f"{count or '':>17}" for count in counts) + f"{sum(counts):6}")
+    totals = [sum(account.kills[(where, *column)] for where in rows) for column in columns]
+    lines.append(f"{'all':24}" + "".join(f"{count:>17}" for count in totals) + f"{sum(totals):6}")
+    return "\n".join(lines)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Kill a small benchmark and compare: 100 kills take half an hour or so, with two lanes."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.kills", description=main.__doc__)
+    parser.add_argument("--kills", type=int, default=100, help="how many in all")
+    parser.add_argument("--seed", type=int, default=0, help="of moments and targets, as far as time repeats itself")
+    parser.add_argument("--lanes", type=int, default=2, help="benchmarks side by side, a core each")
+    parser.add_argument("--flow", action="store_true", help="run it by flows.run, and kill that and its server, too")
+    given = parser.parse_args(words)
+    folder = Path(tempfile.mkdtemp(prefix="kills-"))
+    account = kills(given.kills, given.seed, given.flow, given.lanes, folder)
+    print(table(account))
+    for name, count in sorted(account.said.items()):
+        print(f"{name}: {count}")
+    print(f"stages begun: {account.begun.total()}, of them {account.begun['train']} of train")
+    print(f"{account.kills.total()} kills, {account.cycles} runs to the end, {len(account.problems)} problems")
+    for problem in account.problems:
+        print(problem)
+    if account.problems:
+        print(f"kept: {folder}")
+        return 1
+    shutil.rmtree(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""A command and the processes below it, looked at often and cheaply."""
+
+import os
+import re
+import signal
+from pathlib import Path
+
+_RUNNING = re.compile(rb"Running stage '([^'@]+)")
+# What a process is, by a word of its command line; the first that fits.
+_ROLES = {
+    "stage": re.compile(r"-m stages\.\w+"),
+    "recovery": re.compile(r"flows\.recovery"),
+    "server": re.compile(r"uvicorn"),
+    "DVC": re.compile(r"/dvc repro|flows\.dvc_stage"),
+    "flow": re.compile(r"flows\.run"),
+    "leaderboard": re.compile(r"captchabench leaderboard"),
+    "make": re.compile(r"^make "),
+}
+
+
+class Tree:
+    """What runs below a process, and what it has printed. ended: stage processes that were seen and are gone."""
+
+    def __init__(self, root: int, log: Path) -> None:
+        self.root, self.output, self.ended = root, b"", 0
+        self._log = log.open("rb")
+        self._roles: dict[int, str] = {}
+        self._stages: set[int] = set()
+
+    def alive(self) -> bool:
+        """Whether the command is still at work."""
+        return _state(self.root) not in ("", "Z")
+
+    def look(self) -> None:
+        """Read what was printed, and see what runs now."""
+        self.output += self._log.read()
+        found: dict[int, str] = {}
+        self._descend(self.root, found)
+        stages = {number for number, role in found.items() if role == "stage"}
+        self.ended += len(self._stages - stages)
+        self._stages = stages
+        self._roles = found
+
+    def where(self) -> str:
+        """What is at work: the kind of stage, or which of the others."""
+        roles = set(self._roles.values())
+        begun = _RUNNING.findall(self.output)
+        if "stage" in roles:
+            return begun[-1].decode() if begun else "a stage"
+        if "recovery" in roles or "leaderboard" in roles:
+            return "recovery" if "recovery" in roles else "leaderboard command"
+        if "DVC" in roles:
+            return "DVC after a stage" if begun else "DVC before any stage"
+        return "flow" if "flow" in roles else "make"
+
+    def kill(self, target: str, number: signal.Signals) -> str | None:
+        """Send a signal to one kind of process, or to `everything`; what was met, None if nothing was there.
+
+        Where there is no such process, that one is met which is the most at work.
+        """
+        for role in (target, "DVC", "recovery", "leaderboard", "flow"):
+            victims = [one for one, found in self._roles.items() if found == role or role == "everything"]
+            if met := [one for one in victims[:1] if target != "everything"] or victims:
+                sent = [_send(one, number) for one in met]
+                if any(sent):
+                    return role
+        return None
+
+    def kill_all(self) -> None:
+        """End everything."""
+        self.look()
+        for one in self._roles:
+            _send(one, signal.SIGKILL)
+
+    def _descend(self, number: int, found: dict[int, str]) -> None:
+        # A process's role may change by exec.
+        if (line := _command(number)) is None:
+            return
+        found[number] = next((role for role, word in _ROLES.items() if word.search(line)), "other")
+        try:
+            threads = [entry.name for entry in Path(f"/proc/{number}/task").iterdir()]
+        except OSError:
+            return
+        for thread in threads:
+            try:
+                children = Path(f"/proc/{number}/task/{thread}/children").read_text()
+            except OSError:
+                continue
+            for child in children.split():
+                self._descend(int(child), found)
+
+
+def _command(number: int) -> str | None:
+    """The command line of a process, None if it is gone."""
+    try:
+        line = Path(f"/proc/{number}/cmdline").read_bytes()
+    except OSError:
+        return None
+    return line.replace(b"\0", b" ").decode(errors="replace") if line else None
+
+
+def _state(number: int) -> str:
+    """The state of a process as the kernel names it; empty if it is gone."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(") ")[2][:1]
+    except OSError:
+        return ""
+
+
+def _send(number: int, what: signal.Signals) -> bool:
+    try:
+        os.kill(number, what)
+    except ProcessLookupError:
+        return False
+    return True
