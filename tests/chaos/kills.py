@@ -5,20 +5,19 @@ import random
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.processes import Tree
 from tests.chaos.repository import Repository, differences, run
-
-MAKE = ("make", "-o", "setup", "repro")
-FLOW = (sys.executable, "-m", "flows.run")
 
 # Words of the output that tell what DVC is about to do, and the milliseconds after each in which it does it.
 _MOMENTS = {
@@ -26,10 +25,10 @@ _MOMENTS = {
     "a stage has ended": (None, 400),
     "dvc.lock is written": (re.compile(rb"(Updating|Generating) lock file"), 60),
 }
-_SOONEST_SECONDS, _LATEST_SECONDS = 0.2, 14.0
+_SOONEST_SECONDS = 0.2
 _LOOK_SECONDS = 0.004
-# For a command to end after a kill; for all that it started to be gone.
-_END_SECONDS, _GONE_SECONDS = 40.0, 5.0
+# After a kill: for the command to end, unless it survives; for all that it started to be gone.
+_SURVIVES_SECONDS, _GONE_SECONDS = 3.0, 5.0
 _HANG_SECONDS = 900.0
 _SAID = {
     "dvc.lock cut short": re.compile(r"dvc\.lock was cut short"),
@@ -37,6 +36,25 @@ _SAID = {
     "training goes on from a checkpoint": re.compile(r"goes on from step|goes on at step"),
     "checkpoint set aside": re.compile(r"set aside"),
 }
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a benchmark is run, and what of it may be killed. quietly: how it is run undisturbed.
+
+    latest_seconds, latest_event: of the moments.
+    """
+
+    command: tuple[str, ...]
+    quietly: tuple[str, ...]
+    targets: tuple[str, ...]
+    latest_seconds: float = 14.0
+    latest_event: int = 4
+
+
+_MAKE = ("make", "-o", "setup", "repro")
+MAKE = Way(_MAKE, _MAKE, ("stage", "DVC", "everything"))
+FLOW = Way((sys.executable, "-m", "flows.run"), _MAKE, ("stage", "DVC", "everything", "flow", "server"))
 
 
 @dataclass
@@ -57,13 +75,10 @@ class Account:
 
 
 class Lane:
-    """One repository at a time, killed until the kills are done. targets: what may be killed."""
+    """One repository at a time, killed until the kills are done."""
 
-    def __init__(
-        self, name: str, folder: Path, command: Sequence[str], targets: Sequence[str], account: Account, seed: str
-    ) -> None:
-        self.name, self.folder, self.command, self.targets = name, folder, command, targets
-        self.account = account
+    def __init__(self, name: str, folder: Path, way: Way, account: Account, seed: str) -> None:
+        self.name, self.folder, self.way, self.account = name, folder, way, account
         self.random = random.Random(seed)
 
     def work(self, template: Repository, wanted: Mapping[str, str]) -> None:
@@ -78,7 +93,7 @@ class Lane:
         """From nothing to the end, with kills between; then compare."""
         ended = False
         while not ended:
-            ended = self.attempt(repository, self.account.more())
+            ended = self.attempt(repository)
         time.sleep(0.5)
         problems = [f"differs: {path}" for path in differences(repository.results(), wanted)]
         problems += [f"left behind: {path}" for path in repository.leftovers()]
@@ -92,15 +107,19 @@ class Lane:
                 flush=True,
             )
 
-    def attempt(self, repository: Repository, kill: bool) -> bool:
-        """Start the command, and kill something of it unless it ends before; whether it ended by itself, all well."""
+    def attempt(self, repository: Repository) -> bool:
+        """Start the command, and kill something of it unless it ends before; whether it ended by itself, all well.
+
+        What goes on in spite of a kill, as a flow does that has lost a stage, is killed again.
+        """
         log = self.folder / f"{self.name}.log"
-        process = run(self.command, repository, log)
+        process = run(self.way.command, repository, log)
         tree = Tree(process.pid, log)
-        killed = kill and self._kill_something(tree)
-        until = time.monotonic() + (_END_SECONDS if killed else _HANG_SECONDS)
-        while process.poll() is None and time.monotonic() < until:
-            time.sleep(0.02)
+        killed = False
+        while self.account.more() and process.poll() is None:
+            killed = self._kill_something(tree) or killed
+            _await_end(process, _SURVIVES_SECONDS)
+        _await_end(process, _HANG_SECONDS)
         hung = process.poll() is None
         if hung:
             tree.kill_all()
@@ -115,10 +134,12 @@ class Lane:
                 self._problem(f"exit code {process.returncode} though nothing was killed", text)
             if "Traceback" in text and not killed:
                 self._problem("a traceback", text)
+            if killed and not process.returncode:
+                self.account.said["runs that went on to the end in spite of kills"] += 1
         # Half of the time the next run begins at once, and may find others that are dying.
         if killed and self.random.random() < 0.5:
             self._await_none(repository)
-        return not killed and process.returncode == 0
+        return process.returncode == 0
 
     def _kill_something(self, tree: Tree) -> bool:
         """Wait for a moment drawn by lot, and kill; False if the command ended before."""
@@ -127,7 +148,7 @@ class Lane:
             return False
         number = self.random.choice([signal.SIGKILL, signal.SIGTERM])
         where = tree.where()
-        met = tree.kill(self.random.choice(self.targets), number)
+        met = tree.kill(self.random.choice(self.way.targets), number)
         if met is None:
             return False
         with self.account.lock:
@@ -137,7 +158,7 @@ class Lane:
 
     def _await_moment(self, tree: Tree) -> str | None:
         if self.random.random() < 0.5:
-            until = time.monotonic() + self.random.uniform(_SOONEST_SECONDS, _LATEST_SECONDS)
+            until = time.monotonic() + self.random.uniform(_SOONEST_SECONDS, self.way.latest_seconds)
             while time.monotonic() < until:
                 if not tree.alive():
                     return None
@@ -146,7 +167,7 @@ class Lane:
             return "any moment"
         name = self.random.choice(list(_MOMENTS))
         pattern, milliseconds = _MOMENTS[name]
-        nth = self.random.randint(1, 4)
+        nth = self.random.randint(1, self.way.latest_event)
         while True:
             if not tree.alive():
                 return None
@@ -173,21 +194,22 @@ class Lane:
         print(f"{self.name}: PROBLEM: {what}{lines}", flush=True)
 
 
-def kills(wanted: int, seed: int, flow: bool, lanes: int, folder: Path) -> Account:
-    """Make the benchmark, run it once undisturbed, then kill it in `lanes` copies side by side."""
-    template = Repository.make(folder / "template")
+def _await_end(process: subprocess.Popen[bytes], seconds: float) -> None:
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+
+
+def kills(template: Repository, way: Way, wanted: int, seed: int, lanes: int) -> Account:
+    """Run a copy of `template` undisturbed; then kill other copies of it, `lanes` side by side."""
+    folder = template.folder.parent
     undisturbed = template.copy(folder / "undisturbed")
     started = time.monotonic()
-    undisturbed.call(*MAKE)
+    undisturbed.call(*way.quietly)
     results = undisturbed.results()
     print(f"{len(results)} files in an undisturbed run of {time.monotonic() - started:.0f} s", flush=True)
     account = Account(wanted)
-    command = FLOW if flow else MAKE
-    targets = ["stage", "DVC", "everything"] + (["flow", "server"] if flow else [])
-    threads = []
-    for number in range(lanes):
-        lane = Lane(f"lane{number}", folder, command, targets, account, f"{seed}-{number}")
-        threads.append(threading.Thread(target=lane.work, args=(template, results)))
+    work = [Lane(f"lane{number}", folder, way, account, f"{seed}-{number}").work for number in range(lanes)]
+    threads = [threading.Thread(target=one, args=(template, results)) for one in work]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -217,7 +239,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--flow", action="store_true", help="run it by flows.run, and kill that and its server, too")
     given = parser.parse_args(words)
     folder = Path(tempfile.mkdtemp(prefix="kills-"))
-    account = kills(given.kills, given.seed, given.flow, given.lanes, folder)
+    template = Repository.make(folder / "template")
+    account = kills(template, FLOW if given.flow else MAKE, given.kills, given.seed, given.lanes)
     print(table(account))
     for name, count in sorted(account.said.items()):
         print(f"{name}: {count}")

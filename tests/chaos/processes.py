@@ -11,7 +11,7 @@ _ROLES = {
     "stage": re.compile(r"-m stages\.\w+"),
     "recovery": re.compile(r"flows\.recovery"),
     "server": re.compile(r"uvicorn"),
-    "DVC": re.compile(r"/dvc repro|flows\.dvc_stage"),
+    "DVC": re.compile(r"\bdvc repro|flows\.dvc_stage"),
     "flow": re.compile(r"flows\.run"),
     "leaderboard": re.compile(r"captchabench leaderboard"),
     "make": re.compile(r"^make "),

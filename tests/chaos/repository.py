@@ -57,8 +57,8 @@ class Repository:
         self.folder = folder
 
     @classmethod
-    def make(cls, folder: Path, params: Mapping[str, Any] = PARAMS) -> "Repository":
-        """The code as it is here, in `folder`, committed, nothing run yet. params: sections that replace the usual."""
+    def make(cls, folder: Path, files: Mapping[str, str] | None = None) -> "Repository":
+        """The code as it is here, in `folder`, committed, nothing run yet. files: texts in place of the benchmark's."""
         folder.mkdir(parents=True)
         for name in _CODE:
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -66,7 +66,9 @@ class Repository:
             shutil.copy(ROOT / name, folder / name)
         (folder / "data/downloads").mkdir(parents=True)
         written = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-        (folder / "params.yaml").write_text(yaml.safe_dump({**written, **params}), encoding="utf-8")
+        small = {"params.yaml": yaml.safe_dump({**written, **PARAMS}), **(files or {})}
+        for name, text in small.items():
+            (folder / name).write_text(text, encoding="utf-8")
         made = cls(folder)
         made.call("git", "init", "-q")
         made.call(sys.executable, "-m", "dvc", "init", "-q")

@@ -1,0 +1,25 @@
+"""The harness that kills benchmarks, on a small pipeline: `python -m tests.chaos.kills` is the long version."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.kills import Way, kills, table
+from tests.chaos.repository import Repository
+
+pytestmark = pytest.mark.skipif(
+    not Path(f"/proc/self/task/{Path('/proc/self').readlink()}/children").exists(),
+    reason="looks for processes in /proc",
+)
+REPRO = f"{sys.executable} -m flows.recovery && exec {sys.executable} -m dvc repro"
+
+
+def test_three_kills_change_nothing(small: Repository) -> None:
+    command = ("sh", "-c", REPRO)
+    way = Way(command, command, ("stage", "DVC", "everything"), latest_seconds=1.0, latest_event=2)
+    account = kills(small, way, wanted=3, seed=0, lanes=1)
+    assert account.problems == []
+    assert account.kills.total() == 3
+    assert account.cycles
+    assert len(table(account).splitlines()) >= 3
