@@ -6,6 +6,7 @@
 import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -28,6 +29,10 @@ from captchabench.lockfile import KEPT, LOCK, entries, is_beginning, restored
 # DVC ignores this folder in Git, and every repository has one.
 _OWN = Path(".dvc/tmp")
 _PATIENCE_SECONDS = 3.0
+# Where stages write, and DVC puts back.
+_MADE = ("data", "metrics", "reports")
+# DVC's have 22 characters drawn by lot: .X.tmp, and HASH.dir.X.tmp.
+_DVCS = re.compile(r"\.[\w-]{22}\.tmp$")
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,18 @@ def mend(root: Path) -> list[str]:
     if claims.exists() and (left := _living(claims)) is not None:
         write_text(claims, left)
         mended.append("DVC's list of files in use had entries of dead processes: removed")
+    if swept := _sweep(root):
+        mended.append(f"{swept} temporary files of a killed DVC: removed")
     return mended
+
+
+def _sweep(root: Path) -> int:
+    """Remove the temporary files of DVC's, in its cache and beside outputs; how many there were."""
+    folders = [root / ".dvc/cache/files", *(root / name for name in _MADE)]
+    left = [path for folder in folders for path in folder.rglob("*.tmp") if _DVCS.search(path.name)]
+    for path in left:
+        path.unlink(missing_ok=True)
+    return len(left)
 
 
 def _mend_lock_file(root: Path) -> bool:
@@ -188,8 +204,10 @@ def main() -> None:
                 print(line, file=sys.stderr)
     except LockError:
         return
-    except OSError as error:
+    except InputError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.filename or _OWN}: {error.strerror}; DVC could not write here either")
 
 
 if __name__ == "__main__":

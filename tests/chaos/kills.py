@@ -33,8 +33,9 @@ _HANG_SECONDS = 900.0
 _SAID = {
     "dvc.lock cut short": re.compile(r"dvc\.lock was cut short"),
     "stale list of files in use": re.compile(r"files in use had entries"),
-    "training goes on from a checkpoint": re.compile(r"goes on from step|goes on at step"),
-    "checkpoint set aside": re.compile(r"set aside"),
+    "temporary files of DVC's swept": re.compile(r"temporary files of a killed DVC"),
+    "training goes on from a checkpoint": re.compile(r"going on after step"),
+    "checkpoint set aside": re.compile(r"training begins anew"),
 }
 
 

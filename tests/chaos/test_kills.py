@@ -13,11 +13,12 @@ pytestmark = pytest.mark.skipif(
     reason="looks for processes in /proc",
 )
 REPRO = f"{sys.executable} -m flows.recovery && exec {sys.executable} -m dvc repro"
+# The same results without DVC, in less time.
+DIRECTLY = "\n".join(f"{sys.executable} -m stages.small {words}" for words in ("a", "b", "table a b"))
 
 
 def test_three_kills_change_nothing(small: Repository) -> None:
-    command = ("sh", "-c", REPRO)
-    way = Way(command, command, ("stage", "DVC", "everything"), latest_seconds=1.0, latest_event=2)
+    way = Way(("sh", "-c", REPRO), ("sh", "-ec", DIRECTLY), ("stage", "DVC", "everything"), latest_seconds=1.0, latest_event=2)
     account = kills(small, way, wanted=3, seed=0, lanes=1)
     assert account.problems == []
     assert account.kills.total() == 3

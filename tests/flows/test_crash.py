@@ -14,7 +14,7 @@ import pytest
 from prefect.client.orchestration import get_client
 
 from captchabench.errors import InputError
-from captchabench.lockfile import keep_lock_file
+from captchabench.lockfile import entries, keep_lock_file
 from flows import ROOT
 from flows import benchmark as flow
 from flows.recovery import mend, run_lock
@@ -149,3 +149,57 @@ def test_a_file_in_use_stays_in_use(pipeline: Any) -> None:
     assert mend(pipeline.folder) == []
     assert claims.read_text() == text
     living.communicate()
+
+
+def test_an_entry_lost_at_a_lines_end_comes_back_but_an_earlier_commit_is_left_alone(pipeline: Any) -> None:
+    pipeline.dvc("repro", "-q")
+    lock = pipeline.folder / "dvc.lock"
+    whole = lock.read_text()
+    fewer = whole[: whole.index("  read@b:")]
+    keep_lock_file(pipeline.folder)
+    lock.write_text(fewer)
+    assert len(mend(pipeline.folder)) == 1
+    assert lock.read_text() == whole
+
+    lock.write_text(fewer)
+    pipeline.call("git", "add", "-A")
+    pipeline.call("git", "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-qm", "fewer")
+    assert mend(pipeline.folder) == []
+    assert lock.read_text() == fewer
+
+
+def test_what_a_cut_lock_file_knows_better_than_the_copy_is_kept(pipeline: Any) -> None:
+    pipeline.dvc("repro", "-q")
+    lock = pipeline.folder / "dvc.lock"
+    keep_lock_file(pipeline.folder)
+    old = entries(lock.read_text())
+    pipeline.write("params.yaml", "cells: [a, b]\nsizes: {a: 2, b: 1}\n")
+    pipeline.dvc("repro", "-q")
+    new = lock.read_text()
+    changed = [name for name, text in entries(new).items() if text != old[name]]
+    assert changed == ["make@a"]
+    lock.write_text(new[: new.index("read@a:") + 20])
+    assert len(mend(pipeline.folder)) == 1
+    assert lock.read_text() == new
+
+
+def test_a_merge_that_is_not_finished_is_left_to_the_person(pipeline: Any) -> None:
+    pipeline.dvc("repro", "-q")
+    keep_lock_file(pipeline.folder)
+    lock = pipeline.folder / "dvc.lock"
+    text = lock.read_text() + "<<<<<<< HEAD\n"
+    lock.write_text(text)
+    assert mend(pipeline.folder) == []
+    assert lock.read_text() == text
+
+
+def test_temporary_files_of_dvcs_are_swept_and_no_others(pipeline: Any) -> None:
+    folder = pipeline.folder / ".dvc/cache/files/md5/4a"
+    folder.mkdir(parents=True)
+    dvcs = [folder / ".hj8mSmpBAbfvYrDrGg2qeA.tmp", folder / "0d50a.dir.WxTCv5Oq8b0sQZyoyrU2Eg.tmp"]
+    own = folder / ".small.parquet.k8_lprd1.tmp"
+    for path in (*dvcs, own):
+        path.touch()
+    assert mend(pipeline.folder) == ["2 temporary files of a killed DVC: removed"]
+    assert own.exists()
+    assert not any(path.exists() for path in dvcs)
