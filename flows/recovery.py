@@ -197,7 +197,9 @@ def _read(handle: int) -> str:
 
 
 def main() -> None:
-    """Say what was mended. Where a DVC is at work there is nothing to mend."""
+    """Say what was mended. Where no DVC has been, or one is at work, there is nothing to mend."""
+    if not _OWN.exists():
+        return
     try:
         with make_lock(str(_OWN / "lock")):
             for line in mend(Path()):

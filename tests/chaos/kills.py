@@ -30,6 +30,7 @@ _LOOK_SECONDS = 0.004
 # After a kill: for the command to end, unless it survives; for all that it started to be gone.
 _SURVIVES_SECONDS, _GONE_SECONDS = 3.0, 5.0
 _HANG_SECONDS = 900.0
+_ENOUGH_PROBLEMS = 20
 _SAID = {
     "dvc.lock cut short": re.compile(r"dvc\.lock was cut short"),
     "stale list of files in use": re.compile(r"files in use had entries"),
@@ -72,7 +73,11 @@ class Account:
 
     def more(self) -> bool:
         """Whether kills are wanted still."""
-        return self.kills.total() < self.wanted and len(self.problems) < 20
+        return self.kills.total() < self.wanted and not self.hopeless()
+
+    def hopeless(self) -> bool:
+        """Whether so much went wrong that more would tell no more."""
+        return len(self.problems) >= _ENOUGH_PROBLEMS
 
 
 class Lane:
@@ -92,9 +97,9 @@ class Lane:
 
     def cycle(self, repository: Repository, wanted: Mapping[str, str]) -> None:
         """From nothing to the end, with kills between; then compare."""
-        ended = False
-        while not ended:
-            ended = self.attempt(repository)
+        while not self.attempt(repository):
+            if self.account.hopeless():
+                return
         time.sleep(0.5)
         problems = [f"differs: {path}" for path in differences(repository.results(), wanted)]
         problems += [f"left behind: {path}" for path in repository.leftovers()]
