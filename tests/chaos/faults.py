@@ -27,12 +27,10 @@ class Call:
 
     @property
     def writer(self) -> str:
-        """Whose call it is: a stage's, DVC's or another's."""
+        """Whose call it is: a stage's, that of flows.recovery, or DVC's."""
         if "stages." in self.command:
             return "stage"
-        if "repro" in self.command:
-            return "DVC"
-        return "recovery" if "flows.recovery" in self.command else "other"
+        return "recovery" if "flows.recovery" in self.command else "DVC"
 
 
 def compiler() -> str | None:

@@ -26,7 +26,9 @@ print(*(stage.name for stage in read_graph(Path()).stages))
 """
 _LIMIT_SECONDS = 300
 # Of the faults, those after which the whole benchmark is run to its end.
-_WHOLE = 25
+_WHOLE = 50
+# Who has a call failed, in turn.
+_WRITERS = ("stage", "DVC", "stage", "DVC", "recovery")
 _OURS = re.compile(r'File "[^"]*/(captchabench|stages|flows)/')
 
 
@@ -87,31 +89,35 @@ def steps(folder: Path, library: Path) -> list[Step]:
 
 def sample(made: Sequence[Step], count: int, rng: random.Random) -> list[Fault]:
     """Faults spread evenly over stages, over who calls what and on which folder, and over the ways to fail."""
+    turns = [_kinds_in_turn(step, number, rng) for number, step in enumerate(made)]
     chosen: list[Fault] = []
-    groups: dict[str, list[list[Call]]] = {}
-    for step in made:
-        kinds: dict[tuple[str, str, str], list[Call]] = defaultdict(list)
-        for call in step.calls:
-            kinds[(call.writer, call.call, call.path.split("/")[0])].append(call)
-        # First the stage's own calls and DVC's in turn, then whatever kind is left.
-        by_writer = defaultdict(list)
-        for kind, calls in kinds.items():
-            by_writer[kind[0]].append(calls)
-        for of_writer in by_writer.values():
-            rng.shuffle(of_writer)
-        order: list[list[Call]] = []
-        while any(by_writer.values()):
-            order += [of_writer.pop() for of_writer in by_writer.values() if of_writer]
-        groups[step.stage] = order
-    turn = 0
     while len(chosen) < count:
-        for step in made:
-            kind = groups[step.stage][turn % len(groups[step.stage])]
-            # Three of four are a full disk, and half of each stay.
-            error = errno.EIO if len(chosen) % 4 == 3 else errno.ENOSPC
-            chosen.append(Fault(step, rng.choice(kind), bool((len(chosen) // 2) % 2), error))
+        step, kinds = made[len(chosen) % len(made)], turns[len(chosen) % len(made)]
+        kind = kinds[len(chosen) // len(made) % len(kinds)]
+        # Three of four are a full disk, and half of each stay.
+        error = errno.EIO if len(chosen) % 4 == 3 else errno.ENOSPC
+        chosen.append(Fault(step, rng.choice(kind), bool((len(chosen) // 2) % 2), error))
+    return chosen
+
+
+def _kinds_in_turn(step: Step, first: int, rng: random.Random) -> list[list[Call]]:
+    """The calls of a stage by writer, call and folder: kinds of each writer in turn. first: where in the turn to begin."""
+    kinds: dict[tuple[str, str, str], list[Call]] = defaultdict(list)
+    for call in step.calls:
+        kinds[(call.writer, call.call, call.path.split("/")[0])].append(call)
+    of = defaultdict(list)
+    for (writer, *_), calls in kinds.items():
+        of[writer].append(calls)
+    for calls_of_writer in of.values():
+        rng.shuffle(calls_of_writer)
+    found: list[list[Call]] = []
+    turn = first
+    while any(of.values()):
+        writer = _WRITERS[turn % len(_WRITERS)]
+        if of[writer]:
+            found.append(of[writer].pop())
         turn += 1
-    return chosen[:count]
+    return found
 
 
 class Lane:

@@ -24,6 +24,7 @@ _MOMENTS = {
     "a stage begins": (re.compile(rb"Running stage '"), 600),
     "a stage has ended": (None, 400),
     "dvc.lock is written": (re.compile(rb"(Updating|Generating) lock file"), 60),
+    "a training is under way": (re.compile(rb"Running stage 'train"), 9000),
 }
 _SOONEST_SECONDS = 0.2
 _LOOK_SECONDS = 0.004
@@ -174,12 +175,14 @@ class Lane:
         name = self.random.choice(list(_MOMENTS))
         pattern, milliseconds = _MOMENTS[name]
         nth = self.random.randint(1, self.way.latest_event)
-        while True:
+        until = time.monotonic() + 2 * self.way.latest_seconds
+        while (tree.ended if pattern is None else len(pattern.findall(tree.output))) < nth:
             if not tree.alive():
                 return None
+            # None of that kind is left, perhaps.
+            if time.monotonic() > until:
+                return "any moment"
             tree.look()
-            if (tree.ended if pattern is None else len(pattern.findall(tree.output))) >= nth:
-                break
             time.sleep(_LOOK_SECONDS)
         time.sleep(self.random.uniform(0, milliseconds) / 1000)
         tree.look()

@@ -1,0 +1,52 @@
+"""Every write of a small stage fails in turn: `python -m tests.chaos.full_disk` does so over the whole benchmark."""
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.faults import Disk, build, compiler
+from tests.chaos.repository import Repository, differences
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or not compiler(), reason="needs Linux and a C compiler to fail writes with"
+)
+
+
+def attempt(repository: Repository, disk: Disk) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "stages.small", "a"],
+        cwd=repository.folder,
+        env={**repository.environment, **disk.environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("on", [False, True], ids=["once", "from there on"])
+def test_each_failing_write_is_one_line_and_the_next_run_is_right(small: Repository, tmp_path: Path, on: bool) -> None:
+    disk = Disk(build(tmp_path), small.folder, tmp_path / "calls")
+    assert attempt(small, disk).returncode == 0
+    wanted, calls = small.results(), disk.calls()
+    assert set(wanted) == {"metrics/a.txt", "data/models/a/weights"}
+    assert {"mkdir", "rename", "write"} <= {call.call for call in calls}
+    failed = 0
+    for call in calls:
+        disk.fail(call.number, on=on, error=errno.ENOSPC if call.number % 2 else errno.EIO)
+        done = attempt(small, disk)
+        assert disk.failed()
+        # What was there before is there still.
+        assert differences(small.results(), wanted) == [], call
+        assert small.leftovers() == [], call
+        if done.returncode:
+            failed += 1
+            assert done.stderr.startswith("error: "), call
+            assert len(done.stderr.splitlines()) == 1, done.stderr
+    disk.work()
+    assert attempt(small, disk).returncode == 0
+    assert differences(small.results(), wanted) == []
+    # Folders that are there already are all that nobody misses.
+    assert failed >= len(calls) - sum(call.call == "mkdir" for call in calls)
