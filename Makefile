@@ -1,6 +1,7 @@
 # make repro   the benchmark as params.yaml says, then the leaderboard
 # make test    the tests
 # make check   lint, types, tests
+# make chaos   kills, failing disks, hostile files, threads, a long life: hours; a short version of each is a test
 # make schedule  the same every night, with a UI: Prefect's server and schedule (CRON, PORT)
 # make vulnerabilities  known ones of the packages in requirements.lock, by pip-audit (asks PyPI and OSV)
 # make full    switch params.yaml to the Kaggle data and full budgets, then run it (one GPU)
@@ -14,7 +15,7 @@ export PATH := $(BIN):$(PATH)
 # Without this a stage may warn in the locale of the machine, and sort by it.
 export LC_ALL := C.UTF-8
 
-.PHONY: repro schedule full test lint types check vulnerabilities setup clean
+.PHONY: repro schedule full test lint types check vulnerabilities chaos setup clean
 .DEFAULT_GOAL := repro
 
 setup: .venv/.complete
@@ -63,6 +64,15 @@ check: lint types test
 # Needs a network, and no .venv: pip-audit gets a place of its own.
 vulnerabilities:
 	@$(PYTHON) .ci/vulnerabilities.py
+
+# Each teaches with --help, and says how long it takes.
+chaos: setup
+	@python -m tests.chaos.kills --kills 100
+	@python -m tests.chaos.kills --kills 15 --flow
+	@python -m tests.chaos.full_disk --faults 100
+	@python -m tests.chaos.fuzz_inputs
+	@python -m tests.chaos.threads
+	@python -m tests.chaos.long_life
 
 clean:
 	@rm -rf .venv reports data/raw data/shards data/rejects data/models data/timings data/predictions data/probes data/latency data/scratch

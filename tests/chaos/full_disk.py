@@ -101,7 +101,7 @@ def sample(made: Sequence[Step], count: int, rng: random.Random) -> list[Fault]:
 
 
 def _kinds_in_turn(step: Step, first: int, rng: random.Random) -> list[list[Call]]:
-    """The calls of a stage by writer, call and folder: kinds of each writer in turn. first: where in the turn to begin."""
+    """The calls of a stage by writer, call and folder: kinds of each writer in turn, from the one called `first`."""
     kinds: dict[tuple[str, str, str], list[Call]] = defaultdict(list)
     for call in step.calls:
         kinds[(call.writer, call.call, call.path.split("/")[0])].append(call)
