@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captchabench.checksum import UNSEALED, Damaged, check_sealed, flaw, seal, sealed
+from captchabench.checksum import UNSEALED, Damaged, check_sealed, flaw, read_sealed, seal, sealed
 
 SOUND = sealed(b"before " + UNSEALED.encode() + b" after")
 
@@ -28,7 +28,18 @@ def test_a_file_is_sealed_in_its_place_and_damage_names_the_mend(tmp_path: Path)
     path.write_bytes(b"before " + UNSEALED.encode() + b" after")
     seal(path)
     assert path.read_bytes() == SOUND
-    assert check_sealed(path, "make it anew") == SOUND
+    assert read_sealed(path, "make it anew") == SOUND
+    check_sealed(path, "make it anew")
     path.write_bytes(SOUND.replace(b"after", b"aftEr"))
     with pytest.raises(Damaged, match=r"file: is damaged \(its CRC-32 is [0-9a-f]{8}, not [0-9a-f]{8}\); make it anew"):
         check_sealed(path, "make it anew")
+
+
+@pytest.mark.parametrize("before", [0, 1, 5, (1 << 20) - 10, (1 << 20) - 1, 3 << 20])
+@pytest.mark.parametrize("after", [0, 1, (1 << 20) - 30, (1 << 20) - 20, (1 << 20) - 5])
+def test_the_checksum_is_found_wherever_it_lies(tmp_path: Path, before: int, after: int) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * before + UNSEALED.encode() + b"y" * after)
+    seal(path)
+    check_sealed(path, "")
+    assert path.read_bytes() == sealed(b"x" * before + UNSEALED.encode() + b"y" * after)

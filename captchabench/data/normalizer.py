@@ -48,7 +48,7 @@ class Normalizer:
         # The workers share the cores: threads inside one would only get in the others' way.
         cv2.setNumThreads(1)
         try:
-            with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
+            with pq.ParquetFile(self.path) as file:
                 table = file.read_row_group(row_group)
         except (pa.ArrowException, OSError) as error:
             again = f"run `dvc repro --force {stage_name('ingest', self.dataset.key)}`"

@@ -12,7 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from captchabench.data.shards import METADATA_KEY
+from captchabench.checksum import check_sealed, seal
+from captchabench.data.shards import METADATA_KEY, sealable
 from captchabench.data.sources import Entry
 from captchabench.datasets import stage_name
 from captchabench.datasets.base import stem_of
@@ -44,7 +45,7 @@ def schema(info: RawInfo) -> pa.Schema:
     return pa.schema(
         [("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("label", pa.string())],
         metadata={
-            METADATA_KEY: json.dumps(asdict(info), sort_keys=True).encode(),
+            **sealable(json.dumps(asdict(info), sort_keys=True)),
             b"huggingface": json.dumps({"info": {"features": features}}).encode(),
         },
     )
@@ -58,35 +59,37 @@ def write_raw(path: Path, info: RawInfo, entries: Iterable[Entry], label_of: Cal
     total = 0
     pending: list[Entry] = []
     size = 0
-    with (
-        replacing_file(path) as temporary,
-        pq.ParquetWriter(
+    with replacing_file(path) as temporary:
+        with pq.ParquetWriter(
             temporary,
             schema(info),
             # The images are compressed already; searching them for a dictionary or an order is wasted too.
             compression={"image.bytes": "NONE", "image.path": "ZSTD", "label": "ZSTD"},
             use_dictionary=False,
             write_statistics=["label"],
-            write_page_checksum=True,
-        ) as writer,
-    ):
-        for entry in entries:
-            pending.append(entry)
-            size += len(entry.encoded)
-            if len(pending) == ROWS or size >= BYTES:
+        ) as writer:
+            for entry in entries:
+                pending.append(entry)
+                size += len(entry.encoded)
+                if len(pending) == ROWS or size >= BYTES:
+                    writer.write_batch(_batch(info, pending, label_of))
+                    total += len(pending)
+                    pending, size = [], 0
+            if pending:
                 writer.write_batch(_batch(info, pending, label_of))
-                total += len(pending)
-                pending, size = [], 0
-        if pending:
-            writer.write_batch(_batch(info, pending, label_of))
-        total += len(pending)
+            total += len(pending)
+        seal(temporary)
     return total
 
 
 def read_info(path: Path) -> RawInfo:
-    """What a raw file says about itself. Raises InputError where it is missing, damaged or not ours."""
+    """What a raw file says about itself, once its checksum was found right.
+
+    Raises InputError where it is missing, damaged or not ours.
+    """
     mend = f"run `dvc repro --force {stage_name('ingest', path.stem)}`"
     try:
+        check_sealed(path, mend)
         metadata = pq.read_schema(path).metadata or {}
         return RawInfo(**json.loads(metadata[METADATA_KEY]))
     except FileNotFoundError:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from captchabench.checksum import check_sealed, seal
+from captchabench.checksum import read_sealed, seal
 from captchabench.data.shards import METADATA_KEY, Samples, sealable
 from captchabench.errors import InputError
 from captchabench.files import replacing_file
@@ -98,7 +98,7 @@ def read_described(path: Path, schema: pa.Schema, info: type[T], what: str, stag
     """
     again = f"run `dvc repro {stage}`"
     try:
-        table = pq.read_table(pa.BufferReader(check_sealed(path, f"run `dvc repro -f -s {stage}`")))
+        table = pq.read_table(pa.BufferReader(read_sealed(path, f"run `dvc repro -f -s {stage}`")))
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: cannot be read ({error}); {again}") from None
     described = (table.schema.metadata or {}).get(METADATA_KEY)

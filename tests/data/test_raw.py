@@ -80,3 +80,14 @@ def table() -> object:
     import pyarrow as pa
 
     return pa.table({"x": [1]})
+
+
+def test_a_flipped_bit_anywhere_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "fake.parquet"
+    write_raw(path, INFO, [Entry(f"{n}.png", bytes([n]) * 50) for n in range(20)])
+    sound = path.read_bytes()
+    assert read_info(path) == INFO
+    for place in range(0, len(sound), len(sound) // 50):
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 1 << place % 8]) + sound[place + 1 :])
+        with pytest.raises(InputError, match=r"fake\.parquet: is damaged .*; run `dvc repro --force ingest@fake`"):
+            read_info(path)

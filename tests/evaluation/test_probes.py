@@ -87,6 +87,16 @@ def test_a_missing_a_damaged_and_another_file_are_one_clear_line(tmp_path: Path)
         read_probes(path)
 
 
+def test_a_flipped_bit_anywhere_is_found(probed: Callable[..., Probes], tmp_path: Path) -> None:
+    probed(info(flops=None), probe("noise", right(1, 2), 3))
+    path = tmp_path / "probes/numbers6-crnn-0.parquet"
+    sound = path.read_bytes()
+    for place in range(0, len(sound), len(sound) // 50):
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 1 << place % 8]) + sound[place + 1 :])
+        with pytest.raises(InputError, match=r"numbers6-crnn-0\.parquet: is damaged .*run `dvc repro -f -s probe`"):
+            read_probes(path)
+
+
 def test_robustness_pools_folds_and_measures_from_the_same_images_clean(probed: Callable[..., Probes]) -> None:
     folds = [
         probed(info(fold=0), probe("clean", right(3, 4)), probe("blur", right(1, 4), 1), probe("blur", right(0, 4), 2)),
