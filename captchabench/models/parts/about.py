@@ -12,7 +12,7 @@ from captchabench.checksum import UNSEALED, Damaged, flaw, is_sealed, sealed
 from captchabench.config import Between, NormalizeParams, Positive, build
 from captchabench.data.shards import TextSpec
 from captchabench.datasets.base import ROWS, TILES
-from captchabench.errors import InputError
+from captchabench.errors import InputError, first_line
 from captchabench.files import as_json, write_text
 from captchabench.naming import cell_stage
 
@@ -98,7 +98,7 @@ def read_config(folder: Path) -> SavedConfig:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a folder that `train` wrote") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not a saved model's config ({str(error) or type(error).__name__})") from None
+        raise InputError(f"{path}: is not a saved model's config ({first_line(error)}); {_again(folder)}") from None
     config = check_config(saved, str(path))
     _check_sum(encoded, path)
     return config
