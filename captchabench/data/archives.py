@@ -42,8 +42,8 @@ ENTRY_BYTES = 512
 # A tar's entry may have extended headers, which hold its name where that is long, and are read whole.
 MAX_HEADER_BYTES = 64 << 10
 
-# Of members that bzip2 or LZMA packed zipfile expands what it has read at once, 20,000 times as much perhaps.
-_PIECE_BYTES = 4096
+# The others zipfile expands without a limit, and bzip2 can make a million bytes of one.
+_ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _LOCAL_HEADER_BYTES = 30
 _EXTENDED_HEADERS = (
     tarfile.XHDTYPE,
@@ -129,6 +129,8 @@ class ZipArchive(Archive):
                     raise self._refusal(f"holds {name}, which is encrypted", "unpack it into a folder of its name")
                 if stat.S_ISLNK(info.external_attr >> 16):
                     raise self._refusal(f"holds {name}, which is a link")
+                if info.compress_type not in _ZIP_METHODS:
+                    raise self._refusal(f"holds {name}, which is packed by method {info.compress_type}", "zip it anew")
                 self._infos.append(info)
                 self._add(info.filename, info.file_size)
         self.members.sort(key=lambda member: (member.path, member.position))
@@ -139,7 +141,7 @@ class ZipArchive(Archive):
                 info, name = self._infos[member.position], _quoted(member.path)
                 try:
                     with archive.open(info) as file:
-                        encoded = _read_bounded(file, info)
+                        encoded = file.read(info.file_size + 1)
                     if len(encoded) != info.file_size:
                         raise EOFError("it is cut off")
                 except NotImplementedError as error:
@@ -175,7 +177,11 @@ class _Header(tarfile.TarInfo):
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        header = super().frombuf(buf, encoding, errors)
+        try:
+            header = super().frombuf(buf, encoding, errors)
+        # Anywhere but at the start of a tar this would be taken for its end.
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:
+            raise ValueError(f"a damaged header: {error}") from None
         if header.type in _EXTENDED_HEADERS and not 0 <= header.size <= MAX_HEADER_BYTES:
             raise ValueError(f"a header of {header.size} bytes")
         return header
@@ -213,14 +219,13 @@ class TarArchive(Archive):
 
     def _stream(self) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
         try:
-            with self._bytes() as raw:
-                with tarfile.open(fileobj=raw, mode="r|", tarinfo=_Header) as archive:
-                    for info in archive:
-                        yield info, archive
-                        archive.members = []  # type: ignore[attr-defined]  # it keeps every header passed
-                # To the end of the file: only there does gzip hold its checksum. And tar takes a damaged header for
-                # the end.
-                while block := raw.read(1 << 20):
+            with self._bytes() as raw, tarfile.open(fileobj=raw, mode="r|", tarinfo=_Header) as archive:
+                for info in archive:
+                    yield info, archive
+                    archive.members = []  # type: ignore[attr-defined]  # it keeps every header passed
+                # To the end of the file: only there does gzip hold its checksum.
+                rest = cast(IO[bytes], archive.fileobj)
+                while block := rest.read(1 << 20):
                     if block.strip(b"\0"):
                         raise self._refusal("holds something after its end", _AGAIN)
         except InputError:
@@ -289,15 +294,14 @@ def find_archive(dataset: Dataset, downloads: Path) -> Path:
     try:
         found = [place for place in places if place.exists()]
     except (OSError, ValueError) as error:
-        raise InputError(f"params.yaml: data.downloads: cannot be looked into ({error}); name a folder") from None
+        raise InputError(f"params.yaml: data.downloads: cannot be looked into ({_why(error)}); name a folder") from None
     if not found:
         if dataset.task == "grid":
             mend = "a folder for each class with its images there, or set tiles.source to standin"
         else:
             mend = f"{dataset.handle} from Kaggle there, or set data.source to kaggle or standin"
-        raise InputError(
-            f"no archive of '{dataset.key}': looked for {', '.join(map(str, places))}; put {mend} in params.yaml"
-        )
+        looked = visible(", ".join(map(str, places)), 5 * _SHOWN)
+        raise InputError(f"no archive of '{dataset.key}': looked for {looked}; put {mend} in params.yaml")
     if len(found) > 1:
         raise InputError(f"{' and '.join(map(str, found))}: both hold '{dataset.key}'; keep one")
     return found[0]
@@ -321,13 +325,6 @@ def open_archive(path: Path) -> Archive:
     if not archive.members:
         raise InputError(f"{path}: holds no images; expected files such as name.png at any depth")
     return archive
-
-
-def _read_bounded(file: IO[bytes], info: zipfile.ZipInfo) -> bytes:
-    """All of a zip's member, never much more than that in memory, whatever it says of its size."""
-    if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return file.read(info.file_size + 1)
-    return b"".join(iter(lambda: file.read(_PIECE_BYTES), b""))
 
 
 def _clean(name: str) -> str:

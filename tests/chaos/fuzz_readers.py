@@ -108,7 +108,12 @@ def _seeds(name: str) -> list[bytes]:
     if name == "images":
         return [encoded for _, encoded in mutations.pictures(rng)]
     if name == "archives":
-        return [bytes([i]) + content for i, content in enumerate(mutations.packed(rng).values())]
+        sound = enumerate(mutations.packed(rng).items())
+        return [
+            bytes([i]) + content
+            for i, (suffix, whole) in sound
+            for content in (whole, *(mutations.mutated_archive(rng, suffix, whole) for _ in range(20)))
+        ]
     if name == "labels":
         return ["\n".join(["A/b1234.png", "bus/1.png", *mutations.NAMES[:6]]).encode("utf-8", "replace")]
     return [Path(__file__).parents[2].joinpath(file).read_bytes() for file in ("params.yaml", "params.full.yaml")]

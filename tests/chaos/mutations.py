@@ -301,7 +301,9 @@ def packed(rng: random.Random, count: int = 8) -> dict[str, bytes]:
     return {suffix: _pack(suffix, list(files.items())) for suffix in (".zip", ".tar", ".tar.gz")}
 
 
-def _pack(suffix: str, files: list[tuple[str, bytes]], links: bool = False) -> bytes:
+def _pack(suffix: str, files: list[tuple[str, bytes]], odd: bool = False) -> bytes:
+    """Pack `files` (name, content). odd: a link among them, and methods of packing that are seldom used."""
+    methods = (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, *((zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA) if odd else ()))
     stream = io.BytesIO()
     if suffix == ".zip":
         with warnings.catch_warnings(), zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -309,10 +311,8 @@ def _pack(suffix: str, files: list[tuple[str, bytes]], links: bool = False) -> b
             for i, (name, content) in enumerate(files):
                 info = zipfile.ZipInfo("placeholder")
                 info.filename = name.encode("utf-8", "replace").decode()
-                info.compress_type = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)[
-                    i % 4
-                ]
-                if links and i == 0:
+                info.compress_type = methods[i % len(methods)]
+                if odd and i == 0:
                     info.external_attr = (stat.S_IFLNK | 0o777) << 16
                 archive.writestr(info, content)
         return stream.getvalue()
@@ -321,7 +321,7 @@ def _pack(suffix: str, files: list[tuple[str, bytes]], links: bool = False) -> b
         for i, (name, content) in enumerate(files):
             entry = tarfile.TarInfo(name.replace("\ud800", "?"))
             entry.size = len(content)
-            if links and i == 0:
+            if odd and i == 0:
                 entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
             tape.addfile(entry, io.BytesIO(content))
     return stream.getvalue() if suffix == ".tar" else gzip.compress(stream.getvalue(), 1)

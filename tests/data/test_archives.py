@@ -1,10 +1,12 @@
 """Archives of every kind, sound, hostile and broken."""
 
+import gzip
 import io
 import os
 import re
 import stat
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -226,3 +228,244 @@ def test_two_archives_of_one_dataset_are_refused(tmp_path: Path, packed: Pack, f
     packed(tmp_path / "fake-captchas", {"x.png": b"x"})
     with pytest.raises(InputError, match=r"fake-captchas\.zip and .*fake-captchas: both .* keep one"):
         find_archive(fake, tmp_path)
+
+
+def zipped(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytearray:
+    """A zip whose members are called whatever they are to be called."""
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in files.items():
+            info = zipfile.ZipInfo("x")
+            info.filename, info.compress_type = name, method
+            archive.writestr(info, content)
+    return bytearray(path.read_bytes())
+
+
+def taped(path: Path, name: str, content: bytes = b"x", style: int = tarfile.GNU_FORMAT) -> None:
+    with tarfile.open(path, "w", format=style) as archive:
+        info = tarfile.TarInfo(name)
+        info.size = len(content)
+        archive.addfile(info, io.BytesIO(content))
+
+
+# As it is in the archive, as it is shown; NUL ends a name in a zip.
+ODD_NAMES = [
+    ("a\x1b[31mb.png", "a\\x1b[31mb.png"),
+    ("a\nb.png", "a\\x0ab.png"),
+    ("AB\u202e21.png", "AB\\u202e21.png"),
+    ("A\u200bB.png", "A\\u200bB.png"),
+    ("e\u0301.png", "e\u0301.png"),
+    ("\u0410\u0412.png", "\u0410\u0412.png"),
+    ("y" * 1000 + ".png", "y" * 1000 + ".png"),
+]
+
+
+@pytest.mark.parametrize(("name", "shown"), ODD_NAMES)
+@pytest.mark.parametrize("kind", ["a.zip", "a.tar", "a"])
+def test_names_hold_nothing_that_a_terminal_obeys(tmp_path: Path, kind: str, name: str, shown: str) -> None:
+    if kind == "a.zip":
+        zipped(tmp_path / kind, {name: b"x"})
+    elif kind == "a.tar":
+        taped(tmp_path / kind, name)
+    else:
+        (tmp_path / kind).mkdir()
+        if len(name) > 255:
+            pytest.skip("longer than a file's name may be")
+        (tmp_path / kind / name).write_bytes(b"x")
+    assert contents(tmp_path / kind) == {shown: b"x"}
+
+
+def test_a_refusal_shows_a_name_and_not_what_it_does(tmp_path: Path) -> None:
+    zipped(tmp_path / "a.zip", {"../" + "y" * 3000 + "\x1b[2J\r\n.png": b"x"})
+    message = refusal(tmp_path / "a.zip")
+    assert message.isprintable()
+    assert len(message) < 500
+
+
+def test_names_of_other_encodings_are_read(tmp_path: Path) -> None:
+    raw = zipped(tmp_path / "a.zip", {"caf\u00e9.png": b"x"})
+    latin = raw.replace("caf\u00e9".encode(), b"caf\x82x")
+    for mark, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        latin[latin.index(mark) + flags + 1] &= ~8  # not UTF-8 then, but code page 437
+    (tmp_path / "a.zip").write_bytes(latin)
+    assert contents(tmp_path / "a.zip") == {"caf\u00e9x.png": b"x"}
+
+
+def test_names_that_differ_in_case_or_composition_stay_apart(tmp_path: Path, packed: Pack) -> None:
+    names = {"ab.png": b"1", "AB.png": b"2", "\u00e9.png": b"3", "e\u0301.png": b"4", "in/ab.png": b"5"}
+    for kind in KINDS:
+        assert contents(packed(tmp_path / kind, names)) == names
+
+
+def test_namesakes_in_a_tar_are_both_read(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for content in (b"1", b"2"):
+            info = tarfile.TarInfo("x.png")
+            info.size = 1
+            archive.addfile(info, io.BytesIO(content))
+    opened = open_archive(tmp_path / "a.tar")
+    assert [e.encoded for e in opened.read(opened.members)] == [b"1", b"2"]
+
+
+@pytest.mark.parametrize("name", ["//server/share/x.png", "\\\\server\\share\\x.png", "\\x.png", "./../x.png"])
+@pytest.mark.parametrize("kind", ["a.zip", "a.tar"])
+def test_other_ways_out_are_refused(tmp_path: Path, packed: Pack, kind: str, name: str) -> None:
+    assert "leads out of" in refusal(packed(tmp_path / kind, {name: b"x"}))
+
+
+def test_a_member_without_a_name_is_no_image(tmp_path: Path) -> None:
+    zipped(tmp_path / "a.zip", {"": b"x", "fine.png": b"y"})
+    archive = open_archive(tmp_path / "a.zip")
+    assert [e.encoded for e in archive.read(archive.members)] == [b"y"]
+    assert archive.skipped == {"not_an_image_name": 1}
+
+
+def test_a_nested_archive_is_no_image(tmp_path: Path, packed: Pack) -> None:
+    inner = packed(tmp_path / "inner.zip", {"x.png": b"x"}).read_bytes()
+    archive = open_archive(packed(tmp_path / "a.zip", {"inner.zip": inner, "fine.png": b"y"}))
+    assert [m.path for m in archive.members] == ["fine.png"]
+    assert archive.skipped == {"not_an_image_name": 1}
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_packing_without_bounds_is_refused(tmp_path: Path, method: int) -> None:
+    zipped(tmp_path / "a.zip", {"x.png": b"x"}, method)
+    assert f"packed by method {method}; zip it anew" in refusal(tmp_path / "a.zip")
+
+
+def test_members_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
+    raw = zipped(tmp_path / "a.zip", {"x.png": os.urandom(500), "y.png": os.urandom(500)})
+    first, second = raw.index(b"PK\1\2"), raw.rindex(b"PK\1\2")
+    raw[second + 42 : second + 46] = raw[first + 42 : first + 46]
+    (tmp_path / "a.zip").write_bytes(raw)
+    assert "'x.png' and 'y.png', which share their bytes" in refusal(tmp_path / "a.zip")
+
+
+def test_a_lie_about_a_size_costs_no_memory(tmp_path: Path) -> None:
+    raw = zipped(tmp_path / "a.zip", {"x.png": bytes(64 << 20)})
+    entry = raw.index(b"PK\1\2")
+    raw[entry + 24 : entry + 28] = (1000).to_bytes(4, "little")
+    (tmp_path / "a.zip").write_bytes(raw)
+    tracemalloc.start()
+    try:
+        assert "'x.png' is damaged" in refusal(tmp_path / "a.zip")
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def spoilt_zip(raw: bytearray, spoil: str) -> bytes:
+    local, entry, end = raw.index(b"PK\3\4"), raw.index(b"PK\1\2"), raw.index(b"PK\5\6")
+    if spoil == "another name that is no text":
+        raw[local + 7] |= 8
+        raw[local + 30] = 0xFF
+    elif spoil == "an unknown method":
+        raw[entry + 10] = 99
+    elif spoil == "patched data":
+        raw[entry + 8] |= 0x20
+    elif spoil == "strong encryption":
+        raw[entry + 8] |= 0x40
+    elif spoil == "a place past the end":
+        raw[entry + 42 : entry + 46] = b"\xfe\xff\xff\x7f"
+    elif spoil == "a place that no file has":  # in a ZIP64 field, of 64 bits
+        raw[entry + 42 : entry + 46] = b"\xff\xff\xff\xff"
+        raw[entry + 30 : entry + 32] = b"\x0c\0"
+        extra = b"\1\0\x08\0" + b"\xff" * 8
+        raw[entry + 46 + 5 : entry + 46 + 5] = extra
+        end += len(extra)
+        raw[end + 12 : end + 16] = (int.from_bytes(raw[end + 12 : end + 16], "little") + 12).to_bytes(4, "little")
+    elif spoil == "ZIP64's size":
+        raw[entry + 24 : entry + 28] = b"\xff\xff\xff\xff"
+    return bytes(raw)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        *("another name that is no text", "an unknown method", "patched data", "strong encryption"),
+        *("a place past the end", "a place that no file has", "ZIP64's size"),
+    ],
+)
+def test_lies_in_a_zips_directory_are_one_line(tmp_path: Path, spoil: str) -> None:
+    raw = zipped(tmp_path / "a.zip", {"x.png": b"x" * 50})
+    (tmp_path / "a.zip").write_bytes(spoilt_zip(raw, spoil))
+    assert refusal(tmp_path / "a.zip").isprintable()
+
+
+def header(kind: bytes, size: int, name: bytes = b"x.png") -> bytes:
+    """A header of a tar, its checksum right."""
+    raw = bytearray(512)
+    raw[: len(name)] = name
+    raw[100:108], raw[124:136] = b"0000644\0", b"%011o\0" % size
+    raw[156:157], raw[257:265] = kind, b"ustar\x0000"
+    raw[148:156] = b" " * 8
+    raw[148:156] = b"%06o\0 " % sum(raw)
+    return bytes(raw)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        header(b"x", 5100) + (b"9" * 5000 + b" a=1\n").ljust(5120, b"\0"),
+        header(b"x", 11) + b"11 size=-1\n".ljust(512, b"\0"),
+        header(b"x", 42) + b"22 GNU.sparse.major=1\n20 GNU.sparse.map=x\n".ljust(512, b"\0"),
+        header(b"x", 1 << 30),
+        header(b"L", 1 << 30),
+        header(b"S", 100),
+        header(b"0", 1 << 30),
+    ],
+    ids=["huge number", "negative size", "sparse map", "long header", "long name", "sparse", "large file"],
+)
+@pytest.mark.parametrize("kind", ["a.tar", "a.tgz"])
+def test_lies_in_a_tars_headers_are_one_line(tmp_path: Path, kind: str, start: bytes) -> None:
+    raw = start + header(b"0", 1) + b"x".ljust(512, b"\0") + bytes(10240)
+    (tmp_path / kind).write_bytes(raw if kind == "a.tar" else gzip.compress(raw))
+    tracemalloc.start()
+    try:
+        assert refusal(tmp_path / kind).isprintable()
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_damaged_header_is_not_the_end(tmp_path: Path, packed: Pack) -> None:
+    path = packed(tmp_path / "a.tar", {f"{n}.png": b"x" * 900 for n in range(3)} | {"last.png": bytes(3 << 20)})
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"1.png") + 150] ^= 0xFF  # in the checksum
+    path.write_bytes(raw)
+    assert "a damaged header" in refusal(path)
+
+
+def test_what_follows_the_end_is_refused(tmp_path: Path, packed: Pack) -> None:
+    path = packed(tmp_path / "a.tar", {"x.png": b"x"})
+    path.write_bytes(path.read_bytes() + b"more" + bytes(3 << 20))
+    assert "something after its end" in refusal(path)
+
+
+def test_entries_count_though_they_are_empty(tmp_path: Path, packed: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "RATIO_FREE_BYTES", 1 << 16)
+    path = packed(tmp_path / "a.tar.gz", {f"{n:04d}.txt": b"" for n in range(2000)} | {"x.png": b"x"})
+    monkeypatch.setattr(archives, "MAX_RATIO", 10)
+    assert "10 times its size" in refusal(path)
+
+
+def test_a_folder_that_cannot_be_looked_into_is_named(
+    tmp_path: Path, packed: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = packed(tmp_path / "a", {"in/x.png": b"x", "y.png": b"y"})
+    scan = os.scandir
+
+    def denied(folder: str) -> object:
+        if str(folder).endswith("in"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    assert "'in' cannot be read (Permission denied)" in refusal(path)
+
+
+@pytest.mark.parametrize("downloads", ["a\0b", "\x1b[2J", "x" * 5000])
+def test_a_folder_that_cannot_be_is_one_line(fake: Dataset, downloads: str) -> None:
+    with pytest.raises(InputError) as caught:
+        find_archive(fake, Path(downloads))
+    assert str(caught.value).isprintable()
+    assert "data.downloads" in str(caught.value) or "looked for" in str(caught.value)
