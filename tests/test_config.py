@@ -141,7 +141,7 @@ json_values = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(["name", "inner", "pair", "other"]), json_values))
+@given(st.dictionaries(st.sampled_from(["name", "inner", "pair", "other", "\x1b"]), json_values))
 def test_any_mapping_is_built_or_refused_in_one_line(mapping: dict) -> None:
     message = "x"
     try:
@@ -189,3 +189,101 @@ def test_a_dataset_may_change_a_models_parameters(tmp_path: Path) -> None:
     assert here["training"]["steps"] == usual["training"]["steps"]
     assert params.of_model("crnn", "vtu") == usual == params.of_model("crnn", "union")
     assert "augment" not in usual["training"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  images: 100 ", "  images: 0 ", r"probe\.images: must be at least 1"),
+        ("  folds: [0] ", "  folds: [] ", r"grid\.folds: must name some of the 5 folds"),
+        ("  folds: [0] ", "  folds: [5] ", r"grid\.folds: must name some of the 5 folds, which are 0 to 4"),
+        ("  folds: [0] ", "  folds: [1, 1] ", r"grid\.folds: one is named twice"),
+        ("datasets: [fournierp,", "datasets: [fournierp, vtu,", r"grid\.datasets: 'vtu' is named twice"),
+        (
+            "datasets: [fournierp,",
+            "datasets: [fourniery,",
+            r"'fourniery' is missing under datasets; did you mean 'fourn",
+        ),
+        ("datasets: [fournierp,", "datasets: [../../etc,", r"grid\.datasets: '../../etc' is missing under datasets"),
+        ("  models: [hog_svc,", "  models: [hog_svm,", r"'hog_svm' is missing under models; did you mean 'hog_svc'"),
+        ("  models: [hog_svc,", "  models: [crnn,", r"grid\.models: 'crnn' is named twice"),
+        ("  union: [crnn]", "  union: [crnm]", r"grid\.union: 'crnm' is missing under models; did you mean 'crnn'"),
+        ("    datasets: [grid]", "    datasets: [grid, vtu]", r"grid\.tiles\.datasets: 'vtu' is named twice"),
+        ("  dummy: {}", "  dummy: 3", r"models\.dummy: must be a mapping, is 3"),
+        ("  dummy: {}", "  dummy:", r"models\.dummy: must be a mapping, is empty"),
+        ("  seed: 0 ", "  seed: 4294967296 ", r"data\.seed: must be at most 2147483647"),
+        ("{images: 3000}", "{images: 1000000000000}", r"images: must be at most 10000000"),
+        (
+            "{images: 3000}",
+            "{images: 1" + "0" * 400 + "}",
+            r"images: must be at most .* is a number of about 400 digits",
+        ),
+        ("max_rejected: 0.02", "max_rejected: .inf", r"max_rejected: must be a number, is infinite"),
+        ("max_rejected: 0.02", "max_rejected: 1" + "0" * 400, r"max_rejected: must be a number, is a number of about"),
+        ("max_rejected: 0.02", "max_rejected: 2026-01-01", r"max_rejected: must be a number, is a date"),
+        ("  source: standin ", "  source: [[[standin]]] ", r"data\.source: must be one of .*; is a list"),
+        ("  source: standin ", '  source: "\\e[31mred" ', r"data\.source: must be one of .*; is '\\x1b\[31mred'"),
+        ("  source: standin ", "  source: " + "x" * 5000 + " ", r"data\.source: must be one of .{,150}$"),
+    ],
+)
+def test_a_value_that_a_later_stage_would_trip_over_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        load_params(changed(tmp_path, old, new))
+    assert str(caught.value).isprintable()
+
+
+LAUGHS = "a: &a [x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a]\nc: &c [*b, *b, *b, *b, *b, *b, *b, *b]\n"
+LAUGHS += "d: &d [*c, *c, *c, *c, *c, *c, *c, *c]\ne: &e [*d, *d, *d, *d, *d, *d, *d, *d]\nf: [*e, *e, *e, *e, *e]"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nb: 2\na: 3", "line 3: .*'a' stands there twice"),
+        ("a: {b: 1, c: 2, b: 1}", "line 1: .*'b' stands there twice"),
+        (LAUGHS, "more than 20000 values, once aliases are written out"),
+        ("a: &a [*a]", "nested too deep"),
+        ("a: &a {b: *a}", "nested too deep"),
+        ("a: &a {x: 1}\nb: {<<: [*a, *a]}", "line 2: .*only one mapping can be merged"),
+        ("a: &a {x: 1}\nb: {<<: *a, <<: *a}", "line 2: .*'<<' stands there twice"),
+        ("a: " + "[" * 30 + "]" * 30, "nested too deep"),
+        ("- " * 5000, "nested too deep"),
+        ("1: x", "the key 1 is no text"),
+        ("a: {b: {yes: 1}}", "the key True is no text"),
+        ("a:\n\tb: 1", "line 2: .*not valid YAML"),
+        ("a: 2001-13-45", "not valid YAML"),
+        ("a: 0b_", "not valid YAML"),
+        ("a: !!int ''", "not valid YAML"),
+        ("a: !!bool maybe", "not valid YAML"),
+        ("a: " + "9" * 5000, "not valid YAML"),
+        ("a: !!python/object/apply:os.system [echo]", "line 1: .*not valid YAML"),
+        ("a: \x1b", "not valid YAML"),
+        ("? [a]\n: 1", "line 1: .*not valid YAML"),
+        ("a: 1\n---\nb: 2", "not valid YAML"),
+        ("# " + "long " * 30_000, "larger than 100 kB"),
+        ("\x00", "not valid YAML"),
+    ],
+    ids=range(23),
+)
+def test_yaml_that_costs_or_misleads_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=message) as caught:
+        read_yaml(path)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
+
+
+def test_what_yaml_allows_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("\ufeffa: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: {<<: *a}\nd: *a\n", encoding="utf-8")
+    usual = {"x": 1, "y": 2}
+    assert read_yaml(path) == {"a": usual, "b": {"x": 1, "y": 3}, "c": usual, "d": usual}
+
+
+def test_an_overlay_with_an_odd_section_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(SHIPPED, encoding="utf-8")
+    (tmp_path / "overlay.yaml").write_text('"\\e[31mdata": {source: archive}', encoding="utf-8")
+    with pytest.raises(InputError, match="no such section") as caught:
+        apply_overlay(tmp_path / "overlay.yaml", tmp_path / "params.yaml")
+    assert str(caught.value).isprintable()

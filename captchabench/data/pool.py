@@ -6,8 +6,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+from captchabench.errors import InputError
 from captchabench.orphans import end_with_parent
 
 T = TypeVar("T")
@@ -32,7 +34,7 @@ def ordered(work: Callable[[T], R], items: Sequence[T], workers: int | None = No
 
     The first second's work, all of it with one worker, is done in this process. After that `work` is sent to
     each worker once, the items one by one, and only a few results wait at a time, so that memory does not
-    grow with the number of items.
+    grow with the number of items. Raises InputError where one of the processes is killed.
     """
     workers = min(workers or cores(), len(items), _MOST_WORKERS)
     start = time.monotonic()
@@ -55,6 +57,11 @@ def ordered(work: Callable[[T], R], items: Sequence[T], workers: int | None = No
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()
+        except BrokenProcessPool:
+            raise InputError(
+                "a process that shared the work was killed, for want of memory perhaps; run it again, on fewer cores "
+                "(`taskset -c 0-1`) should it happen again"
+            ) from None
         finally:
             for future in running:
                 future.cancel()

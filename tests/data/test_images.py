@@ -126,9 +126,6 @@ def test_absurd_dimensions_are_rejected(size: tuple[int, int], kind: str) -> Non
 
 
 def test_a_bomb_is_judged_by_its_header() -> None:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"not even data") + chunk(b"IEND", b"")
     assert reason(bomb) == Reason.ABSURD_DIMENSIONS
@@ -163,3 +160,120 @@ def test_shrinking_averages_every_pixel() -> None:
     grey = np.zeros((64, 200), np.uint8)
     grey[::2] = 255  # nearest or bilinear sampling would alias
     assert np.abs(fit(grey, NormalizeParams(32, 100)).astype(int) - 128).max() <= 1
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(*chunks: bytes, data: bytes | None = None) -> bytes:
+    """A grey PNG of 60 x 24 with more `chunks` before its data."""
+    packed = zlib.compress(bytes(61 * 24)) if data is None else data
+    header = struct.pack(">IIBBBBB", 60, 24, 8, 0, 0, 0, 0)
+    parts = (chunk(b"IHDR", header), *chunks, chunk(b"IDAT", packed), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        (b"zTXt", b"note\0\0" + zlib.compress(bytes(64 << 20))),
+        (b"iCCP", b"\x1b[31mred\0\0" + zlib.compress(bytes(64 << 20))),
+        (b"tEXt", b"note\0" + b"\x1b[2J" * 1_000_000),
+        (b"gAMA", struct.pack(">I", 100_000)),
+        (b"sBIT", b"\1"),
+        (b"bKGD", b"\0\xff"),
+    ],
+)
+def test_what_is_said_about_an_image_has_no_effect(kind: bytes, data: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    np.testing.assert_array_equal(decode_grey(png(chunk(kind, data))), decode_grey(png()))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        png(chunk(b"IHDR", struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0))),
+        png(data=zlib.compress(bytes(61 * 10))),
+        png(data=b""),
+        png(data=zlib.compress(bytes(100 << 20))),
+        png(data=b"\0" * 70_000),
+        png(chunk(b"ABCD", b"")),
+        png(chunk(b"tEXt", b"") * 100_000),
+        png(b"\0\0\0\0\x1b[2J\0\0\0\0"),
+    ],
+    ids=["two headers", "too little", "nothing", "too much", "no data", "not known", "many chunks", "odd chunk"],
+)
+def test_a_png_that_does_not_add_up_is_undecodable(content: bytes) -> None:
+    with pytest.raises(Rejected) as caught:
+        decode_grey(content)
+    assert caught.value.reason == Reason.UNDECODABLE
+    assert caught.value.detail.isprintable()
+
+
+def test_an_interlaced_png_is_read() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 60), np.uint8)
+    passes = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+    rows = [row for y, x, down, across in passes for row in pixels[y::down, x::across]]
+    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    content = png(data=data).replace(
+        chunk(b"IHDR", struct.pack(">IIBBBBB", 60, 24, 8, 0, 0, 0, 0)),
+        chunk(b"IHDR", struct.pack(">IIBBBBB", 60, 24, 8, 0, 0, 0, 1)),
+    )
+    np.testing.assert_array_equal(decode_grey(content), pixels)
+
+
+def jpeg_with(more: bytes) -> bytes:
+    whole = encoded(colours(), "JPEG")
+    return whole[:2] + more + whole[2:]
+
+
+# Dimensions of 30,000 x 30,000 that a decoder would read, and in front of them a marker that has no segment: who takes
+# what follows it for one reads on behind them.
+_HUGE = b"\xff\xc0" + struct.pack(">HBHHB", 17, 8, 30_000, 30_000, 3) + b"\1\x22\0\2\x11\1\3\x11\1"
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (jpeg_with(b"\xff\xd0" + struct.pack(">H", 2 + len(_HUGE)) + _HUGE), "damaged segments"),
+        (jpeg_with(b"\xff\x01" + struct.pack(">H", 2 + len(_HUGE)) + _HUGE), "damaged segments"),
+        (jpeg_with(_HUGE), "dimensions twice"),
+        (jpeg_with(b"\xff" * 200_000), "more than 100000 segments"),
+        (jpeg_with(b"\xff\xe0\0\2" * 200_000), "more than 100000 segments"),
+        (jpeg_with(b"\xff\xe0\0\1"), "damaged segments"),
+        (encoded(colours(), "JPEG")[:-2] + b"\xff\xda\0\x08\1\1\0\0\x3f\0" * 101 + b"\xff\xd9", "more than 100 scans"),
+    ],
+)
+def test_a_jpeg_that_would_cost_much_is_undecodable(content: bytes, why: str) -> None:
+    with pytest.raises(Rejected, match=why) as caught:
+        decode_grey(content)
+    assert caught.value.reason == Reason.UNDECODABLE
+
+
+def test_a_progressive_jpeg_without_its_last_scans_is_read_as_far_as_it_goes() -> None:
+    whole = encoded(colours(), "JPEG", progressive=True)
+    scans = [i for i in range(len(whole)) if whole.startswith(b"\xff\xda", i)]
+    assert len(scans) > 4
+    rough = decode_grey(whole[: scans[3]] + b"\xff\xd9")
+    assert np.abs(rough.astype(int) - decode_grey(whole)).mean() < 10
+
+
+def test_samples_that_are_no_numbers_are_undecodable() -> None:
+    for value in (np.nan, np.inf, 1e30):
+        assert reason(encoded(Image.fromarray(np.full((24, 60), value, np.float32)), "TIFF")) == Reason.UNDECODABLE
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "BMP"])
+def test_bombs_of_other_formats_are_judged_by_their_headers(kind: str) -> None:
+    content = encoded(Image.new("1", (30_000, 200)) if kind == "TIFF" else colours(), kind)
+    if kind == "GIF":
+        content = content[:6] + struct.pack("<HH", 30_000, 30_000) + content[10:]
+    elif kind == "BMP":
+        content = content[:18] + struct.pack("<ii", 30_000, 30_000) + content[26:]
+    assert reason(content) == Reason.ABSURD_DIMENSIONS
+
+
+def test_the_smallest_image_is_absurd_and_not_a_division_by_zero() -> None:
+    for kind in ("PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF", "WEBP"):
+        assert reason(encoded(Image.new("L", (1, 1)), kind)) == Reason.ABSURD_DIMENSIONS

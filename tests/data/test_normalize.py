@@ -1,6 +1,7 @@
 """From raw images to shards."""
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from captchabench.config import NormalizeParams
 from captchabench.data import normalize as normalizing
 from captchabench.data import pool, raw
+from captchabench.data.archives import open_archive
 from captchabench.data.images import decode_grey, fit
 from captchabench.data.normalize import normalize
 from captchabench.data.normalizer import sample_id
@@ -133,6 +135,59 @@ def test_pixels_count_as_equal_whatever_the_encoding(run, rejects, sound) -> Non
     again = Entry("zzz/A0b.bmp", cv2.imencode(".bmp", pixels)[1].tobytes())
     run([*sound, again])
     assert rejects() == {"zzz/A0b.bmp": ("A0b", "duplicate")}
+
+
+ODD = {
+    "": "wrong_length",
+    "A" * 10_000: "wrong_length",
+    "\u0410Ba": "symbol_outside_alphabet",  # a Cyrillic A
+    "A\uff22a": "symbol_outside_alphabet",  # a full-width B
+    "A\u0301B": "symbol_outside_alphabet",  # an accent of its own
+    "A\u200bB": "symbol_outside_alphabet",
+    "A\x1bB": "symbol_outside_alphabet",
+    "A\nB": "symbol_outside_alphabet",
+    "A\u202eB": "symbol_outside_alphabet",
+    'A"B': "symbol_outside_alphabet",
+    "AB,": "symbol_outside_alphabet",
+    "AB\u0660": "symbol_outside_alphabet",  # a digit, but another zero
+}
+
+
+def test_odd_labels_are_rejected_one_a_line(run, rejects, sound, picture, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    odd = [Entry(f"odd/{i:02d}/{label}.png", picture(200 + i)) for i, label in enumerate(ODD)]
+    figures = run([*sound, *odd])
+    assert figures["kept"] + sum(figures["rejected"].values()) == figures["images_read"] == len(sound) + len(odd)
+    assert Counter(reason for _, reason in rejects().values()) == figures["rejected"]
+    text = (tmp_path / "rejects.csv").read_text(encoding="utf-8")
+    assert text.count("\n") == len(odd) + 1
+    assert text.replace("\n", "").isprintable()
+    found = {path[4:6]: reason for path, (_, reason) in rejects().items()}
+    assert found == {f"{i:02d}": reason for i, reason in enumerate(ODD.values())}
+    assert "U+0410" in text
+
+
+def test_odd_labels_of_an_archive_are_rejected(run, rejects, sound, packed, picture, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    files = {f"{i:02d}/{label}.png": picture(200 + i) for i, label in enumerate(ODD) if len(label) < 250 and label}
+    for kind in ("a.zip", "a.tar.gz", "a"):
+        archive = open_archive(packed(tmp_path / kind, files))
+        figures = run([*sound, *archive.read(archive.members)])
+        assert figures["kept"] == len(sound)
+        assert len(rejects()) == len(files)
+
+
+def test_a_wrong_suffix_does_not_matter(run, sound, picture) -> None:  # type: ignore[no-untyped-def]
+    assert run([*sound, Entry("ABa.png", picture(300, ".jpg")), Entry("ABb.jpg", picture(301))])["kept"] == 22
+
+
+def test_a_flipped_byte_in_the_raw_file_is_named(run, fake, sound, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    run(sound)
+    raw_file = tmp_path / "fake.parquet"
+    content = bytearray(raw_file.read_bytes())
+    content[content.index(sound[7].encoded) + 40] ^= 1
+    raw_file.write_bytes(content)
+    places = (tmp_path / "shards" / "fake", tmp_path / "rejects.csv")
+    with pytest.raises(InputError, match=r"fake\.parquet: is damaged .*run `dvc repro --force ingest@fake`"):
+        normalize(fake, raw_file, LENIENT, 2, *places, 1)
 
 
 def test_near_duplicates_share_a_fold(run, sound, picture, tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from captchabench.data import pool
+from captchabench.errors import InputError
 
 
 def test_results_come_in_order_whoever_works(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,3 +28,9 @@ def test_an_error_in_a_worker_reaches_the_caller(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(pool, "PATIENCE_SECONDS", 0)
     with pytest.raises(ValueError, match="invalid literal"):
         list(pool.ordered(int, ["1", "x", "3"], workers=2))
+
+
+def test_a_killed_process_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "PATIENCE_SECONDS", 0)
+    with pytest.raises(InputError, match="was killed, for want of memory perhaps; run it again"):
+        list(pool.ordered(eval, ["__import__('os').kill(__import__('os').getpid(), 9)"] * 4, workers=2))

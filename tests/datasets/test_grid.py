@@ -47,6 +47,15 @@ def test_classes_are_named_by_folders(folder: str, name: str) -> None:
     assert class_name(folder) == name
 
 
+@pytest.mark.parametrize("folder", ["bu\\x07s", "bu\u200bs", "b\u202es", "bus\n", "b" * 101, " ", "_"])
+def test_folders_whose_names_cannot_be_shown_name_no_class(folder: str) -> None:
+    assert class_name(folder) == ""
+
+
+def test_an_accent_is_the_same_however_it_is_written() -> None:
+    assert class_name("\u00c5r") == class_name("A\u030ar") == "\u00e5r"
+
+
 def test_where_a_tile_lies_says_its_class() -> None:
     drawing = draw_some(3, 1)[0]
     assert GRID.found_label(GRID.path_of(7, drawing)) == drawing.label
