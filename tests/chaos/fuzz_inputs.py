@@ -25,11 +25,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from tests.chaos import mutations
 from tests.chaos.fuzz_readers import check_line
@@ -317,7 +319,8 @@ def _run(campaign: Campaign, child: Child) -> tuple[list[Tally], list[str]]:
         tallies.append(_feed(campaign, child, "archives", "read_archive", _archives(campaign)))
     if campaign.params:
         text = (ROOT / "params.yaml").read_text(encoding="utf-8")
-        items = (mutations.mutated_params(_rng(campaign, "params", i), text) for i in range(campaign.params))
+        bases = (text, _spelt_out(text))
+        items = (mutations.mutated_params(_rng(campaign, "params", i), bases[i % 2]) for i in range(campaign.params))
         # Until then the child has imported what it needs for images alone.
         child.close()
         tallies.append(_feed(campaign, child, "params", "read_params", items, text.encode()))
@@ -372,6 +375,22 @@ def _images(campaign: Campaign) -> Iterable[tuple[str, bytes]]:
                 odd.encode()
                 path = f"{i:06d}/{odd}"
         yield path, mutations.mutated_image(rng, encoded, others)
+
+
+def _spelt_out(text: str) -> str:
+    """The same parameters with every other one of every model at its default."""
+    from captchabench.config import merged
+    from captchabench.models import RECOGNISERS
+
+    document = yaml.safe_load(text)
+    defaults = {name: asdict(RECOGNISERS[name].config_class()) for name in document["models"]}
+    return yaml.safe_dump({**document, "models": merged(_plain(defaults), document["models"])}, sort_keys=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(child) for key, child in value.items()}
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _archives(campaign: Campaign) -> Iterable[tuple[str, bytes]]:
