@@ -304,24 +304,29 @@ def main(words: Sequence[str] | None = None) -> int:
         prog="python -m tests.chaos.threads", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--finished", type=Path, help="a repository whose outputs are all there")
-    parser.add_argument("--only", choices=["threads", "locale", "place", "archives"], help="one kind of variant")
+    only = "variants of a kind (threads, locale, place, archives), or whose names have the words"
+    parser.add_argument("--only", nargs="+", default=[], metavar="WORDS", help=only)
     parser.add_argument("--stages", nargs="+", default=[], metavar="WORD", help="stages whose names have a word")
     parser.add_argument("--parameter", action="store_true", help="measure training.threads instead")
     given = parser.parse_args(words)
     problems: list[str] = []
     with tempfile.TemporaryDirectory(prefix="threads-") as name:
         workplace = Path(name)
-        if given.only != "archives":
+        if given.only != ["archives"]:
             source = given.finished.resolve() if given.finished else make_small(workplace / "first")
             if given.parameter:
                 parameter(source, workplace, given.stages)
                 return 0
-            tried = [one for one in variants(workplace / "locales") if given.only in (None, one.kind)]
+            tried = [one for one in variants(workplace / "locales") if _wanted(given.only, one)]
             problems += repeat(source, workplace, tried, given.stages)
-        if given.only in (None, "archives"):
+        if not given.only or "archives" in given.only:
             problems += archives(workplace)
     print(f"\n{len(problems)} differences" if problems else "\nno difference")
     return 1 if problems else 0
+
+
+def _wanted(only: Sequence[str], variant: Variant) -> bool:
+    return not only or any(word == variant.kind or word in variant.name for word in only)
 
 
 def _has_locale(name: str, folder: Path) -> bool:
