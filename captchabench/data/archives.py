@@ -179,9 +179,11 @@ class _Header(tarfile.TarInfo):
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         try:
             header = super().frombuf(buf, encoding, errors)
-        # Anywhere but at the start of a tar this would be taken for its end.
-        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:
-            raise ValueError(f"a damaged header: {error}") from None
+        except tarfile.HeaderError as error:
+            # Anywhere but at its start tarfile takes a damaged header for the end, which is blank.
+            if any(buf):
+                raise ValueError(f"a damaged header: {error}") from None
+            raise
         if header.type in _EXTENDED_HEADERS and not 0 <= header.size <= MAX_HEADER_BYTES:
             raise ValueError(f"a header of {header.size} bytes")
         return header
