@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +11,6 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from captchabench.errors import InputError
-from captchabench.orphans import end_with_parent
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -71,7 +71,15 @@ def _adopt(work: Callable[[Any], Any]) -> None:
     global _work
     _work = work
     # A worker waits for work for ever, whether there is anybody to give it or not.
-    end_with_parent()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # Not the server that forked this one: that ends when its last worker does.
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _call(item: Any) -> Any:
