@@ -9,18 +9,19 @@ from pathlib import Path
 
 from captchabench.errors import InputError
 from captchabench.lockfile import keep_lock_file
-from captchabench.orphans import end_with_parent
+from captchabench.orphans import end_with_dvc
 
 # OpenMP reads this when torch loads it. Its threads wait by spinning unless told otherwise: a little faster on idle
 # cores, several times slower where anything else runs.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+# DVC gone, the next run would start this stage a second time. Here and not in `run`: what stages import takes seconds.
+if "DVC_STAGE" in os.environ:
+    end_with_dvc()
+
 
 def run(main: Callable[..., None]) -> None:
     """Call `main` with the command line's words; a user's mistake, or a full disk, ends in one line and exit code 1."""
-    # DVC gone, the next run would start this stage a second time.
-    if "DVC_STAGE" in os.environ:
-        end_with_parent()
     # As an exception, so that temporary files are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     words = sys.argv[1:]
