@@ -1,6 +1,11 @@
 """Work spread over processes."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +39,23 @@ def test_a_killed_process_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(pool, "PATIENCE_SECONDS", 0)
     with pytest.raises(InputError, match="was killed, for want of memory perhaps; run it again"):
         list(pool.ordered(eval, ["__import__('os').kill(__import__('os').getpid(), 9)"] * 4, workers=2))
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
+def test_workers_end_with_a_process_that_is_killed() -> None:
+    program = """
+from captchabench.data import pool
+pool.PATIENCE_SECONDS = 0
+asked = ["__import__('os').getpid()"] * 2 + ["__import__('time').sleep(60)"] * 10
+for number in pool.ordered(eval, asked, workers=2):
+    print(number, flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        worker = Path(f"/proc/{int(process.stdout.readline())}")
+        assert worker.exists()
+        process.send_signal(signal.SIGKILL)
+    until = time.monotonic() + 10
+    while worker.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not worker.exists()
