@@ -95,7 +95,7 @@ def mend(root: Path) -> list[str]:
         write_text(claims, left)
         mended.append("DVC's list of files in use had entries of dead processes: removed")
     if swept := _sweep(root):
-        mended.append(f"{swept} temporary files of a killed DVC: removed")
+        mended.append(f"{swept} temporary files that DVC left: removed")
     return mended
 
 

@@ -35,7 +35,7 @@ _ENOUGH_PROBLEMS = 20
 _SAID = {
     "dvc.lock cut short": re.compile(r"dvc\.lock was cut short"),
     "stale list of files in use": re.compile(r"files in use had entries"),
-    "temporary files of DVC's swept": re.compile(r"temporary files of a killed DVC"),
+    "temporary files of DVC swept": re.compile(r"temporary files that DVC left"),
     "training goes on from a checkpoint": re.compile(r"going on after step"),
     "checkpoint set aside": re.compile(r"training begins anew"),
 }

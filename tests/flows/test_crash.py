@@ -200,6 +200,6 @@ def test_temporary_files_of_dvcs_are_swept_and_no_others(pipeline: Any) -> None:
     own = folder / ".small.parquet.k8_lprd1.tmp"
     for path in (*dvcs, own):
         path.touch()
-    assert mend(pipeline.folder) == ["2 temporary files of a killed DVC: removed"]
+    assert mend(pipeline.folder) == ["2 temporary files that DVC left: removed"]
     assert own.exists()
     assert not any(path.exists() for path in dvcs)
