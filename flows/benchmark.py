@@ -79,6 +79,9 @@ def benchmark(
         return Cancelled(message=str(error))
     except InputError as error:
         return Failed(message=str(error))
+    except OSError as error:
+        # A full disk, or one that is read only.
+        return Failed(message=f"{error.filename or folder}: {error.strerror or error}")
     if regressions:
         return Failed(message=f"significantly worse: {', '.join(regressions)}")
     return Completed(message=made)

@@ -8,9 +8,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from captchabench.errors import InputError
 from flows import ROOT
@@ -54,13 +55,14 @@ def server(port: int, *, for_people: bool) -> Iterator[Server]:
     for_people: with the UI and the scheduler of deployments; without them it starts faster.
     """
     processes = Processes()
-    keeper = threading.Thread(target=_keep_running, args=(processes, port, for_people))
-    keeper.start()
-    try:
-        yield Server(f"http://{HOST}:{port}", keeper)
-    finally:
-        processes.end_all()
-        keeper.join()
+    with _open_log() as log:
+        keeper = threading.Thread(target=_keep_running, args=(processes, port, for_people, log))
+        keeper.start()
+        try:
+            yield Server(f"http://{HOST}:{port}", keeper)
+        finally:
+            processes.end_all()
+            keeper.join()
 
 
 def free_port() -> int:
@@ -70,30 +72,43 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _keep_running(processes: Processes, port: int, for_people: bool) -> None:
+def _keep_running(processes: Processes, port: int, for_people: bool, log: TextIO) -> None:
     own = {"PREFECT_SERVER_API_PORT": str(port)}
     if not for_people:
         own |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
     app = ("-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--lifespan", "on")
     where = ("--host", HOST, "--port", str(port), "--log-level", "warning")
-    log_file = _log_file()
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    with log_file.open("w") as log:
-        while True:
-            try:
-                processes.run(
-                    [sys.executable, *app, *where],
-                    cwd=ROOT,
-                    environment={**os.environ, **own},
-                    cores=own_cores(),
-                    time_limit=float("inf"),
-                    handed_down=[],
-                    say=lambda line: print(line, file=log, flush=True),
-                )
-            except Stopped:
-                return
-            print("Prefect's server has ended; starting it again", file=sys.stderr, flush=True)
-            time.sleep(_PAUSE_SECONDS)
+
+    def keep(line: str) -> None:
+        # A disk that takes no log does not end the server.
+        with suppress(OSError):
+            print(line, file=log, flush=True)
+
+    while True:
+        try:
+            processes.run(
+                [sys.executable, *app, *where],
+                cwd=ROOT,
+                environment={**os.environ, **own},
+                cores=own_cores(),
+                time_limit=float("inf"),
+                handed_down=[],
+                say=keep,
+            )
+        except Stopped:
+            return
+        print("Prefect's server has ended; starting it again", file=sys.stderr, flush=True)
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _open_log() -> TextIO:
+    """What the server says goes there. Raises InputError where it cannot be written."""
+    path = _log_file()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("w")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; Prefect keeps its database there, too") from None
 
 
 def _log_file() -> Path:
