@@ -149,7 +149,7 @@ def test_the_full_benchmark_names_parameters_that_exist() -> None:
 # A package may import those before it. `revisions` alone may use DVC.
 LAYERS = [
     {"visible"},
-    {"errors", "files", "checksum", "orphans", "registry", "config", "alphabet", "progress", "overlay"},
+    {"errors", "files", "checksum", "lockfile", "orphans", "registry", "config", "alphabet", "progress", "overlay"},
     {"datasets"},
     {"naming"},
     {"data"},
