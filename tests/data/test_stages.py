@@ -115,6 +115,22 @@ def test_a_dataset_without_a_section_is_one_clear_line(params) -> None:  # type:
         ingest.main("fak")
 
 
+def test_a_dataset_in_the_wrong_list_is_one_clear_line(params, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "params.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content["datasets"]["grid"] = {"images": 9}
+    content["grid"]["datasets"], content["grid"]["tiles"] = ["grid"], {"datasets": ["fake"]}
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(
+        InputError, match=r"grid\.datasets: 'grid' is a dataset of tiles; name it in grid\.tiles\.datasets"
+    ):
+        ingest.main("grid")
+    with pytest.raises(
+        InputError, match=r"grid\.tiles\.datasets: 'fake' is a dataset of texts; name it in grid\.datasets"
+    ):
+        ingest.main("fake")
+
+
 def test_normalize_without_ingest_says_what_to_run(params) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(InputError, match=r"data/raw/fake\.parquet: is missing; run `dvc repro ingest@fake`"):
         normalize.main("fake")
