@@ -226,9 +226,10 @@ class TarArchive(Archive):
                     yield info, archive
                     archive.members = []  # type: ignore[attr-defined]  # it keeps every header passed
                 # To the end of the file: only there does gzip hold its checksum.
-                rest = cast(IO[bytes], archive.fileobj)
+                rest, blank = cast(IO[bytes], archive.fileobj), 0
                 while block := rest.read(1 << 20):
-                    if block.strip(b"\0"):
+                    blank += len(block)
+                    if block.strip(b"\0") or blank > MAX_MEMBER_BYTES:
                         raise self._refusal("holds something after its end", _AGAIN)
         except InputError:
             raise
