@@ -1,6 +1,5 @@
 """Parameters that no machine could bear are refused in one line, before they take memory."""
 
-import time
 from typing import Any
 
 import pytest
@@ -27,11 +26,9 @@ SPEC = TextSpec(Alphabet("AB"), 4, 5, 32, 100)
     ],
 )
 def test_absurd_parameters_are_refused_at_once(model: str, parameters: dict[str, Any]) -> None:
-    started = time.monotonic()
     with pytest.raises(InputError, match=rf"^params\.yaml: models\.{model}") as caught:
         build_recogniser(model, SPEC, parameters)
     assert str(caught.value).isprintable()
-    assert time.monotonic() - started < 5
 
 
 def test_weights_that_cannot_be_fetched_are_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
