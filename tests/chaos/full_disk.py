@@ -174,7 +174,9 @@ class Lane:
         if done.returncode:
             return [f"the next run fails:\n{done.stdout}"]
         problems = [f"differs after the next run: {p}" for p in differences(repository.results(), fault.step.wanted)]
-        problems += [f"left behind: {path}" for path in repository.leftovers()]
+        # A checkpoint stays until the cell's predictions are made.
+        scratch = "data/scratch" if fault.step.stage.startswith("train") else ()
+        problems += [f"left behind: {path}" for path in repository.leftovers() if not path.startswith(scratch)]
         problems += [f"still at work: {line}" for line in repository.processes().values()]
         status = repository.call(*_DVC, "status", "--json", fault.step.stage)
         problems += [f"stale after the next run: {status}"] if status.strip() != "{}" else []
