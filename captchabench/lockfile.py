@@ -21,7 +21,8 @@ def keep_lock_file(root: Path) -> None:
 
     A stage's start is the moment: DVC has written all before it. A disk without room for the copy is no failure.
     """
-    with suppress(OSError):
+    # A character cut in two is half of a file, too.
+    with suppress(OSError, UnicodeDecodeError):
         now, kept = _read(root / LOCK), _read(root / KEPT)
         if now != kept and now.endswith("\n") and entries(now).keys() >= entries(kept).keys():
             write_text(root / KEPT, now)

@@ -14,7 +14,7 @@ import pytest
 from prefect.client.orchestration import get_client
 
 from captchabench.errors import InputError
-from captchabench.lockfile import entries, keep_lock_file
+from captchabench.lockfile import KEPT, entries, keep_lock_file
 from flows import ROOT
 from flows import benchmark as flow
 from flows.recovery import mend, run_lock
@@ -203,3 +203,12 @@ def test_temporary_files_of_dvcs_are_swept_and_no_others(pipeline: Any) -> None:
     assert mend(pipeline.folder) == ["2 temporary files that DVC left: removed"]
     assert own.exists()
     assert not any(path.exists() for path in dvcs)
+
+
+def test_half_of_a_file_is_not_set_aside(pipeline: Any) -> None:
+    lock, copy = pipeline.folder / "dvc.lock", pipeline.folder / KEPT
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    for half in (b"schema: '2.0'\nstages:\n  a", "schema: '2.0'\nstages:\n  ü".encode()[:-1]):
+        lock.write_bytes(half)
+        keep_lock_file(pipeline.folder)
+        assert not copy.exists()
