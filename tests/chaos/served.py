@@ -47,6 +47,7 @@ class Served:
         self._environment["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
         # The schedule registers itself.
         time.sleep(_START_SECONDS)
+        self._usual = len(self._family())
         return self
 
     def __exit__(
@@ -84,6 +85,12 @@ class Served:
         ]
 
     def _now(self) -> tuple[int, int]:
-        top = psutil.Process(self._process.pid)
-        staying = [top, *top.children(recursive=True)]
+        """Memory and open files of what stays: of all processes once the run's own have ended."""
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while len(staying := self._family()) > self._usual and time.monotonic() < until:
+            time.sleep(0.2)
         return sum(p.memory_info().rss for p in staying), sum(p.num_fds() for p in staying)
+
+    def _family(self) -> list[psutil.Process]:
+        top = psutil.Process(self._process.pid)
+        return [top, *top.children(recursive=True)]
