@@ -37,6 +37,9 @@ _MOST_PARTS = 100_000
 _MOST_SCANS = 100
 # What a PNG's compressed data may be without a look at how much they expand to: 64 MiB at most.
 _UNMEASURED_BYTES = 64 << 10
+# PNM images that are written in digits: Pillow reads them in Python, and comments in them in quadratic time.
+_PLAIN = (b"P1", b"P2", b"P3")
+_MOST_PLAIN_BYTES = 128 << 10
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a PNG, by its colour type
 # What Pillow may open: no format that runs another program or fetches another file.
 _OTHERS = ("BMP", "GIF", "PPM", "TIFF", "WEBP")
@@ -290,11 +293,13 @@ def _decode_with_pillow(encoded: bytes, formats: tuple[str, ...], max_pixels: in
     """[H, W] grey, [H, W, 3] BGR or [H, W, 4] BGRA."""
     if not encoded:
         raise Rejected(Reason.UNDECODABLE, "an empty file")
+    if encoded.startswith(_PLAIN) and len(encoded) > _MOST_PLAIN_BYTES:
+        raise Rejected(Reason.UNDECODABLE, f"an image written as text, of more than {_MOST_PLAIN_BYTES >> 10} KiB")
     try:
         with Image.open(io.BytesIO(encoded), formats=formats) as image:
             _check_size(*image.size, max_pixels)
-            if getattr(image, "is_animated", False):
-                raise Rejected(Reason.SEVERAL_FRAMES, f"a {image.format} of {getattr(image, 'n_frames', 2)} frames")
+            if _has_more(image):
+                raise Rejected(Reason.SEVERAL_FRAMES, f"a {image.format} of several frames")
             return _load(image)
     except Rejected:
         raise
@@ -304,6 +309,17 @@ def _decode_with_pillow(encoded: bytes, formats: tuple[str, ...], max_pixels: in
         raise Rejected(Reason.UNDECODABLE, f"no image: starts with {encoded[:8]!r}") from None
     except Exception as error:
         raise _undecodable(error) from None
+
+
+def _has_more(image: Image.Image) -> bool:
+    """Whether there is another frame. They are not counted: a file can have a million, or Pillow take hours for it."""
+    if image.format != "TIFF":
+        return bool(getattr(image, "is_animated", False))
+    try:
+        image.seek(1)
+    except EOFError:
+        return False
+    return True
 
 
 def _load(image: Image.Image) -> np.ndarray:

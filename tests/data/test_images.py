@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, GifImagePlugin, Image, ImageOps, TiffImagePlugin
 
 from captchabench.config import NormalizeParams
 from captchabench.data.images import MAX_SIDE, decode_grey, fit
@@ -277,3 +277,24 @@ def test_bombs_of_other_formats_are_judged_by_their_headers(kind: str) -> None:
 def test_the_smallest_image_is_absurd_and_not_a_division_by_zero() -> None:
     for kind in ("PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF", "WEBP"):
         assert reason(encoded(Image.new("L", (1, 1)), kind)) == Reason.ABSURD_DIMENSIONS
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF"])
+def test_frames_are_not_counted(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Counting takes Pillow quadratic time: hours for a TIFF of a million directories.
+    content = encoded(colours(), kind, save_all=True, append_images=[colours().rotate(180)] * 3)
+
+    def counted(image: Image.Image) -> int:
+        raise AssertionError("counted")
+
+    for plugin in (TiffImagePlugin.TiffImageFile, GifImagePlugin.GifImageFile):
+        monkeypatch.setattr(plugin, "n_frames", property(counted))
+    assert reason(content) == Reason.SEVERAL_FRAMES
+    assert decode_grey(encoded(colours(), kind)).shape == (20, 50)
+
+
+@pytest.mark.parametrize("start", [b"P1 300 200\n", b"P2 300 200 255\n", b"P3 300 200 255\n"])
+def test_long_images_in_digits_are_not_tried(start: bytes) -> None:
+    # Pillow takes minutes for a few megabytes of comments.
+    assert reason(start + b"#\n" * 8_000_000) == Reason.UNDECODABLE
+    assert decode_grey(b"P2 9 8 255\n" + b"7 " * 72).shape == (8, 9)
