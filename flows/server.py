@@ -22,14 +22,17 @@ HOST = "127.0.0.1"
 # The first start makes the database.
 _PATIENCE_SECONDS = 180.0
 _PAUSE_SECONDS = 1.0
+# After so many deaths at the start the next would be no other.
+_TRIES = 4
 
 
 @dataclass(frozen=True)
 class Server:
-    """Prefect's server on this machine, which may still be starting."""
+    """Prefect's server on this machine, which may still be starting. last_words: of each time that it ended."""
 
     address: str
     keeper: threading.Thread
+    last_words: list[str]
 
     @property
     def api(self) -> str:
@@ -39,13 +42,14 @@ class Server:
     def wait(self) -> None:
         """Return once it answers. Raises InputError if it does not start."""
         until = time.monotonic() + _PATIENCE_SECONDS
-        while time.monotonic() < until and self.keeper.is_alive():
+        while time.monotonic() < until and self.keeper.is_alive() and len(self.last_words) < _TRIES:
             try:
                 with urllib.request.urlopen(f"{self.api}/health", timeout=2):
                     return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.1)
-        raise InputError(f"Prefect's server did not start in {_PATIENCE_SECONDS:g} s; {_log_file()} says why")
+        how = f"({self.last_words[-1]})" if self.last_words else f"in {_PATIENCE_SECONDS:g} s"
+        raise InputError(f"Prefect's server did not start {how}; {_log_file()} says more")
 
 
 @contextmanager
@@ -55,14 +59,17 @@ def server(port: int, *, for_people: bool) -> Iterator[Server]:
     for_people: with the UI and the scheduler of deployments; without them it starts faster.
     """
     processes = Processes()
-    with _open_log() as log:
-        keeper = threading.Thread(target=_keep_running, args=(processes, port, for_people, log))
-        keeper.start()
-        try:
-            yield Server(f"http://{HOST}:{port}", keeper)
-        finally:
-            processes.end_all()
-            keeper.join()
+    log, last_words = _open_log(), list[str]()
+    keeper = threading.Thread(target=_keep_running, args=(processes, port, for_people, log, last_words))
+    keeper.start()
+    try:
+        yield Server(f"http://{HOST}:{port}", keeper, last_words)
+    finally:
+        processes.end_all()
+        keeper.join()
+        # What a full disk did not take.
+        with suppress(OSError):
+            log.close()
 
 
 def free_port() -> int:
@@ -72,7 +79,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _keep_running(processes: Processes, port: int, for_people: bool, log: TextIO) -> None:
+def _keep_running(processes: Processes, port: int, for_people: bool, log: TextIO, last_words: list[str]) -> None:
     own = {"PREFECT_SERVER_API_PORT": str(port)}
     if not for_people:
         own |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
@@ -86,7 +93,7 @@ def _keep_running(processes: Processes, port: int, for_people: bool, log: TextIO
 
     while True:
         try:
-            processes.run(
+            ended = processes.run(
                 [sys.executable, *app, *where],
                 cwd=ROOT,
                 environment={**os.environ, **own},
@@ -97,6 +104,8 @@ def _keep_running(processes: Processes, port: int, for_people: bool, log: TextIO
             )
         except Stopped:
             return
+        told = [line for line in ended.lines if "Error: " in line] or list(ended.lines)
+        last_words.append(told[-1] if told else f"exit code {ended.code}")
         print("Prefect's server has ended; starting it again", file=sys.stderr, flush=True)
         time.sleep(_PAUSE_SECONDS)
 
