@@ -1,16 +1,20 @@
 """After a crash: one run at a time, and nothing of a dead one is left half-written.
 
-`python -m flows.recovery` mends the current folder's repository, before plain `dvc repro`.
+`python -m flows.recovery` mends the current folder's repository, before plain `dvc repro`. With `--cache` it reads all
+of DVC's cache, too, and removes what is not what it was: DVC itself takes its word for it, and puts it back over what
+a stage has made anew.
 """
 
+import argparse
 import fcntl
+import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +33,8 @@ from captchabench.lockfile import KEPT, LOCK, entries, is_beginning, restored
 # DVC ignores this folder in Git, and every repository has one.
 _OWN = Path(".dvc/tmp")
 _PATIENCE_SECONDS = 3.0
+_CACHE = Path(".dvc/cache/files/md5")
+_OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
 # Where stages write, and DVC puts back.
 _MADE = ("data", "metrics", "reports")
 # DVC's have 22 characters drawn by lot: .X.tmp, and HASH.dir.X.tmp.
@@ -153,6 +159,22 @@ def _committed(root: Path) -> str:
     return "" if shown.returncode else shown.stdout
 
 
+def clear_rot(root: Path) -> list[str]:
+    """Remove what is damaged in DVC's cache; return a line for each. DVC names everything there by its MD5."""
+    removed = []
+    for path in sorted((root / _CACHE).glob("??/*")):
+        name = path.parent.name + path.name
+        if _OBJECT.fullmatch(name) and not name.startswith(_md5(path)):
+            path.unlink()
+            removed.append(f"{path.relative_to(root)}: was damaged, removed; `dvc repro` makes it again where it lacks")
+    return removed
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
 class Busy(InputError):
     """Another run is at work."""
 
@@ -196,13 +218,16 @@ def _read(handle: int) -> str:
     return os.pread(handle, 200, 0).decode(errors="replace")
 
 
-def main() -> None:
-    """Say what was mended. Where no DVC has been, or one is at work, there is nothing to mend."""
+def main(words: Sequence[str] | None = None) -> None:
+    """Mend what a killed DVC left, and say what. Where no DVC has been, or one is at work, there is nothing to mend."""
+    parser = argparse.ArgumentParser(prog="python -m flows.recovery", description=main.__doc__)
+    parser.add_argument("--cache", action="store_true", help="also remove what is damaged in DVC's cache")
+    given = parser.parse_args(words)
     if not _OWN.exists():
         return
     try:
         with make_lock(str(_OWN / "lock")):
-            for line in mend(Path()):
+            for line in [*mend(Path()), *(clear_rot(Path()) if given.cache else [])]:
                 print(line, file=sys.stderr)
     except LockError:
         return

@@ -1,5 +1,6 @@
 """Runs that are killed: nothing of them is left, and the next one goes on from there."""
 
+import hashlib
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from captchabench.errors import InputError
 from captchabench.lockfile import KEPT, entries, keep_lock_file
 from flows import ROOT
 from flows import benchmark as flow
-from flows.recovery import mend, run_lock
+from flows.recovery import clear_rot, mend, run_lock
 
 RUN = """
 import sys
@@ -212,3 +213,20 @@ def test_half_of_a_file_is_not_set_aside(pipeline: Any) -> None:
         lock.write_bytes(half)
         keep_lock_file(pipeline.folder)
         assert not copy.exists()
+
+
+def test_rot_in_dvcs_cache_is_removed_and_the_stage_makes_it_again(pipeline: Any) -> None:
+    pipeline.dvc("repro", "-q")
+    made = pipeline.folder / "out/table"
+    whole = made.read_bytes()
+    assert clear_rot(pipeline.folder) == []
+    name = hashlib.md5(whole).hexdigest()
+    kept = pipeline.folder / ".dvc/cache/files/md5" / name[:2] / name[2:]
+    kept.chmod(0o644)
+    kept.write_bytes(whole[:-1] + b"?")
+    # DVC trusts what nobody may write.
+    kept.chmod(0o444)
+    made.write_bytes(kept.read_bytes())
+    assert [line.partition(":")[0] for line in clear_rot(pipeline.folder)] == [str(kept.relative_to(pipeline.folder))]
+    pipeline.dvc("repro", "-q", "-f", "-s", "table")
+    assert made.read_bytes() == kept.read_bytes() == whole
