@@ -107,7 +107,7 @@ def mend(root: Path) -> list[str]:
 
 def _sweep(root: Path) -> int:
     """Remove the temporary files of DVC's, in its cache and beside outputs; how many there were."""
-    folders = [root / ".dvc/cache/files", *(root / name for name in _MADE)]
+    folders = [root / ".dvc/cache", *(root / name for name in _MADE)]
     left = [path for folder in folders for path in folder.rglob("*.tmp") if _DVCS.search(path.name)]
     for path in left:
         path.unlink(missing_ok=True)

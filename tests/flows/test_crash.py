@@ -195,9 +195,10 @@ def test_a_merge_that_is_not_finished_is_left_to_the_person(pipeline: Any) -> No
 
 
 def test_temporary_files_of_dvcs_are_swept_and_no_others(pipeline: Any) -> None:
-    folder = pipeline.folder / ".dvc/cache/files/md5/4a"
+    folder, runs = pipeline.folder / ".dvc/cache/files/md5/4a", pipeline.folder / ".dvc/cache/runs/64/646"
     folder.mkdir(parents=True)
-    dvcs = [folder / ".hj8mSmpBAbfvYrDrGg2qeA.tmp", folder / "0d50a.dir.WxTCv5Oq8b0sQZyoyrU2Eg.tmp"]
+    runs.mkdir(parents=True)
+    dvcs = [folder / ".hj8mSmpBAbfvYrDrGg2qeA.tmp", runs / "0d50a.WxTCv5Oq8b0sQZyoyrU2Eg.tmp"]
     own = folder / ".small.parquet.k8_lprd1.tmp"
     for path in (*dvcs, own):
         path.touch()
