@@ -144,7 +144,9 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        elsewhere = error.filename is not None and not str(error.filename).startswith(str(path.parent))
+        # Names of temporary files are absolute.
+        where = None if error.filename is None else Path(str(error.filename)).absolute()
+        elsewhere = where is not None and not where.is_relative_to(path.parent.absolute())
         if error.errno not in _MENDS or elsewhere:
             raise
         reason = os.strerror(error.errno)

@@ -45,6 +45,7 @@ def test_each_failing_write_is_one_line_and_the_next_run_is_right(small: Reposit
             failed += 1
             assert done.stderr.startswith("error: "), call
             assert len(done.stderr.splitlines()) == 1, done.stderr
+            assert "cannot be written" in done.stderr, call
     disk.work()
     assert attempt(small, disk).returncode == 0
     assert differences(small.results(), wanted) == []
