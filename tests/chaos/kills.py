@@ -184,7 +184,7 @@ class Lane:
                 return "any moment"
             tree.look()
             time.sleep(_LOOK_SECONDS)
-        time.sleep(self.random.uniform(0, milliseconds) / 1000)
+        time.sleep(self.random.uniform(0, min(milliseconds / 1000, self.way.latest_seconds)))
         tree.look()
         return name
 

@@ -19,7 +19,7 @@ DIRECTLY = "\n".join(f"{sys.executable} -m stages.small {words}" for words in ("
 
 def test_two_kills_change_nothing(small: Repository) -> None:
     way = Way(
-        ("sh", "-c", REPRO), ("sh", "-ec", DIRECTLY), ("stage", "DVC", "everything"), latest_seconds=1.0, latest_event=2
+        ("sh", "-c", REPRO), ("sh", "-ec", DIRECTLY), ("stage", "DVC", "everything"), latest_seconds=0.5, latest_event=2
     )
     account = kills(small, way, wanted=2, seed=0, lanes=1)
     assert account.problems == []
