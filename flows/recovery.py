@@ -121,7 +121,8 @@ def _mend_lock_file(root: Path) -> bool:
         copy.unlink(missing_ok=True)
         return False
     now, kept = (path.read_text(encoding="utf-8", errors="replace") if path.exists() else "" for path in (lock, copy))
-    if now == kept:
+    # An empty one is the first that was ever begun, and no copy is as empty.
+    if now and now == kept:
         return False
     # A merge that a person has not finished is theirs to finish.
     if "\n<<<<<<< " in now:

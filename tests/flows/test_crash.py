@@ -231,3 +231,11 @@ def test_rot_in_dvcs_cache_is_removed_and_the_stage_makes_it_again(pipeline: Any
     assert [line.partition(":")[0] for line in clear_rot(pipeline.folder)] == [str(kept.relative_to(pipeline.folder))]
     pipeline.dvc("repro", "-q", "-f", "-s", "table")
     assert made.read_bytes() == kept.read_bytes() == whole
+
+
+@pytest.mark.parametrize("half", ["", "schema: '2.0'\nsta"])
+def test_the_first_lock_file_cut_short_goes(pipeline: Any, half: str) -> None:
+    lock = pipeline.folder / "dvc.lock"
+    lock.write_text(half)
+    assert len(mend(pipeline.folder)) == 1
+    assert not lock.exists()
