@@ -70,6 +70,11 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             os.close(handle)
 
 
+def advice(error: OSError) -> str:
+    """What to do where the disk does not take, or give, a file."""
+    return f"{_MENDS.get(error.errno or 0, 'look after the disk')}, then run this again"
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8 to `path`, whole or not at all."""
     with replacing_file(path) as temporary:
@@ -150,4 +155,4 @@ def _explained(path: Path) -> Iterator[None]:
         if error.errno not in _MENDS or elsewhere:
             raise
         reason = os.strerror(error.errno)
-        raise InputError(f"{path}: cannot be written ({reason}); {_MENDS[error.errno]}, then run this again") from None
+        raise InputError(f"{path}: cannot be written ({reason}); {advice(error)}") from None

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from captchabench.errors import InputError
+from captchabench.files import advice
 from captchabench.lockfile import keep_lock_file
 from captchabench.orphans import end_with_dvc
 
@@ -37,4 +38,4 @@ def run(main: Callable[..., None]) -> None:
     except InputError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        sys.exit(f"error: {error.filename or 'a temporary file'}: {error.strerror or error}")
+        sys.exit(f"error: {error.filename or 'a temporary file'}: {error.strerror or error}; {advice(error)}")
