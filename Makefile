@@ -1,7 +1,7 @@
 # make repro   the benchmark as params.yaml says, then the leaderboard
 # make test    the tests
 # make check   lint, types, tests
-# make chaos   kills, failing disks, hostile files, threads, a long life: hours; a short version of each is a test
+# make chaos   kills, failing disks, hostile files, threads, leaks, a long life: hours; a short version of each is a test
 # make schedule  the same every night, with a UI: Prefect's server and schedule (CRON, PORT)
 # make vulnerabilities  known ones of the packages in requirements.lock, by pip-audit (asks PyPI and OSV)
 # make full    switch params.yaml to the Kaggle data and full budgets, then run it (one GPU)
@@ -72,6 +72,7 @@ chaos: setup
 	@python -m tests.chaos.full_disk --faults 100
 	@python -m tests.chaos.fuzz_inputs
 	@python -m tests.chaos.threads
+	@python -m tests.chaos.leaks
 	@python -m tests.chaos.long_life
 
 clean:

@@ -1,9 +1,8 @@
-"""A small real benchmark in a folder of its own: every kind of stage, networks that train for a few seconds."""
+"""A small real benchmark to be hurt: every kind of stage, networks that train for a few seconds."""
 
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,12 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.chaos.small import Benchmark
 
-_CODE = ("captchabench", "flows", "stages")
-_FILES = (".dvcignore", ".gitignore", "Makefile", "dvc.yaml", "params.yaml", "prefect.yaml")
 _STEPS = {"threads": 1, "batch_size": 16, "evaluations": 4, "learning_rate": 3e-3}
 PARAMS: Mapping[str, Any] = {
     "datasets": {"fournierp": {"images": 160}, "grid": {"images": 500}},
@@ -59,25 +55,12 @@ class Repository:
     @classmethod
     def make(cls, folder: Path, files: Mapping[str, str] | None = None) -> "Repository":
         """The code as it is here, in `folder`, committed, nothing run yet. files: texts in place of the benchmark's."""
-        folder.mkdir(parents=True)
-        for name in _CODE:
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in _FILES:
-            shutil.copy(ROOT / name, folder / name)
-        (folder / "data/downloads").mkdir(parents=True)
-        written = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-        small = {"params.yaml": yaml.safe_dump({**written, **PARAMS}), **(files or {})}
-        for name, text in small.items():
-            (folder / name).write_text(text, encoding="utf-8")
-        made = cls(folder)
-        # What `dvc init` makes, but at once.
-        (folder / ".dvc").mkdir()
-        (folder / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n", encoding="utf-8")
-        shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
-        made.call("git", "init", "-q")
-        made.call("git", "add", "-A")
-        made.call("git", "commit", "-qm", "the benchmark")
-        return made
+        benchmark = Benchmark(folder, **PARAMS)
+        if files:
+            for name, text in files.items():
+                (folder / name).write_text(text, encoding="utf-8")
+            benchmark.commit("other texts")
+        return cls(folder)
 
     def copy(self, folder: Path) -> "Repository":
         """Everything of it, DVC's cache and time stamps included, in another folder."""

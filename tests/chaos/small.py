@@ -35,12 +35,14 @@ class Benchmark:
         for name in ("captchabench", "flows", "stages"):
             shutil.copytree(ROOT / name, folder / name, ignore=ignore)
         (folder / "data/downloads").mkdir(parents=True)
-        for name in ("dvc.yaml", "params.yaml", "prefect.yaml", ".gitignore", ".dvcignore"):
+        for name in ("Makefile", "dvc.yaml", "params.yaml", "prefect.yaml", ".gitignore", ".dvcignore"):
             shutil.copy(ROOT / name, folder / name)
         self.set(**sections)
-        self.git("init", "-q")
-        self.dvc("init", "-q")
+        # What `dvc init` makes, but at once.
+        (folder / ".dvc").mkdir()
+        (folder / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n", encoding="utf-8")
         shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
+        self.git("init", "-q")
         self.commit("as it begins")
 
     def params(self) -> dict[str, Any]:
