@@ -44,16 +44,24 @@ class Tiny(Network):
 
 torch.manual_seed(0)
 samples = TensorSamples(torch.randint(0, 255, (60, 3, 4), dtype=torch.uint8), torch.randint(0, 3, (60, 1)))
-network = Tiny()
+folder = Path(sys.argv[1])
+config = TrainingConfig(steps=30, batch_size=12, learning_rate=0.02, evaluations=3, clip_norm=0.5)
 with distributed.process_group():
-    config = TrainingConfig(steps=30, batch_size=12, learning_rate=0.02, evaluations=3, clip_norm=0.5)
-    checkpoints = Checkpoints(Path(sys.argv[2]))
-    run = train_network(network, samples, samples, config, seed=0, checkpoints=checkpoints)
-    torch.save((network.state_dict(), [vars(p) for p in run.curve]), Path(sys.argv[1]) / f"{distributed.rank()}.pt")
+    # The checkpoint of a late step is still there when it is trained again.
+    for time in ("first", "again"):
+        torch.manual_seed(1)
+        network = Tiny()
+        run = train_network(network, samples, samples, config, seed=0, checkpoints=Checkpoints(folder / "scratch"))
+        done = network.state_dict(), [vars(p) for p in run.curve]
+        torch.save(done, folder / f"{time}-{distributed.rank()}.pt")
 """
 
 
-def train(folder: Path, processes: int) -> list[tuple[dict[str, torch.Tensor], list[dict[str, float]]]]:
+Done = tuple[dict[str, torch.Tensor], list[dict[str, float]]]
+
+
+def train(folder: Path, processes: int) -> tuple[list[Done], list[Done]]:
+    """What each process made of it the first time, and again."""
     folder.mkdir()
     program = folder / "program.py"
     program.write_text(PROGRAM)
@@ -67,28 +75,32 @@ def train(folder: Path, processes: int) -> list[tuple[dict[str, torch.Tensor], l
         "CAPTCHABENCH_CHECKPOINT_SECONDS": "0",
     }
     subprocess.run(
-        [sys.executable, *launcher, program, folder, folder.parent / f"scratch-{processes}"],
+        [sys.executable, *launcher, program, folder],
         check=True,
         env=environment,
         timeout=120,
     )
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(processes)]
+    first, again = (
+        [torch.load(folder / f"{time}-{rank}.pt", weights_only=True) for rank in range(processes)]
+        for time in ("first", "again")
+    )
+    return first, again
 
 
 def test_two_processes_learn_what_one_does(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    ((alone, curve),) = train(tmp_path / "one", 1)
-    first, second = train(tmp_path / "two", 2)
+    ((alone, curve),), _ = train(tmp_path / "one", 1)
+    (first, second), again = train(tmp_path / "two", 2)
     assert first[1] == second[1]
     assert curve[-1]["train_loss"] < curve[0]["train_loss"]
     assert first[1][-1]["validation_loss"] == pytest.approx(curve[-1]["validation_loss"], rel=1e-4)
     for name, weight in alone.items():
         assert torch.equal(first[0][name], second[0][name])
         torch.testing.assert_close(first[0][name], weight, rtol=1e-3, atol=1e-5)
-    # The checkpoint of step 20 is still there: from it they come to the same.
-    for again, before in zip(train(tmp_path / "again", 2), (first, second), strict=True):
-        assert again[1] == before[1]
+    # From a checkpoint they come to the same.
+    for after, before in zip(again, (first, second), strict=True):
+        assert after[1] == before[1]
         for name, weight in before[0].items():
-            assert torch.equal(again[0][name], weight)
+            assert torch.equal(after[0][name], weight)
     assert "going on after step 20" in capfd.readouterr().out
 
 
