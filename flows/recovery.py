@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,11 +106,18 @@ def mend(root: Path) -> list[str]:
 
 
 def _sweep(root: Path) -> int:
-    """Remove the temporary files of DVC's, in its cache and beside outputs; how many there were."""
+    """Remove the temporary files of DVC's, in its cache and beside outputs; how many there were.
+
+    A stage's folder in the run cache goes too, if it is left empty: DVC fails on one.
+    """
     folders = [root / ".dvc/cache", *(root / name for name in _MADE)]
     left = [path for folder in folders for path in folder.rglob("*.tmp") if _DVCS.search(path.name)]
     for path in left:
         path.unlink(missing_ok=True)
+    for folder in (root / ".dvc/cache/runs").glob("*/*"):
+        # Others are not empty.
+        with suppress(OSError):
+            folder.rmdir()
     return len(left)
 
 

@@ -207,6 +207,17 @@ def test_temporary_files_of_dvcs_are_swept_and_no_others(pipeline: Any) -> None:
     assert not any(path.exists() for path in dvcs)
 
 
+def test_a_folder_left_empty_in_the_run_cache_is_removed(pipeline: Any) -> None:
+    pipeline.dvc("repro", "-q")
+    entries = list((pipeline.folder / ".dvc/cache/runs").glob("*/*/*"))
+    assert entries
+    for entry in entries:
+        entry.unlink()
+    (pipeline.folder / "dvc.lock").unlink()
+    assert mend(pipeline.folder) == []
+    pipeline.dvc("repro", "-q")
+
+
 def test_half_of_a_file_is_not_set_aside(pipeline: Any) -> None:
     lock, copy = pipeline.folder / "dvc.lock", pipeline.folder / KEPT
     copy.parent.mkdir(parents=True, exist_ok=True)
