@@ -7,7 +7,6 @@ folder is the repository's.
 """
 
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -68,8 +67,10 @@ def make(job: str, result: str) -> int:
         send(repo, [entry])
     write_json(Path(result), entry)
     # What it was made of on the way: the stages that clear that up run elsewhere.
-    for scratch in Path("data/scratch").glob(f"{name.partition('@')[2]}.*"):
-        shutil.rmtree(scratch, ignore_errors=True)
+    # Imported here: every stage of a flow starts this program, few of them on a worker.
+    from stages.scratch import clear_scratch
+
+    clear_scratch(name.partition("@")[2])
     return 0
 
 
