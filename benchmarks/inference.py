@@ -24,7 +24,6 @@ from typing import Annotated, Any
 
 import cv2
 import numpy as np
-import torch
 import typer
 from rich.table import Table
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -34,7 +33,6 @@ from benchmarks.images import draw_images
 from benchmarks.machine import machine, seconds
 from benchmarks.parameters import Budget, chosen_models, model_parameters
 from benchmarks.results import default_path, finish, run, say
-from captchabench.data.pool import cores
 from captchabench.data.shards import Samples
 from captchabench.errors import InputError
 from captchabench.models import RECOGNISERS, build_recogniser
@@ -63,7 +61,6 @@ def main(
         list[str] | None, typer.Option(help="A model to measure; repeat for several; all unless given.")
     ] = None,
     device: Annotated[On, typer.Option(help="Where: all is the CPU, and the GPU where there is one.")] = On.all,
-    threads: Annotated[int | None, typer.Option(min=1, help="On the CPU; one a core unless given.")] = None,
     params: Annotated[
         Budget, typer.Option(help="params.yaml as it is, or with params.full.yaml over it.")
     ] = Budget.full,
@@ -79,13 +76,12 @@ def main(
 ) -> None:
     """Measure images a second, and milliseconds an image, of every recogniser.
 
-    For example: python -m benchmarks.inference --device cpu --threads 4 --params default
+    For example: python -m benchmarks.inference --device cpu --params default
     """
     if quick:
         images, calls, fit_images = 16, 3, 60
     offered = [name for name in RECOGNISERS.names() if name != "dummy"]
     names = chosen_models(model, offered)
-    threads = threads or cores()
     there = choose_device().type
     if device is On.cuda and there != "cuda":
         raise InputError("--device cuda: there is no GPU that torch can use; leave it out")
@@ -95,9 +91,9 @@ def main(
     if there == "cpu" or device is not On.cpu:
         say(f"{there}: drawing {images + fit_images:,} images")
         samples = draw_images(dataset, images + fit_images, _SEED).samples(height, width)
-        torch.set_num_threads(threads)
-        cv2.setNumThreads(threads)
-        with threadpool_limits(threads):
+        # As stages and the demo read: a model on one thread.
+        cv2.setNumThreads(1)
+        with threadpool_limits(1):
             for name in names:
                 parameters = model_parameters(params)[name]
                 for decoding, recogniser in _fitted(name, parameters, samples, fit_images, fit_steps):
@@ -107,7 +103,6 @@ def main(
     result: dict[str, Any] = {
         "benchmark": "inference",
         "machine": machine(choose_device()),
-        "threads": threads,
         "images": {"height": height, "width": width, "in_one_call": images, "dataset": dataset},
         "calls": calls,
         "warm_up": {"calls": _WARM_UP_CALLS, "whole_batches": 2},
@@ -117,7 +112,7 @@ def main(
         "rows": rows,
     }
     notes = [
-        f"{result['machine']['device']}; CPU: {result['machine']['processor']}, {threads} threads",
+        f"{result['machine']['device']}; CPU: {result['machine']['processor']}, one thread",
         f"{width}x{height}, parameters: {params}; {images:,} images in one call; {calls} calls on one image",
     ]
     finish(out or default_path("inference"), result, notes, _table(rows, quick))

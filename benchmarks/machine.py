@@ -12,7 +12,7 @@ from statistics import median
 import torch
 
 from captchabench.data.pool import cores
-from captchabench.training.device import mixed_precision
+from captchabench.training.device import precision_for
 
 _PACKAGES = ("timm", "numpy", "opencv-python", "opencv-python-headless", "pillow", "pyarrow", "scikit-learn")
 _ROUNDS = 10
@@ -52,10 +52,7 @@ def machine(device: torch.device) -> dict[str, str | int]:
 
 def training_dtype(device: torch.device) -> torch.dtype:
     """The type in which the engine multiplies matrices on `device`."""
-    with mixed_precision(device):
-        if torch.is_autocast_enabled(device.type):
-            return torch.get_autocast_dtype(device.type)
-    return torch.float32
+    return torch.bfloat16 if precision_for(device, "auto") == "bfloat16" else torch.float32
 
 
 def measure_ceilings(device: torch.device) -> Ceilings:

@@ -2,10 +2,8 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +13,6 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from benchmarks.machine import synchronize
 from captchabench.models.parts.heads import CTCNetwork
-from captchabench.training.device import mixed_precision
 from captchabench.training.network import Network
 
 BATCH = 64
@@ -50,7 +47,7 @@ def usual_images_per_second(
     """Images a second over `steps` steps of 64, after some to warm up, in which the workers' queue finds its level.
 
     `nn.CTCLoss` for CTC networks, cross-entropy for the others; `torch.optim.AdamW`; autocast to float16 with a
-    gradient scaler on a GPU, to bfloat16 on a CPU that has it; clipping; the loss read for the log at every step.
+    gradient scaler on a GPU; clipping; the loss read for the log at every step.
     """
     network.to(device).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
@@ -70,7 +67,7 @@ def usual_images_per_second(
         nonlocal logged
         for images, targets in islice(batches, count):
             optimizer.zero_grad()
-            with _autocast(device):
+            with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
                 log_probs = network(images.to(device, non_blocking=True))
             loss = _loss(network, log_probs, targets.to(device, non_blocking=True))
             scaler.scale(loss).backward()
@@ -86,12 +83,6 @@ def usual_images_per_second(
     train(steps)
     synchronize(device)
     return steps * BATCH / (time.perf_counter() - started)
-
-
-def _autocast(device: torch.device) -> AbstractContextManager[Any]:
-    if device.type == "cuda":
-        return torch.autocast("cuda", torch.float16)
-    return mixed_precision(device)
 
 
 def _loss(network: Network, log_probs: Tensor, targets: Tensor) -> Tensor:

@@ -15,6 +15,9 @@ from captchabench.orphans import end_with_dvc
 # OpenMP reads this when torch loads it. Its threads wait by spinning unless told otherwise: a little faster on idle
 # cores, several times slower where anything else runs.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# One thread a cell, in NumPy too: its sums must not depend on the cores.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
 
 # DVC gone, the next run would start this stage a second time. Here and not in `run`: what stages import takes seconds.
 if "DVC_STAGE" in os.environ:

@@ -80,7 +80,6 @@ def test_inference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     inference.main(
         model=["crnn", "hog_svc"],
         device=inference.On.cpu,
-        threads=1,
         out=tmp_path / "found.json",
         **SMALL,  # type: ignore[arg-type]
     )

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,6 @@ import yaml
 from captchabench.data.shards import Samples
 from captchabench.datasets import DATASETS
 from captchabench.models import build_recogniser
-from captchabench.training.device import threads
 from stages import ingest, normalize
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +28,17 @@ SMALL = {
     "char_cnn": {"channels": [8, 8, 8, 8], "training": {"steps": 2, "batch_size": 16}},
     "crnn": {"channels": [8, 8, 16], "stem_stride": 2, "hidden": 16, "training": {"steps": 2}},
 }
+
+
+@contextmanager
+def machine_threads(count: int) -> Iterator[None]:
+    """As on a machine whose torch takes `count` threads unless told otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def pictures() -> dict[str, bytes]:
@@ -126,7 +137,7 @@ def test_weights_and_readings_do_not_depend_on_the_machines_threads(
     samples = make_samples(60)
     found = []
     for count in (1, 3):
-        with threads(count):
+        with machine_threads(count):
             model = build_recogniser(name, samples.info.spec, SMALL[name])
             model.fit(samples, samples, seed=0)
             reading = model.predict(samples.pixels)

@@ -52,7 +52,7 @@ def read_onnx(path: Path) -> tuple[About, Recogniser]:
         recogniser.load_rest(Path(folder))
     blank = np.zeros((1, config.about.height, config.about.width), np.uint8)
     shape = recogniser.network_input(blank).shape[1:]
-    recogniser.run_by(_runner(encoded, path, shape, recogniser.config.training.threads))
+    recogniser.run_by(_runner(encoded, path, shape))
     return config.about, recogniser
 
 
@@ -77,13 +77,13 @@ def _checked(path: Path) -> tuple[bytes, dict[str, str]]:
     return encoded, {entry.key: entry.value for entry in model.metadata_props}
 
 
-def _runner(encoded: bytes, path: Path, shape: tuple[int, ...], threads: int) -> Callable[[np.ndarray], "Tensor"]:
-    """What runs the graph on uint8 arrays [B, *shape], on `threads` threads. Raises InputError where it does not."""
+def _runner(encoded: bytes, path: Path, shape: tuple[int, ...]) -> Callable[[np.ndarray], "Tensor"]:
+    """What runs the graph on uint8 arrays [B, *shape], on one thread. Raises InputError where it does not."""
     import onnxruntime
     import torch
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(encoded, options, providers=["CPUExecutionProvider"])

@@ -1,6 +1,5 @@
 """The contract that every recogniser keeps."""
 
-import os
 import platform
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
@@ -119,7 +118,7 @@ class Recogniser(ABC):
 
     def machine(self) -> dict[str, str | int]:
         """What a timing of this model was taken on: device, threads. Deep models add more."""
-        return {"device": f"cpu ({platform.machine()})", "threads": os.cpu_count() or 1}
+        return {"device": f"cpu ({platform.machine()})", "threads": 1}
 
     @abstractmethod
     def save_weights(self, folder: Path) -> None:

@@ -3,9 +3,9 @@
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import torch
 
@@ -67,21 +67,37 @@ def reading_batch(usual: int) -> int:
     return max(1, int(usual * memory_share()))
 
 
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether `device` computes in bfloat16 natively."""
-    return device.type == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+Precision = Literal["float32", "bfloat16"]
 
 
-def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Autocast to bfloat16 where the device computes in it natively, else plain float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
+def precision_for(device: torch.device, asked: Literal["auto", "float32", "bfloat16"]) -> Precision:
+    """What a training on `device` computes in. auto: bfloat16 on a GPU alone.
+
+    On a CPU bfloat16 loses: slower than float32 on those with AVX-512 BF16 and without AMX, other weights on each kind.
+    """
+    if asked == "auto":
+        return "bfloat16" if device.type == "cuda" else "float32"
+    return asked
 
 
 @contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Compute on `count` threads of the CPU meanwhile, however many cores there are."""
+def float32() -> Iterator[None]:
+    """Compute in float32 proper meanwhile: without TF32, in which a GPU convolves unless told otherwise.
+
+    So a reading depends neither on the batch that an image comes in nor on the kind of processor, but for rounding.
+    """
+    with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
+        yield
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread of the CPU meanwhile, however many cores there are.
+
+    Sums are taken in another order on another number of threads, so weights would depend on it.
+    """
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(1)
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from captchabench.progress import TrainingProgress
 from captchabench.training import distributed
 from captchabench.training.checkpoints import Checkpoints
 from captchabench.training.curve import CurvePoint
-from captchabench.training.device import Acceleration, acceleration_for, choose_device, mixed_precision, reading_batch
+from captchabench.training.device import Acceleration, acceleration_for, choose_device, float32, reading_batch
 from captchabench.training.feed import TensorSamples, Window, default_window_bytes, windows
 from captchabench.training.network import Network, same_text, standardize
 from captchabench.training.run import Best, TrainingRun
@@ -150,7 +150,7 @@ def evaluate(network: Network, samples: TensorSamples, batch_size: int = 512) ->
     for start in range(0, len(samples.images), batch_size):
         targets = samples.targets[start : start + batch_size]
         images = standardize(samples.images[start : start + batch_size])
-        with mixed_precision(device):
+        with float32():
             log_probs = network(images.contiguous(memory_format=torch.channels_last))
         losses = network.losses(log_probs, targets, (targets >= 0).sum(dim=1))
         ids, _ = network.read(log_probs)

@@ -23,6 +23,13 @@ class Network(nn.Module, ABC):
         """The texts: class ids [B, M] int64, padded with -1 (M as wide as needed), and [B] float32
         log-probabilities of the whole word."""
 
+    def hidden_weights(self) -> list[tuple[nn.Parameter, int]]:
+        """The weights of hidden layers, which Muon may take, each with the number of matrices stacked in it.
+
+        None unless a network says so.
+        """
+        return []
+
 
 def standardize(images: Tensor) -> Tensor:
     """[B, H, W] uint8 to [B, 1, H, W] float32, each image to mean 0 and standard deviation 1.

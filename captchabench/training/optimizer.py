@@ -1,33 +1,75 @@
-"""AdamW over one vector that holds all parameters of a network."""
+"""Muon and AdamW over one vector that holds all parameters of a network."""
+
+from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
 
+from captchabench.training.network import Network
+from captchabench.training.settings import TrainingConfig
+
 # A shorter memory than Adam's usual 0.999 leaves CTC's opening plateau in fewer steps.
 _BETAS = (0.9, 0.98)
 _EPSILON = 1e-8
+_MOMENTUM = 0.95
+# Of the quintic that pushes all singular values towards 1, and how often it is applied (Jordan et al., 2024).
+_QUINTIC = (3.4445, -4.7750, 2.0315)
+_QUINTIC_STEPS = 5
 
 
-class FlatAdamW:
-    """AdamW (Loshchilov and Hutter, ICLR 2019) with clipping by the global norm (Pascanu et al., ICML 2013).
+@dataclass(frozen=True)
+class _Group:
+    """Hidden weights of one shape, neighbours in the vector. shape: [count, outputs, inputs]."""
+
+    part: slice
+    shape: tuple[int, int, int]
+
+
+class FlatOptimizer:
+    """Muon for the weights of hidden layers, AdamW for all others, with clipping by the global norm.
+
+    Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon) steps along the momentum with all its singular
+    values made about 1; a convolution counts as a matrix of outputs by inputs times kernel,
+    and matrices that share a weight, such as an LSTM's gates, one by one. AdamW: Loshchilov and
+    Hutter, ICLR 2019; clipping: Pascanu et al., ICML 2013. Which weights are hidden the network says; with
+    `config.muon` 0 none are.
 
     The parameters of `network`, and their gradients, become views of two vectors, so that clipping, averaging over
     devices, updating and copying aside take one kernel each. Matrices decay; biases, norms and other vectors do not.
     No method waits for the device. `release` gives the network parameters of its own again.
     """
 
-    def __init__(self, network: nn.Module, *, weight_decay: float, clip_norm: float) -> None:
+    def __init__(self, network: Network, config: TrainingConfig) -> None:
         wanted = [p for p in network.parameters() if p.requires_grad]
-        self._parameters = sorted(wanted, key=lambda p: p.ndim < 2)
-        self._weight_decay = weight_decay
-        self._clip_norm = clip_norm
+        asked = network.hidden_weights() if config.muon else []
+        hidden = {id(p): (p.shape[0] // stacked, p[0].numel()) for p, stacked in asked if p.requires_grad}
+
+        def place(parameter: nn.Parameter) -> tuple[bool, bool, tuple[int, int]]:
+            # Muon's first, those of one shape together; then AdamW's that decay; then those that do not.
+            return id(parameter) not in hidden, parameter.ndim < 2, hidden.get(id(parameter), (0, 0))
+
+        self._parameters = sorted(wanted, key=place)
+        self._weight_decay = config.weight_decay
+        self._clip_norm = config.clip_norm
+        self._muon_share = config.muon / config.learning_rate
+        self._groups: list[_Group] = []
+        start = 0
+        taken = (p for p in self._parameters if id(p) in hidden)
+        for (outputs, inputs), same in groupby(taken, lambda p: hidden[id(p)]):
+            count = sum(p.numel() for p in same) // (outputs * inputs)
+            end = start + count * outputs * inputs
+            self._groups.append(_Group(slice(start, end), (count, outputs, inputs)))
+            start = end
+        self._hidden = start
+        self._decaying = sum(p.numel() for p in wanted if p.ndim >= 2)
         size = sum(p.numel() for p in wanted)
         device = wanted[0].device
         self.values = torch.empty(size, device=device)
         self.gradients = torch.zeros_like(self.values)
-        self._first, self._second = torch.zeros_like(self.values), torch.zeros_like(self.values)
+        self._momentum = torch.zeros(self._hidden, device=device)
+        self._first, self._second = (torch.zeros(size - self._hidden, device=device) for _ in range(2))
         self._steps = torch.zeros((), device=device)
-        self._decaying = sum(p.numel() for p in wanted if p.ndim >= 2)
         start = 0
         for parameter in self._parameters:
             end = start + parameter.numel()
@@ -42,18 +84,21 @@ class FlatAdamW:
         self.gradients.zero_()
 
     def step(self, rate: Tensor) -> None:
-        """Clip the gradients and update the parameters. rate: the learning rate, a scalar on their device."""
+        """Clip the gradients and update the parameters. rate: AdamW's learning rate, a scalar on their device."""
         norm = torch.linalg.vector_norm(self.gradients)
         self.gradients.mul_((self._clip_norm / (norm + 1e-6)).clamp(max=1.0))
+        if self._groups:
+            self._step_hidden(rate * self._muon_share)
         self._steps += 1
-        halves = ((slice(None, self._decaying), self._weight_decay), (slice(self._decaying, None), 0.0))
-        for part, decay in halves:
+        start = self._hidden
+        for part, decay in ((slice(start, self._decaying), self._weight_decay), (slice(self._decaying, None), 0.0)):
+            own = slice(part.start - start, None if part.stop is None else part.stop - start)
             # PyTorch's own kernel, called without torch.optim, which takes a second to load its compiler.
             torch._fused_adamw_(
                 [self.values[part]],
                 [self.gradients[part]],
-                [self._first[part]],
-                [self._second[part]],
+                [self._first[own]],
+                [self._second[own]],
                 [],
                 [self._steps],
                 lr=rate,
@@ -65,15 +110,43 @@ class FlatAdamW:
                 maximize=False,
             )
 
+    def _step_hidden(self, rate: Tensor) -> None:
+        """Muon with Nesterov's momentum. rate: its learning rate, a scalar."""
+        gradients, values = self.gradients[: self._hidden], self.values[: self._hidden]
+        self._momentum.lerp_(gradients, 1 - _MOMENTUM)
+        ahead = gradients.lerp(self._momentum, _MOMENTUM)
+        values.mul_(1 - rate * self._weight_decay)
+        for group in self._groups:
+            _, outputs, inputs = group.shape
+            update = orthogonalised(ahead[group.part].view(group.shape))
+            values[group.part].view(group.shape).sub_(update * (rate * max(1.0, outputs / inputs) ** 0.5))
+
     def state(self) -> list[Tensor]:
         """The tensors that a step changes, the parameters among them."""
-        return [self.values, self._first, self._second, self._steps]
+        return [self.values, self._momentum, self._first, self._second, self._steps]
 
     def release(self) -> None:
         """Give each parameter memory of its own, and no gradient."""
         for parameter in self._parameters:
             parameter.data = parameter.data.clone()
             parameter.grad = None
+
+
+def orthogonalised(matrices: Tensor) -> Tensor:
+    """Matrices with the singular vectors of `matrices` [N, M, K] and singular values of about 1 (0.7 to 1.2).
+
+    By Newton and Schulz's iteration, which needs products alone; on a GPU in bfloat16, which it bears.
+    """
+    wide = matrices.shape[1] <= matrices.shape[2]
+    x = matrices if wide else matrices.mT
+    if x.is_cuda:
+        x = x.bfloat16()
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
+    a, b, c = _QUINTIC
+    for _ in range(_QUINTIC_STEPS):
+        square = x @ x.mT
+        x = a * x + (b * square + c * square @ square) @ x
+    return (x if wide else x.mT).to(matrices.dtype)
 
 
 def _shaped_like(part: Tensor, parameter: Tensor) -> Tensor:

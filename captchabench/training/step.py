@@ -8,10 +8,10 @@ from torch import Tensor
 
 from captchabench.training import distributed
 from captchabench.training.augmentation import augment
-from captchabench.training.device import Acceleration, has_bfloat16
+from captchabench.training.device import Acceleration, precision_for
 from captchabench.training.feed import Window
 from captchabench.training.network import Network, standardize
-from captchabench.training.optimizer import FlatAdamW
+from captchabench.training.optimizer import FlatOptimizer
 from captchabench.training.schedule import guides, learning_rates
 from captchabench.training.settings import TrainingConfig
 
@@ -31,12 +31,11 @@ class TrainingStep:
         device = window.order.device
         self.device = device
         self.network = network
-        self.optimizer = FlatAdamW(network, weight_decay=config.weight_decay, clip_norm=config.clip_norm)
+        self.optimizer = FlatOptimizer(network, config)
         self.rates = learning_rates(config).to(device)
         self._guides = guides(config).to(device) if config.guide else None
         self._augment = config.augment
-        # Asked once, since the compiler cannot look into the question.
-        self._bfloat16 = has_bfloat16(device)
+        self._bfloat16 = precision_for(device, config.precision) == "bfloat16"
         self._window = window
         self._step = torch.zeros(1, dtype=torch.int64, device=device)
         self._row = torch.zeros(1, dtype=torch.int64, device=device)

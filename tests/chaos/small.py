@@ -13,7 +13,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 
-_TRAINING = {"steps": 12, "batch_size": 16, "evaluations": 2, "threads": 1}
+_TRAINING = {"steps": 12, "batch_size": 16, "evaluations": 2}
 
 # All five recognisers, narrow, and budgets of seconds.
 MODELS: dict[str, dict[str, Any]] = {

@@ -2,7 +2,6 @@
 
     python -m tests.chaos.threads                                  # small: all five models, half an hour
     python -m tests.chaos.threads --finished FOLDER --only threads # the stages of a finished run, one by one
-    python -m tests.chaos.threads --finished FOLDER --parameter    # what training.threads does to weights
 
 A small real benchmark (drawn stand-ins, all five models, a union, grids of tiles) is run once, on one core
 with one thread. FOLDER instead takes a finished repository; it is copied, not touched. Then each stage runs again by
@@ -35,9 +34,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import polars as pl
-import yaml
-from safetensors.numpy import load_file
 
 from captchabench.datasets import DATASETS
 from tests.chaos.small import MODELS, ROOT, Benchmark
@@ -258,47 +254,6 @@ def archives(workplace: Path) -> list[str]:
     return problems
 
 
-def parameter(source: Path, workplace: Path, words: Sequence[str]) -> None:
-    """Train cells of a finished run with training.threads 1 and 4, and print what differs between the two."""
-    print(f"\n{'training.threads 1 against 4':32}{'weights':>12}{'of their size':>14}  readings   exact of 1   of 4")
-    for stage in stages_of(source):
-        if not stage.name.startswith("train") or (words and not any(word in stage.name for word in words)):
-            continue
-        cell = stage.name.split("@")[1]
-        model = cell.split("-")[1]
-        params = yaml.safe_load((source / "params.yaml").read_text())
-        sections = [params["models"][model]]
-        sections += [d["models"][model] for d in params["datasets"].values() if model in d.get("models", {})]
-        if "training" not in sections[0]:
-            continue
-        made = []
-        for count in (1, 4):
-            for section in sections:
-                section.setdefault("training", {})["threads"] = count
-            with Copy(source, workplace / "copy", Variant("", "", environment=threads(count))) as copy:
-                (copy.folder / "params.yaml").write_text(yaml.safe_dump(params))
-                for word in ("train", "predict"):
-                    code, said = copy.call(f"python -m stages.{word} {' '.join(cell.rsplit('-', 2))}")
-                    if code:
-                        raise RuntimeError(f"{word} {cell}: {said}")
-                weights = load_file(next((copy.folder / f"data/models/{cell}").glob("*.safetensors")))
-                made.append((weights, pl.read_parquet(copy.folder / f"data/predictions/{cell}.parquet")))
-        _told(cell, *made[0], *made[1])
-
-
-def _told(cell: str, one: dict[str, Any], read: pl.DataFrame, four: dict[str, Any], read_by_four: pl.DataFrame) -> None:
-    furthest = max(float(np.abs(one[name] - four[name]).max()) for name in one)
-    # Of the whole network: the length of the difference against that of the weights.
-    apart = sum(float(((one[name] - four[name]).astype(np.float64) ** 2).sum()) for name in one) ** 0.5
-    length = sum(float((one[name].astype(np.float64) ** 2).sum()) for name in one) ** 0.5
-    changed = int((read["prediction"] != read_by_four["prediction"]).sum())
-    exact = [int((frame["prediction"] == frame["label"]).sum()) for frame in (read, read_by_four)]
-    print(
-        f"{cell:32}{furthest:>12.3g}{apart / length:>14.2%}  {changed:>4} of {len(read):<5}{exact[0]:>8}{exact[1]:>8}",
-        flush=True,
-    )
-
-
 def main(words: Sequence[str] | None = None) -> int:
     """Try all; 1 if anything differs."""
     parser = argparse.ArgumentParser(
@@ -308,16 +263,12 @@ def main(words: Sequence[str] | None = None) -> int:
     only = "variants of a kind (threads, locale, place, archives), or whose names have the words"
     parser.add_argument("--only", nargs="+", default=[], metavar="WORDS", help=only)
     parser.add_argument("--stages", nargs="+", default=[], metavar="WORD", help="stages whose names have a word")
-    parser.add_argument("--parameter", action="store_true", help="measure training.threads instead")
     given = parser.parse_args(words)
     problems: list[str] = []
     with tempfile.TemporaryDirectory(prefix="threads-") as name:
         workplace = Path(name)
         if given.only != ["archives"]:
             source = given.finished.resolve() if given.finished else make_small(workplace / "first")
-            if given.parameter:
-                parameter(source, workplace, given.stages)
-                return 0
             tried = [one for one in variants(workplace / "locales") if _wanted(given.only, one)]
             problems += repeat(source, workplace, tried, given.stages)
         if not given.only or "archives" in given.only:

@@ -1,24 +1,49 @@
 """The flat optimiser and the tables of rates do what torch.optim does."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from captchabench.training.optimizer import FlatAdamW
+from captchabench.training.network import Network
+from captchabench.training.optimizer import FlatOptimizer, orthogonalised
 from captchabench.training.schedule import guides, learning_rates, reduce
 from captchabench.training.settings import TrainingConfig
 
 
-def network() -> nn.Module:
+class Small(Network):
+    """Two hidden layers, one of three matrices, between a stem and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU())
+        self.convolution = nn.Conv2d(4, 6, 2)
+        self.linear = nn.Linear(6 * 4, 6)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.linear(self.convolution(self.stem(images)).flatten(1)))
+
+    def losses(self, log_probs: Tensor, targets: Tensor, lengths: Tensor, guide: Tensor | None = None) -> Tensor:
+        return log_probs.square().mean(dim=1)
+
+    def read(self, log_probs: Tensor) -> tuple[Tensor, Tensor]:
+        return log_probs.argmax(dim=1), log_probs.amax(dim=1)
+
+    def hidden_weights(self) -> list[tuple[nn.Parameter, int]]:
+        return [(self.linear.weight, 3), (self.convolution.weight, 1)]
+
+
+def network() -> Small:
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 9, 3))
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Small().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("clip_norm", [0.05, 1e3])
 def test_updates_equal_those_of_torch(clip_norm: float) -> None:
     ours, theirs = network(), network()
-    flat = FlatAdamW(ours, weight_decay=0.1, clip_norm=clip_norm)
+    flat = FlatOptimizer(ours, TrainingConfig(weight_decay=0.1, clip_norm=clip_norm))
     adam = torch.optim.AdamW(
         [
             {"params": [p for p in theirs.parameters() if p.ndim >= 2], "weight_decay": 0.1},
@@ -41,9 +66,51 @@ def test_updates_equal_those_of_torch(clip_norm: float) -> None:
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
 
 
-def test_parameters_keep_shape_order_and_values_and_share_one_vector() -> None:
+def test_hidden_weights_step_along_orthogonal_matrices_and_others_as_under_adamw() -> None:
+    ours, alone = network(), network()
+    config = TrainingConfig(learning_rate=1e-2, muon=0.05, weight_decay=0.1, clip_norm=1e3)
+    flat, adam = FlatOptimizer(ours, config), FlatOptimizer(alone, replace(config, muon=0.0))
+    momentum = {name: torch.zeros_like(p) for name, p in ours.named_parameters()}
+    # The learning rates of both are those of the peak; half of it here.
+    for images in (torch.randn(6, 1, 5, 5), torch.randn(6, 1, 5, 5)):
+        for net, optimizer in ((ours, flat), (alone, adam)):
+            optimizer.zero_grad()
+            net(images).square().mean().backward()
+        before = {name: p.detach().clone() for name, p in ours.named_parameters()}
+        gradients = {name: p.grad.clone() for name, p in ours.named_parameters() if p.grad is not None}
+        flat.step(torch.tensor(5e-3))
+        adam.step(torch.tensor(5e-3))
+        for weight, stacked in (("linear.weight", 3), ("convolution.weight", 1)):
+            momentum[weight] = 0.95 * momentum[weight] + 0.05 * gradients[weight]
+            ahead = 0.05 * gradients[weight] + 0.95 * momentum[weight]
+            matrices = ahead.reshape(stacked, ahead.shape[0] // stacked, -1)
+            tall = max(1.0, matrices.shape[1] / matrices.shape[2]) ** 0.5
+            step = 0.025 * tall * orthogonalised(matrices).reshape(ahead.shape)
+            wanted = before[weight] * (1 - 0.025 * 0.1) - step
+            torch.testing.assert_close(dict(ours.named_parameters())[weight], wanted, rtol=1e-5, atol=1e-6)
+        # The next step starts from equal weights again.
+        with torch.no_grad():
+            for name, p in alone.named_parameters():
+                if name not in ("linear.weight", "convolution.weight"):
+                    torch.testing.assert_close(p, dict(ours.named_parameters())[name])
+                p.copy_(dict(ours.named_parameters())[name])
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 20), (3, 20, 6), (1, 8, 8)])
+def test_orthogonalised_matrices_keep_their_singular_vectors(shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    matrices = torch.randn(shape)
+    left, singular, right = torch.linalg.svd(orthogonalised(matrices), full_matrices=False)
+    assert ((singular > 0.6) & (singular < 1.3)).all()
+    u, _, v = torch.linalg.svd(matrices, full_matrices=False)
+    # The nearest orthogonal matrix is u v; ours has its singular values near 1.
+    assert torch.linalg.matrix_norm(left @ right - u @ v).max() < 1e-3
+
+
+@pytest.mark.parametrize("muon", [0.0, 0.02])
+def test_parameters_keep_shape_order_and_values_and_share_one_vector(muon: float) -> None:
     net, untouched = network(), network()
-    flat = FlatAdamW(net, weight_decay=0.0, clip_norm=1.0)
+    flat = FlatOptimizer(net, TrainingConfig(muon=muon))
     for one, other in zip(net.parameters(), untouched.parameters(), strict=True):
         assert torch.equal(one, other)
         assert one.stride() == other.stride()

@@ -15,6 +15,9 @@ from captchabench.training.ctc import BLANK, check_capacity, ctc_losses
 from captchabench.training.decoding import Lengths, beam_decode, greedy_decode
 from captchabench.training.network import Network
 
+# Layers whose weights multiply features, and how many matrices a weight stacks: an LSTM's gates; query, key and value.
+_STACKED = {nn.Linear: 1, nn.Conv2d: 1, nn.LSTM: 4, nn.MultiheadAttention: 3}
+
 
 @dataclass(frozen=True)
 class Decoding:
@@ -45,7 +48,26 @@ class Decoding:
 
 
 class Head(Network):
-    """A network that can say what else it might have read, and what it saw where."""
+    """A network that can say what else it might have read, and what it saw where.
+
+    encoder: images to features. classify: features to classes.
+    """
+
+    encoder: nn.Module
+    classify: nn.Linear
+
+    def hidden_weights(self) -> list[tuple[nn.Parameter, int]]:
+        """See Network.hidden_weights: all of the encoder's layers that have more than one input channel.
+
+        Not the first convolution over grey pixels, depthwise ones, learned positions.
+        """
+        found = []
+        for layer in self.encoder.modules():
+            stacked = next((count for kind, count in _STACKED.items() if isinstance(layer, kind)), 0)
+            if stacked:
+                weights = (p for p in layer.parameters(recurse=False) if p.ndim >= 2 and p.shape[1] > 1)
+                found += [(weight, stacked) for weight in weights]
+        return found
 
     @abstractmethod
     def alternatives(self, log_probs: Tensor, count: int) -> tuple[Tensor, Tensor]:

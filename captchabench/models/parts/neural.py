@@ -24,7 +24,7 @@ from captchabench.models.parts.heads import Head
 from captchabench.models.parts.words import as_alternatives
 from captchabench.training.checkpoints import Checkpoints
 from captchabench.training.curve import CurvePoint
-from captchabench.training.device import choose_device, describe, mixed_precision, reading_batch, threads
+from captchabench.training.device import choose_device, describe, float32, one_thread, reading_batch
 from captchabench.training.distributed import process_group
 from captchabench.training.engine import train_network
 from captchabench.training.feed import TensorSamples
@@ -92,7 +92,7 @@ class NeuralRecogniser(Recogniser):
         checkpoints: Checkpoints | None,
     ) -> list[CurvePoint]:
         """Build the network anew, seeded, and train it."""
-        with process_group(), torch.random.fork_rng(), threads(self.config.training.threads):
+        with process_group(), torch.random.fork_rng(), one_thread():
             torch.manual_seed(seed)
             self.network = self.build_network()
             run = train_network(
@@ -161,7 +161,7 @@ class NeuralRecogniser(Recogniser):
 
     def machine(self) -> dict[str, str | int]:
         """See Recogniser.machine."""
-        return {**describe(choose_device()), "threads": self.config.training.threads}
+        return {**describe(choose_device()), "threads": 1}
 
     def save_weights(self, folder: Path) -> None:
         """See Recogniser.save_weights."""
@@ -206,7 +206,7 @@ class NeuralRecogniser(Recogniser):
         device = choose_device()
         if self.network.training:
             self._place(device)
-        with threads(self.config.training.threads), mixed_precision(device):
+        with one_thread(), float32():
             standardized = standardize(torch.from_numpy(images).to(device))
             log_probs: Tensor = self.network(standardized.contiguous(memory_format=torch.channels_last))
         return log_probs
