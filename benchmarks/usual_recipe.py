@@ -1,7 +1,8 @@
 """Training as most repositories do it: image files, a DataLoader, small batches, one kernel after another."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -13,12 +14,15 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from benchmarks.machine import synchronize
 from captchabench.models.parts.heads import CTCNetwork
-from captchabench.training.network import Network
+from captchabench.training.network import Network, same_text
 
 BATCH = 64
 _WARM_UP_STEPS = 2
 # A worker holds two batches ready: at the start all of them are full, while the device still warms up.
 _WARM_UP_STEPS_A_WORKER = 3
+# The references' CRNN: three blocks at full resolution, two bidirectional LSTM layers.
+CRNN = {"channels": [64, 128, 256], "stem_stride": 1, "hidden": 128, "layers": 2, "dropout": 0.1}
+_READ_AT_ONCE = 256
 
 
 class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
@@ -41,6 +45,17 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
         return (pixels.float() / 255 - 0.5) / 0.5, self._targets[index]
 
 
+@dataclass
+class UsualRun:
+    """A training to a target. seconds: of steps alone. curve: step, seconds, exact match on validation."""
+
+    reached_seconds: float | None = None
+    reached_step: int | None = None
+    seconds: float = 0.0
+    steps: int = 0
+    curve: list[tuple[int, float, float]] = field(default_factory=list)
+
+
 def usual_images_per_second(
     network: Network, files: ImageFiles, *, steps: int, workers: int, device: torch.device
 ) -> float:
@@ -49,23 +64,77 @@ def usual_images_per_second(
     `nn.CTCLoss` for CTC networks, cross-entropy for the others; `torch.optim.AdamW`; autocast to float16 with a
     gradient scaler on a GPU; clipping; the loss read for the log at every step.
     """
-    network.to(device).train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
-    scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda")
     warm_up = _WARM_UP_STEPS + _WARM_UP_STEPS_A_WORKER * workers
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    taken = _train(network, files, optimizer, steps=steps + warm_up, workers=workers, device=device)
+    for _ in islice(taken, warm_up):
+        pass
+    synchronize(device)
+    started = time.perf_counter()
+    for _ in taken:
+        pass
+    synchronize(device)
+    return steps * BATCH / (time.perf_counter() - started)
+
+
+def usual_time_to(
+    target: float,
+    network: Network,
+    train: ImageFiles,
+    validation: ImageFiles,
+    *,
+    limit: float,
+    every: int,
+    device: torch.device,
+) -> UsualRun:
+    """Train with Adam at 1e-3 until `validation` is read as well as `target`, or for `limit` seconds.
+
+    every: steps between evaluations, which the clock leaves out. On a CPU it counts the seconds of the process, files
+    read and all, so that other work on the machine does not show.
+    """
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    run = UsualRun()
+    started = clock()
+    for _ in _train(network, train, optimizer, steps=None, workers=0, device=device):
+        run.steps += 1
+        if run.steps % every and run.seconds + clock() - started < limit:
+            continue
+        synchronize(device)
+        run.seconds += clock() - started
+        exact = _exact(network, validation, device)
+        run.curve.append((run.steps, run.seconds, exact))
+        if exact >= target:
+            run.reached_seconds, run.reached_step = run.seconds, run.steps
+        if exact >= target or run.seconds >= limit:
+            break
+        started = clock()
+    return run
+
+
+def _train(
+    network: Network,
+    files: ImageFiles,
+    optimizer: torch.optim.Optimizer,
+    *,
+    steps: int | None,
+    workers: int,
+    device: torch.device,
+) -> Iterator[float]:
+    """Take steps of 64 images, with no end where `steps` is None; yield the loss of each."""
+    network.to(device).train()
+    scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda")
+    sampler = None if steps is None else RandomSampler(files, replacement=True, num_samples=BATCH * steps)
     loader = DataLoader(
         files,
         BATCH,
-        sampler=RandomSampler(files, replacement=True, num_samples=BATCH * (steps + warm_up)),
+        shuffle=sampler is None,
+        sampler=sampler,
         num_workers=workers,
         pin_memory=device.type == "cuda",
     )
-    logged = 0.0
-    batches = iter(loader)
-
-    def train(count: int) -> None:
-        nonlocal logged
-        for images, targets in islice(batches, count):
+    while True:
+        for images, targets in loader:
             optimizer.zero_grad()
             with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
                 log_probs = network(images.to(device, non_blocking=True))
@@ -75,14 +144,20 @@ def usual_images_per_second(
             nn.utils.clip_grad_norm_(network.parameters(), 5.0)
             scaler.step(optimizer)
             scaler.update()
-            logged += loss.item()
+            yield loss.item()
+        if steps is not None:
+            return
 
-    train(warm_up)
-    synchronize(device)
-    started = time.perf_counter()
-    train(steps)
-    synchronize(device)
-    return steps * BATCH / (time.perf_counter() - started)
+
+@torch.no_grad()
+def _exact(network: Network, files: ImageFiles, device: torch.device) -> float:
+    network.eval()
+    right = 0
+    for images, targets in DataLoader(files, _READ_AT_ONCE):
+        ids, _ = network.read(network(images.to(device)))
+        right += int(same_text(ids, targets.to(device)).sum())
+    network.train()
+    return right / len(files)
 
 
 def _loss(network: Network, log_probs: Tensor, targets: Tensor) -> Tensor:

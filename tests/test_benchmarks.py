@@ -14,9 +14,14 @@ from torch import Tensor, nn
 
 from benchmarks import decoding, inference, label_errors, time_to_accuracy, train_throughput
 from benchmarks.cost import cost_of_training
+from benchmarks.images import draw_images
 from benchmarks.machine import Ceilings
 from benchmarks.parameters import Budget, chosen_models, model_parameters
-from captchabench.data.shards import Samples
+from captchabench.config import NormalizeParams
+from captchabench.data.normalize import normalize
+from captchabench.data.raw import RawInfo, write_raw
+from captchabench.data.shards import Samples, read_samples
+from captchabench.data.sources import Entry
 from captchabench.errors import InputError
 from captchabench.models import build_recogniser
 from captchabench.training.network import Network
@@ -63,17 +68,38 @@ def test_time_to_accuracy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         assert 0 < taken["reached_seconds"] < taken["train_seconds"]
         assert taken["other_seconds"] > 0
     assert result["summary"]["reached"] == 2
+    # The usual recipe too, at its first evaluation: it is given up after a second.
+    (usual,) = result["usual_runs"]
+    assert usual["reached_step"] == usual["steps"] == usual["curve"][0][0] == 1
+    assert 0 < usual["reached_seconds"] == usual["seconds"]
     assert capsys.readouterr().out.rstrip().endswith("┘")
 
 
 def test_a_run_that_misses_the_target_counts_as_infinitely_long() -> None:
-    def timed(seed: int, reached: float | None) -> time_to_accuracy.TimedRun:
-        return time_to_accuracy.TimedRun(seed, reached, None, 9.0, 0.0, 0.0, 0.5, 0.5, [])
-
-    some = time_to_accuracy._summary([timed(0, 2.0), timed(1, None), timed(2, 4.0)])
+    some = time_to_accuracy._summary([2.0, None, 4.0])
     assert some == {"reached": 2, "median_seconds": 4.0, "fastest_seconds": 2.0, "slowest_seconds": None}
-    none = time_to_accuracy._summary([timed(0, None), timed(1, None)])
+    none = time_to_accuracy._summary([None, None])
     assert none == {"reached": 0, "median_seconds": None, "fastest_seconds": None, "slowest_seconds": None}
+    assert time_to_accuracy._ratio(some, none, 40.0) == "ours is at least 10.0 times as fast"
+    assert time_to_accuracy._ratio(some, {"median_seconds": 10.0}, 40.0) == "ours is 2.5 times as fast"
+    assert time_to_accuracy._ratio(none, some, 40.0) == "no ratio"
+
+
+def test_the_usual_recipe_reads_the_very_images_of_the_shards(tmp_path: Path) -> None:
+    made = draw_images("numbers6", 30, 0)
+    entries = [Entry(f"{drawing.label}_{i}.png", drawing.encoded) for i, drawing in enumerate(made.drawings)]
+    write_raw(tmp_path / "numbers6.parquet", RawInfo("numbers6", "standin", 1, 30, {}), entries)
+    folder, rejects = tmp_path / "shards" / "numbers6", tmp_path / "rejects.csv"
+    normalize(made.dataset, tmp_path / "numbers6.parquet", NormalizeParams(32, 100), 5, folder, rejects, workers=1)
+    samples, encoded = read_samples(folder), time_to_accuracy._originals(tmp_path / "numbers6.parquet")
+    assert set(samples.sample_ids) <= set(encoded)
+    labels = {drawing.encoded: drawing.label for drawing in made.drawings}
+    assert [labels[encoded[one]] for one in samples.sample_ids] == list(samples.labels)
+
+
+def test_time_to_accuracy_wants_raw_files_beside_shards(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="give both"):
+        time_to_accuracy.main(data=tmp_path, quick=True)
 
 
 def test_inference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

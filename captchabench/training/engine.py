@@ -1,6 +1,7 @@
 """One engine for every deep model: the fold's tensors live on the device, one loop, best weights kept."""
 
 import math
+import time
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
@@ -70,7 +71,8 @@ def train_network(
     with torch.random.fork_rng(), TrainingProgress(config.steps, enabled=progress) as bar:
         # Processes that train together start alike, then draw distortions of their own.
         torch.manual_seed(seed + 7919 * distributed.rank())
-        run = TrainingRun(step.prepare())
+        # A CPU's steps are counted in the seconds of its thread: what else runs on the machine does not show in them.
+        run = TrainingRun(step.prepare(), time.perf_counter if device.type == "cuda" else time.process_time)
         best = Best(network)
         if snapshot:
             snapshot.restore(step, run, best)

@@ -3,6 +3,7 @@
 import copy
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -15,10 +16,11 @@ class TrainingRun:
     """What a training says of itself.
 
     prepare_seconds: warm-up, compilation, recording. taken: steps. spent: seconds in them. seconds: for each point of
-    the curve, those spent until then; preparation, evaluations and checkpoints are left out.
+    the curve, those spent until then; preparation, evaluations and checkpoints are left out. clock: tells seconds.
     """
 
     prepare_seconds: float
+    clock: Callable[[], float] = time.perf_counter
     taken: int = 0
     spent: float = 0.0
     curve: list[CurvePoint] = field(default_factory=list)
@@ -27,12 +29,12 @@ class TrainingRun:
 
     def start_clock(self) -> None:
         """Steps follow."""
-        self._started = time.perf_counter()
+        self._started = self.clock()
 
     def stop_clock(self, taken: int) -> None:
         """No steps for a while: `taken` there were so far."""
         self.taken = taken
-        self.spent += time.perf_counter() - self._started
+        self.spent += self.clock() - self._started
 
     @property
     def evaluated(self) -> int:
