@@ -87,12 +87,15 @@ class FoldParams:
 
 @dataclass(frozen=True)
 class DatasetParams:
-    """How much of one dataset is used, a number of images or "all", and what its models do differently.
+    """How much of one dataset is used, a number of images or "all", how hard it is, and what its models do differently.
 
-    models: for each model named, parameters that replace those of the `models` section, on this dataset alone.
+    difficulty: how many times the `training.steps` of the `models` section a training takes here. models: for each
+    model named, parameters that replace those of that section, on this dataset alone; steps that stand here are taken
+    as they are.
     """
 
     images: Annotated[int, Between(1, 10_000_000)] | Literal["all"] = "all"
+    difficulty: Annotated[float, Between(0.001, 1000)] = 1.0
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -156,9 +159,20 @@ class Params:
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def of_model(self, model: str, dataset: str) -> dict[str, Any]:
-        """The parameters of `model` on `dataset`; on one that has none of its own, such as a union, the usual ones."""
-        own = self.datasets[dataset].models if dataset in self.datasets else {}
-        return merged(self.models[model], own.get(model, {}))
+        """The parameters of `model` on `dataset`, its steps by the dataset's difficulty.
+
+        A union, or whatever else has no section of its own, is as hard as all datasets of texts together.
+        """
+        usual = self.models[model]
+        if dataset in self.datasets:
+            difficulty, own = self.datasets[dataset].difficulty, self.datasets[dataset].models.get(model, {})
+        else:
+            difficulty, own = sum(self.datasets[name].difficulty for name in self.grid.datasets), {}
+        training = usual.get("training")
+        # What is no number of steps is for the model to refuse.
+        if isinstance(training, Mapping) and type(steps := training.get("steps")) is int:
+            usual = merged(usual, {"training": {"steps": max(1, round(steps * difficulty))}})
+        return merged(usual, own)
 
 
 class _Loader(yaml.SafeLoader):

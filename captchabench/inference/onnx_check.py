@@ -49,7 +49,7 @@ def held_out_pixels(shards: Path, about: About) -> np.ndarray:
 def compare_exported(folder: Path, exported: Path, pixels: np.ndarray) -> Agreement:
     """Read the images [N, H, W] uint8, N at least 1, with the deep model in `folder` and with the file `exported`.
 
-    Texts are compared in float32: where torch reads in bfloat16 or on a GPU, its roundings are its own.
+    Texts are compared on the CPU: where torch reads on a GPU, its roundings are its own.
     """
     original, network = pixel_network(folder)
     _, other = read_onnx(exported)

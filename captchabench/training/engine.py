@@ -12,7 +12,14 @@ from captchabench.progress import TrainingProgress
 from captchabench.training import distributed
 from captchabench.training.checkpoints import Checkpoints
 from captchabench.training.curve import CurvePoint
-from captchabench.training.device import Acceleration, acceleration_for, choose_device, float32, reading_batch
+from captchabench.training.device import (
+    Acceleration,
+    acceleration_for,
+    choose_device,
+    float32,
+    keep_freed_memory,
+    reading_batch,
+)
 from captchabench.training.feed import TensorSamples, Window, default_window_bytes, windows
 from captchabench.training.network import Network, same_text, standardize
 from captchabench.training.run import Best, TrainingRun
@@ -50,6 +57,8 @@ def train_network(
             f"training needs samples: {len(train.images)} to train on, {len(validation.images)} to choose on"
         )
     device = choose_device()
+    if device.type == "cpu":
+        keep_freed_memory()
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     validation = validation.to(device)
     if window_bytes is None:

@@ -48,6 +48,11 @@ def test_fit_predict_save_load(name: str, make_samples: MakeSamples, tmp_path: P
     assert set("".join(reading.texts)) <= set(samples.info.alphabet)
     assert model.parameter_count > 0
 
+    # One by one as in a batch, on every processor.
+    alone = [model.predict(samples.pixels[row : row + 1]) for row in range(4)]
+    assert [one.texts for one in alone] == [[text] for text in reading.texts[:4]]
+    np.testing.assert_allclose([one.confidences[0] for one in alone], reading.confidences[:4], rtol=0, atol=1e-5)
+
     model.save(tmp_path, samples.info, fold=0)
     assert {p.suffix for p in tmp_path.iterdir()} <= {".json", ".safetensors", ".npz"}
     again = load_recogniser(tmp_path)
