@@ -37,7 +37,7 @@ class Step:
 
     left, top, right, bottom: in pixels of the normalised image, right and bottom exclusive; a window may reach
     beyond the image. symbol: empty where it saw none (CTC's blank, an empty cell). crop: what it was given of the
-    place, uint8, where that is not the image itself (characters: [32, 24], 255 is ink).
+    place, uint8, where that is not the image itself (characters: [32, 24], 255 is ink; tiles: [32, 32]).
     """
 
     left: float

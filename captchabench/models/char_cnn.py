@@ -14,7 +14,7 @@ from captchabench.data.shards import Labels, Samples, TextSpec
 from captchabench.models import RECOGNISERS
 from captchabench.models.base import Steps
 from captchabench.models.parts.convolution import conv_block
-from captchabench.models.parts.crops import HEIGHT, WIDTH
+from captchabench.models.parts.crops import HEIGHT
 from captchabench.models.parts.heads import PositionNetwork
 from captchabench.models.parts.neural import NeuralRecogniser, encode_labels
 from captchabench.models.parts.tiles import segmenter_for
@@ -24,6 +24,8 @@ from captchabench.training.feed import TensorSamples
 from captchabench.training.settings import TrainingConfig
 
 SEGMENTER_FILE = "segmenter.npz"
+# Of a crop, where that of the row is 1: flatter crops stay flat.
+_LEAST_SPREAD = 0.02
 
 
 @dataclass(frozen=True)
@@ -36,30 +38,34 @@ class Config:
 
 
 class Encoder(nn.Module):
-    """Four convolutions over each crop of a row of crops."""
+    """Four convolutions over each crop of a row of crops, `width` pixels each."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, width: int) -> None:
         super().__init__()
+        self.width = width
         widths = (1, *config.channels)
         blocks: list[nn.Module] = []
         for inputs, outputs in pairwise(widths):
             blocks += [conv_block(inputs, outputs, nn.ReLU), nn.MaxPool2d(2)]
-        # The last map is 4 x 3: pooling once more would lose where in the crop a stroke is.
+        # The last map has 4 rows: pooling once more would lose where in the crop a stroke is.
         self.blocks = nn.Sequential(*blocks[:-1])
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """[B, 1, 32, L * 24] to [B, L, F]."""
+        """[B, 1, 32, L * W] to [B, L, F]. Each crop is brought to mean 0 and standard deviation 1 by itself."""
         batch, _, height, width = rows.shape
-        crops = rows.reshape(batch, height, width // WIDTH, WIDTH).transpose(1, 2).reshape(-1, 1, height, WIDTH)
-        return self.dropout(self.blocks(crops).flatten(1)).view(batch, width // WIDTH, -1)
+        crops = rows.reshape(batch, height, width // self.width, self.width).transpose(1, 2)
+        crops = crops - crops.mean(dim=(2, 3), keepdim=True)
+        crops = crops / (crops.square().mean(dim=(2, 3), keepdim=True).sqrt() + _LEAST_SPREAD)
+        crops = crops.reshape(-1, 1, height, self.width)
+        return self.dropout(self.blocks(crops).flatten(1)).view(batch, width // self.width, -1)
 
 
 @RECOGNISERS.register("char_cnn")
 class CharCnn(NeuralRecogniser):
     """The segmenter of hog_svc, a four-layer CNN on each character, or on each tile of a grid.
 
-    An image becomes a row of crops, [32, L * 24] pixels, which the network reads one character a crop; so the learning
+    An image becomes a row of crops, [32, L * W] pixels, which the network reads one character a crop; so the learning
     curve speaks of whole words, as those of other models do.
     """
 
@@ -73,9 +79,11 @@ class CharCnn(NeuralRecogniser):
 
     def build_network(self) -> PositionNetwork:
         """See NeuralRecogniser.build_network."""
-        spec = self.spec
-        row = TextSpec(spec.alphabet, spec.min_length, spec.max_length, HEIGHT, spec.max_length * WIDTH)
-        return PositionNetwork(row, Encoder(self.config))
+        spec, width = self.spec, self.segmenter.crop_width
+        row = TextSpec(spec.alphabet, spec.min_length, spec.max_length, HEIGHT, spec.max_length * width)
+        network = PositionNetwork(row, Encoder(self.config, width))
+        network.pieces = spec.max_length
+        return network
 
     def fit(
         self,
@@ -119,6 +127,7 @@ class CharCnn(NeuralRecogniser):
         return TensorSamples(torch.from_numpy(self._rows(samples.pixels, known)), targets)
 
     def _rows(self, pixels: np.ndarray, known: Labels | None = None) -> np.ndarray:
-        """The characters of each image side by side: [N, 32, L * 24] uint8."""
+        """The characters of each image side by side: [N, 32, L * W] uint8."""
         crops = self.segmenter.segment(pixels, known).crops
-        return np.ascontiguousarray(crops.transpose(0, 2, 1, 3).reshape(len(crops), HEIGHT, crops.shape[1] * WIDTH))
+        count, length, _, width = crops.shape
+        return np.ascontiguousarray(crops.transpose(0, 2, 1, 3).reshape(count, HEIGHT, length * width))

@@ -1,4 +1,4 @@
-"""HOG and a linear SVM on segmented characters: the classical pipeline, without a neural network."""
+"""HOG and SVMs on segmented characters: the classical pipeline, without a neural network."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,6 @@ from typing import Annotated
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
-from sklearn.svm import LinearSVC
 
 from captchabench.config import Between, Positive
 from captchabench.data.shards import Samples, TextSpec
@@ -15,7 +14,9 @@ from captchabench.errors import InputError
 from captchabench.models import RECOGNISERS
 from captchabench.models.base import Alternative, Reading, Recogniser, Step, Steps
 from captchabench.models.parts.arrays import load_arrays, save_arrays
-from captchabench.models.parts.hog import FEATURES, hog_features
+from captchabench.models.parts.crops import HEIGHT
+from captchabench.models.parts.hog import feature_count, hog_features
+from captchabench.models.parts.kernel import NAMES, KernelMachine
 from captchabench.models.parts.segmentation import Segments
 from captchabench.models.parts.tiles import segmenter_for
 from captchabench.models.parts.words import as_alternatives, likeliest_words
@@ -29,15 +30,17 @@ WEIGHTS_FILE, SEGMENTER_FILE = "weights.npz", "segmenter.npz"
 class Config:
     """Parameters of hog_svc."""
 
-    # The SVM's C: less regularises more.
-    penalty: Annotated[float, Between(1e-6, 1e6)] = 1.0
+    # Of the SVMs' weights: more regularises more.
+    ridge: Annotated[float, Between(1e-9, 1e3)] = 1e-4
+    # Random cosines that stand for a Gaussian kernel: time grows with their square.
+    cosines: Annotated[int, Between(1, 20_000)] = 1500
     # Characters to train on at most, taken at even distances over the training samples.
     max_characters: Positive = 30000
 
 
 @RECOGNISERS.register("hog_svc")
 class HogSvc(Recogniser):
-    """Segments, histograms of oriented gradients, one linear SVM against the rest for each symbol.
+    """Segments, histograms of oriented gradients, one least-squares SVM against the rest for each symbol.
 
     The SVMs' margins become probabilities by a softmax at one temperature, fitted on the validation samples
     (Guo et al., ICML 2017); a word's probability is the product of its characters'.
@@ -49,8 +52,10 @@ class HogSvc(Recogniser):
     def __init__(self, spec: TextSpec, config: Config) -> None:
         super().__init__(spec, config)
         self.segmenter = segmenter_for(spec)
-        self.symbols = np.zeros(1, np.int64)  # class ids of the rows of `weights`
-        self.weights = np.zeros((1, FEATURES + 1), np.float32)
+        self.symbols = np.zeros(1, np.int64)  # class ids of the machine's columns
+        size, cosines = feature_count(HEIGHT, self.segmenter.crop_width), config.cosines
+        shapes = ((size,), (size, cosines), (cosines,), (cosines + size + 1, 1))
+        self.svms = KernelMachine(*(np.zeros(shape, np.float32) for shape in shapes))
         self.temperature = 1.0
 
     def fit(
@@ -71,16 +76,8 @@ class HogSvc(Recogniser):
         self.segmenter = segmenter_for(self.spec)
         self.segmenter.fit(train.pixels, train.labels)
         features, classes = self._characters(train)
-        self.symbols = np.unique(classes)
-        if len(self.symbols) > 1:
-            # The primal is the fast one where characters outnumber features.
-            svm = LinearSVC(C=self.config.penalty, dual=len(features) < FEATURES, random_state=seed, max_iter=2000)
-            svm.fit(features, classes)
-            self.weights = np.hstack([svm.coef_, svm.intercept_[:, None]]).astype(np.float32)
-            if len(self.symbols) == 2:
-                self.weights = np.concatenate([-self.weights, self.weights])
-        else:
-            self.weights = np.zeros((1, FEATURES + 1), np.float32)
+        self.symbols, columns = np.unique(classes, return_inverse=True)
+        self.svms = KernelMachine.fit(features, columns, self.config.cosines, self.config.ridge, seed)
         self.temperature = self._fit_temperature(validation)
         exact = np.mean(np.asarray(self.predict(validation.pixels).texts, object) == validation.labels)
         return [CurvePoint(1, 1.0, None, None, None, float(exact))]
@@ -115,12 +112,12 @@ class HogSvc(Recogniser):
     @property
     def parameter_count(self) -> int:
         """See Recogniser.parameter_count."""
-        return self.weights.size + 1 + self.segmenter.parameter_count
+        return sum(a.size for a in self.svms.arrays().values()) + 1 + self.segmenter.parameter_count
 
     def save_weights(self, folder: Path) -> None:
         """See Recogniser.save_weights."""
         arrays: dict[str, np.ndarray] = {
-            "weights": self.weights,
+            **self.svms.arrays(),
             "symbols": self.symbols,
             "temperature": np.array(self.temperature),
         }
@@ -130,24 +127,20 @@ class HogSvc(Recogniser):
     def load_weights(self, folder: Path) -> None:
         """See Recogniser.load_weights."""
         path = folder / WEIGHTS_FILE
-        arrays = load_arrays(path, ("weights", "symbols", "temperature"))
+        arrays = load_arrays(path, (*NAMES, "symbols", "temperature"))
+        svms = KernelMachine(**{name: arrays[name] for name in NAMES})
         symbols = arrays["symbols"]
         if (
             symbols.ndim != 1
             or symbols.dtype != np.int64
             or not 1 <= len(symbols) <= len(self.spec.alphabet)
             or not 0 <= symbols.min() <= symbols.max() < len(self.spec.alphabet)
-            or arrays["weights"].shape != (len(symbols), FEATURES + 1)
-            or arrays["weights"].dtype != np.float32
+            or not svms.fits(len(self.svms.mean), self.config.cosines, len(symbols))
             or arrays["temperature"].shape != ()
             or not arrays["temperature"] > 0
         ):
             raise InputError(f"{path}: does not fit config.json beside it; train it anew")
-        self.weights, self.symbols, self.temperature = (
-            arrays["weights"],
-            symbols,
-            float(arrays["temperature"]),
-        )
+        self.svms, self.symbols, self.temperature = svms, symbols, float(arrays["temperature"])
         self.segmenter.load(folder / SEGMENTER_FILE)
 
     def _characters(self, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
@@ -158,17 +151,13 @@ class HogSvc(Recogniser):
     def _read(self, pixels: np.ndarray) -> tuple[Segments, np.ndarray]:
         """The characters of all lines, and the log-probabilities of each one after the other: [M, K]."""
         segments = self.segmenter.segment(pixels)
-        return segments, log_softmax(self._margins(_present(segments)) / self.temperature, axis=1)
-
-    def _margins(self, crops: np.ndarray) -> np.ndarray:
-        """[M, 32, 24] uint8 to [M, K] float32."""
-        return hog_features(crops) @ self.weights[:, :-1].T + self.weights[:, -1]
+        return segments, log_softmax(self.svms.margins(hog_features(_present(segments))) / self.temperature, axis=1)
 
     def _fit_temperature(self, validation: Samples) -> float:
         """The temperature at which the validation characters are likeliest."""
         features, classes = self._characters(validation)
         known = np.isin(classes, self.symbols)
-        margins = features[known] @ self.weights[:, :-1].T + self.weights[:, -1]
+        margins = self.svms.margins(features[known])
         columns = np.searchsorted(self.symbols, classes[known])
         if not len(columns):
             return 1.0
@@ -181,6 +170,6 @@ class HogSvc(Recogniser):
 
 
 def _present(segments: Segments) -> np.ndarray:
-    """The crops that hold a character, line after line: [M, 32, 24] uint8."""
+    """The crops that hold a character, line after line: [M, 32, W] uint8."""
     places: np.ndarray = np.arange(segments.crops.shape[1]) < segments.lengths[:, None]
     return segments.crops[places]

@@ -10,15 +10,22 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate
 _BENDS = (3, 7)
 
 
-def augment(images: Tensor, strength: float) -> Tensor:
+def augment(images: Tensor, strength: float, pieces: int = 1) -> Tensor:
     """Distort each image a little: affine and elastic jitter, contrast, noise, erasing.
 
     images: [B, 1, H, W] float32, standardized. strength: 0 leaves them as they are; at 1, turns of up to 6 degrees,
     shear up to 0.2, scale within 12 %, shifts up to 5 % of the width and 10 % of the height, bends up to 2 % of the
     width and 8 % of the height (a smooth random field: Simard, Steinkraus and Platt, ICDAR 2003), contrast within
     30 %, noise of up to 0.2 standard deviations, and a patch of up to 8 % of the width and half the height wiped out
-    (Zhong et al., AAAI 2020). Random numbers come from torch's generator of the device.
+    (Zhong et al., AAAI 2020). Images of several `pieces` side by side are distorted piece by piece. Random numbers come
+    from torch's generator of the device.
     """
+    if pieces > 1:
+        batch, _, height, width = images.shape
+        each = width // pieces
+        apart = images.reshape(batch, height, pieces, each).transpose(1, 2).reshape(batch * pieces, 1, height, each)
+        together = augment(apart, strength).view(batch, pieces, height, each).transpose(1, 2)
+        return together.reshape(batch, 1, height, width)
     batch, _, height, width = images.shape
     device = images.device
     jitter = strength * (2 * torch.rand(12, batch, device=device) - 1)

@@ -11,8 +11,11 @@ class Network(nn.Module, ABC):
 
     `forward` maps images [B, 1, H, W] float32, as `standardize` makes them, to log-probabilities [B, P, K] float32
     at P places; what a place is, the network knows: a time step or a character. Targets are [B, L] int64 class ids
-    padded with -1, lengths [B] int64.
+    padded with -1, lengths [B] int64. An image is `pieces` of equal width side by side, each of which is distorted on
+    its own in training.
     """
+
+    pieces: int = 1
 
     @abstractmethod
     def losses(self, log_probs: Tensor, targets: Tensor, lengths: Tensor, guide: Tensor | None = None) -> Tensor:

@@ -138,7 +138,7 @@ class TrainingStep:
     def _mean_loss(self, images: Tensor, targets: Tensor, chosen: Tensor, guide: Tensor | None) -> Tensor:
         batch = standardize(images.index_select(0, chosen))
         if self._augment:
-            batch = augment(batch, self._augment)
+            batch = augment(batch, self._augment, self.network.pieces)
         with torch.autocast(batch.device.type, torch.bfloat16, enabled=self._bfloat16):
             log_probs = self.network(batch.contiguous(memory_format=torch.channels_last))
         wanted = targets.index_select(0, chosen)

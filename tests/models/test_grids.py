@@ -17,7 +17,6 @@ from captchabench.inference.loaded import LoadedRecogniser
 from captchabench.inference.loaded import load_recogniser as load_for_reading
 from captchabench.models import build_recogniser
 from captchabench.models.parts.backbone import load_backbone
-from captchabench.models.parts.crops import HEIGHT, WIDTH
 from captchabench.models.parts.tiles import TileCutter
 
 NAMES = ("bus", "car", "tree", "truck")
@@ -85,12 +84,12 @@ def test_ctc_refuses_grids(name: str, samples: Samples) -> None:
 
 def test_crops_are_the_tiles_row_by_row(samples: Samples) -> None:
     found = TileCutter(samples.info.spec).segment(samples.pixels)
-    assert found.crops.shape == (6, 9, HEIGHT, WIDTH)
+    assert found.crops.shape == (6, 9, 32, 32)
     tiles = tiles_of(samples.pixels)
     means = tiles.reshape(6, 9, -1).mean(axis=2)
     np.testing.assert_allclose(found.crops.reshape(6, 9, -1).mean(axis=2), means, atol=1.5)
     assert found.spans[0, 4].tolist() == [SIDE, 2 * SIDE]
-    assert TileCutter(samples.info.spec).segment(samples.pixels[:0]).crops.shape == (0, 9, HEIGHT, WIDTH)
+    assert TileCutter(samples.info.spec).segment(samples.pixels[:0]).crops.shape == (0, 9, 32, 32)
 
 
 @pytest.fixture(scope="module")

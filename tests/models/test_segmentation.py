@@ -5,12 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from captchabench.data.shards import Samples
 from captchabench.errors import InputError
 from captchabench.models import build_recogniser, load_recogniser
+from captchabench.models.char_cnn import CharCnn, Config
 from captchabench.models.parts.ink import otsu_thresholds
 from captchabench.models.parts.segmentation import Segmenter, cut_columns, equal_cells
+from captchabench.models.parts.windows import best_centres, start_scores
 
 MakeSamples = Callable[..., Samples]
 
@@ -121,3 +124,29 @@ def test_hog_svc_caps_its_training_characters(make_samples: MakeSamples) -> None
     samples = make_samples(100)
     model = build_recogniser("hog_svc", samples.info.spec, {"max_characters": 80})
     assert model.fit(samples, samples, seed=0)[0].validation_exact > 0.3
+
+
+def test_where_lines_start_is_learnt() -> None:
+    centres = np.array([[20, 31, 42], [21, 32, 43], [19, 30, 41], [20, 31, 42]])
+    starts = start_scores(centres, 60)
+    assert starts.argmax() == 20
+    assert starts[18] > starts[25] > starts[31]
+    # Two humps of one wide character score as well as its neighbours; alone they push the first one out of the row.
+    scores = np.zeros((1, 60), np.float32)
+    scores[0, [20, 31, 39, 46]] = [0.9, 0.9, 1.0, 1.0]
+    assert best_centres([scores] * 3, 11.0)[0].tolist() == [[31, 39, 46]]
+    assert best_centres([scores] * 3, 11.0, starts)[0][0, 0] == 20
+
+
+def test_char_cnn_reads_each_crop_by_itself(make_samples: MakeSamples) -> None:
+    samples = make_samples(4)
+    encoder = CharCnn(samples.info.spec, Config(channels=(4, 4, 4, 4))).network.encoder.eval()
+    row = torch.randn(1, 1, 32, 96)
+    other = row.clone()
+    other[..., 24:] = 3 * torch.randn(1, 1, 32, 72)
+    here, there = encoder(row), encoder(other)
+    torch.testing.assert_close(here[:, 0], there[:, 0])
+    assert not torch.allclose(here[:, 1], there[:, 1])
+    # Contrast and level of a crop do not count, flat ones stay flat.
+    torch.testing.assert_close(encoder(5 * row + 2), here, atol=0.2, rtol=0.2)
+    assert encoder(torch.full((1, 1, 32, 96), 0.3)).isfinite().all()

@@ -48,3 +48,16 @@ def test_some_patches_are_wiped_out_and_some_images_keep_all() -> None:
     wiped = (augment(torch.full((200, 1, 32, 100), 9.0), 1.0) == 0).flatten(1).float().mean(dim=1)
     assert 0.1 < (wiped > 0).float().mean() < 0.5
     assert wiped.max() <= 0.08 * 0.5 + 0.01
+
+
+def test_pieces_are_distorted_apart() -> None:
+    torch.manual_seed(0)
+    row = striped(1).repeat(8, 1, 1, 3)
+    row[..., 100:200] = 0.0
+    changed = augment(row, 1.0, pieces=3)
+    assert changed.shape == row.shape
+    # Nothing of its neighbours has moved into the empty piece; noise of at most 0.2 standard deviations has come.
+    assert changed[..., 100:200].abs().max() < 1.2
+    assert augment(row, 1.0)[..., 100:200].abs().max() > 1.2
+    # Each piece moves its own way.
+    assert not torch.allclose(changed[..., :100], changed[..., 200:], atol=0.5)

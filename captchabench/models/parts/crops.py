@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-HEIGHT, WIDTH = 32, 24  # pixels
+HEIGHT, WIDTH = 32, 24  # pixels; tiles of a grid are square
 
 
 def cut_crops(strength: np.ndarray, centres: np.ndarray, window: float) -> np.ndarray:

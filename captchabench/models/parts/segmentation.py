@@ -27,6 +27,7 @@ from captchabench.models.parts.windows import (
     cell_features,
     column_scores,
     fit_scorer,
+    start_scores,
     this_character,
     weight_rows,
 )
@@ -50,8 +51,8 @@ class Segments:
     """The characters found in N lines, M at most.
 
     lengths: [N] int64. spans: [N, M, 2] float32, left and right edge in columns of the source image (the right one
-    exclusive); windows of neighbours overlap and may reach beyond the image. crops: [N, M, 32, 24] uint8, 255 is
-    ink. Spans and crops beyond a line's length are 0.
+    exclusive); windows of neighbours overlap and may reach beyond the image. crops: [N, M, 32, W] uint8; in lines W is
+    24 and 255 is ink. Spans and crops beyond a line's length are 0.
     """
 
     lengths: np.ndarray
@@ -111,11 +112,14 @@ def cut_columns(strength: np.ndarray, length: int, pitch: float) -> np.ndarray:
 class Segmenter:
     """Finds the characters of lines in one look. Fit it before use, or load a fitted one."""
 
+    crop_width = CROP_WIDTH
+
     def __init__(self, spec: TextSpec) -> None:
         self.spec = spec
         self.line_width = CHARACTER_WIDTH * spec.max_length
         self.ground = np.zeros((spec.height, spec.width), np.uint8)
         self.weights = np.zeros((1, 1), np.float32)
+        self.starts = np.zeros(self.line_width, np.float32)
         self.pitch = float(CHARACTER_WIDTH)
         # The score above which a window counts as a character, where the number of characters is open.
         self.threshold = 0.0
@@ -124,7 +128,7 @@ class Segmenter:
     @property
     def parameter_count(self) -> int:
         """The number of learned numbers."""
-        return self.ground.size + self.weights.size + 2
+        return self.ground.size + self.weights.size + self.starts.size + 2
 
     def fit(self, pixels: np.ndarray, labels: Labels) -> None:
         """Learn the look of the lines: ground, distance of characters, and what a centred character is like.
@@ -182,14 +186,15 @@ class Segmenter:
     def save(self, path: Path) -> None:
         """Write what was learned as an .npz file."""
         scalars = np.array([self.pitch, self.threshold, self.level], np.float64)
-        save_arrays(path, {"ground": self.ground, "weights": self.weights, "scalars": scalars})
+        save_arrays(path, {"ground": self.ground, "weights": self.weights, "starts": self.starts, "scalars": scalars})
 
     def load(self, path: Path) -> None:
         """Read what `save` wrote. Raises InputError where it does not fit."""
-        arrays = load_arrays(path, ("ground", "weights", "scalars"))
+        arrays = load_arrays(path, ("ground", "weights", "starts", "scalars"))
         shapes = {
             "ground": self.ground.shape,
             "weights": (weight_rows(LINE_HEIGHT), len(self.spec.alphabet)),
+            "starts": (self.line_width,),
             "scalars": (3,),
         }
         for name, shape in shapes.items():
@@ -197,7 +202,7 @@ class Segmenter:
                 raise InputError(f"{path}: {name} does not fit config.json beside it; train it anew")
         if not 1 <= arrays["scalars"][0] <= self.line_width:
             raise InputError(f"{path}: a distance of {arrays['scalars'][0]} columns; train it anew")
-        self.ground, self.weights = arrays["ground"], arrays["weights"]
+        self.ground, self.weights, self.starts = arrays["ground"], arrays["weights"], arrays["starts"]
         self.pitch, self.threshold = arrays["scalars"][:2].tolist()
         self.level = bool(arrays["scalars"][2])
 
@@ -233,6 +238,7 @@ class Segmenter:
                 for rows in _chunks(len(lines)):
                     centres[rows] = self._align(column_scores(features[rows], self.weights), classes[rows])
                 self.pitch = _usual_gap(centres, self.pitch)
+        self.starts = start_scores(centres, self.line_width)
         some = slice(_CHUNK)
         scores = any_character(column_scores(features[some], self.weights))
         image, place = np.nonzero(centres[some] >= 0)
@@ -254,7 +260,7 @@ class Segmenter:
         found = np.full((len(scores), self.spec.max_length), -1, np.int64)
         best = np.full(len(scores), -np.inf)
         for length in range(self.spec.min_length, self.spec.max_length + 1):
-            centres, sums = best_centres([characters] * length, self.pitch)
+            centres, sums = best_centres([characters] * length, self.pitch, self.starts)
             sums = sums - length * self.threshold
             better = sums > best
             found[better, :length] = centres[better]

@@ -9,18 +9,19 @@ import numpy as np
 from captchabench.data.shards import Labels, TextSpec
 from captchabench.models.base import Step, Steps
 from captchabench.models.parts.boxes import equal_boxes
-from captchabench.models.parts.crops import HEIGHT, WIDTH
+from captchabench.models.parts.crops import HEIGHT
 from captchabench.models.parts.segmentation import Segmenter, Segments, equal_cells
 
 
 class TileCutter:
-    """The segmenter of grids: equal cells, row by row, each scaled to the size of a crop.
+    """The segmenter of grids: equal cells, row by row, each scaled to a square crop.
 
     Crops are grey levels as they are: which part of a tile is ink is not known. Spans are columns, as in `Segments`; a
     tile's row follows from its place.
     """
 
     parameter_count = 0
+    crop_width = HEIGHT
 
     def __init__(self, spec: TextSpec) -> None:
         self.spec = spec
@@ -33,12 +34,12 @@ class TileCutter:
         spec, count = self.spec, len(pixels)
         across = equal_cells(1, spec.columns, spec.width)[0]
         down = equal_cells(1, spec.rows, spec.height)[0]
-        crops = np.empty((count, spec.max_length, HEIGHT, WIDTH), np.uint8)
+        crops = np.empty((count, spec.max_length, HEIGHT, self.crop_width), np.uint8)
         for place in range(spec.max_length):
             row, column = divmod(place, spec.columns)
             cells = pixels[:, down[row] : down[row + 1], across[column] : across[column + 1]]
             for cell, crop in zip(cells, crops[:, place], strict=True):
-                cv2.resize(cell, (WIDTH, HEIGHT), crop, interpolation=cv2.INTER_AREA)
+                cv2.resize(cell, (self.crop_width, HEIGHT), crop, interpolation=cv2.INTER_AREA)
         edges = np.stack([across[:-1], across[1:]], axis=1).astype(np.float32)
         spans = np.tile(edges, (count, spec.rows, 1))
         return Segments(np.full(count, spec.max_length, np.int64), spans, crops)
