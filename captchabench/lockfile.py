@@ -28,6 +28,17 @@ def keep_lock_file(root: Path) -> None:
             write_text(root / KEPT, now)
 
 
+def put_entry(root: Path, stage: str, entry: str) -> None:
+    """Put a stage's entry into dvc.lock: in place of its old one, or last. The file is replaced whole.
+
+    entry: as DVC writes a file of that stage alone.
+    """
+    now = _read(root / LOCK) or "schema: '2.0'\nstages:\n"
+    head = now.partition("\nstages:\n")[0]
+    ((_, text),) = entries(entry).items()
+    write_text(root / LOCK, f"{head}\nstages:\n" + "".join(f"  {part}" for part in {**entries(now), stage: text}.values()))
+
+
 def entries(text: str) -> dict[str, str]:
     """The text of each stage's entry in a lock file, by stage, in order; the last may be cut short."""
     _, found, stages = text.partition("\nstages:\n")
