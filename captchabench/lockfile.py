@@ -4,6 +4,7 @@ Imports nothing of DVC's, so that a stage can set a copy aside in a moment.
 """
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def put_entry(root: Path, stage: str, entry: str) -> None:
     now = _read(root / LOCK) or "schema: '2.0'\nstages:\n"
     head = now.partition("\nstages:\n")[0]
     ((_, text),) = entries(entry).items()
-    write_text(root / LOCK, f"{head}\nstages:\n" + "".join(f"  {part}" for part in {**entries(now), stage: text}.values()))
+    write_text(root / LOCK, _joined(head, {**entries(now), stage: text}))
 
 
 def entries(text: str) -> dict[str, str]:
@@ -58,7 +59,12 @@ def restored(cut: str, kept: str) -> str:
     if better:
         better.popitem()
     head = kept.partition("\nstages:\n")[0]
-    return f"{head}\nstages:\n" + "".join(f"  {part}" for part in {**entries(kept), **better}.values())
+    return _joined(head, {**entries(kept), **better})
+
+
+def _joined(head: str, parts: Mapping[str, str]) -> str:
+    """A lock file of a head and entries."""
+    return f"{head}\nstages:\n" + "".join(f"  {part}" for part in parts.values())
 
 
 def _read(path: Path) -> str:

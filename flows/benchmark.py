@@ -122,7 +122,8 @@ def run_graph(graph: Graph, root: Path, lock: int, workers: "Workers | None" = N
     for name, outcome in outcomes.items():
         if outcome.blocked:
             block_stage(name, outcome.failure)
-    keep_seconds(root, {name: outcome.seconds for name, outcome in outcomes.items() if outcome.made and outcome.seconds})
+    ran = {name: outcome.seconds for name, outcome in outcomes.items() if outcome.made and outcome.seconds}
+    keep_seconds(root, ran)
     return outcomes
 
 

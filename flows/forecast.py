@@ -30,7 +30,7 @@ class Forecast:
         self._left = {stage.name: stage for stage in due}
         self._cores, self._devices = cores, devices
         self._expected = {**others, **own}
-        self._is_own = self._left.keys() <= own.keys()
+        self._own = own
         self._seen = self._took = 0.0
         self._order = urgency(due, self._expected)
 
@@ -49,9 +49,10 @@ class Forecast:
         """Until the end; None while it is not known. running: how long each of those has run."""
         if not self._left.keys() <= self._expected.keys():
             return None
-        if not self._is_own and self._seen < _LEARNT_SECONDS:
+        is_own = self._left.keys() <= self._own.keys()
+        if not is_own and self._seen < _LEARNT_SECONDS:
             return None
-        beside = _OWN_SECONDS if self._is_own else 0.0
+        beside = _OWN_SECONDS if is_own else 0.0
         pace = (self._took + beside) / (self._seen + beside)
         return self._play({name: pace * self._expected[name] for name in self._left}, running)
 

@@ -1,4 +1,4 @@
-"""One stage at a time through DVC, here or on a worker: what the flow and `make repro` share. Knows nothing of Prefect."""
+"""One stage through DVC, here or on a worker: what the flow and `make repro` share. Knows nothing of Prefect."""
 
 import os
 import sys

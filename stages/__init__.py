@@ -33,6 +33,9 @@ def run(main: Callable[..., None]) -> None:
         inspect.signature(main).bind(*words)
     except TypeError as error:
         sys.exit(f"error: {sys.argv[0]}: {error}; `dvc.yaml` shows how the stage is called")
+    # pyarrow asks for pandas with the first array that it makes. Nothing of ours needs it, and it takes a third of a
+    # second to import.
+    sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]
     # Set by DVC, which has written all of its lock file now.
     if "DVC_ROOT" in os.environ:
         keep_lock_file(Path(os.environ["DVC_ROOT"]))

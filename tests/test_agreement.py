@@ -12,9 +12,8 @@ import pytest
 
 from captchabench.config import load_params, read_yaml
 from captchabench.datasets import DATASETS, UNION, stage_name
-from captchabench.evaluation.leaderboard import expected_cells
 from captchabench.models import RECOGNISERS
-from captchabench.naming import cell_name, repro_command
+from captchabench.naming import cell_name, expected_cells, repro_command
 
 ROOT = Path(__file__).parents[1]
 STAGES: dict[str, Any] = read_yaml(ROOT / "dvc.yaml")["stages"]

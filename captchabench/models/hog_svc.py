@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
-from sklearn.svm import LinearSVC
 
 from captchabench.config import Between, Positive
 from captchabench.data.shards import Samples, TextSpec
@@ -73,6 +71,9 @@ class HogSvc(Recogniser):
         features, classes = self._characters(train)
         self.symbols = np.unique(classes)
         if len(self.symbols) > 1:
+            # Takes a second to import, and who only reads needs none of it.
+            from sklearn.svm import LinearSVC
+
             # The primal is the fast one where characters outnumber features.
             svm = LinearSVC(C=self.config.penalty, dual=len(features) < FEATURES, random_state=seed, max_iter=2000)
             svm.fit(features, classes)
@@ -172,6 +173,8 @@ class HogSvc(Recogniser):
         columns = np.searchsorted(self.symbols, classes[known])
         if not len(columns):
             return 1.0
+
+        from scipy.optimize import minimize_scalar
 
         def surprise(log_temperature: float) -> float:
             log_probs = log_softmax(margins / np.exp(log_temperature), axis=1)
