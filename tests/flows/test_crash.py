@@ -60,7 +60,7 @@ def test_a_killed_run_leaves_no_process_and_the_next_closes_it_and_goes_on(
     dead = (pipeline.folder / ".dvc/tmp/flow.lock").read_text()
     run.kill()
     run.wait()
-    await_that(lambda: not alive(pipeline), 5)
+    await_that(lambda: not alive(pipeline))
     with get_client(sync_client=True) as client:
         assert client.read_flow_run(dead).state.is_running()
         assert "make-a" in pipeline.ran()
@@ -90,7 +90,7 @@ def test_what_a_dead_run_left_behind_can_be_handed_on(pipeline: Any) -> None:
 def test_an_interrupted_run_ends_its_stages(pipeline: Any, api: None, number: signal.Signals) -> None:
     run = sleeping(pipeline)
     run.send_signal(number)
-    run.wait(15)
+    run.wait(300)
     assert not alive(pipeline)
     with run_lock(pipeline.folder, "ours") as lock:
         assert lock.left_behind == ""

@@ -149,7 +149,7 @@ def test_a_run_that_is_ended_leaves_no_process_and_the_next_goes_on(pipeline: An
     assert second[0] == 1
     assert second[1].startswith("error: another run is at work here (make repro, process ")
     process.send_signal(number)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=300)
     await_that(lambda: not alive(pipeline))
     if number == signal.SIGKILL:
         assert process.returncode == -number

@@ -23,7 +23,7 @@ def alive(pipeline: Any) -> list[str]:
     return [line for line in found if line]
 
 
-def await_that(happens: Callable[[], bool], seconds: float = 60) -> None:
+def await_that(happens: Callable[[], bool], seconds: float = 300) -> None:
     until = time.monotonic() + seconds
     while not happens():
         assert time.monotonic() < until
