@@ -62,6 +62,8 @@ class Screen:
 
     def say(self, line: str) -> None:
         """Print a line above what runs."""
+        # What is below it was drawn a moment ago, of stages that have ended since.
+        self._live.refresh()
         self._console.print(Text(line), soft_wrap=True)
 
     def _count(self) -> str:

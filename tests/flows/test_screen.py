@@ -12,7 +12,7 @@ from flows.resources import Need
 from flows.screen import Screen, spelt
 
 DUE = [Stage("train@d-m-0", (), Need()), Stage("predict@d-m-0", ("train@d-m-0",), Need())]
-SECONDS = {"train@d-m-0": 300.0, "predict@d-m-0": 30.0}
+SECONDS = {"train@d-m-0": 300.0, "predict@d-m-0": 60.0}
 
 
 def screen(console: Console) -> Screen:
@@ -28,7 +28,7 @@ def test_in_a_pipe_there_is_a_line_for_each_stage_that_has_ended() -> None:
         shown.began("predict@d-m-0")
         shown.ended("predict@d-m-0", Outcome(failure="broken"))
     assert out.getvalue().splitlines() == [
-        "1 of 2  train@d-m-0  5 min · about 30 s left",
+        "1 of 2  train@d-m-0  5 min · about 60 s left",
         "    a row that is longer than the console is wide, by far",
         "2 of 2  predict@d-m-0  FAILED: broken",
     ]
