@@ -138,8 +138,8 @@ def main(words: Sequence[str] | None = None) -> int:
         signal.signal(number, _interrupt)
     root = Path()
     try:
-        if not (root / "dvc.yaml").exists():
-            raise InputError(f"{root.resolve()}: has no dvc.yaml; run this in the benchmark's folder")
+        if not ((root / "dvc.yaml").exists() and (root / ".dvc").is_dir()):
+            raise InputError(f"{root.resolve()}: has no dvc.yaml and .dvc; run this in the benchmark's folder")
         failed = account(run(root, Console()))
     except KeyboardInterrupt:
         print("interrupted; run it again, and it goes on from here", file=sys.stderr)

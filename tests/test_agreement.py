@@ -216,6 +216,31 @@ def test_hog_svc_does_not_import_torch() -> None:
     )
 
 
+def test_hog_svc_reads_without_what_it_learns_with() -> None:
+    run_python(
+        "import sys, stages.predict, captchabench.models as m\n"
+        "m.RECOGNISERS['hog_svc']\n"
+        "assert not {'sklearn', 'scipy.optimize', 'scipy.stats', 'pandas', 'polars'} & sys.modules.keys()"
+    )
+
+
+@pytest.mark.parametrize("stage", ["calibration", "leaderboard", "probes", "score", "suspects"])
+def test_tables_are_made_without_libraries_of_statistics(stage: str) -> None:
+    run_python(f"import sys, stages.{stage}\nassert not {{'scipy', 'statsmodels', 'pandas'}} & sys.modules.keys()")
+
+
+def test_a_stage_does_not_import_pandas_with_the_first_array() -> None:
+    run_python(
+        "import sys, stages\n"
+        "sys.argv = ['a stage']\n"
+        "def main():\n"
+        "    import polars, pyarrow\n"
+        "    assert polars.DataFrame(pyarrow.table({'a': pyarrow.array([1, 2])})).height == 2\n"
+        "    assert 'pandas' not in sys.modules\n"
+        "stages.run(main)\n"
+    )
+
+
 def test_commands_start_without_torch() -> None:
     run_python(
         "import sys, captchabench.cli\nassert not {'torch', 'onnx', 'onnxruntime', 'scipy.stats'} & sys.modules.keys()"

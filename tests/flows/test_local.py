@@ -169,5 +169,5 @@ def test_it_needs_neither_prefect_nor_torch_and_says_where_it_has_to_run(tmp_pat
         check=False,
     )
     assert done.returncode == 1
-    assert "has no dvc.yaml; run this in the benchmark's folder" in done.stderr
+    assert "has no dvc.yaml and .dvc; run this in the benchmark's folder" in done.stderr
     assert list(tmp_path.iterdir()) == []
