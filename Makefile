@@ -1,4 +1,4 @@
-# make repro   the benchmark as params.yaml says, then the leaderboard
+# make repro   the benchmark as params.yaml says, on all cores, then the leaderboard
 # make test    the tests
 # make check   lint, types, tests
 # make chaos   kills, failing disks, hostile files, threads, leaks, a long life: hours; a short version of each is a test
@@ -38,8 +38,7 @@ setup: .venv/.complete
 	@touch $@
 
 repro: setup
-	@python -m flows.recovery
-	@dvc repro
+	@python -m flows.local
 	@captchabench leaderboard
 
 schedule: setup

@@ -4,6 +4,7 @@ Imports nothing of DVC's, so that a stage can set a copy aside in a moment.
 """
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,6 +29,17 @@ def keep_lock_file(root: Path) -> None:
             write_text(root / KEPT, now)
 
 
+def put_entry(root: Path, stage: str, entry: str) -> None:
+    """Put a stage's entry into dvc.lock: in place of its old one, or last. The file is replaced whole.
+
+    entry: as DVC writes a file of that stage alone.
+    """
+    now = _read(root / LOCK) or "schema: '2.0'\nstages:\n"
+    head = now.partition("\nstages:\n")[0]
+    ((_, text),) = entries(entry).items()
+    write_text(root / LOCK, _joined(head, {**entries(now), stage: text}))
+
+
 def entries(text: str) -> dict[str, str]:
     """The text of each stage's entry in a lock file, by stage, in order; the last may be cut short."""
     _, found, stages = text.partition("\nstages:\n")
@@ -47,7 +59,12 @@ def restored(cut: str, kept: str) -> str:
     if better:
         better.popitem()
     head = kept.partition("\nstages:\n")[0]
-    return f"{head}\nstages:\n" + "".join(f"  {part}" for part in {**entries(kept), **better}.values())
+    return _joined(head, {**entries(kept), **better})
+
+
+def _joined(head: str, parts: Mapping[str, str]) -> str:
+    """A lock file of a head and entries."""
+    return f"{head}\nstages:\n" + "".join(f"  {part}" for part in parts.values())
 
 
 def _read(path: Path) -> str:

@@ -16,9 +16,8 @@ import yaml
 from captchabench.checksum import flaw, is_sealed
 from captchabench.config import GridParams, build
 from captchabench.errors import InputError
-from captchabench.evaluation.leaderboard import expected_cells
 from captchabench.evaluation.sides import CellKey, PredictionsMissing, Side, pool
-from captchabench.naming import cell_name
+from captchabench.naming import cell_name, expected_cells
 from captchabench.registry import did_you_mean
 
 WORKSPACE = "workspace"
@@ -151,7 +150,7 @@ def _reader(revision: str, commit: str | None, root: Path) -> Callable[[CellKey]
             # Those of older versions hold none.
             if is_sealed(content) and (problem := flaw(content)):
                 raise PredictionsMissing(f"the predictions of {revision} are damaged ({path}: {problem})")
-            table = pq.read_table(BytesIO(content), columns=_COLUMNS)
+            table = pq.ParquetFile(BytesIO(content)).read(_COLUMNS)
         except (pa.ArrowException, KeyError):
             raise PredictionsMissing(f"the predictions of {revision} cannot be read") from None
         except FileNotFoundError:

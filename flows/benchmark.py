@@ -17,7 +17,7 @@ from captchabench.errors import InputError
 from captchabench.lockfile import keep_lock_file
 from flows import ROOT
 from flows.commit import check_branch, commit_results, head
-from flows.dispatch import Outcome, dispatch
+from flows.dispatch import Outcome, account, dispatch
 from flows.durations import keep_seconds, read_seconds
 from flows.graph import Graph, Stage, read_graph
 from flows.history import close_dead_run
@@ -26,13 +26,11 @@ from flows.publish import publish
 from flows.recovery import Busy, mend, run_lock
 from flows.resources import Pool, Share, own_cores, own_devices
 from flows.runcache import check_shared
-from flows.tasks import End, Runner, block_stage, skip_stage, start_stage
+from flows.runner import Runner
+from flows.tasks import End, block_stage, skip_stage, start_stage
 
 if TYPE_CHECKING:
     from flows.workers import Workers
-
-# Of a failed stage, where the run's end is told.
-_LINES = 10
 
 
 @flow(name="benchmark", persist_result=False)
@@ -69,8 +67,8 @@ def benchmark(
                 check_shared(folder)
                 others = Workers(workers, head(folder))
             outcomes = run_graph(graph, folder, lock.handle, others)
-            if failed := {name: outcome for name, outcome in outcomes.items() if outcome.failure}:
-                return Failed(message=_account(failed))
+            if failed := account(outcomes):
+                return Failed(message=failed)
             regressions = [] if only else publish(folder, baseline, margin)
             made = _summary(graph, outcomes)
             if commit_to and not only and (commit := commit_results(folder, commit_to, graph.kept, made)):
@@ -124,7 +122,8 @@ def run_graph(graph: Graph, root: Path, lock: int, workers: "Workers | None" = N
     for name, outcome in outcomes.items():
         if outcome.blocked:
             block_stage(name, outcome.failure)
-    keep_seconds(root, {name: outcome.seconds for name, outcome in outcomes.items() if outcome.made})
+    ran = {name: outcome.seconds for name, outcome in outcomes.items() if outcome.made and outcome.seconds}
+    keep_seconds(root, ran)
     return outcomes
 
 
@@ -143,18 +142,6 @@ def _kept(judge: Callable[[], Outcome], root: Path) -> Outcome:
     if outcome.made:
         keep_lock_file(root)
     return outcome
-
-
-def _account(failed: Mapping[str, Outcome]) -> str:
-    """Which stages failed, why, and the last lines of each; then those that could not run for it."""
-    parts = [
-        "\n".join([f"{name}: {outcome.failure}", *(f"    {line}" for line in outcome.lines[-_LINES:])])
-        for name, outcome in failed.items()
-        if not outcome.blocked
-    ]
-    if blocked := [name for name, outcome in failed.items() if outcome.blocked]:
-        parts.append(f"not run for that: {', '.join(blocked)}")
-    return "\n".join(parts)
 
 
 def _summary(graph: Graph, outcomes: Mapping[str, Outcome]) -> str:

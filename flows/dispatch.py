@@ -10,6 +10,8 @@ from flows.resources import Pool, Share
 
 # Workers come and go while stages run.
 _LOOK_AGAIN_SECONDS = 5.0
+# Of a failed stage, where the run's end is told.
+_LINES = 10
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Outcome:
     """What became of a stage. made: it ran, or came back from DVC's cache; else it was up to date.
 
     failure: one line, empty if all went well; lines: the last of its output then. blocked: it was not tried,
-    because one that it needs failed. seconds: from start to end, retries among them.
+    because one that it needs failed. seconds: from start to end, retries among them; 0 if it did not run.
     """
 
     made: bool = False
@@ -42,12 +44,12 @@ def dispatch(due: Sequence[Stage], pool: Pool, seconds: Mapping[str, float], sta
     names = {stage.name for stage in due}
     waiting = {stage.name: names.intersection(stage.upstream) for stage in due}
     left = {stage.name: stage for stage in due}
-    urgency = _urgency(due, seconds)
+    order = urgency(due, seconds)
     ended: queue.Queue[_Ended] = queue.Queue()
     running: set[str] = set()
     outcomes: dict[str, Outcome] = {}
     while left or running:
-        for name in sorted((n for n in left if not waiting[n]), key=lambda n: urgency[n], reverse=True):
+        for name in sorted((n for n in left if not waiting[n]), key=lambda n: order[n], reverse=True):
             if (share := pool.take(left[name].need)) is not None:
                 stage = left.pop(name)
                 running.add(name)
@@ -63,17 +65,30 @@ def dispatch(due: Sequence[Stage], pool: Pool, seconds: Mapping[str, float], sta
         for needed in waiting.values():
             needed.discard(name)
         if outcome.failure:
-            for blocked in _dependents(name, left.values()):
+            for blocked in dependents(name, left.values()):
                 del left[blocked]
                 outcomes[blocked] = Outcome(failure=f"not run, since {name} failed", blocked=True)
     return outcomes
+
+
+def account(outcomes: Mapping[str, Outcome]) -> str:
+    """Which stages failed, why, and the last lines of each; then those that could not run for it. Empty if none."""
+    failed = {name: outcome for name, outcome in outcomes.items() if outcome.failure}
+    parts = [
+        "\n".join([f"{name}: {outcome.failure}", *(f"    {line}" for line in outcome.lines[-_LINES:])])
+        for name, outcome in failed.items()
+        if not outcome.blocked
+    ]
+    if blocked := [name for name, outcome in failed.items() if outcome.blocked]:
+        parts.append(f"not run for that: {', '.join(blocked)}")
+    return "\n".join(parts)
 
 
 def _tell(ended: queue.Queue[_Ended], name: str, share: Share, judge: Callable[[], Outcome]) -> None:
     ended.put((name, share, judge))
 
 
-def _urgency(due: Sequence[Stage], seconds: Mapping[str, float]) -> dict[str, tuple[float, int]]:
+def urgency(due: Sequence[Stage], seconds: Mapping[str, float]) -> dict[str, tuple[float, int]]:
     """Seconds from a stage's start to the end of the longest chain it begins; then how much it gathers."""
     # A stage never seen is taken for a usual one.
     usual = sorted(seconds.values())[len(seconds) // 2] if seconds else 1.0
@@ -84,8 +99,8 @@ def _urgency(due: Sequence[Stage], seconds: Mapping[str, float]) -> dict[str, tu
     return {stage.name: (chain[stage.name], len(stage.upstream)) for stage in due}
 
 
-def _dependents(name: str, stages: Collection[Stage]) -> list[str]:
-    """The stages that need `name`, directly or not; `stages` are in order."""
+def dependents(name: str, stages: Collection[Stage]) -> list[str]:
+    """The names of the stages that need `name`, directly or not; `stages` are in order."""
     found = [name]
     for stage in stages:
         if not set(found).isdisjoint(stage.upstream):

@@ -1,8 +1,8 @@
 """DVC's own graph of the stages, and what DVC says is stale."""
 
 import os
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,14 @@ class Graph:
     """The stages in an order in which they can run.
 
     changed: those that DVC would run as things are. Whatever depends on them may turn out to be stale too.
-    kept: the files that stages write and Git keeps, as paths from the repository's folder.
+    kept: the files that stages write and Git keeps, as paths from the repository's folder. other: those of `changed`
+    whose parameters or command are not those of their last run, which may have taken another time.
     """
 
     stages: tuple[Stage, ...]
     changed: frozenset[str]
     kept: tuple[str, ...] = ()
+    other: frozenset[str] = frozenset()
 
     def due(self) -> tuple[Stage, ...]:
         """The stages that are changed or come after one that is, in order."""
@@ -60,7 +62,8 @@ class Graph:
         for stage in reversed(self.stages):
             if stage.name in kept:
                 kept.update(stage.upstream)
-        return Graph(tuple(stage for stage in self.stages if stage.name in kept), self.changed & kept, self.kept)
+        stages = tuple(stage for stage in self.stages if stage.name in kept)
+        return replace(self, stages=stages, changed=self.changed & kept, other=self.other & kept)
 
 
 def read_graph(root: Path) -> Graph:
@@ -84,12 +87,21 @@ def read_graph(root: Path) -> Graph:
         # DVC's status has names as seen from the current folder.
         stale = repo.status()
         changed = frozenset(_name(stage) for stage in graph if stage.addressing in stale)
+        other = frozenset(_name(stage) for stage in graph if _is_other(stale.get(stage.addressing, [])))
         kept = [os.path.relpath(out.fs_path, repo.root_dir) for out in repo.index.outs if not out.use_cache]
-        return Graph(stages, changed, tuple(sorted(kept)))
+        return Graph(stages, changed, tuple(sorted(kept)), other)
     except DvcException as error:
         raise InputError(f"DVC: {error}; `dvc status` says more") from error
     finally:
         repo.close()
+
+
+def _is_other(said: Sequence[Any]) -> bool:
+    """Whether DVC says of a stage that it has other parameters, or another command."""
+    return any(
+        entry == "changed command" or (isinstance(entry, dict) and "params.yaml" in entry.get("changed deps", {}))
+        for entry in said
+    )
 
 
 def _name(stage: Any) -> str:

@@ -53,10 +53,10 @@ class RunLock:
 
 
 @contextmanager
-def run_lock(root: Path, run: str) -> Iterator[RunLock]:
+def run_lock(root: Path, run: str, *, hand_on: bool = False) -> Iterator[RunLock]:
     """Hold the only right to run in the repository at `root`. run: our id, for others to see.
 
-    Raises Busy where another run has it.
+    hand_on: what a dead run left behind is there for the next run, too. Raises Busy where another run has it.
     """
     path = root / _OWN / "flow.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def run_lock(root: Path, run: str) -> Iterator[RunLock]:
         try:
             yield RunLock(handle, left_behind)
         finally:
-            _write(handle, "")
+            _write(handle, left_behind if hand_on else "")
     finally:
         os.close(handle)
 

@@ -15,8 +15,8 @@ from dvc.repo import Repo, lock_repo  # type: ignore[import-untyped]
 from dvc.schema import COMPILED_LOCK_FILE_STAGE_SCHEMA  # type: ignore[import-untyped]
 from dvc.stage.cache import _can_hash, _get_cache_hash, _get_stage_hash  # type: ignore[import-untyped]
 from dvc.stage.loader import StageLoader  # type: ignore[import-untyped]
-from dvc.stage.serialize import to_single_stage_lockfile  # type: ignore[import-untyped]
-from dvc.utils.serialize import dump_yaml, load_yaml  # type: ignore[import-untyped]
+from dvc.stage.serialize import to_lockfile, to_single_stage_lockfile  # type: ignore[import-untyped]
+from dvc.utils.serialize import dump_yaml, dumps_yaml, load_yaml  # type: ignore[import-untyped]
 
 from captchabench.errors import InputError
 from captchabench.files import replacing_file
@@ -72,6 +72,11 @@ def inputs(repo: Any, name: str) -> list[str]:
 def entry_of(stage: Any) -> Entry:
     """What dvc.lock says of a stage that is made."""
     return dict(to_single_stage_lockfile(stage))
+
+
+def entry_text(stage: Any) -> str:
+    """A lock file of a stage that is made, with nothing else in it, as DVC writes it."""
+    return str(dumps_yaml({"schema": "2.0", "stages": to_lockfile(stage)}))
 
 
 def save(repo: Any, name: str) -> Entry:

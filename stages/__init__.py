@@ -5,7 +5,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 from captchabench.errors import InputError
 from captchabench.files import advice
@@ -24,6 +27,19 @@ if "DVC_STAGE" in os.environ:
     end_with_dvc()
 
 
+class _WithoutPandas(MetaPathFinder, Loader):
+    """Finds pandas, and cannot import it.
+
+    pyarrow wants it with the first array that it makes, and does without. Importing it takes a third of a second.
+    """
+
+    def find_spec(self, fullname: str, _path: object, _target: object = None) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self) if fullname == "pandas" else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        raise ModuleNotFoundError("stages run without pandas", name=spec.name)
+
+
 def run(main: Callable[..., None]) -> None:
     """Call `main` with the command line's words; a user's mistake, or a full disk, ends in one line and exit code 1."""
     # As an exception, so that temporary files are removed.
@@ -33,6 +49,8 @@ def run(main: Callable[..., None]) -> None:
         inspect.signature(main).bind(*words)
     except TypeError as error:
         sys.exit(f"error: {sys.argv[0]}: {error}; `dvc.yaml` shows how the stage is called")
+    if "pandas" not in sys.modules:
+        sys.meta_path.insert(0, _WithoutPandas())
     # Set by DVC, which has written all of its lock file now.
     if "DVC_ROOT" in os.environ:
         keep_lock_file(Path(os.environ["DVC_ROOT"]))

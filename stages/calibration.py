@@ -4,8 +4,8 @@ from pathlib import Path
 
 from captchabench.config import load_params
 from captchabench.evaluation.confidence import calibration_table, read_confidences, risk_table
-from captchabench.evaluation.leaderboard import expected_cells
 from captchabench.files import write_text
+from captchabench.naming import expected_cells
 from stages import run
 
 

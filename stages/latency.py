@@ -4,9 +4,9 @@ from pathlib import Path
 
 from captchabench.config import load_params
 from captchabench.evaluation.footprint import latency_seconds
-from captchabench.evaluation.leaderboard import expected_cells
 from captchabench.files import replacing_folder, write_json
 from captchabench.models import load_recogniser
+from captchabench.naming import expected_cells
 from captchabench.training.split import held_out
 from stages import run
 from stages.cell import Cell

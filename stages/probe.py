@@ -14,11 +14,11 @@ from captchabench.data.shards import Samples, read_info, read_samples
 from captchabench.datasets import UNION
 from captchabench.evaluation.corruptions import CORRUPTIONS, STRENGTHS, corrupt
 from captchabench.evaluation.footprint import bytes_on_disk, flops_per_image
-from captchabench.evaluation.leaderboard import expected_cells
 from captchabench.evaluation.probes import CLEAN, TRANSFER, Probe, ProbeInfo, write_probes
 from captchabench.files import replacing_folder
 from captchabench.models import load_recogniser
 from captchabench.models.base import Recogniser
+from captchabench.naming import expected_cells
 from captchabench.training.split import held_out
 from stages import run
 from stages.cell import SHARDS, Cell

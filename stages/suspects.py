@@ -5,10 +5,9 @@ from pathlib import Path
 from captchabench.config import load_params
 from captchabench.data.names import read_names
 from captchabench.evaluation.label_errors import suspects
-from captchabench.evaluation.leaderboard import expected_cells
 from captchabench.evaluation.predictions import read_predictions
 from captchabench.files import write_text
-from captchabench.naming import cell_name
+from captchabench.naming import cell_name, expected_cells
 from stages import run
 from stages.cell import SHARDS
 

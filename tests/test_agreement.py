@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from captchabench.config import load_params, read_yaml
-from captchabench.datasets import DATASETS, UNION, stage_name
-from captchabench.evaluation.leaderboard import expected_cells
+from captchabench.datasets import DATASETS, stage_name
 from captchabench.models import RECOGNISERS
-from captchabench.naming import cell_name, repro_command
+from captchabench.naming import cell_name, expected_cells, repro_command
 
 ROOT = Path(__file__).parents[1]
 STAGES: dict[str, Any] = read_yaml(ROOT / "dvc.yaml")["stages"]
@@ -62,27 +61,16 @@ CELLS = [
 
 def test_params_name_exactly_the_registered_models() -> None:
     assert sorted(RAW_PARAMS["models"]) == RECOGNISERS.names()
-    named = {*PARAMS.grid.models, *PARAMS.grid.union, *PARAMS.grid.tiles.models}
-    assert named <= set(RECOGNISERS.names())
-
-
-def test_params_name_exactly_the_registered_datasets() -> None:
-    assert sorted(PARAMS.datasets) == DATASETS.names()
-    assert set(PARAMS.grid.all_datasets) <= set(DATASETS.names())
-    assert UNION not in DATASETS.names()
-
-
-def test_texts_and_tiles_have_their_own_cells() -> None:
-    assert {DATASETS[name].task for name in PARAMS.grid.datasets} == {"text"}
-    assert {DATASETS[name].task for name in PARAMS.grid.tiles.datasets} == {"grid"}
-
-
-def test_errors_name_stages_that_exist() -> None:
+    command = re.compile(r"dvc repro (?:-f -s |--force )?([a-z]\w*)\b(?![@{])")
+    paths = [path for folder in ("captchabench", "stages", "flows") for path in (ROOT / folder).rglob("*.py")]
+    named = {match[1] for path in paths for match in command.finditer(path.read_text(encoding="utf-8"))}
+    assert named <= set(STAGES)
+    assert {"score", "calibration", "normalize"} <= named
     made = {f"{name}@{'-'.join(item.values())}" for name, stage in STAGES.items() for item in expand(stage)}
     for dataset in PARAMS.grid.all_datasets:
         assert {stage_name("ingest", dataset), stage_name("normalize", dataset)} <= made
     for cell in expected_cells(PARAMS.grid):
-        for stage in ("train", "predict", "score"):
+        for stage in ("train", "predict"):
             assert repro_command(stage, cell_name(*cell)).removeprefix("`dvc repro ").removesuffix("`") in made
 
 
@@ -225,6 +213,31 @@ def test_hog_svc_does_not_import_torch() -> None:
         "import captchabench; captchabench.load_recogniser\n"
         "m.RECOGNISERS['hog_svc']\n"
         "assert 'torch' not in sys.modules"
+    )
+
+
+def test_hog_svc_reads_without_what_it_learns_with() -> None:
+    run_python(
+        "import sys, stages.predict, captchabench.models as m\n"
+        "m.RECOGNISERS['hog_svc']\n"
+        "assert not {'sklearn', 'scipy.optimize', 'scipy.stats', 'pandas', 'polars'} & sys.modules.keys()"
+    )
+
+
+@pytest.mark.parametrize("stage", ["calibration", "leaderboard", "probes", "score", "suspects"])
+def test_tables_are_made_without_libraries_of_statistics(stage: str) -> None:
+    run_python(f"import sys, stages.{stage}\nassert not {{'scipy', 'statsmodels', 'pandas'}} & sys.modules.keys()")
+
+
+def test_a_stage_does_not_import_pandas_with_the_first_array() -> None:
+    run_python(
+        "import sys, stages\n"
+        "sys.argv = ['a stage']\n"
+        "def main():\n"
+        "    import polars, pyarrow\n"
+        "    assert polars.DataFrame(pyarrow.table({'a': pyarrow.array([1, 2])})).height == 2\n"
+        "    assert 'pandas' not in sys.modules\n"
+        "stages.run(main)\n"
     )
 
 

@@ -126,7 +126,7 @@ def test_shards_depend_on_images_alone(folder: Callable[[str], Path], monkeypatc
         "PYTHONPATH": str(ROOT),
     }
     command = [sys.executable, "-m", "stages.normalize", NAME]
-    subprocess.run(command, cwd=elsewhere, env={**os.environ, **surroundings}, umask=0o077, check=True, timeout=60)
+    subprocess.run(command, cwd=elsewhere, env={**os.environ, **surroundings}, umask=0o077, check=True, timeout=600)
     assert outputs(elsewhere) == made[0]
 
 

@@ -155,7 +155,7 @@ def test_the_stage_writes_and_prints_none_of_it(
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     kaggle.answer = answer
     command = [sys.executable, "-m", "stages.ingest", "numbers6"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == (0 if answer == "zip" else 1), done.stderr
     assert (folder / "data/raw/numbers6.parquet").exists() == (answer == "zip")
     (folder / "printed").write_text(done.stdout + done.stderr)

@@ -24,7 +24,7 @@ def read_names(folder: Path) -> dict[str, str]:
     names: dict[str, str] = {}
     for path in sound_files(folder):
         try:
-            table = pq.read_table(path, columns=["sample_id", "name"])
+            table = pq.ParquetFile(path).read(["sample_id", "name"])
         except (pa.ArrowException, OSError) as error:
             stage = stage_name("normalize", folder.name)
             raise InputError(f"{path}: is damaged ({error}); run `dvc repro {stage}`") from None

@@ -219,7 +219,7 @@ def read_samples(folder: Path) -> Samples:
         rest = []
         start = 0
         for path in files:
-            table = pq.read_table(path, memory_map=True)
+            table = pq.ParquetFile(path, memory_map=True).read()
             for chunk in table["pixels"].chunks:
                 pixels[start : start + len(chunk)] = _pixels_of(chunk, info)
                 start += len(chunk)

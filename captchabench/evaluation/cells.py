@@ -104,7 +104,7 @@ def read_cell(folder: Path, dataset: str, model: str, fold: int) -> ScoredCell:
     """Read the cell that `write_cell` wrote. Raises InputError if it is missing or is another."""
     name = cell_name(dataset, model, fold)
     path = folder / f"{name}.json"
-    again = f"run {repro_command('score', name)}"
+    again = "run `dvc repro score`"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         parts = {n: Part(p["samples"], Counts.from_json(p)) for n, p in values["parts"].items()}

@@ -22,7 +22,7 @@ from captchabench.evaluation.metrics import SCORED
 from captchabench.evaluation.tables import read_table
 from captchabench.evaluation.tiles import class_scores
 from captchabench.files import replacing_file
-from captchabench.naming import cell_name, repro_command
+from captchabench.naming import cell_name, expected_cells, repro_command
 
 # What a confusion table calls all that is beyond its bound; a word, as the gaps are.
 OTHER = "other"
@@ -89,26 +89,6 @@ class Timing:
     threads: int
 
 
-def expected_cells(grid: GridParams) -> list[tuple[str, str, int]]:
-    """The cells that the parameters demand, as (dataset, model, fold), sorted.
-
-    Raises InputError where a list is empty or names something twice: a fold that counts twice would
-    predict its images twice.
-    """
-    for key in ("datasets", "models", "folds"):
-        if not getattr(grid, key):
-            raise InputError(f"params.yaml: grid.{key}: is empty; name at least one")
-    lists = {key: getattr(grid, key) for key in ("datasets", "models", "union", "folds")}
-    lists |= {f"tiles.{key}": getattr(grid.tiles, key) for key in ("datasets", "models")}
-    for key, values in lists.items():
-        twice = sorted({str(v) for v in values if values.count(v) > 1})
-        if twice:
-            raise InputError(f"params.yaml: grid.{key}: names {', '.join(twice)} twice; name it once")
-    cells = {(d, m, f) for d in grid.datasets for m in grid.models for f in grid.folds}
-    cells |= {(d, m, f) for d in grid.tiles.datasets for m in grid.tiles.models for f in grid.folds}
-    return sorted(cells | {(UNION, m, f) for m in grid.union for f in grid.folds})
-
-
 def read_timing(folder: Path, dataset: str, model: str, fold: int) -> Timing:
     """One cell's timings from its train and predict files. Raises InputError if one is missing or damaged."""
     name = cell_name(dataset, model, fold)
@@ -127,10 +107,7 @@ def read_timing(folder: Path, dataset: str, model: str, fold: int) -> Timing:
 
 
 def read_cells(folder: Path, grid: GridParams) -> list[ScoredCell]:
-    """All expected cells. Raises InputError for a missing one, or where they do not fit together.
-
-    Other files in the folder, such as those of a model since removed, are not looked at.
-    """
+    """All expected cells. Raises InputError for a missing one, or where they do not fit together."""
     cells = [read_cell(folder, *cell) for cell in expected_cells(grid)]
     _check_same_images(cells)
     return cells
@@ -289,7 +266,7 @@ def _check_same_images(cells: Sequence[ScoredCell]) -> None:
                 one, other = (cell_name(c.dataset, c.model, c.fold) for c in (first, cell))
                 raise InputError(
                     f"metrics/cells: {one} and {other} were scored on different images of {place[0]}; "
-                    f"run {repro_command('score', other)}"
+                    "run `dvc repro score`"
                 )
     folds: dict[tuple[str, str], int] = {}
     for (name, fold), (digest, _) in seen.items():

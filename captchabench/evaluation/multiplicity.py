@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from statsmodels.stats.multitest import multipletests
+import numpy as np
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -10,4 +10,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Only comparisons that were made belong here: leave out those without a p-value.
     """
-    return [float(p) for p in multipletests(p_values, method="holm")[1]] if len(p_values) else []
+    p = np.asarray(p_values, np.float64)
+    order = np.argsort(p)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.maximum.accumulate(np.arange(len(p), 0, -1) * p[order])
+    return np.minimum(adjusted, 1.0).tolist()

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import binom
-from statsmodels.stats.proportion import confint_proportions_2indep, score_test_proportions_2indep
 
 from captchabench.evaluation.intervals import TAILS, resample, wilson
 
@@ -100,6 +99,9 @@ def two_proportions(k1: int, n1: int, k2: int, n2: int) -> Difference:
     Interval: Newcombe 1998a, method 10. p: score test of Miettinen & Nurminen 1985. On the same images both
     are wider than need be, as they do not know that an image hard for one model is hard for the other.
     """
+    # Takes a second to import, and the usual comparison is of the same images.
+    from statsmodels.stats.proportion import confint_proportions_2indep, score_test_proportions_2indep
+
     low, high = confint_proportions_2indep(k2, n2, k1, n1, method="newcomb", compare="diff")
     # Where all are right, or all wrong, the test divides nought by nought.
     constant = k1 + k2 in (0, n1 + n2)

@@ -98,7 +98,8 @@ def read_described(path: Path, schema: pa.Schema, info: type[T], what: str, stag
     """
     again = f"run `dvc repro {stage}`"
     try:
-        table = pq.read_table(pa.BufferReader(read_sealed(path, f"run `dvc repro -f -s {stage}`")))
+        # Not `read_table`, which imports pyarrow's datasets, and pandas with them.
+        table = pq.ParquetFile(pa.BufferReader(read_sealed(path, f"run `dvc repro -f -s {stage}`"))).read()
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: cannot be read ({error}); {again}") from None
     described = (table.schema.metadata or {}).get(METADATA_KEY)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from captchabench.config import Between, Positive
@@ -161,6 +160,8 @@ class HogSvc(Recogniser):
         columns = np.searchsorted(self.symbols, classes[known])
         if not len(columns):
             return 1.0
+
+        from scipy.optimize import minimize_scalar
 
         def surprise(log_temperature: float) -> float:
             log_probs = log_softmax(margins / np.exp(log_temperature), axis=1)

@@ -13,10 +13,9 @@ import polars as pl
 
 from captchabench.config import GridParams
 from captchabench.data.shards import read_batches, shard_files
-from captchabench.evaluation.leaderboard import expected_cells
 from captchabench.evaluation.predictions import read_predictions
 from captchabench.evaluation.tiles import wrong_tiles
-from captchabench.naming import cell_name
+from captchabench.naming import cell_name, expected_cells
 from captchabench.report.tables import readers
 
 # Of each kind: what a person looks at before scrolling on.

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flows.local import LOG
 from tests.chaos.processes import Tree
 from tests.chaos.repository import Repository, differences, run
 
@@ -56,7 +57,7 @@ class Way:
 
 
 _MAKE = ("make", "-o", "setup", "repro")
-MAKE = Way(_MAKE, _MAKE, ("stage", "DVC", "everything"))
+MAKE = Way(_MAKE, _MAKE, ("stage", "DVC", "everything", "flow"))
 FLOW = Way((sys.executable, "-m", "flows.run"), _MAKE, ("stage", "DVC", "everything", "flow", "server"))
 
 
@@ -120,8 +121,10 @@ class Lane:
         What goes on in spite of a kill, as a flow does that has lost a stage, is killed again.
         """
         log = self.folder / f"{self.name}.log"
+        said = repository.folder / LOG
+        said.unlink(missing_ok=True)
         process = run(self.way.command, repository, log)
-        tree = Tree(process.pid, log)
+        tree = Tree(process.pid, [log, said])
         killed = False
         while self.account.more() and process.poll() is None:
             killed = self._kill_something(tree) or killed
@@ -131,7 +134,7 @@ class Lane:
         if hung:
             tree.kill_all()
             process.wait()
-        text = log.read_text(errors="replace")
+        text = "".join(one.read_text(errors="replace") for one in (said, log) if one.exists())
         with self.account.lock:
             self.account.said.update({name: len(found.findall(text)) for name, found in _SAID.items()})
             self.account.begun.update(name.partition("@")[0] for name in re.findall(r"Running stage '([^']+)'", text))

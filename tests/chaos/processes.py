@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 _RUNNING = re.compile(rb"Running stage '([^'@]+)")
@@ -12,18 +13,21 @@ _ROLES = {
     "recovery": re.compile(r"flows\.recovery"),
     "server": re.compile(r"uvicorn"),
     "DVC": re.compile(r"\bdvc repro|flows\.dvc_stage"),
-    "flow": re.compile(r"flows\.run"),
+    "flow": re.compile(r"flows\.(run|local)"),
     "leaderboard": re.compile(r"captchabench leaderboard"),
     "make": re.compile(r"^make "),
 }
 
 
 class Tree:
-    """What runs below a process, and what it has printed. ended: stage processes that were seen and are gone."""
+    """What runs below a process, and what it has printed. ended: stage processes that were seen and are gone.
 
-    def __init__(self, root: int, log: Path) -> None:
+    logs: the files where that goes, at once or later.
+    """
+
+    def __init__(self, root: int, logs: Sequence[Path]) -> None:
         self.root, self.output, self.ended = root, b"", 0
-        self._log = log.open("rb")
+        self._logs = dict.fromkeys(logs, 0)
         self._roles: dict[int, str] = {}
         self._stages: set[int] = set()
 
@@ -33,7 +37,13 @@ class Tree:
 
     def look(self) -> None:
         """Read what was printed, and see what runs now."""
-        self.output += self._log.read()
+        for log, seen in self._logs.items():
+            if log.exists():
+                with log.open("rb") as file:
+                    file.seek(seen)
+                    new = file.read()
+                self.output += new
+                self._logs[log] += len(new)
         found: dict[int, str] = {}
         self._descend(self.root, found)
         stages = {number for number, role in found.items() if role == "stage"}

@@ -13,7 +13,7 @@ import polars as pl
 
 from tests.chaos.small import Benchmark
 
-_STEPS = {"threads": 1, "batch_size": 16, "evaluations": 4, "learning_rate": 3e-3}
+_STEPS = {"batch_size": 16, "evaluations": 4, "learning_rate": 3e-3}
 PARAMS: Mapping[str, Any] = {
     "datasets": {"fournierp": {"images": 160}, "grid": {"images": 500}},
     "grid": {

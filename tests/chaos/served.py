@@ -54,7 +54,7 @@ class Served:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.terminate()
-        self._process.communicate(timeout=60)
+        self._process.communicate(timeout=300)
 
     def run(self) -> int:
         """Have a run begin, and wait for its end."""

@@ -112,7 +112,7 @@ def test_pairs_are_found_in_bounded_pieces(monkeypatch: pytest.MonkeyPatch) -> N
     np.testing.assert_array_equal(np.stack(near_pairs(hashes)), whole)
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(240)
 def test_a_hundred_thousand_equal_images_are_one_group() -> None:
     hashes = np.tile(np.array([[[1, 2, 3, 4]]], np.uint64), (100_000, 1, 1))
     assert set(duplicate_groups(hashes)) == {0}

@@ -43,7 +43,7 @@ class Running:
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:
         """Status and JSON of an answer."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=3000)
         connection.request(method, path, body, {"content-type": "image/png"})
         answer = connection.getresponse()
         found = json.loads(answer.read())
@@ -75,7 +75,7 @@ def running(trained: Any) -> Iterator[Running]:
     left = demo.children()
     process.kill()
     process.wait()
-    gone, alive = psutil.wait_procs(left, timeout=10)
+    gone, alive = psutil.wait_procs(left, timeout=3000)
     assert gone
     assert not alive
     assert said in ("", "the process that reads images died; starting another\n")
@@ -102,7 +102,7 @@ def test_the_load_test_sees_an_answer_in_the_wrong_place(running: Running, quest
 
 
 def test_an_upload_of_any_length_is_cut_off_while_it_comes(running: Running) -> None:
-    with socket.create_connection(("127.0.0.1", running.port), timeout=30) as line:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=300) as line:
         line.sendall(f"POST /predict?model={SVC} HTTP/1.1\r\nhost: localhost\r\n".encode())
         line.sendall(b"content-type: image/png\r\ntransfer-encoding: chunked\r\n\r\n")
         sent = 0
@@ -115,7 +115,7 @@ def test_an_upload_of_any_length_is_cut_off_while_it_comes(running: Running) -> 
 
 
 def test_an_upload_that_is_said_to_be_too_large_does_not_cost_the_connection(running: Running, trained: Any) -> None:
-    connection = HTTPConnection("127.0.0.1", running.port, timeout=30)
+    connection = HTTPConnection("127.0.0.1", running.port, timeout=300)
     statuses = []
     for body in (bytes(5 << 20), trained.images[0]):
         connection.request("POST", f"/predict?model={SVC}", body, {"content-type": "image/png"})

@@ -88,12 +88,12 @@ def test_a_rounding_error_above_one_is_one(predict: Predict) -> None:
 
 
 def test_a_missing_or_foreign_cell_names_the_command(predict: Predict, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"union-crnn-3.json: missing; run `dvc repro score-union@union-crnn-3`"):
+    with pytest.raises(InputError, match=r"union-crnn-3.json: missing; run `dvc repro score`"):
         read_cell(tmp_path, "union", "crnn", 3)
     path = tmp_path / "numbers6-crnn-0.json"
     for text in ("{", "[]", "{}", '{"parts": {"numbers6": {}}}'):
         path.write_text(text)
-        with pytest.raises(InputError, match=r"is not one of our cells.*run `dvc repro score@numbers6-crnn-0`"):
+        with pytest.raises(InputError, match=r"is not one of our cells.*run `dvc repro score`"):
             read_cell(tmp_path, "numbers6", "crnn", 0)
     write_cell(path, score_predictions(predict([("1", "1")], fold=1)))
     with pytest.raises(InputError, match="holds numbers6-crnn-1"):
@@ -107,7 +107,7 @@ def test_a_cell_without_what_intervals_need_names_the_command(predict: Predict, 
     for part in older["parts"].values():
         assert part.pop("images") == {"1": {"0": 1}}
     path.write_text(json.dumps(older))
-    with pytest.raises(InputError, match=r"is not one of our cells.*images.*run `dvc repro score@numbers6-crnn-0`"):
+    with pytest.raises(InputError, match=r"is not one of our cells.*images.*run `dvc repro score`"):
         read_cell(tmp_path, "numbers6", "crnn", 0)
 
 

@@ -126,7 +126,7 @@ def test_a_missing_cell_fails_and_leftovers_are_ignored(predict: Predict, tmp_pa
     write_cell(tmp_path / "numbers6-crnn-0.json", score_predictions(predict([("1", "1")])))
     (tmp_path / "numbers6-removed-0.json").write_text("nonsense")
     assert len(read_cells(tmp_path, GridParams(("numbers6",), ("crnn",), (), (0,)))) == 1
-    with pytest.raises(InputError, match=r"numbers6-dummy-0.json: missing; run `dvc repro score@numbers6-dummy-0`"):
+    with pytest.raises(InputError, match=r"numbers6-dummy-0.json: missing; run `dvc repro score`"):
         read_cells(tmp_path, GridParams(("numbers6",), ("crnn", "dummy"), (), (0,)))
 
 

@@ -77,7 +77,7 @@ def rows(path: str) -> list[dict[str, str]]:
 def run_all() -> None:
     for cell in CELLS:
         predict.main(*cell)
-        score.main(*cell)
+    score.main()
     probe.main()
     latency.main()
     probes.main()
@@ -147,7 +147,7 @@ def test_an_empty_fold_and_missing_probes_are_one_clear_line(project: Path) -> N
     Path("params.yaml").write_text(PARAMS)
     for cell in CELLS:
         predict.main(*cell)
-        score.main(*cell)
+    score.main()
     with pytest.raises(InputError, match="run `dvc repro probe`"):
         probes.main()
     Path("data/predictions/vtu-dummy-0.parquet").unlink()

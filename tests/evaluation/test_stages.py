@@ -50,8 +50,7 @@ def project(tmp_path: Path, predict: Callable[..., Path], monkeypatch: pytest.Mo
 def test_two_runs_write_the_same_bytes(project: Path) -> None:
     runs = []
     for _ in range(2):
-        for fold in "01":
-            score.main("numbers6", "dummy", fold)
+        score.main()
         calibration.main()
         leaderboard.main()
         runs.append({name: Path("metrics", name).read_bytes() for name in OUTPUTS})
@@ -67,10 +66,13 @@ def test_two_runs_write_the_same_bytes(project: Path) -> None:
 
 
 def test_nothing_is_written_where_a_cell_or_another_input_is_missing(project: Path) -> None:
-    score.main("numbers6", "dummy", "0")
-    with pytest.raises(InputError, match="run `dvc repro score@numbers6-dummy-1`"):
+    score.main()
+    cell = Path("metrics/cells/numbers6-dummy-1.json")
+    kept = cell.read_bytes()
+    cell.unlink()
+    with pytest.raises(InputError, match=r"numbers6-dummy-1.json: missing; run `dvc repro score`"):
         leaderboard.main()
-    score.main("numbers6", "dummy", "1")
+    cell.write_bytes(kept)
     with pytest.raises(InputError, match="run `dvc repro calibration`"):
         leaderboard.main()
     calibration.main()
@@ -80,8 +82,25 @@ def test_nothing_is_written_where_a_cell_or_another_input_is_missing(project: Pa
     assert not [name for name in OUTPUTS[:5] if Path("metrics", name).exists()]
 
 
-def test_a_file_of_another_cell_is_refused(project: Path) -> None:
-    Path("data/predictions/numbers6-dummy-0.parquet").rename("data/predictions/numbers6-crnn-0.parquet")
-    with pytest.raises(InputError, match="holds numbers6-dummy-0; run `dvc repro predict@numbers6-crnn-0`"):
-        score.main("numbers6", "crnn", "0")
+def test_cells_are_those_of_the_grid_and_no_others(project: Path) -> None:
+    score.main()
+    cells = Path("metrics/cells")
+    assert sorted(path.name for path in cells.iterdir()) == ["numbers6-dummy-0.json", "numbers6-dummy-1.json"]
+    before = (cells / "numbers6-dummy-0.json").read_bytes()
+    # One fold less: its predictions stay, its cell goes.
+    Path("params.yaml").write_text(PARAMS.replace("folds: [0, 1]", "folds: [0]"))
+    score.main()
+    assert [path.name for path in cells.iterdir()] == ["numbers6-dummy-0.json"]
+    assert (cells / "numbers6-dummy-0.json").read_bytes() == before
+
+
+def test_a_file_of_another_cell_or_none_is_refused_and_nothing_is_written(project: Path) -> None:
+    predictions = Path("data/predictions")
+    (predictions / "numbers6-dummy-1.parquet").rename(predictions / "kept.parquet")
+    with pytest.raises(InputError, match="run `dvc repro predict@numbers6-dummy-1`"):
+        score.main()
+    (predictions / "numbers6-dummy-0.parquet").rename(predictions / "numbers6-dummy-1.parquet")
+    (predictions / "kept.parquet").rename(predictions / "numbers6-dummy-0.parquet")
+    with pytest.raises(InputError, match="holds numbers6-dummy-1; run `dvc repro predict@numbers6-dummy-0`"):
+        score.main()
     assert not Path("metrics/cells").exists()

@@ -46,7 +46,7 @@ stages:
   read:
     matrix: {cell: "${cells}"}
     cmd: python stage.py read-${item.cell} out/make-${item.cell}
-    meta: {gpus: 1, time_limit: 20}
+    meta: {gpus: 1, time_limit: 600}
     deps: [stage.py, "out/make-${item.cell}"]
     outs: [{"out/read-${item.cell}": {cache: false}}]
   table:
@@ -89,7 +89,7 @@ class Pipeline:
     def call(self, *command: str) -> str:
         environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
         done = subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=100
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=900
         )
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
         return done.stdout

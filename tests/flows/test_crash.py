@@ -6,9 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +16,7 @@ from captchabench.lockfile import KEPT, entries, keep_lock_file
 from flows import ROOT
 from flows import benchmark as flow
 from flows.recovery import clear_rot, mend, run_lock
+from tests.flows.watching import alive, await_that, needs_proc
 
 RUN = """
 import sys
@@ -26,8 +24,6 @@ from flows import benchmark as flow
 flow.publish = lambda *_: []
 flow.benchmark(root=sys.argv[1], return_state=True)
 """
-
-needs_proc = pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="looks for processes in /proc")
 
 
 @pytest.fixture
@@ -38,26 +34,6 @@ def api(monkeypatch: pytest.MonkeyPatch) -> None:
     server = SubprocessASGIServer()
     server.start()
     monkeypatch.setenv("PREFECT_API_URL", server.api_url)
-
-
-def alive(pipeline: Any) -> list[str]:
-    """The command lines of processes at work in the pipeline's folder."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if (entry / "cwd").readlink() == pipeline.folder:
-                    found.append((entry / "cmdline").read_text().replace("\0", " "))
-            except OSError:
-                continue
-    return [line for line in found if line]
-
-
-def await_that(happens: Callable[[], bool], seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
-    while not happens():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def sleeping(pipeline: Any) -> subprocess.Popen[bytes]:
@@ -84,7 +60,7 @@ def test_a_killed_run_leaves_no_process_and_the_next_closes_it_and_goes_on(
     dead = (pipeline.folder / ".dvc/tmp/flow.lock").read_text()
     run.kill()
     run.wait()
-    await_that(lambda: not alive(pipeline), 5)
+    await_that(lambda: not alive(pipeline))
     with get_client(sync_client=True) as client:
         assert client.read_flow_run(dead).state.is_running()
         assert "make-a" in pipeline.ran()
@@ -98,12 +74,23 @@ def test_a_killed_run_leaves_no_process_and_the_next_closes_it_and_goes_on(
     assert (pipeline.folder / ".dvc/tmp/flow.lock").read_text() == ""
 
 
+def test_what_a_dead_run_left_behind_can_be_handed_on(pipeline: Any) -> None:
+    lock = pipeline.folder / ".dvc/tmp/flow.lock"
+    lock.parent.mkdir(exist_ok=True)
+    lock.write_text("a dead flow's id")
+    with run_lock(pipeline.folder, "between", hand_on=True):
+        assert lock.read_text() == "between"
+    with run_lock(pipeline.folder, "ours") as held:
+        assert held.left_behind == "a dead flow's id"
+    assert lock.read_text() == ""
+
+
 @needs_proc
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_run_ends_its_stages(pipeline: Any, api: None, number: signal.Signals) -> None:
     run = sleeping(pipeline)
     run.send_signal(number)
-    run.wait(15)
+    run.wait(300)
     assert not alive(pipeline)
     with run_lock(pipeline.folder, "ours") as lock:
         assert lock.left_behind == ""

@@ -78,7 +78,7 @@ def train(folder: Path, processes: int) -> tuple[list[Done], list[Done]]:
         [sys.executable, *launcher, program, folder],
         check=True,
         env=environment,
-        timeout=120,
+        timeout=900,
     )
     first, again = (
         [torch.load(folder / f"{time}-{rank}.pt", weights_only=True) for rank in range(processes)]

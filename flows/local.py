@@ -1,0 +1,163 @@
+"""`make repro`: run what is stale on all cores of this machine, without Prefect and without a server.
+
+DVC decides what is stale, as in the flow, and the order is the flow's. `dvc repro` gives the same, one stage after
+the other.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+from dvc.lock import LockError, make_lock  # type: ignore[import-untyped]
+from rich.console import Console
+
+from captchabench.errors import InputError
+from captchabench.files import advice
+from captchabench.lockfile import keep_lock_file
+from flows.dispatch import Outcome, account, dispatch
+from flows.durations import committed_seconds, keep_seconds, read_seconds
+from flows.failures import Failure
+from flows.forecast import Forecast
+from flows.graph import Graph, Stage, read_graph
+from flows.process import Processes, Stopped
+from flows.recovery import mend, run_lock
+from flows.resources import Pool, Share, own_cores, own_devices
+from flows.rows import Rows
+from flows.runner import RETRY_PAUSES, Made, Runner
+from flows.screen import Screen
+
+# All that stages print. DVC keeps Git from that folder.
+LOG = Path(".dvc/tmp/repro.log")
+
+End = Callable[[Callable[[], Outcome]], None]
+
+
+class Run:
+    """One run. root: of the repository; lock: the run's lock, which stages inherit."""
+
+    def __init__(self, root: Path, lock: int) -> None:
+        self._root = root
+        self._processes = Processes()
+        self._runner = Runner(root, self._processes, lock)
+        self._over = threading.Event()
+        self._log = (root / LOG).open("w", encoding="utf-8")
+        self._logging = threading.Lock()
+
+    def run(self, graph: Graph, console: Console) -> dict[str, Outcome]:
+        """Run what is due; what became of each stage. However it ends, no stage outlives it."""
+        due = graph.due()
+        cores, devices, own = own_cores(), own_devices(), read_seconds(self._root)
+        others = committed_seconds(self._root)
+        known = [{name: took for name, took in one.items() if name not in graph.other} for one in (own, others)]
+        self._rows = Rows(self._root, due)
+        fresh = len(graph.stages) - len(due)
+        with self._log, Screen(len(due), Forecast(due, cores, devices, *known), console) as self._screen:
+            self._screen.say(f"{len(due)} stages to run on {len(cores)} cores, {fresh} are up to date")
+            try:
+                return dispatch(due, Pool(cores, devices), {**others, **own}, self._start)
+            finally:
+                self._over.set()
+                self._processes.end_all()
+
+    def _start(self, stage: Stage, share: Share, end: End) -> None:
+        self._screen.began(stage.name)
+        threading.Thread(target=self._work, args=(stage, share, end), daemon=True).start()
+
+    def _work(self, stage: Stage, share: Share, end: End) -> None:
+        outcome = self._try(stage, share)
+        end(partial(self._ended, stage.name, outcome))
+
+    def _try(self, stage: Stage, share: Share) -> Outcome:
+        """Run a stage, and again where its failure may pass."""
+        started = time.monotonic()
+        say = partial(self._write, stage.name)
+        for pause in (*RETRY_PAUSES, None):
+            try:
+                made = self._runner.run(stage, share, say)
+            except Failure as failure:
+                if failure.passing and pause is not None:
+                    say(f"{failure.reason}; the next try is in {pause:g} s")
+                    if not self._over.wait(pause):
+                        continue
+                return Outcome(failure=failure.reason, lines=failure.lines, seconds=time.monotonic() - started)
+            except Stopped:
+                break
+            except Exception as error:
+                # Unsaid, it would be waited for forever.
+                return Outcome(failure=f"{type(error).__name__}: {error}")
+            took = time.monotonic() - started if made is Made.RUN else 0.0
+            return Outcome(made=made is not Made.NOTHING, seconds=took)
+        return Outcome(failure="the run was ended")
+
+    def _ended(self, name: str, outcome: Outcome) -> Outcome:
+        if outcome.made:
+            keep_lock_file(self._root)
+        if outcome.made and outcome.seconds:
+            keep_seconds(self._root, {name: outcome.seconds})
+        self._screen.ended(name, outcome)
+        if row := self._rows.ended(name, outcome):
+            self._screen.say(f"    {row}")
+        return outcome
+
+    def _write(self, name: str, line: str) -> None:
+        # A line may come late, from a process that has left its group. A full disk is the stage's to tell.
+        with self._logging, suppress(ValueError, OSError):
+            self._log.write(f"{name}: {line}\n")
+            self._log.flush()
+
+
+def run(root: Path, console: Console) -> Mapping[str, Outcome]:
+    """Mend what a killed run left, and run what is stale in the repository at `root`; what became of each stage.
+
+    Raises InputError where another run is at work, or DVC cannot make sense of the repository.
+    """
+    with run_lock(root, f"make repro, process {os.getpid()}", hand_on=True) as lock:
+        # Where plain DVC is at work there is nothing to mend.
+        with suppress(LockError), make_lock(str(root / ".dvc/tmp/lock")):
+            for line in mend(root):
+                print(line, file=sys.stderr)
+        graph = read_graph(root)
+        if not graph.changed:
+            console.print(f"all {len(graph.stages)} stages are up to date")
+            return {}
+        return Run(root, lock.handle).run(graph, console)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run what is stale on all cores; 1 if a stage failed."""
+    argparse.ArgumentParser(prog="python -m flows.local", description=main.__doc__).parse_args(words)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    root = Path()
+    try:
+        if not ((root / "dvc.yaml").exists() and (root / ".dvc").is_dir()):
+            raise InputError(f"{root.resolve()}: has no dvc.yaml and .dvc; run this in the benchmark's folder")
+        failed = account(run(root, Console()))
+    except KeyboardInterrupt:
+        print("interrupted; run it again, and it goes on from here", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error.filename or root}: {error.strerror or error}; {advice(error)}", file=sys.stderr)
+        return 1
+    if failed:
+        print(f"\n{failed}\nall that stages said: {LOG}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""Rows of the leaderboard before there is one: as soon as a model has read the held-out images of all its folds."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import reduce
+from operator import add
+from pathlib import Path
+
+from captchabench.errors import InputError
+from captchabench.evaluation.cells import score_predictions
+from captchabench.evaluation.intervals import wilson
+from captchabench.naming import cell_name
+from flows.dispatch import Outcome
+from flows.graph import Stage
+
+_STAGES = ("predict", "predict-union", "predict-tiles")
+
+
+class Rows:
+    """The rows that a run makes. due: its stages."""
+
+    def __init__(self, root: Path, due: Iterable[Stage]) -> None:
+        self._root = root
+        self._waiting: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for stage in due:
+            if row := _row_of(stage.name):
+                self._waiting[row].add(stage.name)
+
+    def ended(self, name: str, outcome: Outcome) -> str | None:
+        """The row that a stage completes, in words: exact match with its 95 % interval, CER, seconds of training."""
+        row = _row_of(name)
+        if row is None or outcome.failure:
+            return None
+        self._waiting[row].discard(name)
+        if self._waiting[row]:
+            return None
+        try:
+            return self._told(*row)
+        except (InputError, OSError, ValueError, KeyError):
+            # The stages that make the tables say what is wrong.
+            return None
+
+    def _told(self, dataset: str, model: str) -> str:
+        cells = sorted((self._root / "data/predictions").glob(f"{dataset}-{model}-*.parquet"))
+        scored = [score_predictions(path) for path in cells]
+        counts = reduce(add, (cell.parts[dataset].counts for cell in scored))
+        timings = [
+            json.loads((self._root / f"data/timings/{cell_name(dataset, model, cell.fold)}.train.json").read_bytes())
+            for cell in scored
+        ]
+        seconds = sum(timing["train_seconds"] for timing in timings) / len(timings)
+        interval = wilson(counts.exact, counts.n)
+        wrong = "tiles wrong" if counts.selections is not None else "CER"
+        return (
+            f"{dataset}  {model}  {counts.exact / counts.n:.1%} exact "
+            f"({100 * interval.low:.1f}–{100 * interval.high:.1f}), "
+            f"{wrong} {counts.edits / counts.characters:.1%}, trained in {seconds:,.1f} s"
+        )
+
+
+def _row_of(stage: str) -> tuple[str, str] | None:
+    """Dataset and model of a stage that reads held-out images; None for others."""
+    kind, _, cell = stage.partition("@")
+    if kind not in _STAGES:
+        return None
+    dataset, model, _fold = cell.split("-")
+    return dataset, model

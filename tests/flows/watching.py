@@ -1,0 +1,30 @@
+"""What a run leaves: processes at work in a pipeline's folder, and waiting for them."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="looks for processes in /proc")
+
+
+def alive(pipeline: Any) -> list[str]:
+    """The command lines of processes at work in the pipeline's folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if (entry / "cwd").readlink() == pipeline.folder:
+                    found.append((entry / "cmdline").read_text().replace("\0", " "))
+            except OSError:
+                continue
+    return [line for line in found if line]
+
+
+def await_that(happens: Callable[[], bool], seconds: float = 300) -> None:
+    until = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < until
+        time.sleep(0.02)
