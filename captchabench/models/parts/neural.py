@@ -69,6 +69,12 @@ class NeuralRecogniser(Recogniser):
     def build_network(self) -> Head:
         """An untrained network for `self.spec` and `self.config`; weights from torch's global generator."""
 
+    def warm_start(self, network: Head) -> None:
+        """Give `network`, about to be trained, weights to start from; without them it starts from random ones.
+
+        A saved model is loaded without. Raises InputError where they cannot be had.
+        """
+
     def fit(
         self,
         train: Samples,
@@ -95,6 +101,7 @@ class NeuralRecogniser(Recogniser):
         with process_group(), torch.random.fork_rng(), one_thread():
             torch.manual_seed(seed)
             self.network = self.build_network()
+            self.warm_start(self.network)
             run = train_network(
                 self.network,
                 train,
