@@ -103,6 +103,14 @@ class EffnetB1(NeuralRecogniser):
         elif self.config.weights is not None:
             load_backbone(features, Path(self.config.weights))
 
+    def pretraining(self) -> str:
+        """See NeuralRecogniser.pretraining."""
+        if self.config.pretrained:
+            return "ImageNet (timm)"
+        if self.config.weights == LITE1:
+            return "ImageNet (EfficientNet-Lite1)"
+        return "" if self.config.weights is None else Path(self.config.weights).name
+
 
 def _features(config: Config, late_stride: tuple[int, int]) -> nn.Module:
     """The network without its classifier, [B, 1, H, W] to [B, 1280, H', W'], random. late_stride: see Config."""

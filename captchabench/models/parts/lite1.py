@@ -66,7 +66,9 @@ def _renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     for stage, blocks in enumerate(_STAGES):
         for block in range(blocks):
             inside = _IN_OTHER_STAGES if stage else _IN_FIRST_STAGE
-            modules |= {f"_blocks.{place}.{theirs}": f"blocks.{stage}.{block}.{ours}" for theirs, ours in inside.items()}
+            modules |= {
+                f"_blocks.{place}.{theirs}": f"blocks.{stage}.{block}.{ours}" for theirs, ours in inside.items()
+            }
             place += 1
     found = {}
     for theirs, ours in modules.items():
