@@ -6,6 +6,7 @@ SiLU. So most of B1's weights have one of Lite1's that means the same.
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,8 @@ def start_from_lite1(network: nn.Module) -> None:
             if name.endswith("se.conv_expand"):
                 module.weight.zero_()
                 module.bias.fill_(_OPEN)
-        for stage, known in zip(network.blocks, _STAGES, strict=True):
+        stages: Any = network.blocks
+        for stage, known in zip(stages, _STAGES, strict=True):
             for block in stage[known:]:
                 # The last thing that a block does before its input is added.
                 last = block.bn3 if hasattr(block, "bn3") else block.bn2
