@@ -14,12 +14,14 @@ from captchabench.data.shards import TextSpec
 from captchabench.errors import InputError
 from captchabench.models import RECOGNISERS
 from captchabench.models.parts.backbone import load_backbone
+from captchabench.models.parts.depthwise import trim_depthwise
 from captchabench.models.parts.heads import Head, PositionNetwork
 from captchabench.models.parts.lite1 import start_from_lite1
 from captchabench.models.parts.neural import NeuralRecogniser
 from captchabench.training.settings import TrainingConfig
 
 LITE1 = "lite1"
+_CHANNELS = 1280
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,10 @@ class Config:
 
 
 class LineEncoder(nn.Module):
-    """EfficientNet-B1's features of a line, each character's a mean of the map's columns by learned weights.
+    """EfficientNet-B1's features of a line; each character's are a mean of the map's columns, weighted by attention.
 
-    The weights start where the characters of the longest label would stand if they were spaced evenly.
+    A column's weight for a character follows from its place and from what is seen there, both learned. At first the
+    place alone counts, as if the characters of the longest label were spaced evenly.
     """
 
     def __init__(self, spec: TextSpec, config: Config) -> None:
@@ -54,12 +57,15 @@ class LineEncoder(nn.Module):
         centres = (torch.arange(spec.max_length)[:, None] + 0.5) / spec.max_length
         distance = ((torch.arange(columns) + 0.5) / columns - centres) * spec.max_length
         self.places = nn.Parameter(-2 * distance.square())
+        self.queries = nn.Linear(_CHANNELS, spec.max_length, bias=False)
+        nn.init.zeros_(self.queries.weight)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 1, H, W] to [B, L, 1280]."""
         columns = self.features(images).mean(dim=2).transpose(1, 2)
-        return self.dropout(self.places.softmax(dim=1) @ columns)
+        weights = (self.queries(columns).transpose(1, 2) + self.places).softmax(dim=2)
+        return self.dropout(weights @ columns)
 
 
 class TileEncoder(nn.Module):
@@ -120,6 +126,7 @@ def _features(config: Config, late_stride: tuple[int, int]) -> nn.Module:
     striding = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.stride == (2, 2)]
     for convolution in striding[int(math.log2(config.column_stride)) :]:
         convolution.stride = late_stride
+    trim_depthwise(network)
     return network
 
 
