@@ -115,6 +115,18 @@ def test_provenance_follows_the_parameters(parameters: dict[str, object], pretra
     assert build_recogniser("effnet_b1", SPEC, parameters).provenance.pretraining == pretraining
 
 
+def test_dark_ink_is_read_as_bright_ink_is() -> None:
+    model = build_recogniser("effnet_b1", SPEC, {})
+    assert isinstance(model, NeuralRecogniser)
+    model.warm_start(model.network)
+    images = torch.randn(2, 1, 32, 100).exp()
+    images -= images.mean()
+    with torch.inference_mode():
+        bright, dark = (model.network.eval()(x) for x in (images, -images))
+    torch.testing.assert_close(bright, dark)
+    assert (bright[0] - bright[1]).abs().max() > 0.01
+
+
 def test_only_networks_have_a_precision() -> None:
     assert build_recogniser("hog_svc", SPEC, {}).provenance == Provenance("", "")
     asked = {"training": {"precision": "bfloat16"}}
