@@ -6,6 +6,7 @@ from captchabench.config import load_params
 from captchabench.evaluation.predictions import PredictionInfo, write_predictions
 from captchabench.files import write_json
 from captchabench.models import load_recogniser
+from captchabench.models.parts.about import read_config
 from captchabench.training.split import held_out
 from stages import run
 from stages.cell import Cell
@@ -18,6 +19,7 @@ def main(*words: str) -> None:
     cell = Cell.parse(words, params)
     samples = held_out(cell.samples(params), cell.fold)
     recogniser = load_recogniser(cell.weights)
+    about = read_config(cell.weights).about
     # DVC knows the model by now.
     clear_scratch(str(cell))
 
@@ -35,6 +37,8 @@ def main(*words: str) -> None:
         alphabet=samples.info.alphabet,
         parameters=recogniser.parameter_count,
         class_names=samples.info.class_names,
+        pretraining=about.pretraining,
+        precision=about.precision,
     )
     losses = recogniser.losses(samples.pixels, samples.labels)
     write_predictions(cell.predictions, info, samples, reading, losses)

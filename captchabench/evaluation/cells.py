@@ -32,7 +32,7 @@ class Part:
 class ScoredCell:
     """One scored cell. `parts` holds the whole under the dataset's name; where the images come from
     several datasets (`union`), also what each contributes, under `dataset/member`. `class_names`: of grids, by the
-    symbol that stands for each."""
+    symbol that stands for each. `pretraining`, `precision`: see models.base.Provenance."""
 
     dataset: str
     model: str
@@ -42,6 +42,8 @@ class ScoredCell:
     parameters: int
     parts: Mapping[str, Part]
     class_names: Mapping[str, str] = field(default_factory=dict)
+    pretraining: str = ""
+    precision: str = ""
 
     def named(self, symbol: str) -> str:
         """A symbol of the labels for people: itself, or the class that it stands for."""
@@ -60,7 +62,8 @@ def score_predictions(path: Path) -> ScoredCell:
         parts = {name: _part(rows, grids=bool(classes)) for name, rows in parts_of(info, table).items()}
     except ValueError:
         raise InputError(f"{path}: a grid was read as more or fewer tiles than it has; {_again(info)}") from None
-    return ScoredCell(info.dataset, info.model, info.fold, info.source, info.version, info.parameters, parts, classes)
+    traits = ("dataset", "model", "fold", "source", "version", "parameters", "pretraining", "precision")
+    return ScoredCell(**{name: getattr(info, name) for name in traits}, parts=parts, class_names=classes)
 
 
 def checked_predictions(path: Path) -> tuple[PredictionInfo, pa.Table]:

@@ -41,6 +41,7 @@ class PredictionInfo:
     """What a predictions file says about its cell, in its schema metadata.
 
     `class_names`: what the symbols of `alphabet` stand for, in its order, where images are grids; else empty.
+    `pretraining` and `precision`: see models.base.Provenance.
     """
 
     dataset: str
@@ -51,6 +52,8 @@ class PredictionInfo:
     alphabet: str
     parameters: int
     class_names: tuple[str, ...] = ()
+    pretraining: str = ""
+    precision: str = ""
 
     def __post_init__(self) -> None:
         # JSON, where this is kept, has lists alone.

@@ -60,6 +60,18 @@ class Steps:
     steps: tuple[Step, ...]
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """What a training starts from and how it computes, in words for tables.
+
+    pretraining: the weights that were there before, and the images that they come from; empty where there are none.
+    precision: of a network's arithmetic, float32 or bfloat16; empty where no network is trained.
+    """
+
+    pretraining: str = ""
+    precision: str = ""
+
+
 class Recogniser(ABC):
     """Reads texts from grey images of one size.
 
@@ -116,6 +128,11 @@ class Recogniser(ABC):
     def parameter_count(self) -> int:
         """The number of learned numbers."""
 
+    @property
+    def provenance(self) -> Provenance:
+        """What training this model starts from here, and how it computes."""
+        return Provenance()
+
     def machine(self) -> dict[str, str | int]:
         """What a timing of this model was taken on: device, threads. Deep models add more."""
         return {"device": f"cpu ({platform.machine()})", "threads": 1}
@@ -134,7 +151,13 @@ class Recogniser(ABC):
         `info`: of the shards it was trained on, all folds but `fold`.
         """
         self.save_weights(folder)
-        about = About(model=self.name, fold=fold, parameter_count=self.parameter_count, **vars(info))
+        about = About(
+            model=self.name,
+            fold=fold,
+            parameter_count=self.parameter_count,
+            **vars(info),
+            **vars(self.provenance),
+        )
         write_config(folder, about, asdict(self.config))
 
     @classmethod

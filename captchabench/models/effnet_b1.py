@@ -1,88 +1,146 @@
-"""EfficientNet-B1 (Tan and Le, ICML 2019, arXiv:1905.11946), its feature map read one cell a character or tile."""
+"""EfficientNet-B1 (Tan and Le, ICML 2019, arXiv:1905.11946): what it sees of each character or tile is classified."""
 
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
 import timm
+import torch
 from torch import Tensor, nn
 
 from captchabench.config import Between
+from captchabench.data.shards import TextSpec
 from captchabench.errors import InputError
 from captchabench.models import RECOGNISERS
-from captchabench.models.parts.about import About
 from captchabench.models.parts.backbone import load_backbone
-from captchabench.models.parts.heads import PositionNetwork
+from captchabench.models.parts.depthwise import trim_depthwise
+from captchabench.models.parts.heads import Head, PositionNetwork
+from captchabench.models.parts.lite1 import start_from_lite1
 from captchabench.models.parts.neural import NeuralRecogniser
 from captchabench.training.settings import TrainingConfig
+
+LITE1 = "lite1"
+_CHANNELS = 1280
 
 
 @dataclass(frozen=True)
 class Config:
     """Parameters of the effnet_b1.
 
-    `pretrained` fetches timm's ImageNet weights when training starts; `weights` is a file that holds such weights.
+    What training starts from: `weights` is `lite1`, for EfficientNet-Lite1's ImageNet weights (see `parts.lite1`), a
+    file of weights with timm's names, or null for random ones. `pretrained` fetches timm's own from the network
+    instead.
     """
 
     pretrained: bool = False
-    weights: str | None = None
-    # Width in pixels that a column of the feature map covers. Below 32 the last stages stride in height alone, and on
-    # grids, where rows must be told apart as columns are, not at all.
-    column_stride: Literal[8, 16, 32] = 16
-    dropout: Annotated[float, Between(0, 0.9)] = 0.1
+    weights: str | None = LITE1
+    # Width in pixels that a column of the feature map covers. Below 32 the last stages stride in height alone, in
+    # tiles, which are square, not at all.
+    column_stride: Literal[8, 16, 32] = 8
+    dropout: Annotated[float, Between(0, 0.9)] = 0.0
     drop_path: Annotated[float, Between(0, 0.9)] = 0.0
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
-class Encoder(nn.Module):
-    """EfficientNet-B1's features, pooled to one cell a character: `rows` of `columns` cells."""
+class LineEncoder(nn.Module):
+    """EfficientNet-B1's features of a line; each character's are a mean of the map's columns, weighted by attention.
 
-    def __init__(self, config: Config, rows: int, columns: int) -> None:
+    Ink, the smaller part of an image, is made bright where it is dark: one look to learn where generators draw two.
+    A column's weight for a character follows from its place and from what is seen there, both learned. At first the
+    place alone counts, as if the characters of the longest label were spaced evenly.
+    """
+
+    def __init__(self, spec: TextSpec, config: Config) -> None:
         super().__init__()
-        try:
-            self.features = timm.create_model(
-                "efficientnet_b1",
-                pretrained=config.pretrained,
-                in_chans=1,
-                num_classes=0,
-                global_pool="",
-                drop_path_rate=config.drop_path,
-            )
-        # A network that is down fails in as many ways as there are.
-        except Exception as error:
-            if not config.pretrained:
-                raise
-            raise InputError(
-                f"models.effnet_b1.pretrained: timm's weights cannot be fetched ({type(error).__name__}); check the "
-                "network, or name a file that holds them in models.effnet_b1.weights"
-            ) from None
-        if config.weights is not None:
-            load_backbone(self.features, Path(config.weights))
-        striding = [m for m in self.features.modules() if isinstance(m, nn.Conv2d) and m.stride == (2, 2)]
-        for convolution in striding[int(math.log2(config.column_stride)) :]:
-            convolution.stride = (2, 1) if rows == 1 else (1, 1)
-        self.pool = nn.AdaptiveAvgPool2d((rows, columns))
+        self.features = _features(config, (2, 1))
+        columns = math.ceil(spec.width / config.column_stride)
+        centres = (torch.arange(spec.max_length)[:, None] + 0.5) / spec.max_length
+        distance = ((torch.arange(columns) + 0.5) / columns - centres) * spec.max_length
+        self.places = nn.Parameter(-2 * distance.square())
+        self.queries = nn.Linear(_CHANNELS, spec.max_length, bias=False)
+        nn.init.zeros_(self.queries.weight)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 1, H, W] to [B, L, 1280]."""
-        return self.dropout(self.pool(self.features(images)).flatten(2).transpose(1, 2))
+        skew = images.pow(3).mean(dim=(1, 2, 3), keepdim=True)
+        columns = self.features(torch.where(skew < 0, -images, images)).mean(dim=2).transpose(1, 2)
+        weights = (self.queries(columns).transpose(1, 2) + self.places).softmax(dim=2)
+        return self.dropout(weights @ columns)
+
+
+class TileEncoder(nn.Module):
+    """EfficientNet-B1's features of each tile of a grid. No tile sees another: each is an image of its own."""
+
+    def __init__(self, spec: TextSpec, config: Config) -> None:
+        super().__init__()
+        self.features = _features(config, (1, 1))
+        self.rows, self.columns = spec.rows, spec.columns
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, 1, H, W] to [B, L, 1280], row by row."""
+        batch, _, height, width = images.shape
+        down, across = height // self.rows, width // self.columns
+        cells = images[:, 0, : down * self.rows, : across * self.columns]
+        cells = cells.reshape(batch, self.rows, down, self.columns, across).transpose(2, 3)
+        tiles = cells.reshape(-1, 1, down, across).contiguous(memory_format=torch.channels_last)
+        return self.dropout(self.features(tiles).mean(dim=(2, 3)).view(batch, self.rows * self.columns, -1))
 
 
 @RECOGNISERS.register("effnet_b1")
 class EffnetB1(NeuralRecogniser):
-    """EfficientNet-B1, one cell of its feature map a character, or a tile of a grid."""
+    """EfficientNet-B1, a character or tile at a time."""
 
     name = "effnet_b1"
     config_class = Config
 
-    @classmethod
-    def blank(cls, about: About, parameters: Any, where: str) -> Self:
-        """See Recogniser.blank. What it started from is not needed: the weights to be loaded came of it."""
-        start = {"pretrained": False, "weights": None}
-        return super().blank(about, {**parameters, **start}, where)
-
     def build_network(self) -> PositionNetwork:
         """See NeuralRecogniser.build_network."""
-        return PositionNetwork(self.spec, Encoder(self.config, self.spec.rows, self.spec.columns))
+        encoder = LineEncoder if self.spec.rows == 1 else TileEncoder
+        return PositionNetwork(self.spec, encoder(self.spec, self.config))
+
+    def warm_start(self, network: Head) -> None:
+        """See NeuralRecogniser.warm_start."""
+        features: nn.Module = network.get_submodule("encoder.features")
+        if self.config.pretrained:
+            features.load_state_dict(_published().state_dict())
+        elif self.config.weights == LITE1:
+            start_from_lite1(features)
+        elif self.config.weights is not None:
+            load_backbone(features, Path(self.config.weights))
+
+    def pretraining(self) -> str:
+        """See NeuralRecogniser.pretraining."""
+        if self.config.pretrained:
+            return "ImageNet (timm)"
+        if self.config.weights == LITE1:
+            return "ImageNet (EfficientNet-Lite1)"
+        return "" if self.config.weights is None else Path(self.config.weights).name
+
+
+def _features(config: Config, late_stride: tuple[int, int]) -> nn.Module:
+    """The network without its classifier, [B, 1, H, W] to [B, 1280, H', W'], random. late_stride: see Config."""
+    network: nn.Module = timm.create_model(
+        "efficientnet_b1", in_chans=1, num_classes=0, global_pool="", drop_path_rate=config.drop_path
+    )
+    striding = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.stride == (2, 2)]
+    for convolution in striding[int(math.log2(config.column_stride)) :]:
+        convolution.stride = late_stride
+    trim_depthwise(network)
+    return network
+
+
+def _published() -> nn.Module:
+    try:
+        network: nn.Module = timm.create_model(
+            "efficientnet_b1", pretrained=True, in_chans=1, num_classes=0, global_pool=""
+        )
+    # A network that is down fails in as many ways as there are.
+    except Exception as error:
+        raise InputError(
+            f"models.effnet_b1.pretrained: timm's weights cannot be fetched ({type(error).__name__}); check the "
+            "network, or name a file that holds them in models.effnet_b1.weights"
+        ) from None
+    return network

@@ -16,6 +16,10 @@ _COLUMNS = {
     "ece": "ECE",
     "parameters": "parameters",
 }
+_PROVENANCE = {
+    "pretraining": "what the weights started from; empty where from random ones, or from none",
+    "precision": "the arithmetic of training; empty where no network is trained",
+}
 # What is measured on symbols is measured on tiles; classes have no case, so that column has something else to say.
 _OF_GRIDS = {"exact_folded": "selected", "cer": "tiles wrong", "char_accuracy": "tiles right"}
 
@@ -29,8 +33,8 @@ def markdown(board: pl.DataFrame) -> str:
     for ranking in rankings(board):
         lines += [f"## {ranking.heading}", "", _scope(ranking), ""]
         titles = _COLUMNS | (_OF_GRIDS if ranking.grids else {})
-        lines += ["| model | exact | 95 % | " + " | ".join(list(titles.values())[1:]) + " |"]
-        lines += ["|---|" + "--:|" * (len(_COLUMNS) + 1)]
+        lines += ["| model | exact | 95 % | " + " | ".join([*list(titles.values())[1:], *_PROVENANCE]) + " |"]
+        lines += ["|---|" + "--:|" * (len(_COLUMNS) + 1) + "---|" * len(_PROVENANCE)]
         lines += [_line(row, row["reader"] in ranking.best, ranking.grids) for row in ranking.rows]
         lines += [""]
     lines += ["## Columns", ""]
@@ -38,6 +42,7 @@ def markdown(board: pl.DataFrame) -> str:
         metric = METRICS[name]
         better = "higher" if metric.higher_is_better else "lower"
         lines.append(f"- **{title}**: {metric.description}; {better} is better.")
+    lines += [f"- **{name}**: {meaning}." for name, meaning in _PROVENANCE.items()]
     lines += [
         f"- **selected** (grids of tiles): {METRICS['selection'].description}; higher is better.",
         "- **tiles right**, **tiles wrong** (grids of tiles): their shares, tile by tile.",
@@ -66,5 +71,6 @@ def _line(row: dict[str, Any], best: bool, grids: bool) -> str:
         f"{row['f1']:.3f}",
         f"{row['ece']:.3f}",
         f"{row['parameters']:,}",
+        *(row[name] or "" for name in _PROVENANCE),
     ]
     return "| " + " | ".join(cells) + " |"

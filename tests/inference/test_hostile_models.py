@@ -122,7 +122,7 @@ def test_damaged_arrays_are_refused(hog_svc: Path, name: str) -> None:
 
 def test_a_model_of_an_older_version_says_so(crnn: Path) -> None:
     (crnn / "config.json").write_text(json.dumps({"format": 1, "model": "crnn"}))
-    with pytest.raises(InputError, match="format 1, this program reads 3; train it anew"):
+    with pytest.raises(InputError, match="format 1, this program reads 4; train it anew"):
         load_recogniser(crnn)
 
 

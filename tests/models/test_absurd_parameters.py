@@ -3,11 +3,13 @@
 from typing import Any
 
 import pytest
+import timm
 
 from captchabench.alphabet import Alphabet
 from captchabench.data.shards import TextSpec
 from captchabench.errors import InputError
 from captchabench.models import build_recogniser
+from captchabench.models.parts.neural import NeuralRecogniser
 
 SPEC = TextSpec(Alphabet("AB"), 4, 5, 32, 100)
 
@@ -32,11 +34,12 @@ def test_absurd_parameters_are_refused_at_once(model: str, parameters: dict[str,
 
 
 def test_weights_that_cannot_be_fetched_are_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    import timm
+    model = build_recogniser("effnet_b1", SPEC, {"pretrained": True})
+    assert isinstance(model, NeuralRecogniser)
 
     def offline(*_: Any, **__: Any) -> None:
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(InputError, match=r"effnet_b1\.pretrained: .* cannot be fetched \(ConnectionError\)"):
-        build_recogniser("effnet_b1", SPEC, {"pretrained": True})
+        model.warm_start(model.network)

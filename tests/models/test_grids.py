@@ -1,13 +1,10 @@
 """Models on grids of tiles."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
 import torch
-from safetensors.torch import save_file
 
 from captchabench.alphabet import class_alphabet
 from captchabench.data.grids import compose, tiles_of
@@ -16,7 +13,7 @@ from captchabench.errors import InputError
 from captchabench.inference.loaded import LoadedRecogniser
 from captchabench.inference.loaded import load_recogniser as load_for_reading
 from captchabench.models import build_recogniser
-from captchabench.models.parts.backbone import load_backbone
+from captchabench.models.parts.neural import NeuralRecogniser
 from captchabench.models.parts.tiles import TileCutter
 
 NAMES = ("bus", "car", "tree", "truck")
@@ -25,9 +22,7 @@ SMALL = {
     "char_cnn": {"channels": [8, 8, 16, 16], "dropout": 0.0, "training": {"steps": 60, "batch_size": 6}},
     # Several looks: running means of the normalisation follow some steps behind, and the best weights are kept.
     "effnet_b1": {
-        "column_stride": 8,
-        "dropout": 0.0,
-        "training": {"steps": 80, "batch_size": 6, "learning_rate": 3e-3, "evaluations": 8, "stop_when_perfect": True},
+        "training": {"steps": 40, "batch_size": 6, "learning_rate": 3e-3, "evaluations": 8, "stop_when_perfect": True},
     },
 }
 
@@ -92,65 +87,16 @@ def test_crops_are_the_tiles_row_by_row(samples: Samples) -> None:
     assert TileCutter(samples.info.spec).segment(samples.pixels[:0]).crops.shape == (0, 9, 32, 32)
 
 
-@pytest.fixture(scope="module")
-def colour_weights() -> dict[str, torch.Tensor]:
-    """Weights as timm publishes them: for colour, with a classifier."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        return dict(timm.create_model("efficientnet_b1", num_classes=5).state_dict())
-
-
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_weights_from_a_file(
-    suffix: str, colour_weights: dict[str, torch.Tensor], samples: Samples, tmp_path: Path
-) -> None:
-    path = tmp_path / f"weights{suffix}"
-    if suffix == ".pth":
-        torch.save({"state_dict": colour_weights}, path)
-    else:
-        save_file(colour_weights, path)
-    parameters = {**SMALL["effnet_b1"], "weights": str(path), "training": {"steps": 1, "batch_size": 4}}
-    model = build_recogniser("effnet_b1", samples.info.spec, parameters)
-    features = model.network.encoder.features  # type: ignore[attr-defined]
-    torch.testing.assert_close(features.conv_stem.weight, colour_weights["conv_stem.weight"].sum(dim=1, keepdim=True))
-    torch.testing.assert_close(features.conv_head.weight, colour_weights["conv_head.weight"])
-    # A trained model is read without the file that it started from.
-    model.fit(samples, samples, seed=0)
-    (tmp_path / "model").mkdir()
-    model.save(tmp_path / "model", samples.info, 0)
-    path.unlink()
-    assert len(load_for_reading(tmp_path / "model").predict(samples.pixels[:1])) == 1
-
-
-def refused(network: torch.nn.Module, path: Path) -> str:
-    with pytest.raises(InputError) as caught:
-        load_backbone(network, path)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def test_other_files_are_refused(
-    colour_weights: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    network = timm.create_model("efficientnet_b1", in_chans=1, num_classes=0, global_pool="")
-    path = tmp_path / "w.safetensors"
-    assert "cannot be read" in refused(network, path)
-    path.write_bytes(b"\x00" * 20)
-    assert "cannot be read" in refused(network, path)
-    save_file({**colour_weights, "conv_head.weight": torch.zeros(1280, 100, 1, 1)}, path)
-    assert "conv_head.weight has the shape (1280, 100, 1, 1), not (1280, 320, 1, 1)" in refused(network, path)
-    save_file({"conv_stem.weight": colour_weights["conv_stem.weight"]}, path)
-    assert "is not of this network (lacks" in refused(network, path)
-    save_file({**colour_weights, "more": torch.zeros(1)}, path)
-    assert "holds more, which is none of its weights" in refused(network, path)
-    pickled = tmp_path / "w.pth"
-    torch.save({"x": Path("code")}, pickled)
-    assert "save them as safetensors" in refused(network, pickled)
-    torch.save([1, 2], pickled)
-    assert "holds no weights by name" in refused(network, pickled)
-
-
-def test_no_file_where_none_is_needed(make_samples: Callable[..., Samples]) -> None:
-    samples = make_samples(2)
-    with pytest.raises(InputError, match=r"models\.effnet_b1\.weights names the file"):
-        build_recogniser("effnet_b1", samples.info.spec, {"weights": "none.safetensors"})
+def test_effnet_b1_reads_each_tile_alone(samples: Samples) -> None:
+    model = build_recogniser("effnet_b1", samples.info.spec, {})
+    assert isinstance(model, NeuralRecogniser)
+    model.warm_start(model.network)
+    network = model.network.eval()
+    images = torch.randn(1, 1, 3 * SIDE, 3 * SIDE)
+    # The second tile of the first row becomes the first of the last row; all others change.
+    moved = torch.randn(1, 1, 3 * SIDE, 3 * SIDE)
+    moved[:, :, 2 * SIDE :, :SIDE] = images[:, :, :SIDE, SIDE : 2 * SIDE]
+    with torch.inference_mode():
+        before, after = network(images)[0], network(moved)[0]
+    torch.testing.assert_close(before[1], after[6])
+    assert (before - after).abs().amax(dim=1).min() > 0.01

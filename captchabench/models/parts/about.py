@@ -17,7 +17,7 @@ from captchabench.files import as_json, write_text
 from captchabench.naming import cell_stage
 
 CONFIG_FILE = "config.json"
-FORMAT = 3
+FORMAT = 4
 # A config is a page of text.
 _MOST_BYTES = 1 << 20
 _Length = Annotated[int, Between(0, 1024)]
@@ -29,6 +29,7 @@ class About:
 
     `fold` was held out. `height`, `width` (pixels), `resize` and `clahe` are how `normalize` prepared its images.
     `class_names`: what the symbols of `alphabet` stand for, in its order; empty where they are characters.
+    `pretraining` and `precision`: see Provenance.
     """
 
     model: str
@@ -46,6 +47,8 @@ class About:
     parameter_count: Positive
     task: Literal["text", "grid"] = "text"
     class_names: tuple[str, ...] = ()
+    pretraining: str = ""
+    precision: str = ""
 
     @property
     def spec(self) -> TextSpec:
@@ -67,7 +70,7 @@ class SavedConfig:
     checksum: see `checksum`.
     """
 
-    format: Literal[3]
+    format: Literal[4]
     about: About
     parameters: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)

