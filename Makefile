@@ -1,5 +1,6 @@
 # make repro   the benchmark as params.yaml says, on all cores, then the leaderboard
 # make test    the tests
+# make test-gpu  the tests of what a GPU does; fails where there is none
 # make check   lint, types, tests
 # make chaos   kills, failing disks, hostile files, threads, leaks, a long life: hours; a short version of each is a test
 # make schedule  the same every night, with a UI: Prefect's server and schedule (CRON, PORT)
@@ -15,7 +16,7 @@ export PATH := $(BIN):$(PATH)
 # Without this a stage may warn in the locale of the machine, and sort by it.
 export LC_ALL := C.UTF-8
 
-.PHONY: repro schedule full test lint types check vulnerabilities chaos setup clean
+.PHONY: repro schedule full test test-gpu lint types check vulnerabilities chaos setup clean
 .DEFAULT_GOAL := repro
 
 setup: .venv/.complete
@@ -50,6 +51,10 @@ full: setup
 
 test: setup
 	@pytest
+
+# One process: the tests share the GPU.
+test-gpu: setup
+	@pytest -n 0 -m gpu
 
 lint: setup
 	@ruff check .

@@ -41,7 +41,8 @@ from captchabench.datasets.drawing import encode
 from captchabench.models import build_recogniser
 from captchabench.models.char_cnn import CharCnn
 from captchabench.models.parts.neural import NeuralRecogniser
-from captchabench.training.device import Acceleration, acceleration_for, choose_device
+from captchabench.training.acceleration import Acceleration, acceleration_for
+from captchabench.training.device import choose_device
 from captchabench.training.engine import train_network
 from captchabench.training.feed import TensorSamples
 from captchabench.training.network import Network

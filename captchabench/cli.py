@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from captchabench import cli_compare, cli_demo, cli_predict
+from captchabench import cli_compare, cli_demo, cli_doctor, cli_predict
 from captchabench.config import PARAMS
 from captchabench.datasets import DATASETS
 from captchabench.errors import InputError
@@ -98,3 +98,4 @@ app.command()(cli_compare.history)
 app.command()(cli_predict.predict)
 app.command()(cli_predict.export)
 app.command()(cli_demo.demo)
+app.command()(cli_doctor.doctor)

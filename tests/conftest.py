@@ -24,9 +24,24 @@ HEIGHT, WIDTH = 32, 100
 pytest_plugins = ["tests.browser"]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests are of the CPU, on every machine; those of a GPU are asked for by `-m gpu`, and are then not skipped."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise pytest.UsageError("there is no GPU that torch can use; `captchabench doctor` says why")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The longest file first: it runs in one process, and the others fill up beside it."""
     items.sort(key=lambda item: item.path.name != "test_dag.py")
+    if config.option.markexpr != "gpu":
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="run by `make test-gpu`"))
 
 
 def write_text(label: str, rng: np.random.Generator) -> np.ndarray:

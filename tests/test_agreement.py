@@ -147,8 +147,8 @@ LAYERS = [
     {"inference"},
     {"revisions"},
     {"report"},
-    {"demo"},
-    {"cli", "cli_compare", "cli_demo", "cli_predict"},
+    {"demo", "doctor"},
+    {"cli", "cli_compare", "cli_demo", "cli_doctor", "cli_predict"},
 ]
 
 

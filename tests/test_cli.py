@@ -13,7 +13,7 @@ RUN = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
 def test_help_names_every_command() -> None:
     done = RUN.invoke(app, ["--help"])
     assert done.exit_code == 0
-    for command in ("leaderboard", "apply", "datasets", "models", "compare", "history"):
+    for command in ("leaderboard", "apply", "datasets", "models", "compare", "history", "doctor"):
         assert command in done.output
 
 

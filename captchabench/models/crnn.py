@@ -34,18 +34,16 @@ class Encoder(nn.Module):
         super().__init__()
         self.front = ConvFront(config.channels, nn.ReLU, stem_stride=config.stem_stride, last_dilation=1)
         self.dropout = nn.Dropout(config.dropout)
-        self.lstm = nn.LSTM(
-            config.channels[-1] * (height // 8),
-            config.hidden,
-            config.layers,
-            batch_first=True,
-            dropout=config.dropout if config.layers > 1 else 0.0,
-            bidirectional=True,
-        )
+        # One by one: cuDNN draws what falls out between layers of its own from a generator that nobody can put back.
+        features = [config.channels[-1] * (height // 8), *[2 * config.hidden] * (config.layers - 1)]
+        self.lstms = nn.ModuleList(nn.LSTM(f, config.hidden, batch_first=True, bidirectional=True) for f in features)
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 1, H, W] to [B, W/4, 2 * hidden]."""
-        return self.dropout(self.lstm(self.front(images))[0])
+        columns: Tensor = self.front(images)
+        for lstm in self.lstms:
+            columns = self.dropout(lstm(columns)[0])
+        return columns
 
 
 @RECOGNISERS.register("crnn")

@@ -1,4 +1,4 @@
-"""Which device to train on, in which precision, and how a step is run there."""
+"""Which device to train and read on, and in which precision."""
 
 import ctypes
 import os
@@ -6,7 +6,6 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -14,33 +13,8 @@ import torch
 from captchabench.errors import InputError
 
 _MEMORY = "CAPTCHABENCH_MEMORY_SHARE"
-# Compiling takes half a minute or more in every process. It pays where that many images are trained on.
-_WORTH_COMPILING = 3_000_000
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-
-
-@dataclass(frozen=True)
-class Acceleration:
-    """How a training step is run. Both switches change the speed alone, results to rounding.
-
-    compile: kernels fused by `torch.compile`. graph: the step recorded once as a CUDA graph and replayed.
-    """
-
-    compile: bool
-    graph: bool
-
-
-EAGER = Acceleration(compile=False, graph=False)
-
-
-def acceleration_for(device: torch.device, images: int) -> Acceleration:
-    """What pays on `device` for a training that sees `images` images in all.
-
-    On a CPU nothing does: compiled steps were slower than the eager ones of oneDNN.
-    """
-    cuda = device.type == "cuda"
-    return Acceleration(compile=cuda and images >= _WORTH_COMPILING, graph=cuda)
 
 
 def choose_device() -> torch.device:

@@ -62,6 +62,15 @@ def agreed(wish: bool) -> bool:
     return bool(heard)
 
 
+def all_agree(wish: bool) -> bool:
+    """Whether every process wishes it."""
+    if world_size() == 1:
+        return wish
+    heard = torch.tensor(int(wish), device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(heard, dist.ReduceOp.MIN)
+    return bool(heard)
+
+
 def gathered(own: dict[str, Tensor]) -> list[dict[str, Tensor]]:
     """What each process holds, by rank, in the first process; in the others an empty list. Tensors are on the CPU."""
     if world_size() == 1:

@@ -10,16 +10,10 @@ import torch
 from captchabench.errors import InputError
 from captchabench.progress import TrainingProgress
 from captchabench.training import distributed
+from captchabench.training.acceleration import Acceleration, acceleration_for, prepare
 from captchabench.training.checkpoints import Checkpoints
 from captchabench.training.curve import CurvePoint
-from captchabench.training.device import (
-    Acceleration,
-    acceleration_for,
-    choose_device,
-    float32,
-    keep_freed_memory,
-    reading_batch,
-)
+from captchabench.training.device import choose_device, float32, keep_freed_memory, reading_batch
 from captchabench.training.feed import TensorSamples, Window, default_window_bytes, windows
 from captchabench.training.network import Network, same_text, standardize
 from captchabench.training.run import Best, TrainingRun
@@ -74,14 +68,17 @@ def train_network(
     )
     first = next(dealt)
     network.train()
-    step = TrainingStep(
-        network, config, first, acceleration or acceleration_for(device, config.steps * config.batch_size)
-    )
+    step = TrainingStep(network, config, first)
+    acceleration = acceleration or acceleration_for(device, config.steps * config.batch_size)
     with torch.random.fork_rng(), TrainingProgress(config.steps, enabled=progress) as bar:
         # Processes that train together start alike, then draw distortions of their own.
         torch.manual_seed(seed + 7919 * distributed.rank())
+        prepared = prepare(step, acceleration)
+        if prepared.refused and distributed.rank() == 0:
+            print(f"training goes on eagerly, without {acceleration} steps: {prepared.refused}", flush=True)
         # A CPU's steps are counted in the seconds of its thread: what else runs on the machine does not show in them.
-        run = TrainingRun(step.prepare(), time.perf_counter if device.type == "cuda" else time.process_time)
+        clock = time.perf_counter if device.type == "cuda" else time.process_time
+        run = TrainingRun(prepared.seconds, prepared.refused, clock)
         best = Best(network)
         if snapshot:
             snapshot.restore(step, run, best)

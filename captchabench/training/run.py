@@ -17,9 +17,11 @@ class TrainingRun:
 
     prepare_seconds: warm-up, compilation, recording. taken: steps. spent: seconds in them. seconds: for each point of
     the curve, those spent until then; preparation, evaluations and checkpoints are left out. clock: tells seconds.
+    refused: see `Prepared`.
     """
 
     prepare_seconds: float
+    refused: str = ""
     clock: Callable[[], float] = time.perf_counter
     taken: int = 0
     spent: float = 0.0

@@ -1,6 +1,5 @@
 """One training step: from sample numbers to changed weights, all on the device."""
 
-import time
 from collections.abc import Callable
 
 import torch
@@ -8,15 +7,14 @@ from torch import Tensor
 
 from captchabench.training import distributed
 from captchabench.training.augmentation import augment
-from captchabench.training.device import Acceleration, precision_for
+from captchabench.training.device import precision_for
 from captchabench.training.feed import Window
 from captchabench.training.network import Network, standardize
 from captchabench.training.optimizer import FlatOptimizer
 from captchabench.training.schedule import guides, learning_rates
 from captchabench.training.settings import TrainingConfig
 
-# Steps before a CUDA graph is recorded, so that libraries have chosen their kernels and buffers.
-_WARM_UP_STEPS = 3
+MeanLoss = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 
 class TrainingStep:
@@ -27,7 +25,7 @@ class TrainingStep:
     graph. Random numbers come from torch's global generators.
     """
 
-    def __init__(self, network: Network, config: TrainingConfig, window: Window, acceleration: Acceleration) -> None:
+    def __init__(self, network: Network, config: TrainingConfig, window: Window) -> None:
         device = window.order.device
         self.device = device
         self.network = network
@@ -40,46 +38,28 @@ class TrainingStep:
         self._step = torch.zeros(1, dtype=torch.int64, device=device)
         self._row = torch.zeros(1, dtype=torch.int64, device=device)
         self._loss_sum = torch.zeros((), device=device)
-        self._losses: Callable[..., Tensor] = self._mean_loss
-        if acceleration.compile:
-            self._losses = torch.compile(self._mean_loss, dynamic=False)
-        self._graph = torch.cuda.CUDAGraph() if acceleration.graph else None
-        self._warms_up = acceleration.compile or acceleration.graph
+        self._take: Callable[[], None] | None = None
 
-    def prepare(self) -> float:
-        """Compile, and record the graph, on the first samples; return the seconds that took.
+    def remember(self) -> Callable[[], None]:
+        """Keep weights, statistics, counters and random numbers as they are; what is returned puts them back."""
+        changing = [*self.shared(), *self.own()]
+        kept = [tensor.clone() for tensor in changing]
+        host, device = torch.get_rng_state(), self._device_generator()
 
-        Leaves weights, statistics, counters and random numbers as they were.
-        """
-        started = time.perf_counter()
-        if not self._warms_up:
-            return 0.0
-        device = self.device
-        kept = [tensor.clone() for tensor in (*self.shared(), *self.own())]
-        host_state = torch.get_rng_state()
-        device_state = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-        if self._graph is None:
-            self._run_once()
-        else:
-            side = torch.cuda.Stream(device)
-            side.wait_stream(torch.cuda.current_stream(device))
-            with torch.cuda.stream(side):
-                for _ in range(_WARM_UP_STEPS):
-                    # The tables may be shorter than the warm-up.
-                    self._step.zero_()
-                    self._row.zero_()
-                    self._run_once()
-            torch.cuda.current_stream(device).wait_stream(side)
-            # Other threads, which send the next window or watch over NCCL, may go on meanwhile.
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-                self._run_once()
-        for tensor, value in zip((*self.shared(), *self.own()), kept, strict=True):
-            tensor.copy_(value)
-        torch.set_rng_state(host_state)
-        if device_state is not None:
-            torch.cuda.set_rng_state(device_state, device)
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - started
+        def restore() -> None:
+            for tensor, value in zip(changing, kept, strict=True):
+                tensor.copy_(value)
+            torch.set_rng_state(host)
+            if device is not None:
+                torch.cuda.set_rng_state(device, self.device)
+
+        return restore
+
+    def disturb(self, share: float) -> None:
+        """Change each weight by at most `share` of itself, at random, without a number from the global generators."""
+        generator = torch.Generator(self.device).manual_seed(0)
+        values = self.optimizer.values
+        values *= 1 + share * (2 * torch.rand(values.shape, generator=generator, device=self.device) - 1)
 
     def load(self, window: Window, row: int) -> None:
         """Train on `window` from its `row` on; it has the shape of the window before."""
@@ -87,20 +67,47 @@ class TrainingStep:
             # Made on another stream: their memory must not be given away before this one is done with them.
             for tensor in window.tensors():
                 tensor.record_stream(torch.cuda.current_stream())
-        if self._graph is None:
+        if not self.accelerated:
             self._window = window
         elif window is not self._window:
-            # The graph reads from fixed addresses.
+            # A recorded graph reads from fixed addresses.
             for kept, sent in zip(self._window.tensors(), window.tensors(), strict=True):
                 kept.copy_(sent)
         self._row.fill_(row)
 
     def run(self) -> None:
         """Take one step. Does not wait for the device."""
-        if self._graph is not None:
-            self._graph.replay()
+        if self._take is None:
+            self.run_eagerly()
         else:
-            self._run_once()
+            self._take()
+
+    @property
+    def accelerated(self) -> bool:
+        """Whether steps are taken in another way than eagerly."""
+        return self._take is not None
+
+    def run_by(self, take: Callable[[], None]) -> None:
+        """Let `take`, which does what `run_eagerly` does, take the steps from here on."""
+        self._take = take
+
+    def run_eagerly(self, mean_loss: MeanLoss | None = None) -> None:
+        """Take one step, a kernel after another. mean_loss: what stands in for `mean_loss`, compiled."""
+        rate = self.rates.index_select(0, self._step)[0]
+        self._loss_sum += self.backward(mean_loss or self.mean_loss)
+        distributed.average([self.optimizer.gradients])
+        self.optimizer.step(rate)
+        self._step += 1
+        self._row += 1
+
+    def backward(self, mean_loss: MeanLoss) -> Tensor:
+        """Put the gradients of this process's part of the batch in place; return its mean loss, a scalar."""
+        guide = None if self._guides is None else self._guides.index_select(0, self._step)[0]
+        chosen = self._window.order.index_select(0, self._row)[0]
+        self.optimizer.zero_grad()
+        loss = mean_loss(self._window.samples.images, self._window.samples.targets, chosen, guide)
+        loss.backward()
+        return loss.detach()
 
     def wait(self) -> None:
         """Wait for the device."""
@@ -122,20 +129,29 @@ class TrainingStep:
         self._loss_sum.zero_()
         return total
 
-    def _run_once(self) -> None:
-        guide = None if self._guides is None else self._guides.index_select(0, self._step)[0]
-        rate = self.rates.index_select(0, self._step)[0]
-        chosen = self._window.order.index_select(0, self._row)[0]
-        self.optimizer.zero_grad()
-        loss = self._losses(self._window.samples.images, self._window.samples.targets, chosen, guide)
-        loss.backward()
-        distributed.average([self.optimizer.gradients])
-        self.optimizer.step(rate)
-        self._loss_sum += loss.detach()
-        self._step += 1
-        self._row += 1
+    def go_to(self, share: float) -> None:
+        """Move the counters on to a share, below 1, of all steps and of the window."""
+        self._step.fill_(int(share * len(self.rates)))
+        self._row.fill_(int(share * len(self._window.order)))
 
-    def _mean_loss(self, images: Tensor, targets: Tensor, chosen: Tensor, guide: Tensor | None) -> Tensor:
+    def learned(self) -> dict[str, Tensor]:
+        """Copies of the weights, and of the statistics of batches, a vector each."""
+        weights = [weight.detach().flatten() for weight in self.network.parameters()]
+        statistics = [buffer.flatten() for buffer in self.network.buffers() if buffer.is_floating_point()]
+        vectors = {"changes of weights": weights, "changes of batch statistics": statistics}
+        return {name: torch.cat(parts) for name, parts in vectors.items() if parts}
+
+    def places(self) -> dict[str, Tensor]:
+        """Copies of what is moved on by whole numbers: the counters, and the states of the generators."""
+        generators = [torch.get_rng_state(), self._device_generator()]
+        drawn = torch.cat([state for state in generators if state is not None])
+        return {"counters": torch.cat([self._step, self._row]), "random numbers": drawn}
+
+    def _device_generator(self) -> Tensor | None:
+        return torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+
+    def mean_loss(self, images: Tensor, targets: Tensor, chosen: Tensor, guide: Tensor | None) -> Tensor:
+        """The mean loss of the samples `chosen` [B]: a scalar."""
         batch = standardize(images.index_select(0, chosen))
         if self._augment:
             batch = augment(batch, self._augment, self.network.pieces)

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from captchabench.training import distributed
+from captchabench.training.acceleration import Acceleration
 from captchabench.training.checkpoints import Checkpoints
 from captchabench.training.engine import train_network
 from captchabench.training.feed import TensorSamples
@@ -42,6 +43,13 @@ class Tiny(Network):
         return ids, best[:, 0]
 
 
+class Elsewhere(Acceleration):
+    def build(self, step):
+        if distributed.rank() == 1:
+            raise RuntimeError("no graph here")
+        return step.run_eagerly
+
+
 torch.manual_seed(0)
 samples = TensorSamples(torch.randint(0, 255, (60, 3, 4), dtype=torch.uint8), torch.randint(0, 3, (60, 1)))
 folder = Path(sys.argv[1])
@@ -54,13 +62,17 @@ with distributed.process_group():
         run = train_network(network, samples, samples, config, seed=0, checkpoints=Checkpoints(folder / "scratch"))
         done = network.state_dict(), [vars(p) for p in run.curve]
         torch.save(done, folder / f"{time}-{distributed.rank()}.pt")
+    torch.manual_seed(1)
+    network = Tiny()
+    run = train_network(network, samples, samples, config, seed=0, acceleration=Elsewhere(compile=False, graph=True))
+    torch.save((network.state_dict(), run.refused), folder / f"elsewhere-{distributed.rank()}.pt")
 """
 
 
 Done = tuple[dict[str, torch.Tensor], list[dict[str, float]]]
 
 
-def train(folder: Path, processes: int) -> tuple[list[Done], list[Done]]:
+def train(folder: Path, processes: int, devices: str = "") -> tuple[list[Done], list[Done]]:
     """What each process made of it the first time, and again."""
     folder.mkdir()
     program = folder / "program.py"
@@ -72,6 +84,7 @@ def train(folder: Path, processes: int) -> tuple[list[Done], list[Done]]:
         **os.environ,
         "PYTHONPATH": str(Path.cwd()),
         "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": devices,
         "CAPTCHABENCH_CHECKPOINT_SECONDS": "0",
     }
     subprocess.run(
@@ -102,6 +115,25 @@ def test_two_processes_learn_what_one_does(tmp_path: Path, capfd: pytest.Capture
         for name, weight in before[0].items():
             assert torch.equal(after[0][name], weight)
     assert "going on after step 20" in capfd.readouterr().out
+    # Where steps are refused in one of them, both go on eagerly.
+    elsewhere = [torch.load(tmp_path / "two" / f"elsewhere-{rank}.pt", weights_only=True) for rank in range(2)]
+    assert [refused for _, refused in elsewhere] == ["another process refused them", "RuntimeError: no graph here"]
+    for weights, _ in elsewhere:
+        for name, weight in first[0].items():
+            assert torch.equal(weights[name], weight)
+
+
+@pytest.mark.gpu
+def test_two_gpus_learn_what_one_does(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+    ((alone, _),), _ = train(tmp_path / "one", 1, "0")
+    (first, second), again = train(tmp_path / "two", 2, "0,1")
+    assert "training goes on eagerly" not in capfd.readouterr().out
+    for name, weight in alone.items():
+        assert torch.equal(first[0][name], second[0][name])
+        torch.testing.assert_close(first[0][name], weight, rtol=0.05, atol=1e-3)
+        torch.testing.assert_close(again[0][0][name], first[0][name], rtol=0.05, atol=1e-3)
 
 
 def test_a_batch_that_cannot_be_shared_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from captchabench.data.shards import Samples
 from captchabench.models import build_recogniser
 from captchabench.models.parts.neural import NeuralRecogniser
-from captchabench.training.device import EAGER, Acceleration, acceleration_for
-from captchabench.training.engine import train_network
+from captchabench.training.acceleration import Acceleration, prepare
 from captchabench.training.feed import TensorSamples, Window
 from captchabench.training.settings import TrainingConfig
 from captchabench.training.step import TrainingStep
@@ -48,9 +47,9 @@ def losses(
     order = torch.arange(64).remainder(len(samples)).view(8, 8).to(device)
     window = Window(model.tensors(samples).to(device), order)
     config = TrainingConfig(steps=8, batch_size=8, augment=augment, guide=5.0)
-    step = TrainingStep(model.network, config, window, acceleration)
+    step = TrainingStep(model.network, config, window)
     torch.manual_seed(1)
-    step.prepare()
+    assert not prepare(step, acceleration).refused
     found = []
     for _ in range(8):
         step.run()
@@ -82,42 +81,7 @@ def test_a_step_never_reads_a_value_back_from_the_device(make_samples: MakeSampl
         window = Window(
             TensorSamples(images, torch.zeros(24, 4, dtype=torch.int64)), torch.zeros(4, 8, dtype=torch.int64)
         )
-        step = TrainingStep(recogniser("crnn", samples).network, config, window, EAGER)
+        step = TrainingStep(recogniser("crnn", samples).network, config, window)
         step.run()
         with pytest.raises(Exception, match="local_scalar"):
             step.loss_sum()
-
-
-def test_a_cpu_takes_the_eager_step_and_a_gpu_compiles_what_is_long() -> None:
-    assert acceleration_for(torch.device("cpu"), 10**9) == EAGER
-    assert acceleration_for(torch.device("cuda"), 10**5) == Acceleration(compile=False, graph=True)
-    assert acceleration_for(torch.device("cuda"), 10**8) == Acceleration(compile=True, graph=True)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("compile_", [False, True])
-@pytest.mark.parametrize("name", sorted(NARROW))
-def test_a_recorded_step_gives_the_losses_of_an_eager_one(make_samples: MakeSamples, name: str, compile_: bool) -> None:
-    samples = make_samples(24)
-    cuda = torch.device("cuda")
-    eager = losses(name, samples, EAGER, cuda, augment=0.0)
-    recorded = losses(name, samples, Acceleration(compile=compile_, graph=True), cuda, augment=0.0)
-    # bfloat16 rounds differently in fused kernels.
-    assert recorded == pytest.approx(eager, rel=2e-2)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_recorded_step_sees_each_new_window(make_samples: MakeSamples) -> None:
-    samples = make_samples(512)
-    weights = []
-    for acceleration in (EAGER, Acceleration(compile=False, graph=True)):
-        model = recogniser("crnn", samples)
-        tensors = model.tensors(samples)
-        config = TrainingConfig(steps=40, batch_size=16, evaluations=2)
-        run = train_network(
-            model.network, tensors, tensors, config, seed=0, acceleration=acceleration, window_bytes=128 * 3200 * 2
-        )
-        weights.append(run.curve[-1].train_loss)
-    assert weights[1] == pytest.approx(weights[0], rel=2e-2)

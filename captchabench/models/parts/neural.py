@@ -22,6 +22,7 @@ from captchabench.models.parts.about import About
 from captchabench.models.parts.boxes import equal_boxes
 from captchabench.models.parts.heads import Head
 from captchabench.models.parts.words import as_alternatives
+from captchabench.training.acceleration import Acceleration
 from captchabench.training.checkpoints import Checkpoints
 from captchabench.training.curve import CurvePoint
 from captchabench.training.device import choose_device, describe, float32, one_thread, precision_for, reading_batch
@@ -29,6 +30,7 @@ from captchabench.training.distributed import process_group
 from captchabench.training.engine import train_network
 from captchabench.training.feed import TensorSamples
 from captchabench.training.network import standardize
+from captchabench.training.run import TrainingRun
 
 WEIGHTS_FILE = "weights.safetensors"
 _DTYPES = {torch.float32: "F32", torch.int64: "I64"}
@@ -45,6 +47,9 @@ class NeuralRecogniser(Recogniser):
     def __init__(self, spec: TextSpec, config: Any) -> None:
         super().__init__(spec, config)
         self.network = self.build_network()
+        # How training steps are to be run; None takes what pays. And what the last training was.
+        self.acceleration: Acceleration | None = None
+        self.trained: TrainingRun | None = None
         self._forward: Callable[[np.ndarray], Tensor] = self._run_network
 
     @classmethod
@@ -106,16 +111,17 @@ class NeuralRecogniser(Recogniser):
             torch.manual_seed(seed)
             self.network = self.build_network()
             self.warm_start(self.network)
-            run = train_network(
+            self.trained = train_network(
                 self.network,
                 train,
                 validation,
                 self.config.training,
                 seed=seed,
+                acceleration=self.acceleration,
                 progress=progress,
                 checkpoints=checkpoints,
             )
-            return run.curve
+            return self.trained.curve
 
     def tensors(self, samples: Samples) -> TensorSamples:
         """The samples as the engine takes them."""

@@ -1,0 +1,136 @@
+"""What this machine has and what will be used of it, as far as can be told without touching a GPU."""
+
+import os
+import platform
+import shutil
+import subprocess
+import warnings
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+import torch
+
+from captchabench import __version__
+from captchabench.data.pool import cores
+from captchabench.errors import first_line
+from captchabench.training.acceleration import EAGER, WORTH_COMPILING, acceleration_for
+from captchabench.training.device import precision_for
+
+Sections = dict[str, dict[str, str]]
+_GB = 1e9
+_LEAST_MEMORY, _LEAST_DISK = 2 * _GB, 3 * _GB
+_PATIENCE = 20
+
+
+def sections() -> tuple[Sections, list[str]]:
+    """Facts by section and name, and what is wrong, each with what to do."""
+    problems: list[str] = []
+    disk = shutil.disk_usage(Path.cwd())
+    memory = psutil.virtual_memory()
+    if memory.available < _LEAST_MEMORY:
+        problems.append(f"{_size(memory.available)} of memory are free: end other programs, {_size(_LEAST_MEMORY)} do")
+    if disk.free < _LEAST_DISK:
+        problems.append(f"{_size(disk.free)} of disk are free here: make room, `dvc gc --workspace` may help")
+    found: Sections = {
+        "versions": {
+            "captchabench": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "CUDA": torch.version.cuda or "torch is built without",
+            "cuDNN": str(torch.backends.cudnn.version() or "none"),
+            "driver": next(iter(_nvidia("driver_version")), "none found"),
+            "timm": _version("timm"),
+            "numpy": _version("numpy"),
+            "OpenCV": _version("opencv-python"),
+        },
+        "machine": {
+            "system": platform.platform(terse=True),
+            "processor": _processor(),
+            "cores": f"{cores()} usable of {os.cpu_count()}",
+            "memory": f"{_size(memory.total)}, {_size(memory.available)} free",
+            "disk": f"{_size(disk.free)} free here",
+        },
+        "precision": {
+            "processor has": ", ".join(_instructions()),
+            "reading": "float32",
+            "training, CPU": precision_for(torch.device("cpu"), "auto"),
+            "training, GPU": precision_for(torch.device("cuda"), "auto"),
+        },
+    }
+    return found, problems
+
+
+def devices() -> tuple[list[str], list[str]]:
+    """CUDA_VISIBLE_DEVICES for each device found, the CPU (nothing visible) first; and what is wrong with GPUs."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        # A broken driver fails in as many ways as there are.
+        except Exception as error:
+            count = 0
+            warnings.warn(first_line(error), stacklevel=1)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [word.strip() for word in visible.split(",")] if visible is not None else [str(i) for i in range(count)]
+    listed = _nvidia("name")
+    if count or not listed or visible == "":
+        return ["", *names[:count]], []
+    why = first_line(said[0].message) if said and isinstance(said[0].message, Warning) else "it does not say why"
+    remedy = f"install a driver for CUDA {torch.version.cuda}" if torch.version.cuda else "run `make setup`"
+    return [""], [f"{len(listed)} GPU ({listed[0]}) that torch cannot use ({why}): {remedy}; the CPU is used meanwhile"]
+
+
+def paths(visible: list[str]) -> dict[str, str]:
+    """Which device trainings and readings use, and how steps are run there, where `visible` are the devices found."""
+    device = torch.device("cuda" if len(visible) > 1 else "cpu")
+    short, long = (str(acceleration_for(device, images)) for images in (0, WORTH_COMPILING))
+    steps = short if short == long else f"{short}; {long} from {WORTH_COMPILING:,} images on"
+    if device.type == "cpu":
+        why = "on a CPU nothing else pays"
+    elif short == str(EAGER):
+        why = "CAPTCHABENCH_EAGER is set"
+    else:
+        why = "eager where they differ from eager ones"
+    used = f"GPU {visible[1]}, the first" if device.type == "cuda" else "CPU, no GPU was found"
+    return {"device": used, "steps": f"{steps} ({why})"}
+
+
+def _nvidia(asked: str) -> list[str]:
+    """What the driver's own program says of each GPU; nothing where there is none."""
+    command = ["nvidia-smi", f"--query-gpu={asked}", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_PATIENCE)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
+
+
+def _instructions() -> list[str]:
+    has = {
+        torch.backends.cpu.get_cpu_capability().lower(): True,
+        "avx512_bf16": torch.cpu._is_avx512_bf16_supported(),
+        "amx": torch.cpu._is_amx_tile_supported(),
+    }
+    lacks = [name for name, there in has.items() if not there]
+    return [name for name, there in has.items() if there] + [f"no {name}" for name in lacks]
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"
+
+
+def _size(count: float) -> str:
+    return f"{count / _GB:.1f} GB"
