@@ -46,7 +46,7 @@ class Encoder(nn.Module):
         widths = (1, *config.channels)
         blocks: list[nn.Module] = []
         for inputs, outputs in pairwise(widths):
-            blocks += [conv_block(inputs, outputs, nn.ReLU), nn.MaxPool2d(2)]
+            blocks += [conv_block(inputs, outputs), nn.MaxPool2d(2)]
         # The last map has 4 rows: pooling once more would lose where in the crop a stroke is.
         self.blocks = nn.Sequential(*blocks[:-1])
         self.dropout = nn.Dropout(config.dropout)

@@ -43,7 +43,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: Config, height: int, width: int) -> None:
         super().__init__()
-        self.front = ConvFront(config.channels, nn.SiLU, stem_stride=config.stem_stride, last_dilation=2)
+        self.front = ConvFront(config.channels, stem_stride=config.stem_stride, last_dilation=2)
         self.project = nn.Linear(config.channels[-1] * (height // 8), config.dimension)
         self.positions = nn.Parameter(0.02 * torch.randn(width // 4 + 1, config.dimension))
         layer = nn.TransformerEncoderLayer(

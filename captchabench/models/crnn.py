@@ -32,7 +32,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: Config, height: int) -> None:
         super().__init__()
-        self.front = ConvFront(config.channels, nn.ReLU, stem_stride=config.stem_stride, last_dilation=1)
+        self.front = ConvFront(config.channels, stem_stride=config.stem_stride, last_dilation=1)
         self.dropout = nn.Dropout(config.dropout)
         # One by one: cuDNN draws what falls out between layers of its own from a generator that nobody can put back.
         features = [config.channels[-1] * (height // 8), *[2 * config.hidden] * (config.layers - 1)]

@@ -1,7 +1,5 @@
 """The convolutional front that the CTC models share."""
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 
 from captchabench.config import Positive
@@ -12,18 +10,17 @@ Channels = tuple[Positive, Positive, Positive]
 def conv_block(
     inputs: int,
     outputs: int,
-    activation: Callable[[], nn.Module],
     *,
     kernel: int = 3,
     stride: int = 1,
     dilation: int = 1,
 ) -> nn.Sequential:
-    """Convolution, batch normalisation, activation; keeps the size but for the stride."""
+    """Convolution, batch normalisation, ReLU; keeps the size but for the stride."""
     padding = dilation * (kernel // 2)
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False),
         nn.BatchNorm2d(outputs),
-        activation(),
+        nn.ReLU(),
     )
 
 
@@ -36,7 +33,6 @@ class ConvFront(nn.Module):
     def __init__(
         self,
         channels: Channels,
-        activation: Callable[[], nn.Module],
         *,
         stem_stride: int,
         last_dilation: int,
@@ -44,14 +40,14 @@ class ConvFront(nn.Module):
         super().__init__()
         first, second, third = channels
         if stem_stride == 2:
-            stem: list[nn.Module] = [conv_block(1, first, activation, kernel=5, stride=2)]
+            stem: list[nn.Module] = [conv_block(1, first, kernel=5, stride=2)]
         else:
-            stem = [conv_block(1, first, activation), nn.MaxPool2d(2)]
+            stem = [conv_block(1, first), nn.MaxPool2d(2)]
         self.blocks = nn.Sequential(
             *stem,
-            conv_block(first, second, activation),
+            conv_block(first, second),
             nn.MaxPool2d(2),
-            conv_block(second, third, activation, dilation=last_dilation),
+            conv_block(second, third, dilation=last_dilation),
             nn.MaxPool2d((2, 1)),
         )
 
