@@ -27,6 +27,8 @@ def predict(tmp_path: Path) -> Callable[..., Path]:
         confidences: Sequence[float] | None = None,
         losses: Sequence[float] | None = None,
         source: str = "standin",
+        pretraining: str = "",
+        precision: str = "",
     ) -> Path:
         n = len(pairs)
         info = ShardInfo(dataset, source, 1, 2, 2, "0123456789", 1, 6)
@@ -41,7 +43,7 @@ def predict(tmp_path: Path) -> Callable[..., Path]:
         path = tmp_path / "data" / "predictions" / f"{dataset}-{model}-{fold}.parquet"
         write_predictions(
             path,
-            PredictionInfo(dataset, source, 1, model, fold, info.alphabet, 1234),
+            PredictionInfo(dataset, source, 1, model, fold, info.alphabet, 1234, (), pretraining, precision),
             samples,
             Reading([read for _, read in pairs], np.array(confidences or [0.9] * n, np.float32)),
             None if losses is None else np.array(losses, np.float32),

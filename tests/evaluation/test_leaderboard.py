@@ -11,7 +11,7 @@ import pytest
 from captchabench.config import GridParams
 from captchabench.errors import InputError
 from captchabench.evaluation import leaderboard as board_module
-from captchabench.evaluation.cells import ScoredCell, score_predictions, write_cell
+from captchabench.evaluation.cells import ScoredCell, read_cell, score_predictions, write_cell
 from captchabench.evaluation.intervals import wilson
 from captchabench.evaluation.leaderboard import (
     SCHEMA,
@@ -153,6 +153,23 @@ def test_the_table_survives_the_disk_with_fixed_decimals(predict: Predict, tmp_p
     assert again.schema == SCHEMA
     assert again["exact"].to_list() == [0.666667] * 2
     assert again["exact_std"].to_list() == [None] * 2
+
+
+def test_what_a_model_came_of_stands_in_its_row(predict: Predict, tmp_path: Path) -> None:
+    came_of = {"pretraining": "ImageNet", "precision": "float32"}
+    paths = [predict([("1", "1")], model="b", **came_of), predict([("1", "1")], model="a")]
+    cells = []
+    for path in paths:
+        cell = score_predictions(path)
+        write_cell(tmp_path / f"numbers6-{cell.model}-0.json", cell)
+        cells.append(read_cell(tmp_path, "numbers6", cell.model, 0))
+    write_leaderboard(tmp_path / "leaderboard.csv", timed(cells))
+    again = read_leaderboard(tmp_path / "leaderboard.csv")
+    assert again["pretraining"].to_list() == [None, "ImageNet"]
+    assert again["precision"].to_list() == [None, "float32"]
+    folds = [score_predictions(predict([(str(fold), "1")], fold=fold, pretraining="ab"[fold])) for fold in (0, 1)]
+    with pytest.raises(InputError, match=r"folds differ in pretraining \['a', 'b'\]"):
+        timed(folds)
 
 
 def test_a_missing_or_foreign_table_is_one_clear_line(tmp_path: Path) -> None:
