@@ -41,12 +41,12 @@ def changed(tmp_path: Path, old: str, new: str) -> Path:
         ("  clahe: false", "  clahe: 1", r"normalize\.clahe: must be true or false, is 1"),
         ("  max_rejected: 0.02", "  max_rejected: 2", r"normalize\.max_rejected: must be at most 1"),
         (
-            "{images: 3000}",
+            "{images: 6000, difficulty: 2}",
             "{images: -1}",
             r"datasets\.fournierp\.images: must be at least 1.*or must be one of all",
         ),
         (
-            "{images: 3000}",
+            "{images: 6000, difficulty: 2}",
             "{images: 9, models: {crn: {}}}",
             r"datasets\.fournierp\.models\.crn: no such model under models; did you mean 'crnn'",
         ),
@@ -72,9 +72,9 @@ def changed(tmp_path: Path, old: str, new: str) -> Path:
         ("  dummy: {}", "  dummy: 3", r"models\.dummy: must be a mapping, is 3"),
         ("  dummy: {}", "  dummy:", r"models\.dummy: must be a mapping, is empty"),
         ("  seed: 0 ", "  seed: 4294967296 ", r"data\.seed: must be at most 2147483647"),
-        ("{images: 3000}", "{images: 1000000000000}", r"images: must be at most 10000000"),
+        ("{images: 6000, difficulty: 2}", "{images: 1000000000000}", r"images: must be at most 10000000"),
         (
-            "{images: 3000}",
+            "{images: 6000, difficulty: 2}",
             "{images: 1" + "0" * 400 + "}",
             r"images: must be at most .* is a number of about 400 digits",
         ),
@@ -212,14 +212,27 @@ def test_an_overlay_of_an_unknown_section_is_refused(tmp_path: Path) -> None:
 
 def test_a_dataset_may_change_a_models_parameters(tmp_path: Path) -> None:
     own = "{images: 9, models: {crnn: {hidden: 7, training: {augment: 0.7}}}}"
-    params = load_params(changed(tmp_path, "{images: 3000}", own))
+    params = load_params(changed(tmp_path, "{images: 6000, difficulty: 2}", own))
     usual = params.models["crnn"]
     here = params.of_model("crnn", "fournierp")
     assert (here["hidden"], here["training"]["augment"]) == (7, 0.7)
     assert here["channels"] == usual["channels"]
     assert here["training"]["steps"] == usual["training"]["steps"]
-    assert params.of_model("crnn", "vtu") == usual == params.of_model("crnn", "union")
+    assert params.of_model("crnn", "numbers6") == usual
     assert "augment" not in usual["training"]
+
+
+def test_a_budget_follows_from_the_datasets_difficulty(tmp_path: Path) -> None:
+    own = "{images: 9, difficulty: 2.5, models: {cnn_transformer: {training: {steps: 7}}}}"
+    params = load_params(changed(tmp_path, "{images: 6000, difficulty: 2}", own))
+    steps = params.models["crnn"]["training"]["steps"]
+    assert params.of_model("crnn", "fournierp")["training"]["steps"] == round(2.5 * steps)
+    # What a dataset says of its own is the whole budget.
+    assert params.of_model("cnn_transformer", "fournierp")["training"]["steps"] == 7
+    # A union is as hard as its members together.
+    together = sum(params.datasets[name].difficulty for name in params.grid.datasets)
+    assert params.of_model("crnn", "union")["training"]["steps"] == round(together * steps)
+    assert params.of_model("hog_svc", "fournierp") == params.models["hog_svc"]
 
 
 LAUGHS = "a: &a [x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a]\nc: &c [*b, *b, *b, *b, *b, *b, *b, *b]\n"
