@@ -135,9 +135,9 @@ OVERFIT = {
     # Running means of the normalisation follow some steps behind: several looks.
     "effnet_b1": {
         "training": {
-            "steps": 40,
-            "batch_size": 16,
-            "learning_rate": 3e-3,
+            "steps": 80,
+            "batch_size": 8,
+            "learning_rate": 1e-3,
             "evaluations": 8,
             "stop_when_perfect": True,
         }

@@ -22,7 +22,7 @@ SMALL = {
     "char_cnn": {"channels": [8, 8, 16, 16], "dropout": 0.0, "training": {"steps": 60, "batch_size": 6}},
     # Several looks: running means of the normalisation follow some steps behind, and the best weights are kept.
     "effnet_b1": {
-        "training": {"steps": 40, "batch_size": 6, "learning_rate": 3e-3, "evaluations": 8, "stop_when_perfect": True},
+        "training": {"steps": 80, "batch_size": 3, "learning_rate": 1e-3, "evaluations": 8, "stop_when_perfect": True},
     },
 }
 
