@@ -16,6 +16,9 @@ ROOT = Path(__file__).parents[1]
 SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
 
 
+FOURNIERP = "  fournierp: {images: 6000, difficulty: 2}\n"
+
+
 def changed(tmp_path: Path, old: str, new: str) -> Path:
     assert old in SHIPPED
     path = tmp_path / "params.yaml"
@@ -41,13 +44,13 @@ def changed(tmp_path: Path, old: str, new: str) -> Path:
         ("  clahe: false", "  clahe: 1", r"normalize\.clahe: must be true or false, is 1"),
         ("  max_rejected: 0.02", "  max_rejected: 2", r"normalize\.max_rejected: must be at most 1"),
         (
-            "{images: 6000, difficulty: 2}",
-            "{images: -1}",
+            FOURNIERP,
+            "  fournierp: {images: -1}\n",
             r"datasets\.fournierp\.images: must be at least 1.*or must be one of all",
         ),
         (
-            "{images: 6000, difficulty: 2}",
-            "{images: 9, models: {crn: {}}}",
+            FOURNIERP,
+            "  fournierp: {images: 9, models: {crn: {}}}\n",
             r"datasets\.fournierp\.models\.crn: no such model under models; did you mean 'crnn'",
         ),
         ("  folds: [0] ", "  folds: 0 ", r"grid\.folds: must be a list, is 0"),
@@ -72,10 +75,10 @@ def changed(tmp_path: Path, old: str, new: str) -> Path:
         ("  dummy: {}", "  dummy: 3", r"models\.dummy: must be a mapping, is 3"),
         ("  dummy: {}", "  dummy:", r"models\.dummy: must be a mapping, is empty"),
         ("  seed: 0 ", "  seed: 4294967296 ", r"data\.seed: must be at most 2147483647"),
-        ("{images: 6000, difficulty: 2}", "{images: 1000000000000}", r"images: must be at most 10000000"),
+        (FOURNIERP, "  fournierp: {images: 1000000000000}\n", r"images: must be at most 10000000"),
         (
-            "{images: 6000, difficulty: 2}",
-            "{images: 1" + "0" * 400 + "}",
+            FOURNIERP,
+            "  fournierp: {images: 1" + "0" * 400 + "}\n",
             r"images: must be at most .* is a number of about 400 digits",
         ),
         ("max_rejected: 0.02", "max_rejected: .inf", r"max_rejected: must be a number, is infinite"),
@@ -212,7 +215,7 @@ def test_an_overlay_of_an_unknown_section_is_refused(tmp_path: Path) -> None:
 
 def test_a_dataset_may_change_a_models_parameters(tmp_path: Path) -> None:
     own = "{images: 9, models: {crnn: {hidden: 7, training: {augment: 0.7}}}}"
-    params = load_params(changed(tmp_path, "{images: 6000, difficulty: 2}", own))
+    params = load_params(changed(tmp_path, FOURNIERP, f"  fournierp: {own}\n"))
     usual = params.models["crnn"]
     here = params.of_model("crnn", "fournierp")
     assert (here["hidden"], here["training"]["augment"]) == (7, 0.7)
@@ -224,7 +227,7 @@ def test_a_dataset_may_change_a_models_parameters(tmp_path: Path) -> None:
 
 def test_a_budget_follows_from_the_datasets_difficulty(tmp_path: Path) -> None:
     own = "{images: 9, difficulty: 2.5, models: {cnn_transformer: {training: {steps: 7}}}}"
-    params = load_params(changed(tmp_path, "{images: 6000, difficulty: 2}", own))
+    params = load_params(changed(tmp_path, FOURNIERP, f"  fournierp: {own}\n"))
     steps = params.models["crnn"]["training"]["steps"]
     assert params.of_model("crnn", "fournierp")["training"]["steps"] == round(2.5 * steps)
     # What a dataset says of its own is the whole budget.

@@ -94,11 +94,15 @@ class CharCnn(NeuralRecogniser):
         progress: bool = False,
         checkpoints: Checkpoints | None = None,
     ) -> list[CurvePoint]:
-        """See Recogniser.fit. Training crops are cut with the labels known, validation crops without."""
+        """See Recogniser.fit. Each training image is cut twice: with its label known, and as it is when it is read.
+
+        So the network learns what a character looks like, and what to make of a crop that is a little off.
+        """
         self.segmenter = segmenter_for(self.spec)
         self.segmenter.fit(train.pixels, train.labels)
-        known, unknown = self.tensors(train, train.labels), self.tensors(validation)
-        return self.train(known, unknown, seed=seed, progress=progress, checkpoints=checkpoints)
+        known, found = self.tensors(train, train.labels), self.tensors(train)
+        both = TensorSamples(torch.cat([known.images, found.images]), torch.cat([known.targets, found.targets]))
+        return self.train(both, self.tensors(validation), seed=seed, progress=progress, checkpoints=checkpoints)
 
     def network_input(self, pixels: np.ndarray) -> np.ndarray:
         """See NeuralRecogniser.network_input: rows of crops."""

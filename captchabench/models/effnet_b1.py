@@ -18,6 +18,7 @@ from captchabench.models.parts.depthwise import trim_depthwise
 from captchabench.models.parts.heads import Head, PositionNetwork
 from captchabench.models.parts.lite1 import start_from_lite1
 from captchabench.models.parts.neural import NeuralRecogniser
+from captchabench.training.network import bright_ink
 from captchabench.training.settings import TrainingConfig
 
 LITE1 = "lite1"
@@ -46,7 +47,6 @@ class Config:
 class LineEncoder(nn.Module):
     """EfficientNet-B1's features of a line; each character's are a mean of the map's columns, weighted by attention.
 
-    Ink, the smaller part of an image, is made bright where it is dark: one look to learn where generators draw two.
     A column's weight for a character follows from its place and from what is seen there, both learned. At first the
     place alone counts, as if the characters of the longest label were spaced evenly.
     """
@@ -64,8 +64,7 @@ class LineEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 1, H, W] to [B, L, 1280]."""
-        skew = images.pow(3).mean(dim=(1, 2, 3), keepdim=True)
-        columns = self.features(torch.where(skew < 0, -images, images)).mean(dim=2).transpose(1, 2)
+        columns = self.features(bright_ink(images)).mean(dim=2).transpose(1, 2)
         weights = (self.queries(columns).transpose(1, 2) + self.places).softmax(dim=2)
         return self.dropout(weights @ columns)
 

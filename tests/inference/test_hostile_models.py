@@ -111,7 +111,8 @@ def test_damaged_arrays_are_refused(hog_svc: Path, name: str) -> None:
     for arrays in spoiled:
         np.savez(hog_svc / name, **arrays)  # type: ignore[arg-type]
         reseal(hog_svc)
-        with pytest.raises(InputError, match=name):
+        # A file without arrays is too small for what config.json says of it, which is looked at first.
+        with pytest.raises(InputError, match=name if arrays else f"{name}|about.parameter_count"):
             load_recogniser(hog_svc)
     with zipfile.ZipFile(hog_svc / name, "w", zipfile.ZIP_DEFLATED) as bomb:
         bomb.writestr("weights.npy", bytes(50_000_000))

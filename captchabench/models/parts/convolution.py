@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from captchabench.config import Positive
+from captchabench.training.network import bright_ink
 
 Channels = tuple[Positive, Positive, Positive]
 
@@ -27,7 +28,8 @@ def conv_block(
 class ConvFront(nn.Module):
     """Three convolution blocks that turn [B, 1, H, W] into [B, W/4, C * H/8]: one column is one time step.
 
-    With a stem stride of 2 the first block strides where it otherwise pools: a quarter of the work at full resolution.
+    Ink comes in bright. With a stem stride of 2 the first block strides where it otherwise pools: a quarter of the
+    work at full resolution.
     """
 
     def __init__(
@@ -53,4 +55,4 @@ class ConvFront(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 1, H, W] to [B, T, C * rows]."""
-        return self.blocks(images).permute(0, 3, 1, 2).flatten(2)
+        return self.blocks(bright_ink(images)).permute(0, 3, 1, 2).flatten(2)
