@@ -99,6 +99,9 @@ def test_weights_that_do_not_fit_are_refused(crnn: Path, weight: torch.Tensor | 
         load_recogniser(crnn)
 
 
+TOO_SMALL = {"weights.npz": "about.parameter_count", "segmenter.npz": "segmenter.npz"}
+
+
 @pytest.mark.parametrize("name", ["weights.npz", "segmenter.npz"])
 def test_damaged_arrays_are_refused(hog_svc: Path, name: str) -> None:
     sound = dict(np.load(hog_svc / name))
@@ -111,11 +114,12 @@ def test_damaged_arrays_are_refused(hog_svc: Path, name: str) -> None:
     for arrays in spoiled:
         np.savez(hog_svc / name, **arrays)  # type: ignore[arg-type]
         reseal(hog_svc)
-        # A file without arrays is too small for what config.json says of it, which is looked at first.
-        with pytest.raises(InputError, match=name if arrays else f"{name}|about.parameter_count"):
+        # A small file may be too small for what config.json says of the model, which is looked at first.
+        with pytest.raises(InputError, match=name if arrays else TOO_SMALL[name]):
             load_recogniser(hog_svc)
     with zipfile.ZipFile(hog_svc / name, "w", zipfile.ZIP_DEFLATED) as bomb:
-        bomb.writestr("weights.npy", bytes(50_000_000))
+        # As large as the model's numbers would be at least.
+        bomb.writestr("weights.npy", bytes(50_000_000) + np.random.default_rng(0).bytes(400_000))
     reseal(hog_svc)
     with pytest.raises(InputError, match="compressed"):
         load_recogniser(hog_svc)
