@@ -84,7 +84,7 @@ def test_early_stopping_ends_before_the_budget(make_samples: MakeSamples) -> Non
 def test_a_perfect_validation_can_end_training(make_samples: MakeSamples) -> None:
     samples = make_samples(16, alphabet="1", lengths=(1, 1))
     ends = [
-        small_crnn(samples, steps=200, evaluations=20, learning_rate=1e-2, stop_when_perfect=stop).fit(
+        small_crnn(samples, steps=200, evaluations=20, learning_rate=1e-2, guide=20.0, stop_when_perfect=stop).fit(
             samples, samples, seed=0
         )[-1]
         for stop in (True, False)
