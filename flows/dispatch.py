@@ -88,15 +88,15 @@ def _tell(ended: queue.Queue[_Ended], name: str, share: Share, judge: Callable[[
     ended.put((name, share, judge))
 
 
-def urgency(due: Sequence[Stage], seconds: Mapping[str, float]) -> dict[str, tuple[float, int]]:
-    """Seconds from a stage's start to the end of the longest chain it begins; then how much it gathers."""
+def urgency(due: Sequence[Stage], seconds: Mapping[str, float]) -> dict[str, tuple[bool, float, int]]:
+    """Whether a stage is wanted soon; seconds from its start to the end of the longest chain; how much it gathers."""
     # A stage never seen is taken for a usual one.
     usual = sorted(seconds.values())[len(seconds) // 2] if seconds else 1.0
     chain: dict[str, float] = {}
     for stage in reversed(due):
         after = [chain[other.name] for other in due if stage.name in other.upstream]
         chain[stage.name] = seconds.get(stage.name, usual) + max(after, default=0.0)
-    return {stage.name: (chain[stage.name], len(stage.upstream)) for stage in due}
+    return {stage.name: (stage.need.soon, chain[stage.name], len(stage.upstream)) for stage in due}
 
 
 def dependents(name: str, stages: Collection[Stage]) -> list[str]:

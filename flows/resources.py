@@ -22,12 +22,14 @@ class Need:
     """What a stage says under `meta` in dvc.yaml.
 
     cpus: cores, all of the machine's if it has fewer. gpus: devices, as many as there are if there are fewer: on
-    a machine without any, the stage runs on its cores. time_limit: seconds, for one try.
+    a machine without any, the stage runs on its cores. time_limit: seconds, for one try. soon: begun before any other
+    as soon as it can be, since a person waits for what it says.
     """
 
     cpus: Positive | Literal["all"] = 1
     gpus: Annotated[int, Between(0)] = 0
     time_limit: Annotated[float, Between(1)] = 6 * 3600.0
+    soon: bool = False
 
     @classmethod
     def of(cls, stage: str, meta: Any) -> "Need":

@@ -12,8 +12,8 @@ from flows.graph import Graph, Stage
 from flows.resources import Need, Pool, Share, own_devices
 
 
-def stage(name: str, *upstream: str, cpus: int = 1, gpus: int = 0) -> Stage:
-    return Stage(name, upstream, Need(cpus=cpus, gpus=gpus))
+def stage(name: str, *upstream: str, cpus: int = 1, gpus: int = 0, soon: bool = False) -> Stage:
+    return Stage(name, upstream, Need(cpus=cpus, gpus=gpus, soon=soon))
 
 
 class Recorder:
@@ -81,6 +81,13 @@ def test_the_longest_way_to_the_end_is_begun_first() -> None:
     due = [stage("a"), stage("b"), stage("c"), stage("after-b", "b")]
     dispatch(due, Pool((0,), ()), {"a": 2.0, "b": 1.0, "c": 3.0, "after-b": 5.0}, recorder.start)
     assert recorder.begun == ["b", "after-b", "c", "a"]
+
+
+def test_what_a_person_waits_for_is_begun_before_all_else() -> None:
+    recorder = Recorder()
+    due = [stage("a"), stage("b"), stage("c"), stage("read-a", "a", soon=True)]
+    dispatch(due, Pool((0,), ()), {"a": 3.0, "b": 2.0, "c": 9.0, "read-a": 0.1}, recorder.start)
+    assert recorder.begun == ["c", "a", "read-a", "b"]
 
 
 def test_a_failure_stops_what_depends_on_it_and_nothing_else() -> None:
