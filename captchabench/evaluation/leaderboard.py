@@ -45,7 +45,7 @@ SCHEMA = pl.Schema(
         **{column: pl.Float64() for metric in SCORED for column in (metric.name, *_BESIDE.get(metric.name, ()))},
         "parameters": pl.Int64(),
         "pretraining": pl.String(),
-        "precision": pl.String(),
+        "arithmetic": pl.String(),
         "train_seconds": pl.Float64(),
         "images_per_second": pl.Float64(),
         "device": pl.String(),
@@ -125,11 +125,11 @@ def leaderboard(
     `union` has a row of its own and one for each member's images, named `union/member`. coverage: share read
     with 99 % precision by (dataset, model), from the calibration stage. Parts of a row: exact_lo and exact_hi
     are the 95 % Wilson interval over all images, cer_lo to mean_edit_distance_hi bootstrap intervals by image
-    (null where all images are read equally well); pretraining and precision as in models.base.Provenance, null where
-    empty; exact_std is the standard deviation of `exact` over folds
-    (each with its own seed), null with one fold; train_seconds is the mean over folds, so that it does not
-    grow with their number; images_per_second is all images over all seconds.
-    Raises InputError where folds of one row differ in source, version, pretraining or precision, or `coverage` lacks
+    (null where all images are read equally well); pretraining, and the arithmetic of training, as in
+    models.base.Provenance, null where empty; exact_std is the standard deviation of `exact` over folds (each with its
+    own seed), null with one fold; train_seconds is the mean over folds, so that it does not grow with their number;
+    images_per_second is all images over all seconds.
+    Raises InputError where folds of one row differ in source, version, pretraining or arithmetic, or `coverage` lacks
     a row.
     """
     rows = []
@@ -158,7 +158,7 @@ def leaderboard(
                 # A fold whose training part lacks a rare character may need fewer.
                 "parameters": max(cell.parameters for cell in of_row),
                 "pretraining": _one(of_row, "pretraining") or None,
-                "precision": _one(of_row, "precision") or None,
+                "arithmetic": _one(of_row, "precision") or None,
                 "train_seconds": statistics.fmean(t.train_seconds for t in spent),
                 "images_per_second": sum(t.images for t in spent) / sum(t.predict_seconds for t in spent),
                 "device": "/".join(sorted({t.device for t in spent})),

@@ -18,7 +18,7 @@ _COLUMNS = {
 }
 _PROVENANCE = {
     "pretraining": "what the weights started from; empty where from random ones, or from none",
-    "precision": "the arithmetic of training; empty where no network is trained",
+    "arithmetic": "of training; empty where no network is trained",
 }
 # What is measured on symbols is measured on tiles; classes have no case, so that column has something else to say.
 _OF_GRIDS = {"exact_folded": "selected", "cer": "tiles wrong", "char_accuracy": "tiles right"}

@@ -36,7 +36,7 @@ def _columns(seeds: bool) -> list[Column]:
         *(Column(title, first=_first(name)) for name, title in (_SHARES | _NUMBERS).items()),
         Column("images", first="descending"),
         Column("pretraining", words=True),
-        Column("precision", words=True),
+        Column("arithmetic", words=True),
     ]
 
 
@@ -56,7 +56,7 @@ def _row(ranking: Ranking, row: dict[str, Any], seeds: bool) -> Row:
             *(Cell(percent(row[name]), row[name]) for name in _SHARES),
             *(Cell(f"{row[name]:.3f}", row[name]) for name in _NUMBERS),
             Cell(f"{row['n']:,}", row["n"]),
-            *(escape(row[name] or "") for name in ("pretraining", "precision")),
+            *(escape(row[name] or "") for name in ("pretraining", "arithmetic")),
         ],
         dataset=ranking.dataset,
         best=row["reader"] in ranking.best,
@@ -95,6 +95,6 @@ def _notes() -> str:
         "read wrong, F1 that of their classes; more under Grids</dd><dt>95 % interval</dt><dd>Wilson's for "
         "exact; for CER, bootstrap by image</dd><dt>± over seeds</dt><dd>standard deviation of exact over folds, each "
         "with its own seed, in points; with one fold there is none</dd><dt>pretraining</dt><dd>what the weights "
-        "started from; empty where from random ones, or from none</dd><dt>precision</dt><dd>the arithmetic of "
+        "started from; empty where from random ones, or from none</dd><dt>arithmetic</dt><dd>of "
         "training; empty where no network is trained</dd></dl></details>"
     )
