@@ -35,8 +35,6 @@ def _columns(seeds: bool) -> list[Column]:
         Column("CER", first=_first("cer")),
         *(Column(title, first=_first(name)) for name, title in (_SHARES | _NUMBERS).items()),
         Column("images", first="descending"),
-        Column("pretraining", words=True),
-        Column("arithmetic", words=True),
     ]
 
 
@@ -47,7 +45,7 @@ def _first(metric: str) -> str:
 def _row(ranking: Ranking, row: dict[str, Any], seeds: bool) -> Row:
     return Row(
         cells=[
-            escape(row["reader"]),
+            _reader(row),
             escape(ranking.dataset),
             Cell(percent(row["exact"]), row["exact"]),
             Cell(_drawn(row), row["exact"]),
@@ -56,11 +54,17 @@ def _row(ranking: Ranking, row: dict[str, Any], seeds: bool) -> Row:
             *(Cell(percent(row[name]), row[name]) for name in _SHARES),
             *(Cell(f"{row[name]:.3f}", row[name]) for name in _NUMBERS),
             Cell(f"{row['n']:,}", row["n"]),
-            *(escape(row[name] or "") for name in ("pretraining", "arithmetic")),
         ],
         dataset=ranking.dataset,
         best=row["reader"] in ranking.best,
     )
+
+
+def _reader(row: dict[str, Any]) -> str:
+    """The model, and whether its weights started from others."""
+    if not row["pretraining"]:
+        return escape(row["reader"])
+    return f'{escape(row["reader"])} <small title="{escape(row["pretraining"])}">pretrained</small>'
 
 
 def _spread(deviation: float | None) -> Cell:
@@ -94,7 +98,6 @@ def _notes() -> str:
         f"<details><summary>What the columns mean</summary><dl>{notes}<dt>of grids</dt><dd>CER is the share of tiles "
         "read wrong, F1 that of their classes; more under Grids</dd><dt>95 % interval</dt><dd>Wilson's for "
         "exact; for CER, bootstrap by image</dd><dt>± over seeds</dt><dd>standard deviation of exact over folds, each "
-        "with its own seed, in points; with one fold there is none</dd><dt>pretraining</dt><dd>what the weights "
-        "started from; empty where from random ones, or from none</dd><dt>arithmetic</dt><dd>of "
-        "training; empty where no network is trained</dd></dl></details>"
+        "with its own seed, in points; with one fold there is none</dd><dt>pretrained</dt><dd>weights did "
+        "not start at random; the section Run says from what</dd></dl></details>"
     )

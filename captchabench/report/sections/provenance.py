@@ -22,6 +22,8 @@ def section(findings: Findings) -> str:
         + (f"; grids {params.tiles.height} × {params.tiles.width}" if findings.grids else ""),
         "folds held out": f"{', '.join(map(str, params.grid.folds))} of {params.folds.count}",
         "trained on the merged datasets": ", ".join(params.grid.union) or "none",
+        "weights started from": "; ".join(_by_model(findings, "pretraining")) or "random ones",
+        "trained in": "; ".join(_by_model(findings, "arithmetic")),
         "timed on": "; ".join(
             f"{device} × {threads}" + (f", torch {torch}" if torch else "") for device, threads, torch in clocks.rows()
         ),
@@ -33,3 +35,9 @@ def section(findings: Findings) -> str:
         + "<details><summary>params.yaml</summary>"
         f'<pre tabindex="0">{escape(findings.params_text)}</pre></details>'
     )
+
+
+def _by_model(findings: Findings, trait: str) -> list[str]:
+    """Each value of a column of the leaderboard, with the models that have it."""
+    found = findings.board.drop_nulls(trait).group_by(trait).agg("model").sort(trait)
+    return [f"{value} ({', '.join(sorted(set(models)))})" for value, models in found.select(trait, "model").rows()]
