@@ -161,7 +161,8 @@ def main(
         f"ours: {model} at {samples.info.width}x{samples.info.height}, parameters: {params}, with "
         f"{', '.join(f'{key} {budget[key]}' for key in sorted(budget))}",
         f"reached by {summary['reached']} of {seeds}; median {_reached(summary['median_seconds'])}; usual recipe: "
-        f"{usual_summary['reached']} of {usual_seeds}; {_ratio(summary, usual_summary, usual_seconds)}",
+        f"{usual_summary['reached']} of {usual_seeds}; "
+        + (_ratio(summary, usual_summary, usual_seconds) if usual else "not run"),
     ]
     finish(out or default_path("time_to_accuracy"), result, notes, _table(runs, usual, model, target, quick))
 
