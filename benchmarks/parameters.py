@@ -8,7 +8,7 @@ from captchabench.config import merged, read_yaml
 from captchabench.errors import InputError
 from captchabench.registry import did_you_mean
 
-_ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 
 
 class Budget(StrEnum):
@@ -20,9 +20,9 @@ class Budget(StrEnum):
 
 def model_parameters(budget: Budget) -> dict[str, dict[str, Any]]:
     """The `models` section: model name to parameters."""
-    models: dict[str, dict[str, Any]] = read_yaml(_ROOT / "params.yaml")["models"]
+    models: dict[str, dict[str, Any]] = read_yaml(ROOT / "params.yaml")["models"]
     if budget is Budget.full:
-        models = merged(models, read_yaml(_ROOT / "params.full.yaml")["models"])
+        models = merged(models, read_yaml(ROOT / "params.full.yaml")["models"])
     return models
 
 

@@ -57,7 +57,7 @@ class Run:
         cores, devices, own = own_cores(), own_devices(), read_seconds(self._root)
         others = committed_seconds(self._root)
         known = [{name: took for name, took in one.items() if name not in graph.other} for one in (own, others)]
-        self._rows = Rows(self._root, due)
+        self._rows = Rows(self._root, graph.stages, due)
         fresh = len(graph.stages) - len(due)
         with self._log, Screen(len(due), Forecast(due, cores, devices, *known), console) as self._screen:
             self._screen.say(f"{len(due)} stages to run on {len(cores)} cores, {fresh} are up to date")
@@ -135,7 +135,9 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run what is stale on all cores; 1 if a stage failed."""
     argparse.ArgumentParser(prog="python -m flows.local", description=main.__doc__).parse_args(words)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        # `nohup` has set that a hang-up is to be ignored.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     root = Path()
     try:
         if not ((root / "dvc.yaml").exists() and (root / ".dvc").is_dir()):

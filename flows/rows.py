@@ -10,7 +10,6 @@ from pathlib import Path
 from captchabench.errors import InputError
 from captchabench.evaluation.cells import score_predictions
 from captchabench.evaluation.intervals import wilson
-from captchabench.naming import cell_name
 from flows.dispatch import Outcome
 from flows.graph import Stage
 
@@ -18,10 +17,15 @@ _STAGES = ("predict", "predict-union", "predict-tiles")
 
 
 class Rows:
-    """The rows that a run makes. due: its stages."""
+    """The rows that a run makes. stages: all that there are. due: those of the run."""
 
-    def __init__(self, root: Path, due: Iterable[Stage]) -> None:
+    def __init__(self, root: Path, stages: Iterable[Stage], due: Iterable[Stage]) -> None:
         self._root = root
+        # Not what else lies in the folder: it may be of another grid.
+        self._cells: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for stage in stages:
+            if row := _row_of(stage.name):
+                self._cells[row].append(stage.name.partition("@")[2])
         self._waiting: dict[tuple[str, str], set[str]] = defaultdict(set)
         for stage in due:
             if row := _row_of(stage.name):
@@ -42,13 +46,10 @@ class Rows:
             return None
 
     def _told(self, dataset: str, model: str) -> str:
-        cells = sorted((self._root / "data/predictions").glob(f"{dataset}-{model}-*.parquet"))
-        scored = [score_predictions(path) for path in cells]
+        cells = self._cells[dataset, model]
+        scored = [score_predictions(self._root / "data/predictions" / f"{cell}.parquet") for cell in cells]
         counts = reduce(add, (cell.parts[dataset].counts for cell in scored))
-        timings = [
-            json.loads((self._root / f"data/timings/{cell_name(dataset, model, cell.fold)}.train.json").read_bytes())
-            for cell in scored
-        ]
+        timings = [json.loads((self._root / f"data/timings/{cell}.train.json").read_bytes()) for cell in cells]
         seconds = sum(timing["train_seconds"] for timing in timings) / len(timings)
         interval = wilson(counts.exact, counts.n)
         wrong = "tiles wrong" if counts.selections is not None else "CER"

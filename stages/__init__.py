@@ -18,9 +18,9 @@ from captchabench.orphans import end_with_dvc
 # OpenMP reads this when torch loads it. Its threads wait by spinning unless told otherwise: a little faster on idle
 # cores, several times slower where anything else runs.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-# One thread a cell, in NumPy too: its sums must not depend on the cores.
+# One thread a cell, in NumPy too, whatever the surroundings say: its sums must not depend on the cores.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
+    os.environ[_name] = "1"
 
 # DVC gone, the next run would start this stage a second time. Here and not in `run`: what stages import takes seconds.
 if "DVC_STAGE" in os.environ:
@@ -39,9 +39,15 @@ class _WithoutPandas(MetaPathFinder, Loader):
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         raise ModuleNotFoundError("stages run without pandas", name=spec.name)
 
+    def exec_module(self, module: ModuleType) -> None:
+        """Never reached. Without it importlib loads in an older way, and the reason is lost."""
 
-def run(main: Callable[..., None]) -> None:
-    """Call `main` with the command line's words; a user's mistake, or a full disk, ends in one line and exit code 1."""
+
+def run(main: Callable[..., None], *, pandas: bool = False) -> None:
+    """Call `main` with the command line's words; a user's mistake, or a full disk, ends in one line and exit code 1.
+
+    pandas: whether what `main` calls needs it, as statsmodels does.
+    """
     # As an exception, so that temporary files are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     words = sys.argv[1:]
@@ -49,7 +55,7 @@ def run(main: Callable[..., None]) -> None:
         inspect.signature(main).bind(*words)
     except TypeError as error:
         sys.exit(f"error: {sys.argv[0]}: {error}; `dvc.yaml` shows how the stage is called")
-    if "pandas" not in sys.modules:
+    if not pandas and "pandas" not in sys.modules:
         sys.meta_path.insert(0, _WithoutPandas())
     # Set by DVC, which has written all of its lock file now.
     if "DVC_ROOT" in os.environ:

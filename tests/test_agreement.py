@@ -241,6 +241,36 @@ def test_a_stage_does_not_import_pandas_with_the_first_array() -> None:
     )
 
 
+def test_a_stage_that_needs_pandas_has_it_and_others_are_told_why_not() -> None:
+    run_python(
+        "import sys, stages\n"
+        "sys.argv = ['a stage']\n"
+        "def main():\n"
+        "    from statsmodels.stats.contingency_tables import mcnemar\n"
+        "stages.run(main, pandas=True)\n"
+    )
+    run_python(
+        "import sys, stages\n"
+        "sys.argv = ['a stage']\n"
+        "def main():\n"
+        "    try:\n"
+        "        import pandas\n"
+        "    except ModuleNotFoundError as error:\n"
+        "        assert 'without pandas' in str(error)\n"
+        "stages.run(main)\n"
+    )
+
+
+def test_a_stage_computes_on_one_thread_whatever_the_surroundings_say() -> None:
+    run_python(
+        "import os\n"
+        "os.environ['OPENBLAS_NUM_THREADS'] = '2'\n"
+        "import stages, numpy, threadpoolctl\n"
+        "numpy.ones((9, 9)) @ numpy.ones((9, 9))\n"
+        "assert {pool['num_threads'] for pool in threadpoolctl.threadpool_info()} == {1}\n"
+    )
+
+
 def test_commands_start_without_torch() -> None:
     run_python(
         "import sys, captchabench.cli\nassert not {'torch', 'onnx', 'onnxruntime', 'scipy.stats'} & sys.modules.keys()"

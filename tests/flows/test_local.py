@@ -171,3 +171,16 @@ def test_it_needs_neither_prefect_nor_torch_and_says_where_it_has_to_run(tmp_pat
     assert done.returncode == 1
     assert "has no dvc.yaml and .dvc; run this in the benchmark's folder" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_hang_up_is_ignored_where_nohup_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        assert local.main([]) == 1
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is not before[signal.SIGTERM]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
