@@ -28,6 +28,8 @@ def started(pipeline: Any, **more: Any) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # These tests may run under `nohup`, of which a run takes notice.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         **more,
     )
 
