@@ -4,11 +4,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from captchabench.config import merged, read_yaml
+from captchabench.config import Params, build, merged, read_yaml
 from captchabench.errors import InputError
 from captchabench.registry import did_you_mean
 
-ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parent.parent
 
 
 class Budget(StrEnum):
@@ -20,10 +20,18 @@ class Budget(StrEnum):
 
 def model_parameters(budget: Budget) -> dict[str, dict[str, Any]]:
     """The `models` section: model name to parameters."""
-    models: dict[str, dict[str, Any]] = read_yaml(ROOT / "params.yaml")["models"]
-    if budget is Budget.full:
-        models = merged(models, read_yaml(ROOT / "params.full.yaml")["models"])
+    models: dict[str, dict[str, Any]] = _sections(budget)["models"]
     return models
+
+
+def cell_parameters(budget: Budget, model: str, dataset: str) -> dict[str, Any]:
+    """Those of `model` on `dataset`: its own, and its difficulty in the steps."""
+    return build(Params, _sections(budget), "params.yaml").of_model(model, dataset)
+
+
+def _sections(budget: Budget) -> dict[str, Any]:
+    sections = read_yaml(_ROOT / "params.yaml")
+    return merged(sections, read_yaml(_ROOT / "params.full.yaml")) if budget is Budget.full else sections
 
 
 def chosen_models(wanted: list[str] | None, offered: list[str]) -> list[str]:

@@ -33,10 +33,10 @@ from rich.table import Table
 
 from benchmarks.images import draw_images
 from benchmarks.machine import machine
-from benchmarks.parameters import ROOT, Budget, chosen_models
+from benchmarks.parameters import Budget, cell_parameters, chosen_models
 from benchmarks.results import default_path, finish, run, say
 from benchmarks.usual_recipe import CRNN, ImageFiles, UsualRun, usual_time_to
-from captchabench.config import Params, build, load_params, merged, read_yaml
+from captchabench.config import merged
 from captchabench.data.images import decode_grey
 from captchabench.data.normalizer import sample_id
 from captchabench.data.raw import read_info
@@ -114,7 +114,7 @@ def main(
         encoded = dict(zip(samples.sample_ids, (drawing.encoded for drawing in made.drawings), strict=True))
     else:
         samples, encoded = read_samples(data), _originals(raw)
-    parameters = _parameters(params, model, samples.info.dataset)
+    parameters = cell_parameters(params, model, samples.info.dataset)
     asked = {"steps": steps, "batch_size": batch, "learning_rate": learning_rate, "augment": augment}
     changes = {name: value for name, value in asked.items() if value is not None}
     never_early = {"evaluations": evaluations, "patience": 0, "stop_when_perfect": False}
@@ -165,15 +165,6 @@ def main(
         + (_ratio(summary, usual_summary, usual_seconds) if usual else "not run"),
     ]
     finish(out or default_path("time_to_accuracy"), result, notes, _table(runs, usual, model, target, quick))
-
-
-def _parameters(budget: Budget, model: str, dataset: str) -> dict[str, Any]:
-    """Those of the benchmark's cell: the dataset's own, its difficulty in the steps."""
-    params = load_params(ROOT / "params.yaml")
-    if budget is Budget.full:
-        full = merged(read_yaml(ROOT / "params.yaml"), read_yaml(ROOT / "params.full.yaml"))
-        params = build(Params, full, "params.full.yaml")
-    return params.of_model(model, dataset)
 
 
 def _originals(raw: Path) -> dict[str, bytes]:
