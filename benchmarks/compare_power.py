@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 
 from benchmarks.results import default_path, finish, run, say
-from captchabench.evaluation.paired import mcnemar, paired_cer, paired_proportions, two_proportions
+from captchabench.comparison.paired import mcnemar, paired_cer, paired_proportions, two_proportions
 
 _LEVEL = 0.05
 _LENGTH = 5

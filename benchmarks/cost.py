@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from captchabench.training.network import Network
+from captchabench.networks.network import Network
 
 _COUNTED = (nn.Conv2d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm, nn.Linear, nn.LSTM, nn.GRU)
 _PASSES_OVER_ACTIVATIONS = 3

@@ -18,13 +18,13 @@ from scipy.stats import binomtest
 
 from benchmarks.machine import machine
 from benchmarks.results import default_path, finish, run, say
-from captchabench.data.shards import read_samples
+from captchabench.cells.split import held_out
 from captchabench.errors import InputError
 from captchabench.models import build_recogniser
-from captchabench.models.parts.about import read_config
-from captchabench.models.parts.neural import CTCRecogniser
-from captchabench.training.device import choose_device
-from captchabench.training.split import held_out
+from captchabench.models.neural import CTCRecogniser
+from captchabench.models.saved import read_config
+from captchabench.networks.device import choose_device
+from captchabench.samples.shards import read_samples
 
 WAYS: dict[str, dict[str, Any]] = {
     "greedy": {},

@@ -33,8 +33,8 @@ from benchmarks.results import default_path, finish, run, say
 from captchabench.demo.limits import Batching
 from captchabench.demo.samples import Library
 from captchabench.errors import InputError
-from captchabench.evaluation.predictions import read_predictions
-from captchabench.training.device import choose_device
+from captchabench.networks.device import choose_device
+from captchabench.predictions.held_out import read_predictions
 
 _WARM_UP = 200
 
@@ -134,7 +134,7 @@ def _get(path: str) -> Question:
 @contextmanager
 def _server(data: Path, batch: int, waiting: str) -> Iterator[int]:
     """A demo of its own, and its port."""
-    command = [sys.executable, "-c", "from captchabench.cli import app; app()", "demo", "--port", "0"]
+    command = [sys.executable, "-c", "from captchabench.cli.app import app; app()", "demo", "--port", "0"]
     command += ["--models", str(data / "models"), "--data", str(data)]
     command += ["--max-batch", str(batch)]
     environment = {**os.environ, "OMP_WAIT_POLICY": waiting}

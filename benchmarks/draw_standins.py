@@ -23,7 +23,7 @@ from rich.table import Table
 from captchabench.datasets import DATASETS
 from captchabench.datasets.base import Drawing
 from captchabench.datasets.drawing.glyphs import Face, font
-from captchabench.files import replacing_file
+from captchabench.storage.files import replacing_file
 
 _FORMATS = {"png": "PNG", "jpg": "JPEG"}
 _COLUMNS, _ROWS = 6, 4  # of a dataset's images on the sheet

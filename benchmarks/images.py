@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 
 from captchabench.config import NormalizeParams
-from captchabench.data.images import decode_grey, fit
-from captchabench.data.shards import Samples, ShardInfo
 from captchabench.datasets import DATASETS
 from captchabench.datasets.base import Dataset, Drawing
 from captchabench.datasets.drawing import encode
 from captchabench.errors import InputError
+from captchabench.normalize.images import decode_grey, fit
+from captchabench.samples.shards import Samples, ShardInfo
 
 _HEIGHT, _WIDTH = 40, 150
 _FACES = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_TRIPLEX, cv2.FONT_HERSHEY_COMPLEX)

@@ -33,13 +33,13 @@ from benchmarks.images import draw_images
 from benchmarks.machine import machine, seconds
 from benchmarks.parameters import Budget, chosen_models, model_parameters
 from benchmarks.results import default_path, finish, run, say
-from captchabench.data.shards import Samples
 from captchabench.errors import InputError
 from captchabench.models import RECOGNISERS, build_recogniser
 from captchabench.models.base import Recogniser
 from captchabench.models.char_cnn import CharCnn
-from captchabench.models.parts.neural import CTCRecogniser, NeuralRecogniser
-from captchabench.training.device import choose_device
+from captchabench.models.neural import CTCRecogniser, NeuralRecogniser
+from captchabench.networks.device import choose_device
+from captchabench.samples.shards import Samples
 
 _SEED = 0
 _ROUNDS = 5

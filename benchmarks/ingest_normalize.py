@@ -24,10 +24,10 @@ import typer
 import yaml
 from PIL import Image
 
-from captchabench.data.pool import cores
-from captchabench.data.standin import Drawn
 from captchabench.datasets import DATASETS
 from captchabench.datasets.base import Dataset
+from captchabench.pool import cores
+from captchabench.sources.standin import Drawn
 
 ROOT = Path(__file__).resolve().parent.parent
 HEIGHT, WIDTH = 32, 100

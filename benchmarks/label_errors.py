@@ -19,12 +19,12 @@ from benchmarks.images import draw_images
 from benchmarks.machine import machine
 from benchmarks.parameters import Budget, chosen_models, model_parameters
 from benchmarks.results import default_path, finish, run, say
-from captchabench.data.shards import Samples
-from captchabench.evaluation.label_errors import suspects
-from captchabench.evaluation.predictions import PredictionInfo, read_predictions, write_predictions
+from captchabench.cells.split import held_out, split_rest
 from captchabench.models import build_recogniser
-from captchabench.training.device import choose_device
-from captchabench.training.split import held_out, split_rest
+from captchabench.networks.device import choose_device
+from captchabench.predictions.held_out import PredictionInfo, read_predictions, write_predictions
+from captchabench.samples.shards import Samples
+from captchabench.studies.label_errors import suspects
 
 _HEIGHT, _WIDTH = 32, 100
 

@@ -11,8 +11,8 @@ from statistics import median
 
 import torch
 
-from captchabench.data.pool import cores
-from captchabench.training.device import precision_for
+from captchabench.networks.device import precision_for
+from captchabench.pool import cores
 
 _PACKAGES = ("timm", "numpy", "opencv-python", "opencv-python-headless", "pillow", "pyarrow", "scikit-learn")
 _ROUNDS = 10

@@ -25,7 +25,7 @@ from torch import Tensor
 from benchmarks.images import draw_images
 from benchmarks.machine import machine, seconds
 from benchmarks.results import default_path, finish, run, say
-from captchabench.data.shards import Samples, read_samples, schema, write_shards
+from captchabench.samples.shards import Samples, read_samples, schema, write_shards
 
 _SEED = 0
 _ROWS_AT_ONCE = 4096

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from captchabench.errors import InputError
-from captchabench.files import write_json
+from captchabench.storage.files import write_json
 
 _PROGRESS = Console(stderr=True)
 

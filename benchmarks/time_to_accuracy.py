@@ -36,19 +36,19 @@ from benchmarks.machine import machine
 from benchmarks.parameters import Budget, cell_parameters, chosen_models
 from benchmarks.results import default_path, finish, run, say
 from benchmarks.usual_recipe import CRNN, ImageFiles, UsualRun, usual_time_to
+from captchabench.cells.split import held_out, split_rest
 from captchabench.config import merged
-from captchabench.data.images import decode_grey
-from captchabench.data.normalizer import sample_id
-from captchabench.data.raw import read_info
-from captchabench.data.rejects import Rejected
-from captchabench.data.shards import Samples, TextSpec, read_samples
 from captchabench.errors import InputError
 from captchabench.models import build_recogniser
-from captchabench.models.parts.neural import NeuralRecogniser, encode_labels
-from captchabench.training.device import choose_device, one_thread
+from captchabench.models.neural import NeuralRecogniser, encode_labels
+from captchabench.networks.device import choose_device, one_thread
+from captchabench.normalize.images import decode_grey
+from captchabench.normalize.normalizer import sample_id
+from captchabench.normalize.rejects import Rejected
+from captchabench.samples.raw import read_info
+from captchabench.samples.shards import Samples, TextSpec, read_samples
 from captchabench.training.engine import evaluate, train_network
 from captchabench.training.settings import TrainingConfig
-from captchabench.training.split import held_out, split_rest
 
 # char_cnn's crops, cut beforehand, would be left out of its time.
 MODELS = ["cnn_transformer", "crnn", "effnet_b1"]

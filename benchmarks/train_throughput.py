@@ -35,17 +35,17 @@ from benchmarks.machine import Ceilings, machine, measure_ceilings, training_dty
 from benchmarks.parameters import Budget, chosen_models, model_parameters
 from benchmarks.results import default_path, finish, run, say
 from benchmarks.usual_recipe import BATCH, ImageFiles, usual_images_per_second
-from captchabench.data.pool import cores
-from captchabench.data.shards import Samples
 from captchabench.datasets.drawing import encode
 from captchabench.models import build_recogniser
 from captchabench.models.char_cnn import CharCnn
-from captchabench.models.parts.neural import NeuralRecogniser
+from captchabench.models.neural import NeuralRecogniser
+from captchabench.networks.device import choose_device
+from captchabench.networks.network import Network
+from captchabench.pool import cores
+from captchabench.samples.shards import Samples
 from captchabench.training.acceleration import Acceleration, acceleration_for
-from captchabench.training.device import choose_device
 from captchabench.training.engine import train_network
 from captchabench.training.feed import TensorSamples
-from captchabench.training.network import Network
 from captchabench.training.settings import TrainingConfig
 
 MODELS = ["char_cnn", "cnn_transformer", "crnn", "effnet_b1"]

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from benchmarks.machine import synchronize
-from captchabench.models.parts.heads import CTCNetwork
-from captchabench.training.network import Network, same_text
+from captchabench.networks.heads import CTCNetwork
+from captchabench.networks.network import Network, same_text
 
 BATCH = 64
 _WARM_UP_STEPS = 2

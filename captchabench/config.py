@@ -11,9 +11,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 
-from captchabench.errors import InputError
+from captchabench.errors import InputError, visible
 from captchabench.registry import did_you_mean
-from captchabench.visible import visible
 
 T = TypeVar("T")
 

@@ -1,10 +1,11 @@
 """Progress bars on the terminal; silent where standard error is not one."""
 
+from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn, track
 
 
 class TrainingProgress:
@@ -40,3 +41,15 @@ class TrainingProgress:
         """Show an evaluation: mean loss, exact match (a share) and images/s."""
         state = f"loss {loss:.3f}  exact {exact:.1%}  {images_per_second:,.0f} images/s"
         self._progress.update(self._task, state=state)
+
+
+T = TypeVar("T")
+
+
+def tracked(items: Iterable[T], total: int, what: str) -> Iterator[T]:
+    """`items`, with a bar called `what` that fills as they pass."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield from items
+    else:
+        yield from track(items, what, total, console=console, transient=True)

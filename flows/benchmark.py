@@ -14,7 +14,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Completed, Failed, State
 
 from captchabench.errors import InputError
-from captchabench.lockfile import keep_lock_file
+from captchabench.storage.lockfile import keep_lock_file
 from flows import ROOT
 from flows.commit import check_branch, commit_results, head
 from flows.dispatch import Outcome, account, dispatch

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from captchabench.files import write_json
+from captchabench.storage.files import write_json
 
 _KEPT = Path(".dvc/tmp/flow.seconds.json")
 _COMMITTED = Path("flows/seconds.json")

@@ -15,8 +15,8 @@ from dvc.exceptions import DvcException  # type: ignore[import-untyped]
 from dvc.repo import lock_repo  # type: ignore[import-untyped]
 
 from captchabench.errors import InputError
-from captchabench.files import advice, write_json
-from captchabench.lockfile import put_entry
+from captchabench.storage.files import advice, write_json
+from captchabench.storage.lockfile import put_entry
 from flows.commit import head
 from flows.runcache import check_clean, entry_text, fetch, find, inputs, known, opened, put, save, send
 

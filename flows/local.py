@@ -20,8 +20,8 @@ from dvc.lock import LockError, make_lock  # type: ignore[import-untyped]
 from rich.console import Console
 
 from captchabench.errors import InputError
-from captchabench.files import advice
-from captchabench.lockfile import keep_lock_file
+from captchabench.storage.files import advice
+from captchabench.storage.lockfile import keep_lock_file
 from flows.dispatch import Outcome, account, dispatch
 from flows.durations import committed_seconds, keep_seconds, read_seconds
 from flows.failures import Failure

@@ -34,9 +34,9 @@ def compared(root: Path, baseline: str | None, margin: float) -> tuple[str, list
     Raises InputError if `baseline` is given and cannot be compared with.
     """
     # They take a second to import, and a run of a few cells needs none of them.
-    from captchabench.evaluation.comparison import compare
+    from captchabench.comparison.compare import compare
+    from captchabench.comparison.revisions import WORKSPACE, commits, side
     from captchabench.report.comparison import markdown_comparison
-    from captchabench.revisions import WORKSPACE, commits, side
 
     try:
         if baseline is None:

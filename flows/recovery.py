@@ -27,8 +27,8 @@ from dvc.utils.serialize import load_yaml  # type: ignore[import-untyped]
 from voluptuous import Invalid
 
 from captchabench.errors import InputError
-from captchabench.files import write_text
-from captchabench.lockfile import KEPT, LOCK, entries, is_beginning, restored
+from captchabench.storage.files import write_text
+from captchabench.storage.lockfile import KEPT, LOCK, entries, is_beginning, restored
 
 # DVC ignores this folder in Git, and every repository has one.
 _OWN = Path(".dvc/tmp")

@@ -8,8 +8,8 @@ from operator import add
 from pathlib import Path
 
 from captchabench.errors import InputError
-from captchabench.evaluation.cells import score_predictions
-from captchabench.evaluation.intervals import wilson
+from captchabench.scoring.cells import score_predictions
+from captchabench.scoring.intervals import wilson
 from flows.dispatch import Outcome
 from flows.graph import Stage
 

@@ -19,7 +19,7 @@ from dvc.stage.serialize import to_lockfile, to_single_stage_lockfile  # type: i
 from dvc.utils.serialize import dump_yaml, dumps_yaml, load_yaml  # type: ignore[import-untyped]
 
 from captchabench.errors import InputError
-from captchabench.files import replacing_file
+from captchabench.storage.files import replacing_file
 from flows.commit import changed_by_hand
 
 # What dvc.lock says of a stage: command, and hashes of what it read and wrote.

@@ -23,7 +23,7 @@ RETRY_PAUSES = (5.0, 10.0, 20.0)
 _STAGE = (sys.executable, "-m", "flows.dvc_stage")
 # What DVC prints of a stage that it did not run and whose outputs it did not touch either, and of one in its cache.
 _UNCHANGED, _CACHED = "didn't change, skipping", "is cached - skipping run"
-# What captchabench.training.device.memory_share reads.
+# What captchabench.networks.device.memory_share reads.
 _MEMORY = "CAPTCHABENCH_MEMORY_SHARE"
 # Inputs on their way to the remote, or results from there.
 _HAND_OVER_SECONDS = 3600.0

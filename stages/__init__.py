@@ -11,9 +11,9 @@ from pathlib import Path
 from types import ModuleType
 
 from captchabench.errors import InputError
-from captchabench.files import advice
-from captchabench.lockfile import keep_lock_file
 from captchabench.orphans import end_with_dvc
+from captchabench.storage.files import advice
+from captchabench.storage.lockfile import keep_lock_file
 
 # OpenMP reads this when torch loads it. Its threads wait by spinning unless told otherwise: a little faster on idle
 # cores, several times slower where anything else runs.

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from captchabench.config import load_params
 from captchabench.datasets import DATASETS
-from captchabench.evaluation.ambiguity import ambiguity
-from captchabench.files import write_text
+from captchabench.storage.files import write_text
+from captchabench.studies.ambiguity import ambiguity
 from stages import run
 
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from captchabench.audit import EXAMPLES, audit
 from captchabench.config import load_params
-from captchabench.data.audit import EXAMPLES, audit
 from captchabench.errors import InputError
-from captchabench.files import write_json
+from captchabench.storage.files import write_json
 from stages import run
 
 OUTPUT = Path("metrics/data/audit.json")

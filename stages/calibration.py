@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from captchabench.cells.cell import expected_cells
 from captchabench.config import load_params
-from captchabench.evaluation.confidence import calibration_table, read_confidences, risk_table
-from captchabench.files import write_text
-from captchabench.naming import expected_cells
+from captchabench.storage.files import write_text
+from captchabench.studies.confidence import calibration_table, read_confidences, risk_table
 from stages import run
 
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from captchabench.config import load_params
-from captchabench.data.progress import tracked
-from captchabench.data.raw import RawInfo, write_raw
-from captchabench.data.sources import open_source
 from captchabench.datasets import DATASETS
 from captchabench.errors import InputError
+from captchabench.progress import tracked
 from captchabench.registry import did_you_mean
+from captchabench.samples.raw import RawInfo, write_raw
+from captchabench.sources.opening import open_source
 from stages import run
 
 

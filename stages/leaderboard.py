@@ -4,9 +4,9 @@ summary.json, classes.csv, confusion.csv and curves.csv."""
 from pathlib import Path
 
 from captchabench.config import load_params
-from captchabench.evaluation.confidence import coverage_at_target, read_risk
-from captchabench.evaluation.curves import collect_curves
-from captchabench.evaluation.leaderboard import (
+from captchabench.report.markdown import markdown
+from captchabench.scoring.curves import collect_curves
+from captchabench.scoring.leaderboard import (
     classes,
     confusions,
     leaderboard,
@@ -15,17 +15,16 @@ from captchabench.evaluation.leaderboard import (
     summary,
     write_leaderboard,
 )
-from captchabench.files import write_json, write_text
-from captchabench.report.markdown import markdown
+from captchabench.storage.files import write_json, write_text
+from captchabench.studies.confidence import coverage_at_target, read_risk
 from stages import run
 from stages.scratch import clear_scratch
 
 
 def main() -> None:
     cells = read_cells(Path("metrics/cells"), load_params().grid)
-    places = [(cell.dataset, cell.model, cell.fold) for cell in cells]
     metrics = Path("metrics")
-    timings = {place: read_timing(Path("data/timings"), *place) for place in places}
+    timings = {scored.cell: read_timing(Path("data/timings"), scored.cell) for scored in cells}
     board = leaderboard(cells, timings, coverage_at_target(read_risk(metrics / "risk_coverage.csv")))
     curves = collect_curves(metrics / "curves", cells)
     write_leaderboard(metrics / "leaderboard.csv", board)

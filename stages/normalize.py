@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from captchabench.config import load_params
-from captchabench.data.normalize import normalize
-from captchabench.data.normalize_tiles import normalize_tiles
 from captchabench.datasets import DATASETS
-from captchabench.files import write_json
+from captchabench.normalize.texts import normalize
+from captchabench.normalize.tiles import normalize_tiles
+from captchabench.storage.files import write_json
 from stages import run
 
 

@@ -2,22 +2,22 @@
 
 import time
 
+from captchabench.cells.cell import Cell
+from captchabench.cells.split import held_out, read_cell_samples
 from captchabench.config import load_params
-from captchabench.evaluation.predictions import PredictionInfo, write_predictions
-from captchabench.files import write_json
 from captchabench.models import load_recogniser
-from captchabench.models.parts.about import read_config
-from captchabench.training.split import held_out
+from captchabench.models.saved import read_config
+from captchabench.predictions.held_out import PredictionInfo, write_predictions
+from captchabench.storage.files import write_json
 from stages import run
-from stages.cell import Cell
 from stages.scratch import clear_scratch
 
 
-def main(*words: str) -> None:
+def main(*arguments: str) -> None:
     """Write one row a held-out image, and the timing."""
     params = load_params()
-    cell = Cell.parse(words, params)
-    samples = held_out(cell.samples(params), cell.fold)
+    cell = Cell.from_arguments(arguments, params)
+    samples = held_out(read_cell_samples(cell, params), cell.fold)
     recogniser = load_recogniser(cell.weights)
     about = read_config(cell.weights).about
     # DVC knows the model by now.

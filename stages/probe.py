@@ -9,19 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
+from captchabench.cells.cell import SHARDS, Cell, expected_cells
+from captchabench.cells.split import held_out, read_cell_samples
 from captchabench.config import Params, load_params
-from captchabench.data.shards import Samples, read_info, read_samples
 from captchabench.datasets import UNION
-from captchabench.evaluation.corruptions import CORRUPTIONS, STRENGTHS, corrupt
-from captchabench.evaluation.footprint import bytes_on_disk, flops_per_image
-from captchabench.evaluation.probes import CLEAN, TRANSFER, Probe, ProbeInfo, write_probes
-from captchabench.files import replacing_folder
 from captchabench.models import load_recogniser
 from captchabench.models.base import Recogniser
-from captchabench.naming import expected_cells
-from captchabench.training.split import held_out
+from captchabench.predictions.probes import CLEAN, TRANSFER, Probe, ProbeInfo, write_probes
+from captchabench.samples.shards import Samples, read_info, read_samples
+from captchabench.storage.files import replacing_folder
+from captchabench.studies.corruptions import CORRUPTIONS, STRENGTHS, corrupt
+from captchabench.studies.footprint import bytes_on_disk, flops_per_image
 from stages import run
-from stages.cell import SHARDS, Cell
 
 # (dataset, fold) to the held-out samples, read once for all models.
 Unseen = Callable[[str, int], Samples]
@@ -32,13 +31,17 @@ def main() -> None:
     params = load_params()
     unseen = cache(lambda dataset, fold: held_out(read_samples(SHARDS / dataset), fold))
     with replacing_folder(Path("data/probes")) as folder:
-        for key in expected_cells(params.grid):
-            _probe(Cell(*key), params, unseen, folder)
+        for cell in expected_cells(params.grid):
+            _probe(cell, params, unseen, folder)
 
 
 def _probe(cell: Cell, params: Params, unseen: Unseen, folder: Path) -> None:
     recogniser = load_recogniser(cell.weights)
-    whole = held_out(cell.samples(params), cell.fold) if cell.dataset == UNION else unseen(cell.dataset, cell.fold)
+    whole = (
+        held_out(read_cell_samples(cell, params), cell.fold)
+        if cell.dataset == UNION
+        else unseen(cell.dataset, cell.fold)
+    )
     own = _first(whole, params.probe.images)
     probes = [*_transfer(recogniser, cell, params, unseen), *_corrupted(recogniser, own)]
     info = ProbeInfo(

@@ -3,22 +3,20 @@
 from pathlib import Path
 
 from captchabench.config import load_params
-from captchabench.evaluation.cost import counted_cost, measured_cost, read_latency
-from captchabench.evaluation.leaderboard import read_cells, read_timing
-from captchabench.evaluation.probes import read_probes
-from captchabench.evaluation.robustness import robustness
-from captchabench.evaluation.transfer import transfer
-from captchabench.files import write_text
-from captchabench.naming import cell_name
+from captchabench.predictions.probes import read_probes
+from captchabench.scoring.leaderboard import read_cells, read_timing
+from captchabench.storage.files import write_text
+from captchabench.studies.cost import counted_cost, measured_cost, read_latency
+from captchabench.studies.robustness import robustness
+from captchabench.studies.transfer import transfer
 from stages import run
 
 
 def main() -> None:
     cells = read_cells(Path("metrics/cells"), load_params().grid)
-    places = [(cell.dataset, cell.model, cell.fold) for cell in cells]
-    probes = [read_probes(Path("data/probes") / f"{cell_name(*place)}.parquet") for place in places]
-    timings = {place: read_timing(Path("data/timings"), *place) for place in places}
-    latencies = {place: read_latency(Path("data/latency"), *place) for place in places}
+    probes = [read_probes(Path("data/probes") / f"{scored.cell}.parquet") for scored in cells]
+    timings = {scored.cell: read_timing(Path("data/timings"), scored.cell) for scored in cells}
+    latencies = {scored.cell: read_latency(Path("data/latency"), scored.cell) for scored in cells}
     transfers, drops = transfer(probes, cells), robustness(probes)
     tables = {
         "metrics/transfer.csv": transfers,

@@ -3,17 +3,18 @@
 from pathlib import Path
 
 from captchabench.config import PARAMS, load_params
-from captchabench.evaluation import ambiguity, curves, robustness, transfer
-from captchabench.evaluation.confidence import CALIBRATION_SCHEMA, RISK_SCHEMA
-from captchabench.evaluation.cost import COUNTED, MEASURED
-from captchabench.evaluation.label_errors import SCHEMA as SUSPECTS
-from captchabench.evaluation.leaderboard import CLASSES_SCHEMA, CONFUSION_SCHEMA, read_leaderboard
-from captchabench.files import write_text
 from captchabench.report.change import change_since_previous, this_revision
 from captchabench.report.findings import Findings
 from captchabench.report.inputs import read_audit, read_cleaning, read_table
 from captchabench.report.page import page
 from captchabench.report.pictures import misreadings, of_suspects, pictures
+from captchabench.scoring import curves
+from captchabench.scoring.leaderboard import CLASSES_SCHEMA, CONFUSION_SCHEMA, read_leaderboard
+from captchabench.storage.files import write_text
+from captchabench.studies import ambiguity, robustness, transfer
+from captchabench.studies.confidence import CALIBRATION_SCHEMA, RISK_SCHEMA
+from captchabench.studies.cost import COUNTED, MEASURED
+from captchabench.studies.label_errors import SCHEMA as SUSPECTS
 from stages import run
 
 METRICS = Path("metrics")

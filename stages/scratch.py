@@ -12,8 +12,8 @@ from zlib import crc32
 
 import numpy as np
 
-from captchabench.data.shards import Samples
-from stages.cell import Cell
+from captchabench.cells.cell import Cell
+from captchabench.samples.shards import Samples
 
 _SCRATCH = Path("data/scratch")
 

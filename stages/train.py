@@ -9,22 +9,21 @@ import io
 import os
 from dataclasses import asdict, fields
 
+from captchabench.cells.cell import Cell
+from captchabench.cells.split import held_out, read_cell_samples, split_rest
 from captchabench.config import load_params
-from captchabench.files import replacing_folder, write_json, write_text
 from captchabench.models import build_recogniser
-from captchabench.training.checkpoints import Checkpoints
-from captchabench.training.curve import CurvePoint
-from captchabench.training.split import held_out, split_rest
+from captchabench.storage.files import replacing_folder, write_json, write_text
+from captchabench.training.checkpoints import Checkpoints, CurvePoint
 from stages import run
-from stages.cell import Cell
 from stages.scratch import checksum_of, scratch_folder
 
 
-def main(*words: str) -> None:
+def main(*arguments: str) -> None:
     """Write the model, its learning curve and its timing."""
     params = load_params()
-    cell = Cell.parse(words, params)
-    samples = cell.samples(params)
+    cell = Cell.from_arguments(arguments, params)
+    samples = read_cell_samples(cell, params)
     held_out(samples, cell.fold)
     seed = params.training.seed + cell.fold
     train, validation = split_rest(samples, cell.fold, params.training.validation_share, seed)

@@ -18,13 +18,12 @@ from benchmarks.images import draw_images
 from benchmarks.machine import Ceilings
 from benchmarks.parameters import Budget, chosen_models, model_parameters
 from captchabench.config import NormalizeParams
-from captchabench.data.normalize import normalize
-from captchabench.data.raw import RawInfo, write_raw
-from captchabench.data.shards import Samples, read_samples
-from captchabench.data.sources import Entry
 from captchabench.errors import InputError
 from captchabench.models import build_recogniser
-from captchabench.training.network import Network
+from captchabench.networks.network import Network
+from captchabench.normalize.texts import normalize
+from captchabench.samples.raw import Entry, RawInfo, write_raw
+from captchabench.samples.shards import Samples, read_samples
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"height": 32, "width": 100, "params": Budget.default, "quick": True}

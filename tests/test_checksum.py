@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captchabench.checksum import UNSEALED, Damaged, check_sealed, flaw, read_sealed, seal, sealed
+from captchabench.storage.checksum import UNSEALED, Damaged, check_sealed, flaw, read_sealed, seal, sealed
 
 SOUND = sealed(b"before " + UNSEALED.encode() + b" after")
 

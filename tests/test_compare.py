@@ -15,18 +15,18 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from captchabench.cli.app.app import app
 from dvc.repo import Repo
 from typer.testing import CliRunner, Result
 
-from captchabench.cli import app
-from captchabench.data.shards import Samples, ShardInfo
+from captchabench.comparison.compare import Comparison, Row, compare
+from captchabench.comparison.revisions import WORKSPACE, resolve, side
 from captchabench.errors import InputError
-from captchabench.evaluation.cells import ScoredCell, score_predictions, write_cell
-from captchabench.evaluation.comparison import Comparison, Row, compare
-from captchabench.evaluation.predictions import PredictionInfo, write_predictions
-from captchabench.files import write_json
-from captchabench.models.base import Reading
-from captchabench.revisions import WORKSPACE, resolve, side
+from captchabench.networks.readings import Reading
+from captchabench.predictions.held_out import PredictionInfo, write_predictions
+from captchabench.samples.shards import Samples, ShardInfo
+from captchabench.scoring.cells import ScoredCell, score_predictions, write_cell
+from captchabench.storage.files import write_json
 
 pytestmark = pytest.mark.usefixtures("spared_garbage")
 
@@ -460,8 +460,8 @@ def test_comparing_never_imports_torch_and_the_other_commands_import_no_dvc() ->
         "import sys\n"
         "from captchabench import cli\n"
         "assert not {'dvc', 'statsmodels', 'altair'} & sys.modules.keys()\n"
-        "import captchabench.revisions, captchabench.evaluation.comparison, captchabench.report.comparison\n"
-        "import captchabench.evaluation.history, captchabench.report.history\n"
+        "import captchabench.comparison.revisions, captchabench.comparison.compare, captchabench.report.comparison\n"
+        "import captchabench.comparison.history, captchabench.report.history\n"
         "assert not {'torch', 'timm', 'sklearn', 'cv2'} & sys.modules.keys(), sys.modules.keys()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

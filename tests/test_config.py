@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from captchabench.cli.app.overlay import apply_overlay
 from hypothesis import given
 from hypothesis import strategies as st
 
 from captchabench.config import Between, Positive, build, load_params, read_yaml
 from captchabench.errors import InputError
-from captchabench.overlay import apply_overlay
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")

@@ -159,7 +159,7 @@ def test_a_models_parameter_reruns_its_cells_alone_and_the_diff_shows_them(repos
 
 
 def test_compare_joins_the_predictions_of_both_commits(repository: Repository) -> None:
-    command = ("-c", "from captchabench.cli import app; app()", "compare", "HEAD~1", "HEAD", "--format", "json")
+    command = ("-c", "from captchabench.cli.app import app; app()", "compare", "HEAD~1", "HEAD", "--format", "json")
     rows = json.loads(repository.run(sys.executable, *command))["rows"]
     diff = json.loads(repository.dvc("metrics", "diff", "--all", "--json", "HEAD~1", "HEAD"))["metrics/summary.json"]
     assert {(row["dataset"], row["model"]) for row in rows} >= {("union", "dummy"), ("union/numbers6", "dummy")}
@@ -171,7 +171,7 @@ def test_compare_joins_the_predictions_of_both_commits(repository: Repository) -
 
 
 def test_a_scoring_change_never_retrains(repository: Repository) -> None:
-    path = repository.folder / "captchabench/evaluation/metrics.py"
+    path = repository.folder / "captchabench/scoring/metrics.py"
     path.write_text(f"{path.read_text()}\n# changed\n")
     ran = repository.make_repro()
     assert {"calibration", "leaderboard", "probes", "score", "suspects"} <= ran

@@ -16,9 +16,9 @@ import pytest
 import torch
 import yaml
 
-from captchabench.data.shards import Samples
 from captchabench.datasets import DATASETS
 from captchabench.models import build_recogniser
+from captchabench.samples.shards import Samples
 from stages import ingest, normalize
 
 ROOT = Path(__file__).parents[1]

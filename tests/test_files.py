@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from captchabench.errors import InputError
-from captchabench.files import replacing_file, replacing_folder, write_json, write_text
+from captchabench.storage.files import replacing_file, replacing_folder, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
 DIES = """
 import os, sys
 from pathlib import Path
-from captchabench.files import replacing_file, replacing_folder
+from captchabench.storage.files import replacing_file, replacing_folder
 kept = []
 for replacing in (replacing_file, replacing_folder):
     kept.append(replacing(Path(sys.argv[1], "output")))

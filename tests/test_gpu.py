@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from captchabench.cli.app.app import app
 from typer.testing import CliRunner
 
-from captchabench.cli import app
-from captchabench.data.shards import Samples
-from captchabench.models import build_recogniser
-from captchabench.models.parts import neural
-from captchabench.models.parts.neural import NeuralRecogniser
+from captchabench.models import build_recogniser, neural
+from captchabench.models.neural import NeuralRecogniser
+from captchabench.samples.shards import Samples
 from captchabench.training import acceleration, engine
 from captchabench.training.acceleration import EAGER, Acceleration
 from captchabench.training.checkpoints import Checkpoints

@@ -12,15 +12,15 @@ import cv2
 import numpy as np
 import polars as pl
 import pytest
+from captchabench.cli.app.app import app
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from captchabench.cli import app
-from captchabench.data.shards import Samples
 from captchabench.inference import reading
 from captchabench.models import build_recogniser
+from captchabench.samples.shards import Samples
 
 RUN = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
 UNREADABLE = 3

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from captchabench.data.kaggle import download
 from captchabench.datasets import DATASETS
 from captchabench.errors import InputError
+from captchabench.sources.kaggle import download
 from tests.chaos.fake_kaggle import ANSWERS, ELSEWHERE, GOOD, PLACES, Kaggle, keep_in, serving
 from tests.chaos.planted import forms, leaks
 

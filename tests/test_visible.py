@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captchabench.visible import visible
+from captchabench.errors import visible
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 import posixpath
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from captchabench.alphabet import Alphabet
-from captchabench.datasets.drawing.glyphs import Face
+
+if TYPE_CHECKING:
+    from captchabench.datasets.drawing.glyphs import Face
 
 # A text to read, or a grid of tiles to name.
 Task = Literal["text", "grid"]
@@ -61,7 +63,7 @@ class Dataset:
     version: int = 1
     label_of: Callable[[str], str] = whole_stem
     corrupt: frozenset[str] = frozenset()
-    faces: tuple[Face, ...] = ()
+    faces: "tuple[Face, ...]" = ()
     task: Task = "text"
     class_names: tuple[str, ...] = ()
 

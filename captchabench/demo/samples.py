@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from captchabench.data.shards import sound_files
 from captchabench.errors import InputError
-from captchabench.evaluation.predictions import read_predictions
+from captchabench.predictions.held_out import read_predictions
+from captchabench.samples.shards import sound_files
 
 # Row groups of raw images kept: some megabytes each.
 _KEPT = 8

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from captchabench.models.parts.about import About
+from captchabench.models.saved import About
 
 
 class Model(BaseModel):

@@ -12,7 +12,7 @@ from captchabench.demo.app import create_app
 from captchabench.demo.service import Service
 from captchabench.errors import InputError
 from captchabench.inference.loaded import read_about
-from captchabench.models.parts.about import About
+from captchabench.models.saved import About
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 # Browsers keep connections for the next click.

@@ -14,7 +14,7 @@ from captchabench.demo.limits import Batching, DemoLimits
 from captchabench.demo.monitoring import Monitor
 from captchabench.demo.reading import Answer, Job, Reader, Rejection
 from captchabench.demo.samples import Library
-from captchabench.models.parts.about import About
+from captchabench.models.saved import About
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ import psutil
 import torch
 
 from captchabench import __version__
-from captchabench.data.pool import cores
 from captchabench.errors import first_line
+from captchabench.networks.device import precision_for
+from captchabench.pool import cores
 from captchabench.training.acceleration import EAGER, WORTH_COMPILING, acceleration_for
-from captchabench.training.device import precision_for
 
 Sections = dict[str, dict[str, str]]
 _GB = 1e9

@@ -15,16 +15,15 @@ import numpy as np
 import torch
 
 from captchabench.config import NormalizeParams
-from captchabench.data.images import decode_grey, fit
-from captchabench.data.shards import Samples, ShardInfo
 from captchabench.datasets import DATASETS
-from captchabench.errors import first_line
+from captchabench.errors import first_line, visible
 from captchabench.models import RECOGNISERS, build_recogniser
 from captchabench.models.base import Recogniser
-from captchabench.models.parts.neural import NeuralRecogniser
+from captchabench.models.neural import NeuralRecogniser
+from captchabench.networks.device import choose_device
+from captchabench.normalize.images import decode_grey, fit
+from captchabench.samples.shards import Samples, ShardInfo
 from captchabench.training.acceleration import Acceleration, acceleration_for
-from captchabench.training.device import choose_device
-from captchabench.visible import visible
 
 _DATASET, _IMAGES, _ONE_BY_ONE = "fournierp", 64, 8
 # A GPU is not warm before.

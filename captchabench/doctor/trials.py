@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from threading import Timer
 from typing import Any
 
-from captchabench.visible import visible
+from captchabench.errors import visible
 
 _MOST_LETTERS = 300
 

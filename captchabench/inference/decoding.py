@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from captchabench.data.images import MAX_PIXELS, decode_grey, grey_of
-from captchabench.data.rejects import Reason, Rejected
 from captchabench.errors import InputError
+from captchabench.normalize.images import MAX_PIXELS, decode_grey, grey_of
+from captchabench.normalize.rejects import Reason, Rejected
 
 
 @dataclass(frozen=True)

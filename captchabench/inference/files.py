@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from captchabench.data.archives import IMAGE_SUFFIXES
 from captchabench.errors import InputError
+from captchabench.sources.archives import IMAGE_SUFFIXES
 
 STANDARD_INPUT = "-"
 

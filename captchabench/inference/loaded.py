@@ -9,13 +9,14 @@ import numpy as np
 from PIL.Image import Image
 
 from captchabench.alphabet import named
-from captchabench.data.images import contrast, fit
 from captchabench.inference.decoding import DEFAULT_LIMITS, Limits, as_grey, decode
 from captchabench.inference.onnx_file import SUFFIX, read_onnx
 from captchabench.inference.results import Explanation, Prediction
 from captchabench.models import load_recogniser as load_weights
-from captchabench.models.base import Recogniser, Steps
-from captchabench.models.parts.about import About, read_config
+from captchabench.models.base import Recogniser
+from captchabench.models.saved import About, read_config
+from captchabench.networks.readings import Steps
+from captchabench.normalize.images import contrast, fit
 
 # A path, an encoded image, Pillow's, or an array [H, W], [H, W, 3] RGB or [H, W, 4] RGBA of uint8.
 AnyImage: TypeAlias = str | Path | bytes | Image | np.ndarray

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from captchabench.data.shards import read_info, read_samples
+from captchabench.cells.split import held_out
 from captchabench.datasets import UNION
-from captchabench.evaluation.footprint import latency_seconds
 from captchabench.inference.onnx_export import pixel_network
 from captchabench.inference.onnx_file import read_onnx
-from captchabench.models.parts.about import About
-from captchabench.training.device import choose_device
-from captchabench.training.split import held_out
+from captchabench.models.saved import About
+from captchabench.networks.device import choose_device
+from captchabench.samples.shards import read_info, read_samples
+from captchabench.studies.footprint import latency_seconds
 
 _TIMED_IMAGES = 50
 

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from captchabench.checksum import UNSEALED, seal
 from captchabench.errors import InputError
 from captchabench.inference.onnx_file import CHECKSUM_KEY, CONFIG_KEY, FILES_KEY, INPUT, OUTPUT
 from captchabench.models import load_recogniser
-from captchabench.models.parts.about import About, read_config
-from captchabench.models.parts.heads import CTCNetwork, Decoding
-from captchabench.models.parts.neural import NeuralRecogniser
-from captchabench.training.network import standardize
+from captchabench.models.neural import NeuralRecogniser
+from captchabench.models.saved import About, read_config
+from captchabench.networks.heads import CTCNetwork, Decoding
+from captchabench.networks.network import standardize
+from captchabench.storage.checksum import UNSEALED, seal
 
 # The smallest batch that the exporter does not take for a constant.
 _EXAMPLES = 2

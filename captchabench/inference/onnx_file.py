@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from captchabench.checksum import flaw
 from captchabench.errors import InputError, first_line
 from captchabench.models import blank_recogniser
 from captchabench.models.base import Recogniser
-from captchabench.models.parts.about import About, check_config
+from captchabench.models.saved import About, check_config
+from captchabench.storage.checksum import flaw
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +40,7 @@ def read_onnx(path: Path) -> tuple[About, Recogniser]:
     config = check_config(saved, f"{path}: {CONFIG_KEY}")
     recogniser = blank_recogniser(config, f"{path}: {CONFIG_KEY}", len(encoded))
     # Imported here: other models do without torch.
-    from captchabench.models.parts.neural import NeuralRecogniser
+    from captchabench.models.neural import NeuralRecogniser
 
     if not isinstance(recogniser, NeuralRecogniser):
         raise InputError(f"{path}: says it holds {config.about.model}, which has no network")

@@ -8,11 +8,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from captchabench.data.pool import cores
 from captchabench.inference.decoding import Unreadable
 from captchabench.inference.files import ImageFile
 from captchabench.inference.loaded import LoadedRecogniser
 from captchabench.inference.results import Prediction
+from captchabench.pool import cores
 
 T = TypeVar("T")
 

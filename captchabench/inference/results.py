@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from captchabench.models.base import Alternative, Steps
+from captchabench.networks.readings import Alternative, Steps
 
 
 @dataclass(frozen=True)

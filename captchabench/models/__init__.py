@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from captchabench.data.shards import TextSpec
 from captchabench.errors import InputError
 from captchabench.models.base import Recogniser
-from captchabench.models.parts.about import CONFIG_FILE, SavedConfig, check_files, read_config
+from captchabench.models.saved import CONFIG_FILE, SavedConfig, check_files, read_config
 from captchabench.registry import Registry
+from captchabench.samples.shards import TextSpec
 
-RECOGNISERS: Registry[type[Recogniser]] = Registry("model", __name__)
+RECOGNISERS: Registry[type[Recogniser]] = Registry("model", __name__, apart=("base", "neural", "saved"))
 
 
 def build_recogniser(name: str, spec: TextSpec, parameters: Any) -> Recogniser:

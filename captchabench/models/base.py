@@ -2,62 +2,17 @@
 
 import platform
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from captchabench.config import build
-from captchabench.data.shards import Labels, Samples, ShardInfo, TextSpec
-from captchabench.models.parts.about import About, write_config
-from captchabench.training.checkpoints import Checkpoints
-from captchabench.training.curve import CurvePoint
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a recogniser read: N texts and [N] float32 confidences, the probability of the whole word."""
-
-    texts: list[str]
-    confidences: np.ndarray
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """A text that an image may show, with its probability as a whole word."""
-
-    text: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class Step:
-    """One place that a recogniser looked at, and what it took it for.
-
-    left, top, right, bottom: in pixels of the normalised image, right and bottom exclusive; a window may reach
-    beyond the image. symbol: empty where it saw none (CTC's blank, an empty cell). crop: what it was given of the
-    place, uint8, where that is not the image itself (characters: [32, 24], 255 is ink; tiles: [32, 32]).
-    """
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-    symbol: str
-    probability: float
-    crop: np.ndarray | None = field(default=None, compare=False)
-
-
-@dataclass(frozen=True)
-class Steps:
-    """How a recogniser read one image, from left to right: by CTC's time steps, characters cut out, or cells.
-
-    kind `none`: it does not look at the image.
-    """
-
-    kind: Literal["time steps", "characters", "cells", "none"]
-    steps: tuple[Step, ...]
+from captchabench.models.saved import About, write_config
+from captchabench.networks.readings import Alternative, Reading, Steps
+from captchabench.samples.shards import Labels, Samples, ShardInfo, TextSpec
+from captchabench.training.checkpoints import Checkpoints, CurvePoint
 
 
 @dataclass(frozen=True)

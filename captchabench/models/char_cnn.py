@@ -10,16 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from captchabench.config import Between, Positive
-from captchabench.data.shards import Labels, Samples, TextSpec
 from captchabench.models import RECOGNISERS
-from captchabench.models.base import Steps
-from captchabench.models.parts.convolution import conv_block
-from captchabench.models.parts.crops import HEIGHT
-from captchabench.models.parts.heads import PositionNetwork
-from captchabench.models.parts.neural import NeuralRecogniser, encode_labels
-from captchabench.models.parts.tiles import segmenter_for
-from captchabench.training.checkpoints import Checkpoints
-from captchabench.training.curve import CurvePoint
+from captchabench.models.neural import NeuralRecogniser, encode_labels
+from captchabench.models.segmentation.crops import HEIGHT
+from captchabench.models.segmentation.tiles import segmenter_for
+from captchabench.networks.front import conv_block
+from captchabench.networks.heads import PositionNetwork
+from captchabench.networks.readings import Steps
+from captchabench.samples.shards import Labels, Samples, TextSpec
+from captchabench.training.checkpoints import Checkpoints, CurvePoint
 from captchabench.training.feed import TensorSamples
 from captchabench.training.settings import TrainingConfig
 

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from captchabench.config import Between, Positive
 from captchabench.models import RECOGNISERS
-from captchabench.models.parts.convolution import Channels, ConvFront
-from captchabench.models.parts.heads import CTCNetwork, Decoding
-from captchabench.models.parts.neural import CTCRecogniser
+from captchabench.models.neural import CTCRecogniser
+from captchabench.networks.front import Channels, ConvFront
+from captchabench.networks.heads import CTCNetwork, Decoding
 from captchabench.training.settings import TrainingConfig
 
 

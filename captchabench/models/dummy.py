@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from captchabench.config import Positive
-from captchabench.data.shards import Samples, TextSpec
 from captchabench.errors import InputError
-from captchabench.files import write_json
 from captchabench.models import RECOGNISERS
-from captchabench.models.base import Reading, Recogniser
-from captchabench.training.checkpoints import Checkpoints
-from captchabench.training.curve import CurvePoint
+from captchabench.models.base import Recogniser
+from captchabench.networks.readings import Reading
+from captchabench.samples.shards import Samples, TextSpec
+from captchabench.storage.files import write_json
+from captchabench.training.checkpoints import Checkpoints, CurvePoint
 
 ANSWER_FILE = "answer.json"
 

@@ -1,26 +1,27 @@
 """HOG and SVMs on segmented characters: the classical pipeline, without a neural network."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
+import cv2
 import numpy as np
+from scipy.linalg import solve
 from scipy.special import log_softmax
 
 from captchabench.config import Between, Positive
-from captchabench.data.shards import Samples, TextSpec
 from captchabench.errors import InputError
 from captchabench.models import RECOGNISERS
-from captchabench.models.base import Alternative, Reading, Recogniser, Step, Steps
-from captchabench.models.parts.arrays import load_arrays, save_arrays
-from captchabench.models.parts.crops import HEIGHT
-from captchabench.models.parts.hog import feature_count, hog_features
-from captchabench.models.parts.kernel import NAMES, KernelMachine
-from captchabench.models.parts.segmentation import Segments
-from captchabench.models.parts.tiles import segmenter_for
-from captchabench.models.parts.words import as_alternatives, likeliest_words
-from captchabench.training.checkpoints import Checkpoints
-from captchabench.training.curve import CurvePoint
+from captchabench.models.base import Recogniser
+from captchabench.models.saved import load_arrays, save_arrays
+from captchabench.models.segmentation.crops import HEIGHT
+from captchabench.models.segmentation.lines import Segments
+from captchabench.models.segmentation.tiles import segmenter_for
+from captchabench.networks.readings import Alternative, Reading, Step, Steps
+from captchabench.networks.words import as_alternatives, likeliest_words
+from captchabench.samples.shards import Samples, TextSpec
+from captchabench.training.checkpoints import Checkpoints, CurvePoint
 
 WEIGHTS_FILE, SEGMENTER_FILE = "weights.npz", "segmenter.npz"
 
@@ -174,3 +175,97 @@ def _present(segments: Segments) -> np.ndarray:
     """The crops that hold a character, line after line: [M, 32, W] uint8."""
     places: np.ndarray = np.arange(segments.crops.shape[1]) < segments.lengths[:, None]
     return segments.crops[places]
+
+
+_CELL, _BLOCK, _DIRECTIONS = 8, 16, 9
+
+
+def hog_features(crops: np.ndarray) -> np.ndarray:
+    """HOG of each crop: [M, H, W] uint8, H and W multiples of 8, to [M, feature_count(H, W)] float32.
+
+    Cells of 8 x 8 pixels, normalised in blocks of 2 x 2 that overlap by half; 9 directions.
+    """
+    _, height, width = crops.shape
+    descriptor = cv2.HOGDescriptor((width, height), (_BLOCK, _BLOCK), (_CELL, _CELL), (_CELL, _CELL), _DIRECTIONS)
+    features = np.empty((len(crops), feature_count(height, width)), np.float32)
+    for row, crop in zip(features, crops, strict=True):
+        row[:] = descriptor.compute(crop)
+    return features
+
+
+def feature_count(height: int, width: int) -> int:
+    """The number of features of a crop: four histograms a block."""
+    return 4 * _DIRECTIONS * (height // _CELL - 1) * (width // _CELL - 1)
+
+
+# Of the kernel, in units of the features' overall standard deviation times the root of their number.
+_WIDTH = 1.4
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class KernelMachine:
+    """One machine against the rest for each of K symbols, on D features.
+
+    A Gaussian kernel is approximated by R random cosines (Rahimi and Recht, NIPS 2007); the features themselves stand
+    beside them. mean: [D]. directions: [D, R]. phases: [R]. weights: [R + D + 1, K]. All are float32.
+    """
+
+    mean: np.ndarray
+    directions: np.ndarray
+    phases: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def fit(cls, features: np.ndarray, classes: np.ndarray, cosines: int, ridge: float, seed: int) -> Self:
+        """Learn from features [M, D] float32 and their rows of K symbols, `classes` [M] int64.
+
+        The squared errors from 1 for a symbol and 0 for the others are minimised (least-squares SVM: Suykens and
+        Vandewalle, Neural Processing Letters 9, 1999). ridge: in units of the mean square of a column.
+        """
+        size = features.shape[1]
+        generator = np.random.default_rng(seed)
+        scale = _WIDTH * max(float(features.std()), 1e-6) * np.sqrt(size)
+        directions = (generator.standard_normal((size, cosines)) / scale).astype(np.float32)
+        phases = generator.uniform(0, 2 * np.pi, cosines).astype(np.float32)
+        count = int(classes.max()) + 1
+        machine = cls(features.mean(axis=0), directions, phases, np.zeros((cosines + size + 1, count), np.float32))
+        gram = np.zeros((cosines + size + 1, cosines + size + 1))
+        moments = np.zeros((cosines + size + 1, count))
+        for rows in _chunks(len(features)):
+            mapped = machine._map(features[rows])
+            gram += mapped.T @ mapped
+            moments += mapped.T @ np.eye(count, dtype=np.float32)[classes[rows]]
+        gram[np.diag_indices_from(gram)] += ridge * np.trace(gram) / len(gram)
+        machine.weights[:] = solve(gram, moments, assume_a="pos")
+        return machine
+
+    def margins(self, features: np.ndarray) -> np.ndarray:
+        """[M, D] float32 to [M, K] float32."""
+        margins = np.empty((len(features), self.weights.shape[1]), np.float32)
+        for rows in _chunks(len(features)):
+            margins[rows] = self._map(features[rows]) @ self.weights
+        return margins
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that it holds, by name."""
+        return {name: getattr(self, name) for name in NAMES}
+
+    def fits(self, size: int, cosines: int, count: int) -> bool:
+        """Whether the arrays are those of a machine for `count` symbols, with so many features and cosines."""
+        shapes = ((size,), (size, cosines), (cosines,), (cosines + size + 1, count))
+        found = self.arrays().values()
+        return all(a.shape == s and a.dtype == np.float32 for a, s in zip(found, shapes, strict=True))
+
+    def _map(self, features: np.ndarray) -> np.ndarray:
+        """Cosines, features and a one: [M, D] to [M, R + D + 1] float32."""
+        centred = features - self.mean
+        one = np.ones((len(features), 1), np.float32)
+        return np.concatenate([np.cos(centred @ self.directions + self.phases), centred, one], axis=1)
+
+
+NAMES = ("mean", "directions", "phases", "weights")
+
+
+def _chunks(count: int) -> Iterator[slice]:
+    return (slice(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK))

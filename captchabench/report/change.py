@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from captchabench.comparison.compare import compare
+from captchabench.comparison.revisions import WORKSPACE, changed, commits, resolve, side
 from captchabench.errors import InputError
-from captchabench.evaluation.comparison import compare
 from captchabench.report.findings import Change
-from captchabench.revisions import WORKSPACE, changed, commits, resolve, side
 
 _SHORT = 7
 

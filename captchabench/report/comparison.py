@@ -9,9 +9,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from captchabench.comparison.compare import LEVEL, Change, Comparison, Row, Verdict
+from captchabench.comparison.sides import Result
 from captchabench.datasets import UNION
-from captchabench.evaluation.comparison import LEVEL, Change, Comparison, Row, Verdict
-from captchabench.evaluation.sides import Result
 from captchabench.report.tables import percent, source_note
 
 _STYLES = {"better": "green", "worse": "bold red", "not comparable": "yellow"}

@@ -12,10 +12,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from captchabench.evaluation.metrics import METRICS
 from captchabench.report import charts
 from captchabench.report.script import vega_script
 from captchabench.report.tables import source_note
+from captchabench.scoring.metrics import METRICS
 
 _SHARES = {"exact", "exact_folded", "char_accuracy", "cer"}
 _PAGE = Template("""<!doctype html>

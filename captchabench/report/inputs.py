@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from captchabench.datasets import stage_name
-from captchabench.evaluation.tables import unreadable
+from captchabench.scoring.tables import unreadable
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from typing import Any
 
 import polars as pl
 
-from captchabench.evaluation.metrics import METRICS
 from captchabench.report.tables import Ranking, folds_note, interval, percent, rankings
+from captchabench.scoring.metrics import METRICS
 
 _COLUMNS = {
     "exact": "exact",

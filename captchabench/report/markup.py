@@ -18,7 +18,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """A cell: HTML to show, and the number it is sorted by (None goes last; text sorts as it stands)."""
 
     html: str
@@ -29,7 +29,7 @@ class Cell:
 class Row:
     """A row: cells as HTML, the first of them its header; the dataset it belongs to, and whether it wins."""
 
-    cells: Sequence[str | Cell]
+    cells: Sequence[str | TableCell]
     dataset: str = ""
     best: bool = False
 
@@ -88,7 +88,7 @@ def _row(row: Row, columns: Sequence[Column]) -> str:
     kind = ' class="best"' if row.best else ""
     cells = []
     for place, (cell, column) in enumerate(zip(row.cells, columns, strict=True)):
-        content = cell if isinstance(cell, Cell) else Cell(cell)
+        content = cell if isinstance(cell, TableCell) else TableCell(cell)
         value = "" if content.value is None else f' data-value="{content.value:g}"'
         if place == 0:
             cells.append(f'<th scope="row"{value}>{content.html}</th>')

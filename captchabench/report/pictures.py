@@ -11,12 +11,12 @@ import editdistance
 import numpy as np
 import polars as pl
 
+from captchabench.cells.cell import expected_cells
 from captchabench.config import GridParams
-from captchabench.data.shards import read_batches, shard_files
-from captchabench.evaluation.predictions import read_predictions
-from captchabench.evaluation.tiles import wrong_tiles
-from captchabench.naming import cell_name, expected_cells
+from captchabench.predictions.held_out import read_predictions
 from captchabench.report.tables import readers
+from captchabench.samples.shards import read_batches, shard_files
+from captchabench.scoring.tiles import wrong_tiles
 
 # Of each kind: what a person looks at before scrolling on.
 SHOWN = 6
@@ -54,8 +54,9 @@ def misreadings(folder: Path, grid: GridParams) -> list[Misreading]:
     """
     parts = []
     classes = {}
-    for dataset, model, fold in expected_cells(grid):
-        info, found = read_predictions(folder / f"{cell_name(dataset, model, fold)}.parquet")
+    for cell in expected_cells(grid):
+        dataset = cell.dataset
+        info, found = read_predictions(folder / f"{cell}.parquet")
         classes[dataset] = dict(zip(info.alphabet, info.class_names, strict=False))
         read = pl.DataFrame(pl.from_arrow(found)).filter(pl.col("label") != pl.col("prediction"))
         apart = pl.when(pl.col("dataset") == dataset).then("dataset").otherwise(dataset + "/" + pl.col("dataset"))

@@ -6,8 +6,8 @@ DVC's own template loads Vega from the network. Written to .dvc/tmp/plots.html, 
 
 from pathlib import Path
 
-from captchabench.files import write_text
 from captchabench.report.script import vega_script
+from captchabench.storage.files import write_text
 
 TEMPLATE = Path(".dvc/tmp/plots.html")
 

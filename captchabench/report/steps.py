@@ -5,9 +5,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from captchabench.files import replacing_file, write_json
 from captchabench.inference.results import Explanation
-from captchabench.models.base import Step
+from captchabench.networks.readings import Step
+from captchabench.storage.files import replacing_file, write_json
 
 # What a person can make out: pixels of the enlarged picture, heights of the rows below it.
 _WIDTH = 1000

@@ -8,8 +8,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from captchabench.evaluation.leaderboard import read_leaderboard
 from captchabench.report.tables import Ranking, folds_note, interval, percent, rankings
+from captchabench.scoring.leaderboard import read_leaderboard
 
 _COLUMNS = 100
 

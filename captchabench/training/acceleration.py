@@ -10,10 +10,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from captchabench.errors import InputError, first_line
+from captchabench.errors import InputError, first_line, visible
 from captchabench.training import distributed
 from captchabench.training.step import TrainingStep
-from captchabench.visible import visible
 
 _EAGER = "CAPTCHABENCH_EAGER"
 # Compiling takes half a minute or more in every process. It pays where that many images are trained on.

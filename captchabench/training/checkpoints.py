@@ -3,11 +3,12 @@
 import os
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from captchabench.checksum import flaw, sealed
 from captchabench.errors import InputError
-from captchabench.files import replacing_file
+from captchabench.storage.checksum import flaw, sealed
+from captchabench.storage.files import replacing_file
 
 _EVERY = "CAPTCHABENCH_CHECKPOINT_SECONDS"
 _EVERY_SECONDS = 60.0
@@ -71,3 +72,15 @@ def _every_seconds() -> float:
     if not seconds >= 0:
         raise InputError(f"{_EVERY}: must be a number of seconds, 0 or more; is '{text}'")
     return seconds
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One evaluation during training. Losses are means per sample; a model without one leaves them None."""
+
+    step: int
+    epoch: float
+    learning_rate: float | None
+    train_loss: float | None
+    validation_loss: float | None
+    validation_exact: float

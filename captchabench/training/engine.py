@@ -8,14 +8,13 @@ from itertools import chain
 import torch
 
 from captchabench.errors import InputError
+from captchabench.networks.device import choose_device, float32, keep_freed_memory, reading_batch
+from captchabench.networks.network import Network, same_text, standardize
 from captchabench.progress import TrainingProgress
 from captchabench.training import distributed
 from captchabench.training.acceleration import Acceleration, acceleration_for, prepare
-from captchabench.training.checkpoints import Checkpoints
-from captchabench.training.curve import CurvePoint
-from captchabench.training.device import choose_device, float32, keep_freed_memory, reading_batch
+from captchabench.training.checkpoints import Checkpoints, CurvePoint
 from captchabench.training.feed import TensorSamples, Window, default_window_bytes, windows
-from captchabench.training.network import Network, same_text, standardize
 from captchabench.training.run import Best, TrainingRun
 from captchabench.training.schedule import reduce
 from captchabench.training.settings import TrainingConfig

@@ -9,8 +9,8 @@ from itertools import count, islice
 import torch
 from torch import Tensor
 
+from captchabench.networks.device import memory_share
 from captchabench.training import distributed
-from captchabench.training.device import memory_share
 from captchabench.training.settings import TrainingConfig
 
 # Samples that stay together from pass to pass. Shards are in the order of a hash: neighbours are strangers.

@@ -6,7 +6,7 @@ from itertools import groupby
 import torch
 from torch import Tensor, nn
 
-from captchabench.training.network import Network
+from captchabench.networks.network import Network
 from captchabench.training.settings import TrainingConfig
 
 # A shorter memory than Adam's usual 0.999 leaves CTC's opening plateau in fewer steps.

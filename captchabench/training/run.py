@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from captchabench.training.curve import CurvePoint
+from captchabench.training.checkpoints import CurvePoint
 
 
 @dataclass

@@ -8,10 +8,9 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from captchabench.checksum import UNSEALED
+from captchabench.storage.checksum import UNSEALED
 from captchabench.training import distributed
-from captchabench.training.checkpoints import Checkpoints
-from captchabench.training.curve import CurvePoint
+from captchabench.training.checkpoints import Checkpoints, CurvePoint
 from captchabench.training.run import Best, TrainingRun
 from captchabench.training.step import TrainingStep
 

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from captchabench.networks.device import precision_for
+from captchabench.networks.network import Network, standardize
 from captchabench.training import distributed
 from captchabench.training.augmentation import augment
-from captchabench.training.device import precision_for
 from captchabench.training.feed import Window
-from captchabench.training.network import Network, standardize
 from captchabench.training.optimizer import FlatOptimizer
 from captchabench.training.schedule import guides, learning_rates
 from captchabench.training.settings import TrainingConfig

@@ -78,7 +78,7 @@ def _copied(benchmark: Benchmark) -> Benchmark:
 
 def _compared(benchmark: Benchmark, commit: str, environment: Mapping[str, str]) -> str:
     """The verdicts' line, or why there is none; whether any row had to do without the predictions of each image."""
-    command = (sys.executable, "-c", "from captchabench.cli import app; app()", "compare", commit)
+    command = (sys.executable, "-c", "from captchabench.cli.app import app; app()", "compare", commit)
     done = benchmark.call(*command, environment=environment, check=False)
     lines = (done.stdout or done.stderr).strip().splitlines() or [f"exit code {done.returncode}"]
     unpaired = " (unpaired)" if "unpaired" in done.stdout else ""

@@ -10,7 +10,7 @@ STAGE = '''
 """small: what it reads -> a file that Git keeps, and a folder that DVC keeps."""
 import sys, time
 from pathlib import Path
-from captchabench.files import replacing_folder, write_text
+from captchabench.storage.files import replacing_folder, write_text
 from stages import run
 
 def main(name, *needed):

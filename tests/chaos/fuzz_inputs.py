@@ -43,8 +43,8 @@ PATIENCE_SECONDS = 600  # for what has no limit of its own: imports, and normali
 
 def read_image(encoded: bytes) -> str:
     """What becomes of an image."""
-    from captchabench.data.images import decode_grey
-    from captchabench.data.rejects import Rejected
+    from captchabench.normalize.images import decode_grey
+    from captchabench.normalize.rejects import Rejected
 
     try:
         decode_grey(encoded)
@@ -58,10 +58,10 @@ def read_archive(item: tuple[str, bytes]) -> str:
     """What becomes of an archive (suffix, bytes): as `python -m stages.ingest` takes it."""
     import pyarrow.parquet as pq
 
-    from captchabench.data.archives import open_archive
-    from captchabench.data.raw import RawInfo, read_info, write_raw
-    from captchabench.data.selection import Selected
     from captchabench.errors import InputError
+    from captchabench.samples.raw import RawInfo, read_info, write_raw
+    from captchabench.sources.archives import open_archive
+    from captchabench.sources.opening import Selected
 
     suffix, content = item
     with tempfile.TemporaryDirectory() as folder:
@@ -113,8 +113,8 @@ def _pairs(params: Any) -> list[tuple[str, str]]:
 
 
 def _build(model: str, dataset: str, params: Any) -> None:
-    from captchabench.data.shards import TextSpec
     from captchabench.datasets import DATASETS
+    from captchabench.samples.shards import TextSpec
 
     declared = DATASETS[dataset]
     rows = 3 if declared.task == "grid" else 1
@@ -146,11 +146,10 @@ def _built(model: str, spec: Any, text: str, held: _Held) -> int:
 def normalise_all(entries: list[tuple[str, bytes]]) -> tuple[int, int, Counter[str], list[str]]:
     """(read, kept, rejects by reason, reasons that are none) of named images, through the real normaliser."""
     from captchabench.config import NormalizeParams
-    from captchabench.data.normalize import normalize
-    from captchabench.data.raw import RawInfo, write_raw
-    from captchabench.data.rejects import Reason
-    from captchabench.data.sources import Entry
     from captchabench.datasets import DATASETS
+    from captchabench.normalize.rejects import Reason
+    from captchabench.normalize.texts import normalize
+    from captchabench.samples.raw import Entry, RawInfo, write_raw
 
     dataset = DATASETS[DATASET]
     with tempfile.TemporaryDirectory() as name:
@@ -356,8 +355,8 @@ def _images(campaign: Campaign) -> Iterable[tuple[str, bytes]]:
     symbols = DATASETS[DATASET].alphabet.symbols
     bases = mutations.pictures(_rng(campaign, "bases", 0))
     if campaign.archive:
-        from captchabench.data.archives import open_archive
-        from captchabench.data.selection import Selected
+        from captchabench.sources.archives import open_archive
+        from captchabench.sources.opening import Selected
 
         found = list(Selected(open_archive(campaign.archive), 300, campaign.seed).entries())
         bases += [(entry.path.rsplit(".", 1)[1], entry.encoded) for entry in found]

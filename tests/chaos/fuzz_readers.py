@@ -23,8 +23,8 @@ from pathlib import Path
 def images(data: bytes) -> None:
     """One image."""
     from captchabench.config import NormalizeParams
-    from captchabench.data.images import decode_grey, fit
-    from captchabench.data.rejects import Rejected
+    from captchabench.normalize.images import decode_grey, fit
+    from captchabench.normalize.rejects import Rejected
 
     try:
         grey = decode_grey(data)
@@ -36,8 +36,8 @@ def images(data: bytes) -> None:
 
 def archives(data: bytes) -> None:
     """One archive; the first byte says of which kind."""
-    from captchabench.data.archives import open_archive
     from captchabench.errors import InputError
+    from captchabench.sources.archives import open_archive
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"a{('.zip', '.tar', '.tar.gz')[data[0] % 3 if data else 0]}")
@@ -55,11 +55,10 @@ def archives(data: bytes) -> None:
 def labels(data: bytes) -> None:
     """Names of images, one a line, through the normaliser of a dataset of texts and of one of tiles."""
     from captchabench.config import NormalizeParams
-    from captchabench.data.normalizer import Normalizer
-    from captchabench.data.raw import RawInfo, write_raw
-    from captchabench.data.rejects import write_rejects
-    from captchabench.data.sources import Entry
     from captchabench.datasets import DATASETS
+    from captchabench.normalize.normalizer import Normalizer
+    from captchabench.normalize.rejects import write_rejects
+    from captchabench.samples.raw import Entry, RawInfo, write_raw
 
     names = [name.decode("utf-8", "replace") for name in data.split(b"\n")[:8]]
     with tempfile.TemporaryDirectory() as folder:

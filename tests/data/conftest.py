@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from captchabench.alphabet import Alphabet
-from captchabench.checksum import UNSEALED, seal
-from captchabench.data.shards import CHECKSUM_KEY
 from captchabench.datasets import DATASETS
 from captchabench.datasets.base import Dataset, Drawing
+from captchabench.samples.shards import CHECKSUM_KEY
+from captchabench.storage.checksum import UNSEALED, seal
 
 SYMBOLS = "ABab0123"
 Rewrite = Callable[[Path, pa.Table], None]

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from captchabench.data import archives
-from captchabench.data.archives import find_archive, open_archive
 from captchabench.datasets.base import Dataset
 from captchabench.errors import InputError
+from captchabench.sources import archives
+from captchabench.sources.archives import find_archive, open_archive
 
 Pack = Callable[[Path, dict[str, bytes]], Path]
 KINDS = ["a.zip", "a.tar", "a.tar.gz", "a.tgz", "a"]

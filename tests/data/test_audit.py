@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from captchabench.data.audit import audit
-from captchabench.data.images import decode_grey
-from captchabench.data.shards import ShardInfo, schema, write_shards
+from captchabench.audit import audit
 from captchabench.datasets import DATASETS
 from captchabench.errors import InputError
+from captchabench.normalize.images import decode_grey
+from captchabench.samples.shards import ShardInfo, schema, write_shards
 
 Row = tuple[str, int, np.ndarray]
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captchabench.data import duplicates
-from captchabench.data.duplicates import (
+from captchabench.datasets import DATASETS
+from captchabench.normalize import duplicates
+from captchabench.normalize.duplicates import (
     COARSE_BITS,
     FINE_BITS,
     duplicate_groups,
@@ -15,8 +16,7 @@ from captchabench.data.duplicates import (
     near_pairs,
     perceptual_hashes,
 )
-from captchabench.data.images import decode_grey
-from captchabench.datasets import DATASETS
+from captchabench.normalize.images import decode_grey
 
 SIZE = (100, 32)
 

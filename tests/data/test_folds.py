@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captchabench.data.duplicates import duplicate_groups
-from captchabench.data.folds import assign_folds
+from captchabench.normalize.duplicates import duplicate_groups
+from captchabench.normalize.folds import assign_folds
 
 
 def ids(rng: np.random.Generator, count: int) -> np.ndarray:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import ExifTags, GifImagePlugin, Image, ImageOps, TiffImagePlugin
 
 from captchabench.config import NormalizeParams
-from captchabench.data.images import MAX_SIDE, decode_grey, fit
-from captchabench.data.rejects import Reason, Rejected
+from captchabench.normalize.images import MAX_SIDE, decode_grey, fit
+from captchabench.normalize.rejects import Reason, Rejected
 
 
 def colours(height: int = 20, width: int = 50) -> Image.Image:

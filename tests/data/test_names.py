@@ -5,9 +5,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from captchabench.data.names import read_names
-from captchabench.data.shards import ShardInfo, schema, write_shards
 from captchabench.errors import InputError
+from captchabench.samples.shards import ShardInfo, read_names, schema, write_shards
 
 
 def test_every_part_is_read_and_damage_is_one_clear_line(tmp_path: Path) -> None:

@@ -11,20 +11,20 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from captchabench import pool
 from captchabench.config import NormalizeParams
-from captchabench.data import normalize as normalizing
-from captchabench.data import pool, raw
-from captchabench.data.archives import open_archive
-from captchabench.data.images import decode_grey, fit
-from captchabench.data.normalize import normalize
-from captchabench.data.normalizer import sample_id
-from captchabench.data.raw import RawInfo, write_raw
-from captchabench.data.shards import read_info, read_samples
-from captchabench.data.sources import Entry
-from captchabench.data.standin import Drawn
 from captchabench.datasets import DATASETS
 from captchabench.datasets.base import Dataset
 from captchabench.errors import InputError
+from captchabench.normalize import texts as normalizing
+from captchabench.normalize.images import decode_grey, fit
+from captchabench.normalize.normalizer import sample_id
+from captchabench.normalize.texts import normalize
+from captchabench.samples import raw
+from captchabench.samples.raw import Entry, RawInfo, write_raw
+from captchabench.samples.shards import read_info, read_samples
+from captchabench.sources.archives import open_archive
+from captchabench.sources.standin import Drawn
 
 Picture = Callable[..., bytes]
 LENIENT = NormalizeParams(max_rejected=1.0)

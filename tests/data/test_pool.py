@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from captchabench.data import pool
+from captchabench import pool
 from captchabench.errors import InputError
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from captchabench.data import raw
-from captchabench.data.raw import RawInfo, read_info, write_raw
-from captchabench.data.sources import Entry
 from captchabench.errors import InputError
+from captchabench.samples import raw
+from captchabench.samples.raw import Entry, RawInfo, read_info, write_raw
 
 INFO = RawInfo("fake", "archive", 2, 5, {"hidden": 1})
 

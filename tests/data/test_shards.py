@@ -7,10 +7,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from captchabench.data import shards
-from captchabench.data.names import read_names
-from captchabench.data.shards import Samples, read_batches, read_samples, read_union, schema, write_shards
 from captchabench.errors import InputError
+from captchabench.samples import shards
+from captchabench.samples.shards import (
+    Samples,
+    read_batches,
+    read_names,
+    read_samples,
+    read_union,
+    schema,
+    write_shards,
+)
 
 
 def write(folder: Path, samples: Samples, rows_per_file: int = 7) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from captchabench import pool
 from captchabench.config import DataParams
-from captchabench.data import pool
-from captchabench.data.sources import open_source
-from captchabench.data.standin import Drawn
 from captchabench.datasets import DATASETS
 from captchabench.datasets.base import Dataset
 from captchabench.errors import InputError
+from captchabench.sources.opening import open_source
+from captchabench.sources.standin import Drawn
 
 Pack = Callable[[Path, dict[str, bytes]], Path]
 

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from captchabench.data.shards import read_samples
 from captchabench.datasets.base import Dataset
 from captchabench.errors import InputError
+from captchabench.samples.shards import read_samples
 from stages import audit, ingest, normalize
 
 Pack = Callable[[Path, dict[str, bytes]], Path]
@@ -139,7 +139,7 @@ def test_normalize_without_ingest_says_what_to_run(params) -> None:  # type: ign
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
-        ("captchabench.data.shards", {"polars", "dvc", "prefect", "editdistance", "cv2", "scipy"}),
+        ("captchabench.samples.shards", {"polars", "dvc", "prefect", "editdistance", "cv2", "scipy"}),
         ("stages.ingest", {"torch", "polars", "dvc", "prefect", "kagglehub"}),
         ("stages.normalize", {"torch", "polars", "dvc", "prefect"}),
         ("stages.audit", {"torch", "polars", "dvc", "prefect"}),

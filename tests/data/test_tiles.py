@@ -16,16 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from captchabench.audit import audit
 from captchabench.config import DataParams, NormalizeParams, TileParams
-from captchabench.data.audit import audit
-from captchabench.data.grids import compose, deal, tiles_of
-from captchabench.data.names import read_names, tile_names
-from captchabench.data.normalize_tiles import normalize_tiles
-from captchabench.data.raw import RawInfo, write_raw
-from captchabench.data.shards import Samples, read_samples
-from captchabench.data.sources import open_source
 from captchabench.datasets import DATASETS
 from captchabench.errors import InputError
+from captchabench.normalize.grids import compose, deal, tiles_of
+from captchabench.normalize.tiles import normalize_tiles
+from captchabench.samples.raw import RawInfo, write_raw
+from captchabench.samples.shards import Samples, read_names, read_samples, tile_names
+from captchabench.sources.opening import open_source
 
 GRID = DATASETS["grid"]
 SIZE = TileParams(height=48, width=48)

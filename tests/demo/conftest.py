@@ -12,17 +12,16 @@ import pyarrow as pa
 import pytest
 from starlette.testclient import TestClient
 
-from captchabench.data.raw import RawInfo, write_raw
-from captchabench.data.shards import Samples, schema, write_shards
-from captchabench.data.sources import Entry
 from captchabench.demo.app import create_app
 from captchabench.demo.limits import Batching, DemoLimits
 from captchabench.demo.reading import Reader
 from captchabench.demo.samples import Library
 from captchabench.demo.serve import find_models
 from captchabench.demo.service import Service
-from captchabench.evaluation.predictions import PredictionInfo, write_predictions
 from captchabench.models import build_recogniser
+from captchabench.predictions.held_out import PredictionInfo, write_predictions
+from captchabench.samples.raw import Entry, RawInfo, write_raw
+from captchabench.samples.shards import Samples, schema, write_shards
 
 SVC, CRNN = "written-hog_svc-0", "written-crnn-0"
 

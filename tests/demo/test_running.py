@@ -58,7 +58,7 @@ def running(trained: Any) -> Iterator[Running]:
     words = ["demo", "--port", "0", "--max-upload", "1"]
     with complaints.open("w") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-c", "from captchabench.cli import app; app()", *words],
+            [sys.executable, "-c", "from captchabench.cli.app import app; app()", *words],
             cwd=trained.folder,
             stdout=subprocess.PIPE,
             stderr=stderr,

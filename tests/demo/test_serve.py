@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from captchabench.cli.app.app import app
 from typer.testing import CliRunner
 
-from captchabench.cli import app
 from captchabench.demo.serve import _listen, find_models
 from captchabench.errors import InputError
 
@@ -43,5 +43,5 @@ def test_an_address_that_is_taken_is_named() -> None:
 
 
 def test_other_commands_start_without_a_web_server() -> None:
-    code = "import sys, captchabench.cli; assert not {'fastapi', 'uvicorn', 'torch'} & set(sys.modules)"
+    code = "import sys, captchabench.cli.app; assert not {'fastapi', 'uvicorn', 'torch'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

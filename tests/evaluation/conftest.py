@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captchabench.data.shards import Samples, ShardInfo
-from captchabench.evaluation.predictions import PredictionInfo, write_predictions
-from captchabench.models.base import Reading
+from captchabench.networks.readings import Reading
+from captchabench.predictions.held_out import PredictionInfo, write_predictions
+from captchabench.samples.shards import Samples, ShardInfo
 
 
 @pytest.fixture

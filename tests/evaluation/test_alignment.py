@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captchabench.evaluation.alignment import DELETED, INSERTED, count_confusions
+from captchabench.scoring.alignment import DELETED, INSERTED, count_confusions
 
 PAIRS = st.lists(st.tuples(st.text("abA1é", max_size=7), st.text("abA1é", max_size=9)), max_size=30)
 

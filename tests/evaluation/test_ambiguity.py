@@ -7,7 +7,7 @@ import pytest
 
 from captchabench.alphabet import Alphabet
 from captchabench.datasets import DATASETS
-from captchabench.evaluation.ambiguity import alike, ambiguity
+from captchabench.studies.ambiguity import alike, ambiguity
 
 PARSASAM = DATASETS["parsasam"]
 # Draws l and I alike to the pixel, and nothing else of these.

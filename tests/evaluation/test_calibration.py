@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
-from captchabench.evaluation.calibration import BINS, Reliability, expected_calibration_error
+from captchabench.scoring.calibration import BINS, Reliability, expected_calibration_error
 
 
 def test_edges_belong_to_the_bin_below() -> None:

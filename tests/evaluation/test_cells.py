@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from captchabench.errors import InputError
-from captchabench.evaluation.cells import read_cell, score_predictions, write_cell
+from captchabench.scoring.cells import read_cell, score_predictions, write_cell
 
 Predict = Callable[..., Path]
 

@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 from scipy.stats import binomtest
 
+from captchabench.comparison.compare import Comparison, Row, compare, compare_models
+from captchabench.comparison.sides import CellKey, Key, PredictionsMissing, Result, Side, pool
 from captchabench.errors import InputError
-from captchabench.evaluation.comparison import Comparison, Row, compare, compare_models
-from captchabench.evaluation.sides import CellKey, Key, PredictionsMissing, Result, Side, pool
 
 pytestmark = pytest.mark.usefixtures("spared_garbage")
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from captchabench.errors import InputError
-from captchabench.evaluation.calibration import expected_calibration_error
-from captchabench.evaluation.cells import score_predictions
-from captchabench.evaluation.confidence import (
+from captchabench.scoring.calibration import expected_calibration_error
+from captchabench.scoring.cells import score_predictions
+from captchabench.studies.confidence import (
     CALIBRATION_SCHEMA,
     RISK_SCHEMA,
     Confidences,

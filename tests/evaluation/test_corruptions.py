@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from captchabench.data.shards import Samples
-from captchabench.evaluation.corruptions import CORRUPTIONS, STRENGTHS, corrupt
+from captchabench.samples.shards import Samples
+from captchabench.studies.corruptions import CORRUPTIONS, STRENGTHS, corrupt
 
 Make = Callable[..., Samples]
 

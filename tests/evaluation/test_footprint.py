@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from captchabench.alphabet import Alphabet
-from captchabench.data.shards import Samples, TextSpec
-from captchabench.evaluation.footprint import bytes_on_disk, flops_per_image, latency_seconds
 from captchabench.models import build_recogniser
-from captchabench.models.base import Reading
+from captchabench.networks.readings import Reading
+from captchabench.samples.shards import Samples, TextSpec
+from captchabench.studies.footprint import bytes_on_disk, flops_per_image, latency_seconds
 
 SPEC = TextSpec(Alphabet("0123456789"), 6, 6, 32, 100)
 IMAGE = np.zeros((32, 100), np.uint8)

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from captchabench.evaluation.history import SCHEMA, history
+from captchabench.comparison.history import SCHEMA, history
 
 OLD = b"dataset,source,version,model,n,exact,exact_lo,exact_hi,threads\nvtu,standin,1,crnn,100,0.5,0.4,0.6,4\n"
 NEW = (

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import bootstrap
 from statsmodels.stats.proportion import proportion_confint
 
-from captchabench.evaluation.intervals import edit_intervals, resample, wilson
+from captchabench.scoring.intervals import edit_intervals, resample, wilson
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 from polars.testing import assert_frame_equal
 
-from captchabench.evaluation.label_errors import LISTED, suspects
-from captchabench.evaluation.predictions import SCHEMA, PredictionInfo
+from captchabench.predictions.held_out import SCHEMA, PredictionInfo
+from captchabench.studies.label_errors import LISTED, suspects
 
 DIGITS = np.array(list("0123456789"))
 LENGTH = 6

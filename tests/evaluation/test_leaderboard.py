@@ -10,10 +10,10 @@ import pytest
 
 from captchabench.config import GridParams
 from captchabench.errors import InputError
-from captchabench.evaluation import leaderboard as board_module
-from captchabench.evaluation.cells import ScoredCell, read_cell, score_predictions, write_cell
-from captchabench.evaluation.intervals import wilson
-from captchabench.evaluation.leaderboard import (
+from captchabench.scoring import leaderboard as board_module
+from captchabench.scoring.cells import ScoredCell, read_cell, score_predictions, write_cell
+from captchabench.scoring.intervals import wilson
+from captchabench.scoring.leaderboard import (
     SCHEMA,
     Timing,
     confusions,

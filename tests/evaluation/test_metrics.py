@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captchabench.errors import InputError
-from captchabench.evaluation.counts import Counts
-from captchabench.evaluation.intervals import wilson
-from captchabench.evaluation.metrics import METRICS, SCORED, macro_scores
+from captchabench.scoring.counts import Counts
+from captchabench.scoring.intervals import wilson
+from captchabench.scoring.metrics import METRICS, SCORED, macro_scores
 
 WORDS = st.text("abAB12", min_size=1, max_size=6)
 PAIRS = st.lists(st.tuples(WORDS, st.text("abAB12x", max_size=8)), min_size=1, max_size=30)

@@ -11,7 +11,7 @@ from scipy.stats import chi2, chi2_contingency
 from statsmodels.stats import contingency_tables
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-from captchabench.evaluation.paired import mcnemar, paired_cer, paired_proportions, two_proportions
+from captchabench.comparison.paired import mcnemar, paired_cer, paired_proportions, two_proportions
 
 
 @pytest.mark.parametrize(

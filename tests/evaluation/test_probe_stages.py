@@ -11,10 +11,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from captchabench.data.shards import Samples, schema, write_shards
 from captchabench.errors import InputError
-from captchabench.evaluation.probes import read_probes
 from captchabench.models import build_recogniser
+from captchabench.predictions.probes import read_probes
+from captchabench.samples.shards import Samples, schema, write_shards
 from stages import ambiguity, latency, predict, probe, probes, score, suspects
 
 PARAMS = """

@@ -8,16 +8,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from captchabench.checksum import seal
-from captchabench.data.shards import Samples, ShardInfo, sealable
 from captchabench.errors import InputError
-from captchabench.evaluation.cells import ScoredCell, score_predictions
-from captchabench.evaluation.cost import counted_cost, measured_cost, read_latency
-from captchabench.evaluation.intervals import wilson
-from captchabench.evaluation.leaderboard import Timing
-from captchabench.evaluation.probes import Probe, ProbeInfo, read_probes, write_probes
-from captchabench.evaluation.robustness import robustness
-from captchabench.evaluation.transfer import transfer
+from captchabench.predictions.probes import Probe, ProbeInfo, read_probes, write_probes
+from captchabench.samples.shards import Samples, ShardInfo, sealable
+from captchabench.scoring.cells import ScoredCell, score_predictions
+from captchabench.scoring.intervals import wilson
+from captchabench.scoring.leaderboard import Timing
+from captchabench.storage.checksum import seal
+from captchabench.studies.cost import counted_cost, measured_cost, read_latency
+from captchabench.studies.robustness import robustness
+from captchabench.studies.transfer import transfer
 
 Predict = Callable[..., Path]
 Probes = tuple[ProbeInfo, pa.Table]

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captchabench.evaluation.risk_coverage import POINTS, RiskCoverage
+from captchabench.studies.confidence import POINTS, RiskCoverage
 
 READINGS = st.lists(
     st.tuples(st.sampled_from([0.0, 0.25, 0.5, 0.9, 0.99, 1.0]), st.booleans()), min_size=1, max_size=40

@@ -7,18 +7,18 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from captchabench.data.shards import Samples, ShardInfo
+from captchabench.comparison.compare import compare
+from captchabench.comparison.sides import Side, pool
 from captchabench.errors import InputError
-from captchabench.evaluation.cells import read_cell, score_predictions, write_cell
-from captchabench.evaluation.comparison import compare
-from captchabench.evaluation.counts import Counts
-from captchabench.evaluation.label_errors import suspects
-from captchabench.evaluation.leaderboard import classes, confusions
-from captchabench.evaluation.metrics import cer, char_accuracy, macro_scores, selection
-from captchabench.evaluation.predictions import PredictionInfo, read_predictions, write_predictions
-from captchabench.evaluation.sides import Side, pool
-from captchabench.evaluation.tiles import class_scores, count_selections, wrong_tiles
-from captchabench.models.base import Reading
+from captchabench.networks.readings import Reading
+from captchabench.predictions.held_out import PredictionInfo, read_predictions, write_predictions
+from captchabench.samples.shards import Samples, ShardInfo
+from captchabench.scoring.cells import read_cell, score_predictions, write_cell
+from captchabench.scoring.counts import Counts
+from captchabench.scoring.leaderboard import classes, confusions
+from captchabench.scoring.metrics import cer, char_accuracy, macro_scores, selection
+from captchabench.scoring.tiles import class_scores, count_selections, wrong_tiles
+from captchabench.studies.label_errors import suspects
 
 # Two grids over a, b, c. The first is read with its first two tiles exchanged, the second whole.
 LABELS = ["abaaaaaac", "bbbbbbbbb"]

@@ -12,7 +12,7 @@ import pytest
 from prefect.client.orchestration import get_client
 
 from captchabench.errors import InputError
-from captchabench.lockfile import KEPT, entries, keep_lock_file
+from captchabench.storage.lockfile import KEPT, entries, keep_lock_file
 from flows import ROOT
 from flows import benchmark as flow
 from flows.recovery import clear_rot, mend, run_lock

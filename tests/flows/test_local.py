@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from captchabench.lockfile import entries
+from captchabench.storage.lockfile import entries
 from flows import ROOT, local
 from flows.durations import keep_seconds, read_seconds
 from flows.recovery import run_lock

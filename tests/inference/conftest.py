@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from captchabench.data.shards import Samples, ShardInfo
 from captchabench.models import build_recogniser
+from captchabench.samples.shards import Samples, ShardInfo
 
 PARAMETERS = {
     "dummy": {},

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from captchabench.checksum import UNSEALED, sealed
 from captchabench.errors import InputError
 from captchabench.inference.loaded import load_recogniser
-from captchabench.models.parts.about import check_config
+from captchabench.models.saved import check_config
+from captchabench.storage.checksum import UNSEALED, sealed
 
 Models = Callable[[str], Path]
 

@@ -17,14 +17,14 @@ from PIL import Image
 import captchabench
 from captchabench.alphabet import Alphabet
 from captchabench.config import NormalizeParams
-from captchabench.data.images import contrast, decode_grey, fit
-from captchabench.data.rejects import Reason
-from captchabench.data.shards import TextSpec
 from captchabench.inference.decoding import Limits, Unreadable, decode
 from captchabench.inference.loaded import load_recogniser, read_about
-from captchabench.models.parts.heads import CTCNetwork, Decoding, PositionNetwork
-from captchabench.models.parts.words import likeliest_words
-from captchabench.training.ctc import ctc_losses
+from captchabench.networks.ctc import ctc_losses
+from captchabench.networks.heads import CTCNetwork, Decoding, PositionNetwork
+from captchabench.networks.words import likeliest_words
+from captchabench.normalize.images import contrast, decode_grey, fit
+from captchabench.normalize.rejects import Reason
+from captchabench.samples.shards import TextSpec
 
 EVERY = pytest.mark.parametrize("name", ["char_cnn", "crnn", "dummy", "hog_svc"])
 Models = Callable[[str], Path]

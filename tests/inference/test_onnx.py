@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from captchabench.cli.app.app import app
 from typer.testing import CliRunner
 
-from captchabench.checksum import UNSEALED, sealed
-from captchabench.cli import app
 from captchabench.errors import InputError
 from captchabench.inference.loaded import load_recogniser
 from captchabench.inference.onnx_file import CHECKSUM_KEY, CONFIG_KEY, FILES_KEY
+from captchabench.storage.checksum import UNSEALED, sealed
 
 Models = Callable[[str], Path]
 RUN = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})

@@ -6,10 +6,10 @@ import pytest
 import timm
 
 from captchabench.alphabet import Alphabet
-from captchabench.data.shards import TextSpec
 from captchabench.errors import InputError
 from captchabench.models import build_recogniser
-from captchabench.models.parts.neural import NeuralRecogniser
+from captchabench.models.neural import NeuralRecogniser
+from captchabench.samples.shards import TextSpec
 
 SPEC = TextSpec(Alphabet("AB"), 4, 5, 32, 100)
 

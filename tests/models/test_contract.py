@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from captchabench.config import load_params
-from captchabench.data.shards import Samples
 from captchabench.errors import InputError
 from captchabench.models import RECOGNISERS, build_recogniser, load_recogniser
 from captchabench.models.base import Recogniser
-from captchabench.models.parts.neural import NeuralRecogniser
+from captchabench.models.neural import NeuralRecogniser
+from captchabench.samples.shards import Samples
 
 MakeSamples = Callable[..., Samples]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from captchabench.models.parts.depthwise import TrimmedConv2d, trim_depthwise
+from captchabench.models.effnet_b1 import TrimmedConv2d, trim_depthwise
 
 
 @pytest.mark.parametrize("size", [(1, 13), (2, 13), (2, 2), (1, 1), (4, 3), (9, 9)])

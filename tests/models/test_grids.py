@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from captchabench.alphabet import class_alphabet
-from captchabench.data.grids import compose, tiles_of
-from captchabench.data.shards import Samples, ShardInfo
 from captchabench.errors import InputError
 from captchabench.inference.loaded import LoadedRecogniser
 from captchabench.inference.loaded import load_recogniser as load_for_reading
 from captchabench.models import build_recogniser
-from captchabench.models.parts.neural import NeuralRecogniser
-from captchabench.models.parts.tiles import TileCutter
+from captchabench.models.neural import NeuralRecogniser
+from captchabench.models.segmentation.tiles import TileCutter
+from captchabench.normalize.grids import compose, tiles_of
+from captchabench.samples.shards import Samples, ShardInfo
 
 NAMES = ("bus", "car", "tree", "truck")
 SIDE = 16

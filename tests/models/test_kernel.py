@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from captchabench.models.parts.kernel import KernelMachine
+from captchabench.models.hog_svc import KernelMachine
 
 
 def ring(seed: int) -> tuple[np.ndarray, np.ndarray]:

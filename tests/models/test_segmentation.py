@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from captchabench.data.shards import Samples
 from captchabench.errors import InputError
 from captchabench.models import build_recogniser, load_recogniser
 from captchabench.models.char_cnn import CharCnn, Config
-from captchabench.models.parts.ink import otsu_thresholds
-from captchabench.models.parts.segmentation import Segmenter, cut_columns, equal_cells
-from captchabench.models.parts.windows import best_centres, start_scores
+from captchabench.models.segmentation.ink import otsu_thresholds
+from captchabench.models.segmentation.lines import Segmenter, cut_columns, equal_cells
+from captchabench.models.segmentation.windows import best_centres, start_scores
+from captchabench.samples.shards import Samples
 
 MakeSamples = Callable[..., Samples]
 

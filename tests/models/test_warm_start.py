@@ -11,14 +11,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from captchabench.alphabet import Alphabet
-from captchabench.data.shards import Samples, TextSpec
 from captchabench.errors import InputError
 from captchabench.models import build_recogniser, load_recogniser
 from captchabench.models.base import Provenance
-from captchabench.models.parts import lite1
-from captchabench.models.parts.about import read_config
-from captchabench.models.parts.backbone import load_backbone, read_weights
-from captchabench.models.parts.neural import NeuralRecogniser
+from captchabench.models.neural import NeuralRecogniser
+from captchabench.models.saved import read_config
+from captchabench.networks import pretrained as lite1
+from captchabench.networks.pretrained import load_backbone, read_weights
+from captchabench.samples.shards import Samples, TextSpec
 
 SPEC = TextSpec(Alphabet("AB"), 4, 4, 32, 100)
 

@@ -8,15 +8,16 @@ import polars as pl
 import pytest
 
 from captchabench.config import PARAMS, load_params
-from captchabench.evaluation import ambiguity, curves, label_errors, robustness, transfer
-from captchabench.evaluation.cells import Part, ScoredCell
-from captchabench.evaluation.confidence import CALIBRATION_SCHEMA, RISK_SCHEMA
-from captchabench.evaluation.cost import COUNTED, MEASURED
-from captchabench.evaluation.counts import Counts
-from captchabench.evaluation.leaderboard import Timing, classes, confusions, leaderboard
 from captchabench.report.findings import Change, Findings
 from captchabench.report.inputs import Cleaning
 from captchabench.report.pictures import SUREST, WORST, Misreading
+from captchabench.scoring import curves
+from captchabench.scoring.cells import Part, ScoredCell
+from captchabench.scoring.counts import Counts
+from captchabench.scoring.leaderboard import Timing, classes, confusions, leaderboard
+from captchabench.studies import ambiguity, label_errors, robustness, transfer
+from captchabench.studies.confidence import CALIBRATION_SCHEMA, RISK_SCHEMA
+from captchabench.studies.cost import COUNTED, MEASURED
 
 ROOT = Path(__file__).parents[2]
 # A grey pixel, which any browser shows.

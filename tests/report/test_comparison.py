@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from captchabench.evaluation.comparison import Change, Comparison, Flip, Row, Verdict
-from captchabench.evaluation.paired import McNemar, mcnemar
-from captchabench.evaluation.sides import Result
+from captchabench.comparison.compare import Change, Comparison, Flip, Row, Verdict
+from captchabench.comparison.paired import McNemar, mcnemar
+from captchabench.comparison.sides import Result
 from captchabench.report.comparison import markdown_comparison, print_comparison
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from captchabench.files import write_text
 from captchabench.report.findings import Findings
 from captchabench.report.page import page
+from captchabench.storage.files import write_text
 
 
 @pytest.fixture(scope="module")

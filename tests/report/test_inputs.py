@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 
 from captchabench.errors import InputError
-from captchabench.evaluation.leaderboard import CONFUSION_SCHEMA
-from captchabench.evaluation.robustness import SCHEMA as ROBUSTNESS
 from captchabench.report.inputs import read_audit, read_cleaning, read_table
+from captchabench.scoring.leaderboard import CONFUSION_SCHEMA
+from captchabench.studies.robustness import SCHEMA as ROBUSTNESS
 
 
 def test_symbols_that_look_like_numbers_stay_text(tmp_path: Path) -> None:

@@ -11,11 +11,9 @@ import pyarrow as pa
 import pytest
 
 from captchabench.config import GridParams
-from captchabench.data.shards import Samples, ShardInfo, schema, write_shards
 from captchabench.errors import InputError
-from captchabench.evaluation.label_errors import SCHEMA as SUSPECTS
-from captchabench.evaluation.predictions import PredictionInfo, write_predictions
-from captchabench.models.base import Reading
+from captchabench.networks.readings import Reading
+from captchabench.predictions.held_out import PredictionInfo, write_predictions
 from captchabench.report.pictures import (
     SHOWN,
     SUREST,
@@ -26,6 +24,8 @@ from captchabench.report.pictures import (
     of_suspects,
     pictures,
 )
+from captchabench.samples.shards import Samples, ShardInfo, schema, write_shards
+from captchabench.studies.label_errors import SCHEMA as SUSPECTS
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 
 from captchabench.errors import InputError
-from captchabench.evaluation.leaderboard import write_leaderboard
 from captchabench.report.markdown import markdown
 from captchabench.report.tables import percent, rankings
 from captchabench.report.terminal import print_leaderboard
+from captchabench.scoring.leaderboard import write_leaderboard
 
 Board = Callable[[], pl.DataFrame]
 

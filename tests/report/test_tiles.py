@@ -6,14 +6,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from captchabench.evaluation.cells import Part, ScoredCell
-from captchabench.evaluation.counts import Counts
-from captchabench.evaluation.leaderboard import Timing, classes, leaderboard
 from captchabench.report.findings import Findings
 from captchabench.report.markdown import markdown
 from captchabench.report.pictures import WORST, Misreading
 from captchabench.report.sections import gallery, summary, tiles
 from captchabench.report.tables import SOURCES
+from captchabench.scoring.cells import Part, ScoredCell
+from captchabench.scoring.counts import Counts
+from captchabench.scoring.leaderboard import Timing, classes, leaderboard
 
 CLASSES = {"a": "bus", "b": "fire <hydrant>", "c": "tree"}
 

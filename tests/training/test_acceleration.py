@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from captchabench.data.shards import Samples
 from captchabench.errors import InputError
 from captchabench.models.crnn import Config, Crnn
+from captchabench.networks.network import Network
+from captchabench.samples.shards import Samples
 from captchabench.training.acceleration import EAGER, Acceleration, acceleration_for
 from captchabench.training.engine import train_network
-from captchabench.training.network import Network
 from captchabench.training.run import TrainingRun
 from captchabench.training.settings import TrainingConfig
 from captchabench.training.step import TrainingStep

@@ -6,15 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from captchabench.data.shards import Samples
 from captchabench.errors import InputError
 from captchabench.models.char_cnn import CharCnn
 from captchabench.models.char_cnn import Config as CharCnnConfig
 from captchabench.models.crnn import Config, Crnn
-from captchabench.models.parts.neural import NeuralRecogniser
+from captchabench.models.neural import NeuralRecogniser
+from captchabench.samples.shards import Samples
 from captchabench.training import engine
-from captchabench.training.checkpoints import Checkpoints
-from captchabench.training.curve import CurvePoint
+from captchabench.training.checkpoints import Checkpoints, CurvePoint
 from captchabench.training.settings import TrainingConfig
 from captchabench.training.step import TrainingStep
 

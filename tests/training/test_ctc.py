@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from captchabench.errors import InputError
-from captchabench.training.ctc import check_capacity, ctc_losses, steps_needed
+from captchabench.networks.ctc import check_capacity, ctc_losses, steps_needed
 
 
 def by_enumeration(log_probs: Tensor) -> dict[tuple[int, ...], float]:

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captchabench.training.ctc import ctc_losses
-from captchabench.training.decoding import Lengths, beam_decode, greedy_decode
+from captchabench.networks.ctc import ctc_losses
+from captchabench.networks.decoding import Lengths, beam_decode, greedy_decode
 
 
 def random_log_probs(seed: int, steps: int, symbols: int) -> torch.Tensor:

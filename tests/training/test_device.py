@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from captchabench.alphabet import Alphabet
-from captchabench.data.shards import TextSpec
 from captchabench.errors import InputError
 from captchabench.models import build_recogniser
-from captchabench.training.device import memory_share, reading_batch
+from captchabench.networks.device import memory_share, reading_batch
+from captchabench.samples.shards import TextSpec
 from captchabench.training.feed import default_window_bytes
 
 

@@ -23,7 +23,7 @@ from captchabench.training.acceleration import Acceleration
 from captchabench.training.checkpoints import Checkpoints
 from captchabench.training.engine import train_network
 from captchabench.training.feed import TensorSamples
-from captchabench.training.network import Network
+from captchabench.networks.network import Network
 from captchabench.training.settings import TrainingConfig
 
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from captchabench.data.shards import Samples
+from captchabench.cells.split import held_out, split_rest
 from captchabench.errors import InputError
 from captchabench.models.crnn import Config, Crnn
+from captchabench.networks.network import Network, same_text, standardize
+from captchabench.samples.shards import Samples
 from captchabench.training.engine import evaluate, train_network
-from captchabench.training.network import Network, same_text, standardize
 from captchabench.training.settings import TrainingConfig
-from captchabench.training.split import held_out, split_rest
 
 MakeSamples = Callable[..., Samples]
 

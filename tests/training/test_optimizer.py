@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captchabench.training.network import Network
+from captchabench.networks.network import Network
 from captchabench.training.optimizer import FlatOptimizer, orthogonalised
 from captchabench.training.schedule import guides, learning_rates, reduce
 from captchabench.training.settings import TrainingConfig

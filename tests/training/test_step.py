@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from captchabench.data.shards import Samples
 from captchabench.models import build_recogniser
-from captchabench.models.parts.neural import NeuralRecogniser
+from captchabench.models.neural import NeuralRecogniser
+from captchabench.samples.shards import Samples
 from captchabench.training.acceleration import Acceleration, prepare
 from captchabench.training.feed import TensorSamples, Window
 from captchabench.training.settings import TrainingConfig

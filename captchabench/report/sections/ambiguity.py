@@ -3,7 +3,7 @@
 from html import escape
 
 from captchabench.report.findings import Findings
-from captchabench.report.markup import Cell, Column, Row, table, tag
+from captchabench.report.markup import Column, Row, TableCell, table, tag
 from captchabench.report.tables import percent
 
 _COLUMNS = (
@@ -29,7 +29,7 @@ def section(findings: Findings) -> str:
         pairs = " ".join(f"<code>{escape(pair)}</code>" for pair in row["pairs"].split())
         best = [max(r[name] for r in mine.rows) for name in ("exact", "exact_folded")]
         ceilings = [row["ceiling_exact"], row["ceiling_exact_folded"]]
-        shares = [Cell(percent(s), s) for pair in zip(ceilings, best, strict=True) for s in pair]
+        shares = [TableCell(percent(s), s) for pair in zip(ceilings, best, strict=True) for s in pair]
         rows.append(Row([escape(row["dataset"]), pairs or "none", *shares], row["dataset"]))
     caption = (
         "What a reader who knows the fonts, and guesses where two symbols look the same, gets right at most. "

@@ -9,7 +9,7 @@ import polars as pl
 from captchabench.report import charts
 from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings
-from captchabench.report.markup import Cell, Column, Row, menus, numbers
+from captchabench.report.markup import Column, Row, TableCell, menus, numbers
 from captchabench.report.tables import percent, readers
 
 _WANTED = 0.01
@@ -57,7 +57,7 @@ def section(findings: Findings, figures: Figures) -> str:
                 f"{row['bin_lo']:.3f}",
                 f"{row['bin_hi']:.3f}",
                 f"{row['confidence']:.3f}",
-                Cell(percent(row["exact"])),
+                TableCell(percent(row["exact"])),
                 f"{row['n']:,}",
             ],
             row["read"],

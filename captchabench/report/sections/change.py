@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, get_args
 
-from captchabench.evaluation.comparison import Verdict
+from captchabench.comparison.compare import Verdict
 from captchabench.report.findings import Findings
-from captchabench.report.markup import Cell, Column, Row, table, tag
+from captchabench.report.markup import Column, Row, TableCell, table, tag
 from captchabench.report.tables import percent
 
 _SAME = "no significant change"
@@ -63,7 +63,7 @@ def _row(row: Mapping[str, Any], reasons: Sequence[str]) -> Row:
             escape(row["model"]),
             escape(row["dataset"]),
             *(_share(row[side]) for side in ("old", "new")),
-            Cell(_points(exact["difference"]), exact["difference"]) if exact else Cell("–"),
+            TableCell(_points(exact["difference"]), exact["difference"]) if exact else TableCell("–"),
             f"{_points(exact['low'])} to {_points(exact['high'])}" if exact else "–",
             _p(exact and exact["p_holm"]),
             _p(exact and exact.get("p_exact")),
@@ -74,19 +74,19 @@ def _row(row: Mapping[str, Any], reasons: Sequence[str]) -> Row:
     )
 
 
-def _share(side: Mapping[str, Any] | None) -> Cell:
-    return Cell("–") if side is None else Cell(percent(side["exact"]), side["exact"])
+def _share(side: Mapping[str, Any] | None) -> TableCell:
+    return TableCell("–") if side is None else TableCell(percent(side["exact"]), side["exact"])
 
 
-def _flips(images: Sequence[Any] | None) -> Cell:
-    return Cell("–") if images is None else Cell(f"{len(images):,}", len(images))
+def _flips(images: Sequence[Any] | None) -> TableCell:
+    return TableCell("–") if images is None else TableCell(f"{len(images):,}", len(images))
 
 
 def _points(difference: float) -> str:
     return f"{100 * difference:+.1f}".replace("-", "−")
 
 
-def _p(value: float | None) -> Cell:
+def _p(value: float | None) -> TableCell:
     if value is None:
-        return Cell("–")
-    return Cell("&lt; 0.001" if value < 0.001 else f"{value:.3f}", value)
+        return TableCell("–")
+    return TableCell("&lt; 0.001" if value < 0.001 else f"{value:.3f}", value)

@@ -10,7 +10,7 @@ from captchabench.datasets import UNION
 from captchabench.report import charts
 from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings
-from captchabench.report.markup import Cell, Column, Row, menus, table, tag
+from captchabench.report.markup import Column, Row, TableCell, menus, table, tag
 from captchabench.report.tables import percent, readers
 
 _DRAWN = {
@@ -119,7 +119,7 @@ def _row(row: dict[str, Any]) -> Row:
         [
             escape(row["reader"]),
             escape(row["read"]),
-            Cell(percent(row["exact"]), row["exact"]),
+            TableCell(percent(row["exact"]), row["exact"]),
             _number(row["parameters"], ",.0f"),
             _number(row["flops"], ".3g", scale=1e-6, unit="&nbsp;M"),
             _number(row["bytes_on_disk"], ",.0f", scale=1e-3),
@@ -132,8 +132,8 @@ def _row(row: dict[str, Any]) -> Row:
     )
 
 
-def _number(value: float | None, form: str, *, scale: float = 1.0, unit: str = "") -> Cell:
-    return Cell("–") if value is None else Cell(f"{value * scale:{form}}{unit}", value)
+def _number(value: float | None, form: str, *, scale: float = 1.0, unit: str = "") -> TableCell:
+    return TableCell("–") if value is None else TableCell(f"{value * scale:{form}}{unit}", value)
 
 
 def _clock(row: dict[str, Any]) -> str:

@@ -3,10 +3,10 @@
 from html import escape
 from typing import Any
 
-from captchabench.evaluation.metrics import METRICS
 from captchabench.report.findings import Findings
-from captchabench.report.markup import Cell, Column, Row, table, tag
+from captchabench.report.markup import Column, Row, TableCell, table, tag
 from captchabench.report.tables import Ranking, folds_note, interval, percent
+from captchabench.scoring.metrics import METRICS
 
 _SHARES = {"exact_folded": "case-folded", "coverage_99": "read at 99 %"}
 _NUMBERS = {"f1": "F1", "ece": "ECE"}
@@ -47,13 +47,13 @@ def _row(ranking: Ranking, row: dict[str, Any], seeds: bool) -> Row:
         cells=[
             _reader(row),
             escape(ranking.dataset),
-            Cell(percent(row["exact"]), row["exact"]),
-            Cell(_drawn(row), row["exact"]),
+            TableCell(percent(row["exact"]), row["exact"]),
+            TableCell(_drawn(row), row["exact"]),
             *([_spread(row["exact_std"])] if seeds else []),
-            Cell(_cer(row), row["cer"]),
-            *(Cell(percent(row[name]), row[name]) for name in _SHARES),
-            *(Cell(f"{row[name]:.3f}", row[name]) for name in _NUMBERS),
-            Cell(f"{row['n']:,}", row["n"]),
+            TableCell(_cer(row), row["cer"]),
+            *(TableCell(percent(row[name]), row[name]) for name in _SHARES),
+            *(TableCell(f"{row[name]:.3f}", row[name]) for name in _NUMBERS),
+            TableCell(f"{row['n']:,}", row["n"]),
         ],
         dataset=ranking.dataset,
         best=row["reader"] in ranking.best,
@@ -67,8 +67,8 @@ def _reader(row: dict[str, Any]) -> str:
     return f'{escape(row["reader"])} <small title="{escape(row["pretraining"])}">pretrained</small>'
 
 
-def _spread(deviation: float | None) -> Cell:
-    return Cell("–") if deviation is None else Cell(f"{100 * deviation:.1f}", deviation)
+def _spread(deviation: float | None) -> TableCell:
+    return TableCell("–") if deviation is None else TableCell(f"{100 * deviation:.1f}", deviation)
 
 
 def _cer(row: dict[str, Any]) -> str:

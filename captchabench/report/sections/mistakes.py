@@ -7,12 +7,12 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from captchabench.evaluation.alignment import DELETED, INSERTED
-from captchabench.evaluation.leaderboard import OTHER
 from captchabench.report import charts
 from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings
 from captchabench.report.markup import Column, Row, menus, table, tag
+from captchabench.scoring.alignment import DELETED, INSERTED
+from captchabench.scoring.leaderboard import OTHER
 
 _PAIRS_SHOWN = 6
 # Sixty symbols have to find room.

@@ -9,7 +9,7 @@ import polars as pl
 from captchabench.report import charts
 from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings
-from captchabench.report.markup import Cell, Column, Row, menus, table, tag
+from captchabench.report.markup import Column, Row, TableCell, menus, table, tag
 from captchabench.report.tables import percent, readers
 
 _CLEAN, _MEAN = "clean", "mean"
@@ -67,8 +67,8 @@ def _drops(findings: Findings, found: pl.DataFrame, kinds: list[str]) -> str:
         mine = [r for r in able.iter_rows(named=True) if r["read"] == ranking.dataset]
         for row in sorted(mine, key=lambda r: (-r["exact"], r["reader"])):
             values = [drops[row["read"], row["reader"], kind] for kind in (*kinds, _MEAN)]
-            named = [Cell(escape(row["reader"])), Cell(escape(row["read"]))]
-            clean = Cell(percent(row["exact"]), row["exact"])
+            named = [TableCell(escape(row["reader"])), TableCell(escape(row["read"]))]
+            clean = TableCell(percent(row["exact"]), row["exact"])
             rows.append(Row([*named, clean, *map(_drop, values)], ranking.dataset))
     columns = [
         Column("model"),
@@ -83,10 +83,10 @@ def _drops(findings: Findings, found: pl.DataFrame, kinds: list[str]) -> str:
     return table(caption, columns, rows, sortable=True)
 
 
-def _drop(value: float) -> Cell:
+def _drop(value: float) -> TableCell:
     depth = max(0.0, min(1.0, value))
     text = percent(value).replace("-", "−")
-    return Cell(f'<span class="heat" style="--share:{depth:.2f}">{text}</span>', value)
+    return TableCell(f'<span class="heat" style="--share:{depth:.2f}">{text}</span>', value)
 
 
 def _chart(found: pl.DataFrame, kind: str, dataset: str, names: list[str]) -> dict[str, Any]:

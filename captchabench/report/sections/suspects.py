@@ -5,7 +5,7 @@ from html import escape
 import polars as pl
 
 from captchabench.report.findings import Findings
-from captchabench.report.markup import Cell, Column, Row, menus, table, tag
+from captchabench.report.markup import Column, Row, TableCell, menus, table, tag
 from captchabench.report.pictures import SUSPECTS_SHOWN
 from captchabench.report.tables import Ranking
 
@@ -42,7 +42,7 @@ def _panel(findings: Findings, ranking: Ranking, *, shown: bool) -> str:
                 f'<img data-picture="{escape(row["sample_id"])}" alt="labelled {escape(row["label"])}">',
                 f"<code>{escape(row['label'])}</code>",
                 f"<code>{escape(row['reading'])}</code>",
-                Cell(f"{row['score']:.3f}", row["score"]),
+                TableCell(f"{row['score']:.3f}", row["score"]),
                 escape(row["models"]),
             ]
         )

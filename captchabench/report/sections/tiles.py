@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from captchabench.report.findings import Findings
-from captchabench.report.markup import Cell, Column, Row, menus, table, tag
+from captchabench.report.markup import Column, Row, TableCell, menus, table, tag
 from captchabench.report.tables import Ranking, percent
 
 _MODELS = (
@@ -56,8 +56,8 @@ def _model(ranking: Ranking, row: dict[str, Any]) -> Row:
         [
             escape(row["reader"]),
             escape(ranking.dataset),
-            *(Cell(percent(share), share) for share in shares),
-            Cell(f"{row['n']:,}", row["n"]),
+            *(TableCell(percent(share), share) for share in shares),
+            TableCell(f"{row['n']:,}", row["n"]),
         ],
         ranking.dataset,
         row["reader"] in ranking.best,
@@ -70,11 +70,11 @@ def _panel(findings: Findings, ranking: Ranking, model: str, *, shown: bool) -> 
         Row(
             [
                 escape(row["class"]),
-                Cell(f"{row['tiles']:,}", row["tiles"]),
-                *(Cell(percent(row[name]), row[name]) for name in ("precision", "recall")),
-                Cell(f"{row['f1']:.3f}", row["f1"]),
-                Cell(f"{row['challenges']:,}", row["challenges"]),
-                Cell(percent(row["solved"]), row["solved"]),
+                TableCell(f"{row['tiles']:,}", row["tiles"]),
+                *(TableCell(percent(row[name]), row[name]) for name in ("precision", "recall")),
+                TableCell(f"{row['f1']:.3f}", row["f1"]),
+                TableCell(f"{row['challenges']:,}", row["challenges"]),
+                TableCell(percent(row["solved"]), row["solved"]),
             ]
         )
         for row in mine.sort("f1", "class").iter_rows(named=True)

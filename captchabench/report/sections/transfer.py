@@ -9,7 +9,7 @@ import polars as pl
 from captchabench.report import charts
 from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings
-from captchabench.report.markup import Cell, Column, Row, numbers
+from captchabench.report.markup import Column, Row, TableCell, numbers
 from captchabench.report.tables import interval, percent
 
 
@@ -51,7 +51,7 @@ def _row(row: dict[str, Any]) -> Row:
             escape(row["model"]),
             escape(row["trained_on"]),
             escape(row["read"]),
-            Cell(percent(row["exact"])),
+            TableCell(percent(row["exact"])),
             interval(row),
             percent(row["exact_folded"]),
             percent(row["cer"]),

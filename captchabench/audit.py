@@ -1,0 +1,192 @@
+"""A second look at finished shards: duplicates, leakage across folds, labels that collide, balance.
+
+Works from the pixels of the shards alone and trusts nothing that normalisation has stored about duplicates. Grids are
+cut into their tiles, and each tile is looked at by itself: it is a tile that a model must not have seen.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from captchabench.alphabet import fold_case
+from captchabench.datasets.base import ROWS, TILES, Task
+from captchabench.normalize.duplicates import duplicate_groups, hashes_of_moved
+from captchabench.normalize.grids import tiles_of
+from captchabench.pool import ordered
+from captchabench.samples.shards import ShardInfo, read_batches, read_info, shard_files, tile_names
+
+# How many of each finding are named: enough to look at, few enough to read.
+EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Samples, or tiles of them, without their pixels.
+
+    labels: of a tile, its class. sizes: [N] numbers that differ where images do in height or width. hashes: [N, 3, 4]
+    uint64. digests: [N] objects, equal for equal pixels.
+    """
+
+    datasets: np.ndarray
+    labels: np.ndarray
+    names: np.ndarray
+    folds: np.ndarray
+    sizes: np.ndarray
+    hashes: np.ndarray
+    digests: np.ndarray
+
+    def called(self, row: int) -> str:
+        """A sample as a reader finds it again."""
+        return f"{self.datasets[row]}:{self.names[row]} (fold {self.folds[row]})"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """figures: what `metrics/data/audit.json` holds. leaks: groups of samples that straddle folds, named.
+    empty_folds: of each dataset that has some."""
+
+    figures: dict[str, Any]
+    leaks: list[list[str]]
+    empty_folds: dict[str, list[int]]
+
+
+def audit(folders: Sequence[Path], folds: int) -> Audit:
+    """Examine the shards in `folders`, one dataset each. Raises InputError where they are damaged."""
+    infos = [(read_info(folder), folder) for folder in folders]
+    parts = [(info, part) for info, folder in infos for part in shard_files(folder)]
+    read = list(ordered(_read, parts))
+    rows = _Rows(*(np.concatenate(columns) for columns in zip(*read, strict=True)))
+    members = _members(_near_groups(rows))
+    copies = _members(np.unique(rows.digests, return_inverse=True)[1])
+    leaks = [group for group in members if len(set(rows.folds[group])) > 1]
+    leaked_copies = [group for group in copies if len(set(rows.folds[group])) > 1]
+    two_labels = [group for group in members if len(set(rows.labels[group])) > 1]
+    datasets = {
+        info.dataset: _one_dataset(rows, np.flatnonzero(rows.datasets == info.dataset), folds, info.task)
+        for info, _ in infos
+    }
+    empty = {
+        key: [int(fold) for fold, images in found["folds"].items() if not images] for key, found in datasets.items()
+    }
+    return Audit(
+        figures={
+            "datasets": datasets,
+            "duplicates": {
+                "exact_groups": len(copies),
+                "exact_images": sum(map(len, copies)),
+                "near_groups": len(members),
+                "near_images": sum(map(len, members)),
+                "largest_group": max(map(len, members), default=1),
+                "groups_across_datasets": sum(len(set(rows.datasets[group])) > 1 for group in members),
+                "exact_groups_with_two_labels": sum(len(set(rows.labels[group])) > 1 for group in copies),
+                "near_groups_with_two_labels": len(two_labels),
+                "two_labels_examples": [
+                    [f"{rows.called(i)} labelled {rows.labels[i]}" for i in group[:EXAMPLES]]
+                    for group in two_labels[:EXAMPLES]
+                ],
+            },
+            "leakage": {
+                "exact_groups_across_folds": len(leaked_copies),
+                "near_groups_across_folds": len(leaks),
+                "examples": [[rows.called(i) for i in group[:EXAMPLES]] for group in leaks[:EXAMPLES]],
+            },
+        },
+        leaks=[[rows.called(i) for i in group] for group in leaks],
+        empty_folds={key: missing for key, missing in empty.items() if missing},
+    )
+
+
+def _near_groups(rows: _Rows) -> np.ndarray:
+    """Group numbers [N] of near-duplicates. Images of another size are none: their hashes mean something else."""
+    groups = np.empty(len(rows.sizes), np.int64)
+    start = 0
+    for size in np.unique(rows.sizes):
+        mine = rows.sizes == size
+        groups[mine] = start + duplicate_groups(rows.hashes[mine])
+        start = groups[mine].max() + 1
+    return groups
+
+
+def _read(part: tuple[ShardInfo, Path]) -> tuple[np.ndarray, ...]:
+    """The columns of `_Rows` for one part file of a dataset."""
+    info, path = part
+    columns: list[tuple[np.ndarray, ...]] = []
+    for batch, images in read_batches(path):
+        labels, names = batch["label"].to_pylist(), batch["name"].to_pylist()
+        folds, pixels = batch["fold"].to_numpy(zero_copy_only=False), images
+        if info.task == "grid":
+            classes = dict(zip(info.alphabet, info.class_names, strict=True))
+            labels = [classes[symbol] for label in labels for symbol in label]
+            names = [name for grid in names for name in tile_names(grid)]
+            folds, pixels = np.repeat(folds, TILES), tiles_of(images).reshape(-1, *_tile_size(info))
+        digests = [blake2b(image.tobytes(), digest_size=16).hexdigest() for image in pixels]
+        columns.append(
+            (
+                np.full(len(pixels), info.dataset, object),
+                np.array(labels, object),
+                np.array(names, object),
+                folds,
+                np.full(len(pixels), pixels.shape[1] << 16 | pixels.shape[2]),
+                hashes_of_moved(pixels),
+                np.array(digests, object),
+            )
+        )
+    return tuple(np.concatenate(column) for column in zip(*columns, strict=True))
+
+
+def _tile_size(info: ShardInfo) -> tuple[int, int]:
+    return info.height // ROWS, info.width // ROWS
+
+
+def _members(groups: np.ndarray) -> list[np.ndarray]:
+    """The rows of each group of two or more, in the order of their first rows."""
+    order = np.argsort(groups, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    return sorted((part for part in parts if len(part) > 1), key=lambda part: int(part[0]))
+
+
+def _one_dataset(rows: _Rows, mine: np.ndarray, folds: int, task: Task) -> dict[str, Any]:
+    def count(labels: Iterable[str]) -> Counter[str]:
+        """Symbols of texts, classes of tiles."""
+        return Counter("".join(labels)) if task == "text" else Counter(labels)
+
+    labels = [str(label) for label in rows.labels[mine]]
+    counts = count(labels)
+    total = sum(counts.values())
+    entropy = -sum(n / total * math.log(n / total) for n in counts.values())
+    # By count, then by symbol, so that equal counts cannot change places.
+    ranking = sorted(counts, key=lambda symbol: (counts[symbol], symbol))
+    per_fold = [count(rows.labels[mine][rows.folds[mine] == fold]) for fold in range(folds)]
+    apart = "" if task == "text" else ", "
+    unlearnable = {
+        str(fold): apart.join(sorted(symbol for symbol in counts if per_fold[fold][symbol] == counts[symbol]))
+        for fold in range(folds)
+    }
+    spellings: defaultdict[str, set[str]] = defaultdict(set)
+    for label in labels:
+        spellings[fold_case(label)].add(label)
+    colliding = sorted(sorted(alike) for alike in spellings.values() if len(alike) > 1)
+    return {
+        "images": len(mine),
+        "folds": {str(fold): int((rows.folds[mine] == fold).sum()) for fold in range(folds)},
+        "distinct_labels": len(set(labels)),
+        "balance": {
+            # 1 where all symbols are equally frequent.
+            "evenness": round(entropy / math.log(len(counts)), 6) if len(counts) > 1 else 1.0,
+            "rarest": {"symbol": ranking[0], "count": counts[ranking[0]]},
+            "commonest": {"symbol": ranking[-1], "count": counts[ranking[-1]]},
+        },
+        # Symbols that occur in one fold alone: with it held out, nothing teaches them.
+        "symbols_in_one_fold_only": {fold: symbols for fold, symbols in unlearnable.items() if symbols},
+        # On a file system that ignores case, files named after these labels overwrite each other.
+        "labels_alike_but_for_case": {
+            "labels": sum(map(len, colliding)),
+            "examples": colliding[:EXAMPLES],
+        },
+    }

@@ -1,0 +1,86 @@
+"""A cell of the benchmark: dataset x model x held-out fold. Which there are, and what is named after them."""
+
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from captchabench.config import GridParams, Params
+from captchabench.datasets import UNION, stage_name
+from captchabench.errors import InputError
+from captchabench.registry import did_you_mean
+
+SHARDS = Path("data/shards")
+
+
+class Cell(NamedTuple):
+    """One dataset (or `union`), one model, one held-out fold."""
+
+    dataset: str
+    model: str
+    fold: int
+
+    @classmethod
+    def from_arguments(cls, arguments: tuple[str, ...], params: Params) -> Self:
+        """The cell that three command-line arguments name. Raises InputError with the nearest name."""
+        if len(arguments) != 3 or not arguments[2].isdigit():
+            raise InputError(f"give dataset, model and fold, such as: fournierp crnn 0; got: {' '.join(arguments)}")
+        dataset, model, fold = arguments
+        known = [*params.grid.all_datasets, UNION]
+        if dataset not in known:
+            raise InputError(f"no dataset called '{dataset}' in grid; {did_you_mean(dataset, known)}")
+        if model not in params.models:
+            raise InputError(f"params.yaml: models.{model}: missing; {did_you_mean(model, params.models)}")
+        return cls(dataset, model, int(fold))
+
+    def __str__(self) -> str:
+        return f"{self.dataset}-{self.model}-{self.fold}"
+
+    @property
+    def weights(self) -> Path:
+        """The folder of the trained model."""
+        return Path("data/models") / str(self)
+
+    @property
+    def predictions(self) -> Path:
+        """What it read of the held-out fold."""
+        return Path("data/predictions") / f"{self}.parquet"
+
+    @property
+    def curve(self) -> Path:
+        """The learning curve."""
+        return Path("metrics/curves") / f"{self}.csv"
+
+    def timing(self, stage: str) -> Path:
+        """How long `stage` took: kept apart from the metrics, which are the same in every run."""
+        return Path("data/timings") / f"{self}.{stage}.json"
+
+    def command(self, stage: str) -> str:
+        """The command that makes the output of `stage`, which runs once per cell, for this cell."""
+        return f"`dvc repro {stage_of(stage, str(self))}`"
+
+
+def stage_of(stage: str, cell: str) -> str:
+    """DVC's name of `stage`, which runs once per cell, for the cell called `cell`, as a file name has it."""
+    dataset, _, rest = cell.partition("-")
+    if dataset == UNION:
+        stage = f"{stage}-{UNION}"
+    return f"{stage_name(stage, dataset)}-{rest}"
+
+
+def expected_cells(grid: GridParams) -> list[Cell]:
+    """The cells that the parameters ask for, sorted.
+
+    Raises InputError where a list is empty or names something twice: a fold that counts twice would
+    predict its images twice.
+    """
+    for key in ("datasets", "models", "folds"):
+        if not getattr(grid, key):
+            raise InputError(f"params.yaml: grid.{key}: is empty; name at least one")
+    lists = {key: getattr(grid, key) for key in ("datasets", "models", "union", "folds")}
+    lists |= {f"tiles.{key}": getattr(grid.tiles, key) for key in ("datasets", "models")}
+    for key, values in lists.items():
+        twice = sorted({str(v) for v in values if values.count(v) > 1})
+        if twice:
+            raise InputError(f"params.yaml: grid.{key}: names {', '.join(twice)} twice; name it once")
+    cells = {Cell(d, m, f) for d in grid.datasets for m in grid.models for f in grid.folds}
+    cells |= {Cell(d, m, f) for d in grid.tiles.datasets for m in grid.tiles.models for f in grid.folds}
+    return sorted(cells | {Cell(UNION, m, f) for m in grid.union for f in grid.folds})

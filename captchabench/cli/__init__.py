@@ -1,0 +1,1 @@
+"""The command `captchabench`, one file per command family."""

@@ -1,0 +1,101 @@
+"""The command line: `captchabench --help`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from captchabench.cli import compare, demo, doctor, predict
+from captchabench.cli.overlay import apply_overlay
+from captchabench.config import PARAMS
+from captchabench.datasets import DATASETS
+from captchabench.errors import InputError
+from captchabench.models import RECOGNISERS
+
+
+class _Commands(typer.core.TyperGroup):
+    """Ends a user's mistake in one line and exit code 1."""
+
+    def main(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+        try:
+            return super().main(*args, **kwargs)
+        except InputError as error:
+            Console(stderr=True, highlight=False).print(f"error: {error}", soft_wrap=True, markup=False)
+            raise SystemExit(1) from None
+        except OSError as error:
+            # A full disk, a folder that is not ours to write to.
+            typer.echo(f"error: {error.filename2 or error.filename or 'output'}: {error.strerror}", err=True)
+            raise SystemExit(1) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    help="An offline, reproducible benchmark of CAPTCHA recognisers. `dvc repro` runs it; these commands use it.",
+)
+
+
+@app.command()
+def leaderboard(
+    path: Annotated[Path, typer.Argument(help="The table that the `leaderboard` stage wrote.")] = Path(
+        "metrics/leaderboard.csv"
+    ),
+) -> None:
+    """Print the leaderboard: exact match with its 95 % interval, CER and speed, by dataset."""
+    # Imported here: statistics take a second, which the other commands are spared.
+    from captchabench.report.terminal import print_leaderboard
+
+    print_leaderboard(path)
+
+
+@app.command()
+def apply(
+    overlay: Annotated[
+        Path, typer.Argument(help="A YAML file with the parameters to change, nested as in params.yaml.")
+    ],
+    params: Annotated[Path, typer.Option(help="The file to change.")] = PARAMS,
+) -> None:
+    """Change params.yaml by an overlay such as params.full.yaml; comments stay."""
+    for key, old, new in apply_overlay(overlay, params):
+        typer.echo(f"{key}: {old} -> {new}")
+
+
+@app.command()
+def datasets() -> None:
+    """List the datasets with their Kaggle handle, licence and alphabet."""
+    table = Table("dataset", "Kaggle handle", "images", "labels", "alphabet or classes", "licence")
+    for key in DATASETS.names():
+        dataset = DATASETS[key]
+        lengths = str(dataset.min_length)
+        if dataset.max_length > dataset.min_length:
+            lengths += f" to {dataset.max_length}"
+        table.add_row(
+            key,
+            dataset.handle or "any folder of images by class",
+            f"{dataset.images:,}",
+            f"{lengths} of {len(dataset.alphabet)} {'classes' if dataset.class_names else 'symbols'}",
+            ", ".join(dataset.class_names) or dataset.alphabet.symbols,
+            dataset.licence,
+        )
+    Console().print(table)
+
+
+@app.command()
+def models() -> None:
+    """List the models with what they are."""
+    table = Table("model", "what it is", "file")
+    for name in RECOGNISERS.names():
+        summary = (RECOGNISERS[name].__doc__ or "").splitlines()[0]
+        table.add_row(name, summary, f"captchabench/models/{name}.py")
+    Console().print(table)
+
+
+app.command()(compare.compare)
+app.command()(compare.history)
+app.command()(predict.predict)
+app.command()(predict.export)
+app.command()(demo.demo)
+app.command()(doctor.doctor)

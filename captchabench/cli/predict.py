@@ -1,0 +1,278 @@
+"""The commands that put trained models to work: `captchabench predict` and `captchabench export`.
+
+What they need is imported inside them: a model may bring torch, which takes seconds.
+"""
+
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path, PurePath
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from captchabench.datasets import DATASETS, UNION
+from captchabench.errors import InputError
+from captchabench.inference.files import STANDARD_INPUT, ImageFile, ImageFiles
+from captchabench.report.readings import Columns, Format, Row, Writer, shown, writer
+from captchabench.storage.files import replacing_file
+
+if TYPE_CHECKING:
+    from captchabench.inference.loaded import LoadedRecogniser
+    from captchabench.inference.reading import FileReading
+    from captchabench.scoring.counts import Counts
+
+# 1 is a user's mistake, 2 a wrong command line. Here all else was read.
+UNREADABLE = 3
+_LISTED = 100
+_SUFFIXES = {".csv": Format.CSV, ".json": Format.JSON, ".parquet": Format.PARQUET}
+
+
+def predict(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH...", help="Images, folders of any depth, or - for one image on standard input."),
+    ],
+    model: Annotated[
+        Path, typer.Option(help="The folder of a trained model, such as data/models/vtu-char_cnn-0, or an .onnx file.")
+    ],
+    format: Annotated[
+        Format | None, typer.Option(help="How to write it; by the name of --output, else table.", show_default=False)
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Write to this file, whole or not at all.")] = None,
+    top_k: Annotated[int, typer.Option(min=1, max=100, help="Also the likeliest so many texts of each image.")] = 1,
+    labels_from_name: Annotated[
+        bool, typer.Option("--labels-from-name", help="Score: the names of the files say what they show.")
+    ] = False,
+    dataset: Annotated[
+        str | None, typer.Option(help="Whose rule makes a name a label; that of the model's own dataset unless given.")
+    ] = None,
+    show_steps: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Save pictures of how each image was read into this folder.")
+    ] = None,
+) -> None:
+    """Read images with a trained model: text and confidence of each file.
+
+    Files that cannot be read are listed at the end, and the exit code is then 3.
+    """
+    from captchabench.inference.loaded import load_recogniser
+    from captchabench.inference.reading import read_files
+    from captchabench.progress import tracked
+
+    # Pillow warns of what it then refuses; the reason is listed.
+    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+    if format is None:
+        format = _SUFFIXES.get(output.suffix.lower(), Format.TABLE) if output else Format.TABLE
+    if format is Format.PARQUET and output is None:
+        raise InputError("parquet is not for the terminal; give --output FILE")
+    if dataset and not labels_from_name:
+        raise InputError("--dataset is for --labels-from-name; give both")
+    files, named = _inputs(paths)
+    if show_steps and len({path.absolute().name for path in paths}) < len(paths):
+        raise InputError("--show-steps names its folders after the paths; give paths that end in different names")
+    recogniser = load_recogniser(model)
+    labels = _Labels(dataset or recogniser.about.dataset, named) if labels_from_name else None
+    columns = Columns(labels_from_name, top_k if top_k > 1 else 0, recogniser.about.max_length)
+
+    unreadable = _Unreadable()
+    counts: Counts | None = None
+    bar = sys.stderr.isatty() and (output is not None or not sys.stdout.isatty())
+    total = sum(1 for _ in files) if bar else 0
+    with ExitStack() as stack:
+        target = _open(stack, output, format, columns)
+        given = tracked(files, total, "read") if bar else files
+        for batch in read_files(recogniser, given, top_k):
+            rows = [_row(reading, labels) for reading in batch]
+            target.write(rows)
+            unreadable.add(rows)
+            if labels:
+                counts = _count(rows, counts)
+            if show_steps:
+                _write_steps(show_steps, recogniser, batch)
+        if isinstance(files, ImageFiles):
+            unreadable.add(Row(path, None, f"folder not opened: {reason}", None) for path, reason in files.unread)
+        unreadable.require_any()
+    if isinstance(files, ImageFiles) and files.skipped:
+        _say(f"skipped: {files.skipped:,} files of the folders are hidden or not called like an image")
+    if labels:
+        _say(_score(counts))
+    unreadable.end()
+
+
+def export(
+    out: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The file to write.")],
+    onnx: Annotated[Path, typer.Option(metavar="MODEL", help="The folder of a trained deep model.")],
+    check: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Images to compare on; those that the model held out unless given."),
+    ] = None,
+) -> None:
+    """Write a deep model as ONNX, and see that ONNX Runtime reads the same texts with it.
+
+    `captchabench predict --model OUT.onnx` reads it again. How images are prepared and the output is decoded is in
+    the file's metadata.
+    """
+    from captchabench.inference.loaded import load_recogniser
+    from captchabench.inference.onnx_check import compare_exported, held_out_pixels
+    from captchabench.inference.onnx_export import export_onnx
+    from captchabench.inference.onnx_file import SUFFIX
+    from captchabench.models.saved import read_config
+
+    if out.suffix != SUFFIX:
+        raise InputError(f"{out}: must end in {SUFFIX}, by which it is known again")
+    about = read_config(onnx).about
+    if check is None:
+        pixels = held_out_pixels(Path("data/shards"), about)
+    else:
+        original = load_recogniser(onnx)
+        pixels = original.stack([original.decode(file.path) for file in ImageFiles([check])])
+    with replacing_file(out) as temporary:
+        export_onnx(onnx, temporary)
+        agreement = compare_exported(onnx, temporary, pixels) if len(pixels) else None
+        if agreement and agreement.differing:
+            raise InputError(
+                f"{out}: not written; ONNX Runtime read {agreement.differing:,} of {agreement.images:,} images "
+                f"differently from torch"
+            )
+    typer.echo(f"{out}: {about.model} trained on {about.dataset}, {out.stat().st_size:,} bytes")
+    if agreement is None:
+        _say(f"not compared with torch: data/shards holds no images of {about.dataset}; give --check PATH")
+        return
+    typer.echo(f"{agreement.images:,} images read: the same texts by torch and by ONNX Runtime")
+    typer.echo(
+        f"one image by itself, on the CPU: torch {1000 * agreement.torch_seconds:.2f} ms, "
+        f"ONNX Runtime {1000 * agreement.onnx_seconds:.2f} ms"
+    )
+
+
+def _inputs(paths: Sequence[Path]) -> tuple[Sequence[ImageFile] | ImageFiles, bool]:
+    """What to read, and whether it has names."""
+    if not any(str(path) == STANDARD_INPUT for path in paths):
+        return ImageFiles(paths), True
+    if len(paths) > 1:
+        raise InputError("- reads one image from standard input; give it alone")
+    from captchabench.inference.decoding import DEFAULT_LIMITS
+
+    # One byte too many, and the image is refused as too large.
+    content = sys.stdin.buffer.read(DEFAULT_LIMITS.size + 1)
+    return [ImageFile(Path(STANDARD_INPUT), PurePath("stdin"), content)], False
+
+
+class _Labels:
+    """The label that a dataset's rule makes of the name of a file."""
+
+    def __init__(self, dataset: str, named: bool) -> None:
+        if not named:
+            raise InputError("--labels-from-name: an image on standard input has no name")
+        if dataset == UNION:
+            raise InputError("--labels-from-name: the model read several datasets; give --dataset with one of them")
+        if DATASETS[dataset].task == "grid":
+            raise InputError("--labels-from-name: the name of a grid does not say what its nine tiles show")
+        self._label_of = DATASETS[dataset].label_of
+
+    def of(self, path: Path) -> str:
+        return self._label_of(path.stem)
+
+
+class _Unreadable:
+    """Files that could not be read: all counted, the first hundred kept."""
+
+    def __init__(self) -> None:
+        self._files = 0
+        self._first: list[Row] = []
+        self._reasons: Counter[str] = Counter()
+
+    def add(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            self._files += 1
+            if row.error is not None:
+                self._reasons[row.error.split(":")[0]] += 1
+                if len(self._first) < _LISTED:
+                    self._first.append(row)
+
+    def require_any(self) -> None:
+        """Raise InputError where there was no file at all."""
+        if not self._files:
+            raise InputError("the folders hold no images; give others, or name files")
+
+    def end(self) -> None:
+        """List them and end with their exit code, if there are any."""
+        if not self._reasons:
+            return
+        for row in self._first:
+            _say(f"{shown(row.file)}: {row.error}")
+        unread = self._reasons.total()
+        if unread > len(self._first):
+            _say(f"... and {unread - len(self._first):,} more")
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self._reasons.most_common())
+        _say(f"error: {unread:,} of {self._files:,} files could not be read ({reasons})")
+        raise typer.Exit(UNREADABLE)
+
+
+def _open(stack: ExitStack, output: Path | None, format: Format, columns: Columns) -> Writer:
+    """The writer, on a temporary file that takes the place of `output` when `stack` closes well, or on the terminal."""
+    if output is None:
+        # The progress bar takes the place of sys.stdout; this is what was there before.
+        return stack.enter_context(writer(format, sys.stdout, columns))
+    temporary = stack.enter_context(replacing_file(output))
+    stream: IO[Any]
+    if format is Format.PARQUET:
+        stream = stack.enter_context(temporary.open("wb"))
+    else:
+        stream = stack.enter_context(temporary.open("w", encoding="utf-8", newline=""))
+    return stack.enter_context(writer(format, stream, columns))
+
+
+def _row(reading: "FileReading", labels: _Labels | None) -> Row:
+    path = reading.file.path
+    return Row(
+        file=path,
+        prediction=reading.prediction,
+        error=reading.error.why if reading.error else None,
+        label=labels.of(path) if labels else None,
+    )
+
+
+def _count(rows: Sequence[Row], counts: "Counts | None") -> "Counts | None":
+    """`counts` with the rows that were read added to them."""
+    import numpy as np
+
+    from captchabench.scoring.counts import Counts
+
+    read = [(row.label, row.prediction) for row in rows if row.prediction is not None and row.label]
+    if not read:
+        return counts
+    new = Counts.of(
+        [label for label, _ in read],
+        [prediction.text for _, prediction in read],
+        np.array([prediction.confidence for _, prediction in read]),
+        None,
+    )
+    return new if counts is None else counts + new
+
+
+def _score(counts: "Counts | None") -> str:
+    if counts is None:
+        return "exact: no file was read that has a label"
+    from captchabench.scoring.intervals import wilson
+    from captchabench.scoring.metrics import cer, exact
+
+    low, high = wilson(counts.exact, counts.n)
+    interval = f"95 % interval {100 * low:.1f}–{100 * high:.1f}"
+    return f"exact {exact(counts):.1%} ({counts.exact:,} of {counts.n:,}, {interval}), CER {cer(counts):.2%}"
+
+
+def _write_steps(folder: Path, recogniser: "LoadedRecogniser", batch: Sequence["FileReading"]) -> None:
+    from captchabench.report.steps import write_steps
+
+    for reading in batch:
+        if reading.prediction is not None:
+            file = reading.file
+            (explanation,) = recogniser.explain([file.path if file.content is None else file.content])
+            write_steps(folder / file.place, explanation)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

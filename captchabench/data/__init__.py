@@ -1,1 +1,0 @@
-"""From archives to shards: reading, normalising, folds, audit."""

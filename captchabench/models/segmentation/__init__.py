@@ -1,0 +1,1 @@
+"""Text lines cut into characters, and grids cut into tiles, without torch."""

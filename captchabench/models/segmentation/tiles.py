@@ -1,0 +1,67 @@
+"""Grids into tiles: nothing to learn, nothing to look for."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from captchabench.models.segmentation.boxes import equal_boxes
+from captchabench.models.segmentation.crops import HEIGHT
+from captchabench.models.segmentation.lines import Segmenter, Segments, equal_cells
+from captchabench.networks.readings import Step, Steps
+from captchabench.samples.shards import Labels, TextSpec
+
+
+class TileCutter:
+    """The segmenter of grids: equal cells, row by row, each scaled to a square crop.
+
+    Crops are grey levels as they are: which part of a tile is ink is not known. Spans are columns, as in `Segments`; a
+    tile's row follows from its place.
+    """
+
+    parameter_count = 0
+    crop_width = HEIGHT
+
+    def __init__(self, spec: TextSpec) -> None:
+        self.spec = spec
+
+    def fit(self, pixels: np.ndarray, labels: Labels) -> None:
+        """See Segmenter.fit. There is nothing to learn."""
+
+    def segment(self, pixels: np.ndarray, labels: Labels | None = None) -> Segments:
+        """See Segmenter.segment. The labels change nothing."""
+        spec, count = self.spec, len(pixels)
+        across = equal_cells(1, spec.columns, spec.width)[0]
+        down = equal_cells(1, spec.rows, spec.height)[0]
+        crops = np.empty((count, spec.max_length, HEIGHT, self.crop_width), np.uint8)
+        for place in range(spec.max_length):
+            row, column = divmod(place, spec.columns)
+            cells = pixels[:, down[row] : down[row + 1], across[column] : across[column + 1]]
+            for cell, crop in zip(cells, crops[:, place], strict=True):
+                cv2.resize(cell, (self.crop_width, HEIGHT), crop, interpolation=cv2.INTER_AREA)
+        edges = np.stack([across[:-1], across[1:]], axis=1).astype(np.float32)
+        spans = np.tile(edges, (count, spec.rows, 1))
+        return Segments(np.full(count, spec.max_length, np.int64), spans, crops)
+
+    def locate(self, pixels: np.ndarray, read: Sequence[Steps]) -> list[Steps]:
+        """See Segmenter.locate."""
+        boxes = equal_boxes(self.spec, self.spec.max_length)
+        placed = []
+        for line, crops in zip(read, self.segment(pixels).crops, strict=True):
+            steps = (
+                Step(*box, s.symbol, s.probability, crop) for s, box, crop in zip(line.steps, boxes, crops, strict=True)
+            )
+            placed.append(Steps("cells", tuple(steps)))
+        return placed
+
+    def save(self, path: Path) -> None:
+        """See Segmenter.save. There is nothing to keep."""
+
+    def load(self, path: Path) -> None:
+        """See Segmenter.load."""
+
+
+def segmenter_for(spec: TextSpec) -> Segmenter | TileCutter:
+    """What finds the symbols in images of `spec`."""
+    return Segmenter(spec) if spec.rows == 1 else TileCutter(spec)

@@ -1,0 +1,350 @@
+"""From an encoded image to grey pixels of one size.
+
+Files are told apart by content. The header is read first, so that nothing absurd is ever expanded, and the
+file's own structure says whether it is whole: decoders are lenient about that, each in its own way.
+"""
+
+import io
+import warnings
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import ExifTags, Image
+
+from captchabench.config import NormalizeParams
+from captchabench.errors import visible
+from captchabench.normalize.rejects import Reason, Rejected
+
+# Of files that it then raises an exception about, or reads all the same.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+MIN_SIDE = 8
+MAX_SIDE = 4096
+MAX_PIXELS = 4_000_000
+
+# OpenCV's own defaults but for the limit: 40 turns the noise of a small image into ink.
+_CLAHE_LIMIT = 2.0
+_CLAHE_TILES = (8, 8)
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
+# Chunks of a PNG, or segments of a JPEG: a small file can hold millions of empty ones.
+_MOST_PARTS = 100_000
+# Each pass over a progressive JPEG takes the time of a whole image; encoders make about ten.
+_MOST_SCANS = 100
+# What a PNG's compressed data may be without a look at how much they expand to: 64 MiB at most.
+_UNMEASURED_BYTES = 64 << 10
+# PNM images that are written in digits: Pillow reads them in Python, and comments in them in quadratic time.
+_PLAIN = (b"P1", b"P2", b"P3")
+_MOST_PLAIN_BYTES = 128 << 10
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a PNG, by its colour type
+# What Pillow may open: no format that runs another program or fetches another file.
+_OTHERS = ("BMP", "GIF", "PPM", "TIFF", "WEBP")
+_EIGHT_BIT_GREY = {"1", "L"}
+_WITH_ALPHA = {"LA", "PA", "RGBA", "La", "RGBa"}
+_NUMERIC = {"I", "F"}
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What a decoder is to be given, and to expect.
+
+    encoded: the file, without what has no effect on its pixels. keyed: grey with one grey declared transparent, which
+    OpenCV overlooks. turned: Exif's orientation.
+    """
+
+    encoded: bytes
+    width: int
+    height: int
+    keyed: bool = False
+    turned: int = 1
+
+
+def decode_grey(encoded: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The image as [H, W] uint8 grey, composited on white where it is transparent.
+
+    Colour is weighted as in ITU-R BT.601; 16-bit samples are scaled to 8; what a camera held sideways is turned
+    upright. A lossless re-encoding gives equal
+    pixels. Raises Rejected where the bytes are not one whole image of a plausible size, `max_pixels` at most.
+    """
+    if encoded.startswith(_PNG):
+        header = _read_png(encoded, max_pixels)
+    elif encoded.startswith(_JPEG):
+        header = _read_jpeg(encoded, max_pixels)
+    else:
+        return _composite(_decode_with_pillow(encoded, _OTHERS, max_pixels))
+    if header.keyed:
+        return _composite(_decode_with_pillow(header.encoded, ("PNG",), max_pixels))
+    try:
+        pixels = cv2.imdecode(np.frombuffer(header.encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        pixels = None
+    if pixels is None or pixels.shape[:2] != (header.height, header.width):
+        raise Rejected(Reason.UNDECODABLE, "the decoder gave up")
+    return _upright(_composite(pixels), header.turned)
+
+
+def grey_of(image: np.ndarray | Image.Image) -> np.ndarray:
+    """An image that is decoded already as [H, W] uint8 grey, by the rules of `decode_grey`.
+
+    image: Pillow's, or [H, W], [H, W, 3] RGB or [H, W, 4] RGBA uint8. Raises Rejected where it is neither, or of no
+    plausible size.
+    """
+    if isinstance(image, Image.Image):
+        _check_size(*image.size)
+        return _composite(_load(image))
+    if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))):
+        raise Rejected(Reason.UNDECODABLE, f"an array of shape {list(image.shape)} and type {image.dtype}")
+    _check_size(image.shape[1], image.shape[0])
+    if image.ndim == 2:
+        return image
+    return _composite(np.ascontiguousarray(image[:, :, [2, 1, 0, 3][: image.shape[2]]]))
+
+
+def contrast(params: NormalizeParams) -> Any:
+    """The cv2.CLAHE that `params` ask `fit` to use, None for none. One must not serve two threads at once."""
+    return cv2.createCLAHE(_CLAHE_LIMIT, _CLAHE_TILES) if params.clahe else None
+
+
+def fit(grey: np.ndarray, params: NormalizeParams, clahe: Any = None) -> np.ndarray:
+    """`grey` [h, w] as [params.height, params.width] uint8.
+
+    `stretch` ignores the aspect; `pad` keeps it and centres the image on the median grey of its own border.
+    `clahe` is a cv2.CLAHE applied to the image at its own size.
+    """
+    if clahe is not None:
+        grey = clahe.apply(grey)
+    height, width = grey.shape
+    if params.resize == "stretch":
+        return _resize(grey, params.height, params.width)
+    scale = min(params.height / height, params.width / width)
+    inner = _resize(grey, max(1, round(height * scale)), max(1, round(width * scale)))
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    page = np.full((params.height, params.width), int(np.median(border)), np.uint8)
+    top, left = (params.height - inner.shape[0]) // 2, (params.width - inner.shape[1]) // 2
+    page[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
+    return page
+
+
+def _resize(grey: np.ndarray, height: int, width: int) -> np.ndarray:
+    # OpenCV averages areas only where neither side grows: so first what shrinks, then what grows.
+    smaller = (min(width, grey.shape[1]), min(height, grey.shape[0]))
+    if smaller != grey.shape[::-1]:
+        grey = cv2.resize(grey, smaller, interpolation=cv2.INTER_AREA)
+    if smaller != (width, height):
+        grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR)
+    return grey
+
+
+def _composite(pixels: np.ndarray) -> np.ndarray:
+    """[H, W], [H, W, 3] BGR or [H, W, 4] BGRA, uint8 or uint16, as grey on white."""
+    if pixels.dtype == np.uint16:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        raise Rejected(Reason.UNDECODABLE, f"samples of type {pixels.dtype}")
+    if pixels.ndim == 2:
+        return pixels
+    grey = cv2.cvtColor(pixels, cv2.COLOR_BGRA2GRAY if pixels.shape[2] == 4 else cv2.COLOR_BGR2GRAY)
+    if pixels.shape[2] == 4:
+        alpha = pixels[:, :, 3].astype(np.uint16)
+        if alpha.min() < 255:
+            return ((grey * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    return grey
+
+
+def _check_size(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
+    if min(width, height) < MIN_SIDE or max(width, height) > MAX_SIDE or width * height > max_pixels:
+        raise Rejected(Reason.ABSURD_DIMENSIONS, f"{width}x{height} pixels")
+
+
+def _read_png(encoded: bytes, max_pixels: int) -> _Header:
+    """Walk the chunks (PNG specification, section 5): all there, none damaged, no more data than pixels."""
+    position = len(_PNG)
+    size = None
+    grey = keyed = False
+    kept = [_PNG]
+    data = []
+    for _ in range(_MOST_PARTS):
+        if position + 12 > len(encoded):
+            break
+        length = int.from_bytes(encoded[position : position + 4], "big")
+        kind = encoded[position + 4 : position + 8]
+        end = position + 12 + length
+        if end > len(encoded):
+            break
+        if size is None:
+            if kind != b"IHDR" or length != 13:
+                raise Rejected(Reason.UNDECODABLE, "a PNG without its header")
+            size = (
+                int.from_bytes(encoded[position + 8 : position + 12], "big"),
+                int.from_bytes(encoded[position + 12 : position + 16], "big"),
+            )
+            bits = encoded[position + 16] * _CHANNELS.get(encoded[position + 17], 4)
+            grey = encoded[position + 17] == 0
+        if zlib.crc32(memoryview(encoded)[position + 4 : end - 4]) != int.from_bytes(encoded[end - 4 : end], "big"):
+            raise Rejected(Reason.UNDECODABLE, f"a damaged {_shown(kind)} chunk in a PNG")
+        if kind == b"acTL":
+            raise Rejected(Reason.SEVERAL_FRAMES, "an animated PNG")
+        if kind == b"tRNS":
+            keyed = grey
+        if kind == b"IDAT":
+            data.append(memoryview(encoded)[position + 8 : end - 4])
+        # Others say nothing of the pixels, by a bit in their names. The decoder would expand them, and would tell
+        # the terminal what it thinks of them.
+        if not kind[0] & 0x20 or kind == b"tRNS":
+            kept.append(encoded[position:end])
+        if kind == b"IEND":
+            _check_size(*size, max_pixels)
+            _check_expansion(data, ((size[0] * bits + 7) // 8 + 1) * size[1])
+            return _Header(b"".join(kept), *size, keyed)
+        position = end
+    else:
+        raise Rejected(Reason.UNDECODABLE, f"a PNG of more than {_MOST_PARTS} chunks")
+    raise Rejected(Reason.TRUNCATED, f"a PNG that stops after {len(encoded)} bytes")
+
+
+def _shown(kind: bytes) -> str:
+    return visible(kind.decode("ascii", "backslashreplace"))
+
+
+def _check_expansion(data: list[memoryview], expected: int) -> None:
+    """Refuse PNG `data` that expand to far more than the `expected` bytes: the decoder expands all of them."""
+    if sum(map(len, data)) <= _UNMEASURED_BYTES:
+        return
+    # Interlaced ones are a little longer.
+    most = 2 * expected + 4096
+    try:
+        expanded = len(zlib.decompressobj().decompress(b"".join(data), most + 1))
+    except zlib.error:
+        raise Rejected(Reason.UNDECODABLE, "damaged data in a PNG") from None
+    if expanded > most:
+        raise Rejected(Reason.UNDECODABLE, "more data than pixels in a PNG")
+
+
+def _read_jpeg(encoded: bytes, max_pixels: int) -> _Header:
+    """Walk the segments (ITU-T T.81, annex B) to the scan, and look for the end of image behind it."""
+    position = 2
+    size = None
+    exif = b""
+    for _ in range(_MOST_PARTS):
+        if position + 4 > len(encoded):
+            break
+        if encoded[position] != 0xFF:
+            raise Rejected(Reason.UNDECODABLE, "a JPEG with damaged segments")
+        kind = encoded[position + 1]
+        if kind == 0xFF:  # padding
+            position += 1
+            continue
+        length = int.from_bytes(encoded[position + 2 : position + 4], "big")
+        # Markers without a segment have no place here, and a decoder that passes them over would read on at another
+        # place than this walk, and find other dimensions there.
+        if kind < 0xC0 or 0xD0 <= kind <= 0xD9 or length < 2:
+            raise Rejected(Reason.UNDECODABLE, "a JPEG with damaged segments")
+        if kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC) and position + 9 <= len(encoded):
+            if size is not None:
+                raise Rejected(Reason.UNDECODABLE, "a JPEG with its dimensions twice")
+            size = (
+                int.from_bytes(encoded[position + 7 : position + 9], "big"),
+                int.from_bytes(encoded[position + 5 : position + 7], "big"),
+            )
+        if kind == 0xE1 and encoded.startswith(b"Exif\0\0", position + 4):
+            exif = encoded[position + 4 : position + 2 + length]
+        if kind == 0xDA:
+            if size is None:
+                raise Rejected(Reason.UNDECODABLE, "a JPEG without its dimensions")
+            if encoded.find(b"\xff\xd9", position) < 0:
+                break
+            if encoded.count(b"\xff\xda", position) > _MOST_SCANS:
+                raise Rejected(Reason.UNDECODABLE, f"a JPEG of more than {_MOST_SCANS} scans")
+            _check_size(*size, max_pixels)
+            return _Header(encoded, *size, turned=_orientation(exif) if exif else 1)
+        position += 2 + length
+    else:
+        raise Rejected(Reason.UNDECODABLE, f"a JPEG of more than {_MOST_PARTS} segments")
+    raise Rejected(Reason.TRUNCATED, f"a JPEG that stops after {len(encoded)} bytes")
+
+
+def _orientation(exif: bytes) -> int:
+    """How an image is to be turned: 1 to 8 (Exif 2.32, section 4.6.4), 1 where that cannot be made out."""
+    found = Image.Exif()
+    try:
+        found.load(exif)
+        return int(found.get(ExifTags.Base.Orientation, 1))
+    # A damaged tag is no reason to refuse a whole picture; Pillow raises nearly anything on such.
+    except Exception:
+        return 1
+
+
+def _upright(pixels: np.ndarray, turned: int) -> np.ndarray:
+    """`pixels` [H, W] or [H, W, C] as they are meant to be seen, given Exif's orientation."""
+    if turned in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if turned in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if turned in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _decode_with_pillow(encoded: bytes, formats: tuple[str, ...], max_pixels: int) -> np.ndarray:
+    """[H, W] grey, [H, W, 3] BGR or [H, W, 4] BGRA."""
+    if not encoded:
+        raise Rejected(Reason.UNDECODABLE, "an empty file")
+    if encoded.startswith(_PLAIN) and len(encoded) > _MOST_PLAIN_BYTES:
+        raise Rejected(Reason.UNDECODABLE, f"an image written as text, of more than {_MOST_PLAIN_BYTES >> 10} KiB")
+    try:
+        with Image.open(io.BytesIO(encoded), formats=formats) as image:
+            _check_size(*image.size, max_pixels)
+            if _has_more(image):
+                raise Rejected(Reason.SEVERAL_FRAMES, f"a {image.format} of several frames")
+            return _load(image)
+    except Rejected:
+        raise
+    except Image.DecompressionBombError:
+        raise Rejected(Reason.ABSURD_DIMENSIONS, "more pixels than Pillow opens") from None
+    except Image.UnidentifiedImageError:
+        raise Rejected(Reason.UNDECODABLE, f"no image: starts with {encoded[:8]!r}") from None
+    except Exception as error:
+        raise _undecodable(error) from None
+
+
+def _has_more(image: Image.Image) -> bool:
+    """Whether there is another frame. They are not counted: a file can have a million, or Pillow take hours for it."""
+    if image.format != "TIFF":
+        return bool(getattr(image, "is_animated", False))
+    try:
+        image.seek(1)
+    except EOFError:
+        return False
+    return True
+
+
+def _load(image: Image.Image) -> np.ndarray:
+    try:
+        image.load()
+        return _upright(_as_array(image), int(image.getexif().get(ExifTags.Base.Orientation, 1)))
+    except Rejected:
+        raise
+    # Pillow's decoders are known to raise nearly anything on damaged files.
+    except Exception as error:
+        raise _undecodable(error) from None
+
+
+def _undecodable(error: Exception) -> Rejected:
+    reason = Reason.TRUNCATED if "truncated" in str(error) else Reason.UNDECODABLE
+    return Rejected(reason, f"{type(error).__name__} while decoding")
+
+
+def _as_array(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I;16"):
+        return np.asarray(image).astype(np.uint16)
+    if image.mode in _NUMERIC:
+        raise Rejected(Reason.UNDECODABLE, f"samples of Pillow's mode {image.mode}")
+    if image.mode in _WITH_ALPHA or "transparency" in image.info:
+        return np.ascontiguousarray(np.asarray(image.convert("RGBA"))[:, :, [2, 1, 0, 3]])
+    if image.mode in _EIGHT_BIT_GREY:
+        return np.asarray(image.convert("L"))
+    return np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])

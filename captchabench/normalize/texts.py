@@ -1,0 +1,96 @@
+"""From raw images to shards: decoded, checked, split into folds, with a count of everything left out."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+
+from captchabench.config import NormalizeParams
+from captchabench.datasets.base import Dataset
+from captchabench.errors import InputError
+from captchabench.normalize.cleaning import Rows, cleaned
+from captchabench.normalize.duplicates import duplicate_groups
+from captchabench.normalize.folds import assign_folds
+from captchabench.samples.raw import RawInfo
+from captchabench.samples.shards import ShardInfo, schema, write_shards
+
+PART_BYTES = 64 << 20
+_ROWS_AT_ONCE = 1024
+
+
+def normalize(
+    dataset: Dataset,
+    source: Path,
+    params: NormalizeParams,
+    folds: int,
+    shards: Path,
+    rejects: Path,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Turn the raw file `source` into the folder `shards` and the list `rejects`; return figures to publish.
+
+    Raises InputError where too much is dropped, nothing is kept or a fold is empty; then the shards are left as they
+    were, but the list of rejects is written, to see what happened.
+    """
+    with cleaned(dataset, source, params, rejects, shards.parent, workers) as found:
+        ids = np.array(found.rows.ids)[found.kept]
+        groups = duplicate_groups(np.concatenate(found.rows.hashes)[found.kept])
+        fold_of = assign_folds(ids, groups, folds)
+        per_fold = np.bincount(fold_of, minlength=folds)
+        if not per_fold.all():
+            raise InputError(
+                f"params.yaml: folds.count: fold {int(np.argmin(per_fold))} of '{dataset.key}' is empty with "
+                f"{folds} folds of {len(ids)} images; lower it, or raise datasets.{dataset.key}.images"
+            )
+        info = _shard_info(dataset, found.info, params)
+        batches = _gather(info, found.rows, found.kept, fold_of, found.spool)
+        write_shards(shards, info, batches, max(1, PART_BYTES // (params.height * params.width)))
+    labels = [found.rows.labels[i] for i in found.kept]
+    return {
+        **found.figures(fold_of, groups),
+        "symbols": dict(Counter("".join(labels))),
+        "label_lengths": {str(length): number for length, number in Counter(map(len, labels)).items()},
+    }
+
+
+def _shard_info(dataset: Dataset, info: RawInfo, params: NormalizeParams) -> ShardInfo:
+    return ShardInfo(
+        dataset=dataset.key,
+        source=info.source,
+        version=info.version,
+        height=params.height,
+        width=params.width,
+        alphabet=dataset.alphabet.symbols,
+        min_length=dataset.min_length,
+        max_length=dataset.max_length,
+        resize=params.resize,
+        clahe=params.clahe,
+    )
+
+
+def _gather(
+    info: ShardInfo, rows: Rows, kept: np.ndarray, folds: np.ndarray, spool: IO[bytes]
+) -> Iterator[pa.RecordBatch]:
+    """The rows to keep, in their order, with their pixels fetched from the spool."""
+    size = info.height * info.width
+    sizes = np.concatenate(rows.sizes)
+    for start in range(0, len(kept), _ROWS_AT_ONCE):
+        chosen = kept[start : start + _ROWS_AT_ONCE]
+        # Read, not mapped: mapped pages would count as this process's memory.
+        pixels = b"".join(os.pread(spool.fileno(), size, int(row) * size) for row in chosen)
+        yield pa.record_batch(
+            [
+                pa.array([rows.ids[i] for i in chosen]),
+                pa.array([rows.labels[i] for i in chosen]),
+                pa.array(folds[start : start + _ROWS_AT_ONCE]),
+                pa.FixedSizeBinaryArray.from_buffers(pa.binary(size), len(chosen), [None, pa.py_buffer(pixels)]),
+                pa.array([rows.names[i] for i in chosen]),
+                pa.array(sizes[chosen, 0]),
+                pa.array(sizes[chosen, 1]),
+            ],
+            schema=schema(info),
+        )

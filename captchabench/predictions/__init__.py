@@ -1,0 +1,1 @@
+"""The Parquet contracts of what trained models read."""

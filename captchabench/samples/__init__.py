@@ -1,0 +1,1 @@
+"""The Parquet contracts of images: as found (raw) and normalised (shards)."""

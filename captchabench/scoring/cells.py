@@ -1,0 +1,171 @@
+"""The score of one cell (dataset, model, fold), kept as sums that pool exactly."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from captchabench.cells.cell import Cell
+from captchabench.errors import InputError
+from captchabench.predictions.held_out import PredictionInfo, read_predictions
+from captchabench.scoring.counts import Counts
+from captchabench.storage.files import write_json
+
+# Float32 probabilities may pass 1 by a rounding error, not by more.
+_ROUNDING = 1e-4
+
+
+@dataclass(frozen=True)
+class Part:
+    """Counts over some images of a cell; `samples` is a digest of which images, and of their labels."""
+
+    samples: str
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class ScoredCell:
+    """One scored cell. `parts` holds the whole under the dataset's name; where the images come from
+    several datasets (`union`), also what each contributes, under `dataset/member`. `class_names`: of grids, by the
+    symbol that stands for each. `pretraining`, `precision`: see models.base.Provenance."""
+
+    dataset: str
+    model: str
+    fold: int
+    source: str
+    version: int
+    parameters: int
+    parts: Mapping[str, Part]
+    class_names: Mapping[str, str] = field(default_factory=dict)
+    pretraining: str = ""
+    precision: str = ""
+
+    @property
+    def cell(self) -> Cell:
+        """Which cell it is."""
+        return Cell(self.dataset, self.model, self.fold)
+
+    def named(self, symbol: str) -> str:
+        """A symbol of the labels for people: itself, or the class that it stands for."""
+        return self.class_names.get(symbol, symbol)
+
+
+def score_predictions(path: Path) -> ScoredCell:
+    """Score one cell's predictions file.
+
+    Raises InputError where the file is empty or damaged, holds an image twice or of another fold, a value
+    is missing, or a confidence or loss is not a number in its range.
+    """
+    info, table = checked_predictions(path)
+    classes = dict(zip(info.alphabet, info.class_names, strict=True)) if info.class_names else {}
+    try:
+        parts = {name: _part(rows, grids=bool(classes)) for name, rows in parts_of(info, table).items()}
+    except ValueError:
+        raise InputError(f"{path}: a grid was read as more or fewer tiles than it has; {_again(info)}") from None
+    traits = ("dataset", "model", "fold", "source", "version", "parameters", "pretraining", "precision")
+    return ScoredCell(**{name: getattr(info, name) for name in traits}, parts=parts, class_names=classes)
+
+
+def checked_predictions(path: Path) -> tuple[PredictionInfo, pa.Table]:
+    """One cell's predictions, fit to be scored. Raises InputError as `score_predictions` does."""
+    info, table = read_predictions(path)
+    _check(path, info, table)
+    return info, table
+
+
+def parts_of(info: PredictionInfo, table: pa.Table) -> dict[str, pa.Table]:
+    """The rows of each part of a cell, by the name that the part has in the leaderboard."""
+    parts = {info.dataset: table}
+    members = sorted(pc.unique(table["dataset"]).to_pylist())
+    if members != [info.dataset]:
+        for member in members:
+            parts[f"{info.dataset}/{member}"] = table.filter(pc.equal(table["dataset"], member))
+    return parts
+
+
+def confidences_of(table: pa.Table) -> np.ndarray:
+    """Confidences of N checked predictions: [N] float32 from 0 to 1."""
+    return np.clip(table["confidence"].to_numpy(), 0, 1)
+
+
+def right_of(table: pa.Table) -> np.ndarray:
+    """Which of N predictions are exact: [N] bool."""
+    return pc.equal(table["label"], table["prediction"]).to_numpy()
+
+
+def write_cell(path: Path, cell: ScoredCell) -> None:
+    """Write a cell as JSON, keys sorted, whole or not at all."""
+    parts = {name: {"samples": p.samples, **p.counts.as_json()} for name, p in cell.parts.items()}
+    values = {**vars(cell), "parts": parts}
+    # Texts have none, and their files are as they were before there were grids.
+    if not cell.class_names:
+        del values["class_names"]
+    write_json(path, values)
+
+
+def read_cell(folder: Path, cell: Cell) -> ScoredCell:
+    """Read the cell that `write_cell` wrote. Raises InputError if it is missing or is another."""
+    path = folder / f"{cell}.json"
+    again = "run `dvc repro score`"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        parts = {n: Part(p["samples"], Counts.from_json(p)) for n, p in values["parts"].items()}
+        scored = ScoredCell(**{**values, "parts": parts})
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing; {again}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {again}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: is not one of our cells ({error!r}); {again}") from None
+    if scored.cell != cell:
+        raise InputError(f"{path}: holds {scored.cell}; {again}")
+    if cell.dataset not in scored.parts:
+        raise InputError(f"{path}: is not one of our cells (no part '{cell.dataset}'); {again}")
+    return scored
+
+
+def _part(table: pa.Table, *, grids: bool) -> Part:
+    losses = table["ctc_loss"]
+    rows = zip(*(table[c].to_pylist() for c in ("dataset", "sample_id", "label")), strict=True)
+    digest = hashlib.sha256("\n".join(sorted("\t".join(row) for row in rows)).encode())
+    counts = Counts.of(
+        table["label"].to_pylist(),
+        table["prediction"].to_pylist(),
+        confidences_of(table),
+        None if losses.null_count else losses.to_numpy().astype(np.float64),
+        grids=grids,
+    )
+    return Part(digest.hexdigest()[:16], counts)
+
+
+def _again(info: PredictionInfo) -> str:
+    return f"run {info.cell.command('predict')}"
+
+
+def _check(path: Path, info: PredictionInfo, table: pa.Table) -> None:
+    again = _again(info)
+    if not table.num_rows:
+        raise InputError(f"{path}: holds no predictions; fold {info.fold} of {info.dataset} is empty")
+    for column in table.column_names:
+        missing = table[column].null_count
+        if missing and not (column == "ctc_loss" and missing == table.num_rows):
+            raise InputError(f"{path}: {missing} of {table.num_rows} rows have no {column}; {again}")
+    folds = set(pc.unique(table["fold"]).to_pylist())
+    if folds != {info.fold}:
+        raise InputError(f"{path}: holds images of folds {sorted(folds)}, not of {info.fold} alone; {again}")
+    if pc.min(pc.binary_length(table["label"])).as_py() == 0:
+        raise InputError(f"{path}: has an empty label; {again}")
+    pairs = table.group_by(["dataset", "sample_id"]).aggregate([([], "count_all")])
+    if pairs.num_rows < table.num_rows:
+        twice = pairs.filter(pc.greater(pairs["count_all"], 1))["sample_id"][0]
+        raise InputError(f"{path}: image {twice} is predicted more than once; {again}")
+    confidence = table["confidence"].to_numpy()
+    if not ((confidence >= -_ROUNDING) & (confidence <= 1 + _ROUNDING)).all():
+        raise InputError(f"{path}: has a confidence outside 0 to 1; {again}")
+    if not table["ctc_loss"].null_count and not np.isfinite(table["ctc_loss"].to_numpy()).all():
+        raise InputError(f"{path}: has a CTC loss that is not finite: {info.model} has diverged; lower its rate")

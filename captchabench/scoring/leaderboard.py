@@ -1,0 +1,282 @@
+"""All cells as one table: folds pooled, every expected cell there, every model scored on the same images."""
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from captchabench.cells.cell import Cell, expected_cells
+from captchabench.config import GridParams
+from captchabench.datasets import UNION
+from captchabench.errors import InputError
+from captchabench.scoring.cells import ScoredCell, read_cell
+from captchabench.scoring.counts import Counts
+from captchabench.scoring.intervals import Interval, edit_intervals, wilson
+from captchabench.scoring.metrics import SCORED
+from captchabench.scoring.tables import read_table
+from captchabench.scoring.tiles import class_scores
+from captchabench.storage.files import replacing_file
+
+# What a confusion table calls all that is beyond its bound; a word, as the gaps are.
+OTHER = "other"
+CONFUSIONS_KEPT = 200
+
+# What stands beside a metric: the ends of its 95 % interval, and the spread over folds.
+_BESIDE = {
+    "exact": ("exact_lo", "exact_hi", "exact_std"),
+    "cer": ("cer_lo", "cer_hi"),
+    "mean_edit_distance": ("mean_edit_distance_lo", "mean_edit_distance_hi"),
+}
+SCHEMA = pl.Schema(
+    {
+        "dataset": pl.String(),
+        "source": pl.String(),
+        "version": pl.Int64(),
+        "model": pl.String(),
+        "n": pl.Int64(),
+        "folds": pl.Int64(),
+        **{column: pl.Float64() for metric in SCORED for column in (metric.name, *_BESIDE.get(metric.name, ()))},
+        "parameters": pl.Int64(),
+        "pretraining": pl.String(),
+        "arithmetic": pl.String(),
+        "train_seconds": pl.Float64(),
+        "images_per_second": pl.Float64(),
+        "device": pl.String(),
+        "threads": pl.Int64(),
+    }
+)
+CLASSES_SCHEMA = pl.Schema(
+    {
+        "dataset": pl.String(),
+        "source": pl.String(),
+        "model": pl.String(),
+        "class": pl.String(),
+        "tiles": pl.Int64(),
+        "precision": pl.Float64(),
+        "recall": pl.Float64(),
+        "f1": pl.Float64(),
+        "challenges": pl.Int64(),
+        "solved": pl.Float64(),
+    }
+)
+CONFUSION_SCHEMA = pl.Schema(
+    {
+        "dataset": pl.String(),
+        "source": pl.String(),
+        "model": pl.String(),
+        "actual": pl.String(),
+        "predicted": pl.String(),
+        "count": pl.Int64(),
+    }
+)
+DECIMALS = 6
+_TIMING_DECIMALS = 2
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one cell cost: seconds to train, images read and the seconds that took, and on what."""
+
+    train_seconds: float
+    images: int
+    predict_seconds: float
+    device: str
+    threads: int
+
+
+def read_timing(folder: Path, cell: Cell) -> Timing:
+    """One cell's timings from its train and predict files. Raises InputError if one is missing or damaged."""
+    values: dict[str, Any] = {}
+    for stage in ("train", "predict"):
+        path = folder / f"{cell}.{stage}.json"
+        try:
+            values |= json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{path}: cannot be read ({reason}); run {cell.command(stage)}") from None
+    try:
+        return Timing(**{key: values[key] for key in Timing.__dataclass_fields__})
+    except KeyError as error:
+        raise InputError(f"{folder}/{cell}.*.json: lacks {error}; run {cell.command('train')}") from None
+
+
+def read_cells(folder: Path, grid: GridParams) -> list[ScoredCell]:
+    """All expected cells. Raises InputError for a missing one, or where they do not fit together."""
+    cells = [read_cell(folder, cell) for cell in expected_cells(grid)]
+    _check_same_images(cells)
+    return cells
+
+
+def leaderboard(
+    cells: Sequence[ScoredCell],
+    timings: Mapping[Cell, Timing],
+    coverage: Mapping[tuple[str, str], float],
+) -> pl.DataFrame:
+    """One row a (dataset, source, model), folds pooled, sorted by dataset and model; columns of SCHEMA.
+
+    `union` has a row of its own and one for each member's images, named `union/member`. coverage: share read
+    with 99 % precision by (dataset, model), from the calibration stage. Parts of a row: exact_lo and exact_hi
+    are the 95 % Wilson interval over all images, cer_lo to mean_edit_distance_hi bootstrap intervals by image
+    (null where all images are read equally well); pretraining, and the arithmetic of training, as in
+    models.base.Provenance, null where empty; exact_std is the standard deviation of `exact` over folds (each with its
+    own seed), null with one fold; train_seconds is the mean over folds, so that it does not grow with their number;
+    images_per_second is all images over all seconds.
+    Raises InputError where folds of one row differ in source, version, pretraining or arithmetic, or `coverage` lacks
+    a row.
+    """
+    rows = []
+    for (name, model), parts in _by_row(cells).items():
+        of_row = [cell for cell, _ in parts]
+        spent = [timings[scored.cell] for scored in of_row]
+        pooled = reduce(add, (counts for _, counts in parts))
+        shares = [counts.exact / counts.n for _, counts in parts]
+        if (name, model) not in coverage:
+            raise InputError(f"metrics/risk_coverage.csv: lacks {model} on {name}; run `dvc repro calibration`")
+        exact, edits = wilson(pooled.exact, pooled.n), edit_intervals(pooled.images)
+        rows.append(
+            {
+                "dataset": name,
+                "source": _one(of_row, "source"),
+                "version": _one(of_row, "version"),
+                "model": model,
+                "n": pooled.n,
+                "folds": len(parts),
+                **scores(pooled),
+                **_ends("exact", exact),
+                "exact_std": statistics.stdev(shares) if len(shares) > 1 else None,
+                **_ends("cer", edits.cer),
+                **_ends("mean_edit_distance", edits.mean_edit_distance),
+                "coverage_99": coverage[name, model],
+                # A fold whose training part lacks a rare character may need fewer.
+                "parameters": max(cell.parameters for cell in of_row),
+                "pretraining": _one(of_row, "pretraining") or None,
+                "arithmetic": _one(of_row, "precision") or None,
+                "train_seconds": statistics.fmean(t.train_seconds for t in spent),
+                "images_per_second": sum(t.images for t in spent) / sum(t.predict_seconds for t in spent),
+                "device": "/".join(sorted({t.device for t in spent})),
+                "threads": max(t.threads for t in spent),
+            }
+        )
+    return pl.DataFrame(rows, schema=SCHEMA).sort("dataset", "model")
+
+
+def scores(counts: Counts) -> dict[str, float | None]:
+    """Every metric that counts tell, by name, in table order."""
+    return {metric.name: metric.compute(counts) for metric in SCORED if metric.compute}
+
+
+def _ends(metric: str, interval: Interval | None) -> dict[str, float | None]:
+    low, high = interval or (None, None)
+    return {f"{metric}_lo": low, f"{metric}_hi": high}
+
+
+def write_leaderboard(path: Path, board: pl.DataFrame) -> None:
+    """Write the table as CSV, every column with a fixed number of decimals, whole or not at all."""
+    floats = [name for name, kind in SCHEMA.items() if kind == pl.Float64]
+    timings = {"train_seconds", "images_per_second"}
+    fixed = [pl.col(name).cast(pl.Decimal(38, _TIMING_DECIMALS if name in timings else DECIMALS)) for name in floats]
+    with replacing_file(path) as temporary:
+        board.with_columns(fixed).write_csv(temporary)
+
+
+def read_leaderboard(path: Path) -> pl.DataFrame:
+    """The table that `write_leaderboard` wrote. Raises InputError if it is missing or is another."""
+    return read_table(path, SCHEMA, "leaderboard")
+
+
+def summary(board: pl.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
+    """Model -> dataset -> metric, for `dvc metrics diff`.
+
+    Without timings, which differ from run to run, and without what a model has no number for.
+    """
+    nested: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
+    for row in board.iter_rows(named=True):
+        values = {name: row[name] for name in ("n", *(metric.name for metric in SCORED))}
+        kept = {name: round(value, DECIMALS) for name, value in values.items() if value is not None}
+        nested[row["model"]][row["dataset"]] = kept
+    return dict(nested)
+
+
+def confusions(cells: Sequence[ScoredCell]) -> pl.DataFrame:
+    """How often which character was read as which, tidy and sorted; columns of CONFUSION_SCHEMA.
+
+    Per dataset and model all hits and the CONFUSIONS_KEPT most frequent mistakes have a row each; the other
+    mistakes are summed by actual character, with `predicted` = "other". Insertions have `actual` =
+    "inserted", deletions `predicted` = "deleted". Members of `union` are not listed apart.
+    """
+    rows = []
+    for (name, model), parts in _by_row(cells).items():
+        if "/" in name:
+            continue
+        pooled = reduce(add, (counts for _, counts in parts)).confusion
+        wrong = sorted((-n, pair) for pair, n in pooled.items() if pair[0] != pair[1])
+        bounded = {pair: n for pair, n in pooled.items() if pair[0] == pair[1]}
+        bounded |= {pair: -n for n, pair in wrong[:CONFUSIONS_KEPT]}
+        for n, (actual, _) in wrong[CONFUSIONS_KEPT:]:
+            bounded[actual, OTHER] = bounded.get((actual, OTHER), 0) - n
+        source = _one([cell for cell, _ in parts], "source")
+        named = parts[0][0].named
+        rows += [(name, source, model, *map(named, pair), n) for pair, n in sorted(bounded.items())]
+    found = pl.DataFrame(rows, schema=CONFUSION_SCHEMA, orient="row")
+    return found.sort("dataset", "model", maintain_order=True)
+
+
+def classes(cells: Sequence[ScoredCell]) -> pl.DataFrame:
+    """How well each class of tiles is read, folds pooled, sorted; columns of CLASSES_SCHEMA. Texts have no rows.
+
+    challenges: grids that hold the class; solved: the share of them in which exactly its tiles were selected.
+    """
+    rows = []
+    for (name, model), parts in _by_row([cell for cell in cells if cell.class_names]).items():
+        pooled = reduce(add, (counts for _, counts in parts))
+        source = _one([cell for cell, _ in parts], "source")
+        for symbol, scored in class_scores(pooled.confusion).items():
+            asked, solved = (pooled.selections or {})[symbol]
+            rows.append((name, source, model, parts[0][0].named(symbol), *scored, asked, solved / asked))
+    return pl.DataFrame(rows, schema=CLASSES_SCHEMA, orient="row").sort("dataset", "model", "class")
+
+
+def _by_row(cells: Sequence[ScoredCell]) -> dict[tuple[str, str], list[tuple[ScoredCell, Counts]]]:
+    """Cells and the counts they give to each row of the leaderboard, in the order of their folds."""
+    rows: dict[tuple[str, str], list[tuple[ScoredCell, Counts]]] = defaultdict(list)
+    for cell in sorted(cells, key=lambda c: (c.dataset, c.model, c.fold)):
+        for name, part in cell.parts.items():
+            rows[name, cell.model].append((cell, part.counts))
+    return rows
+
+
+def _one(cells: Sequence[ScoredCell], trait: str) -> Any:
+    values = {getattr(cell, trait) for cell in cells}
+    if len(values) > 1:
+        names = f"{cells[0].dataset}-{cells[0].model}"
+        raise InputError(f"metrics/cells/{names}-*.json: folds differ in {trait} {sorted(values)}; run `dvc repro`")
+    return values.pop()
+
+
+def _check_same_images(cells: Sequence[ScoredCell]) -> None:
+    """Every model of a dataset, `union` included, sees one fold's images; no two folds share all of them."""
+    seen: dict[tuple[str, int], tuple[str, ScoredCell]] = {}
+    for cell in cells:
+        for name, part in cell.parts.items():
+            place = (name.removeprefix(f"{UNION}/"), cell.fold)
+            digest, first = seen.setdefault(place, (part.samples, cell))
+            if digest != part.samples:
+                one, other = (scored.cell for scored in (first, cell))
+                raise InputError(
+                    f"metrics/cells: {one} and {other} were scored on different images of {place[0]}; "
+                    "run `dvc repro score`"
+                )
+    folds: dict[tuple[str, str], int] = {}
+    for (name, fold), (digest, _) in seen.items():
+        if folds.setdefault((name, digest), fold) != fold:
+            earlier = folds[name, digest]
+            raise InputError(
+                f"metrics/cells: folds {earlier} and {fold} of {name} hold the same images; run `dvc repro`"
+            )

@@ -1,0 +1,342 @@
+"""Archives and folders read as they are, without unpacking to disk, and without trusting them.
+
+An archive is refused as a whole where a member is encrypted, is a link, leads out of the archive's folder, shares its
+bytes with another, or expands past a limit: a sound download has none of these.
+"""
+
+import gzip
+import os
+import posixpath
+import re
+import stat
+import tarfile
+import zipfile
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import IO, Any, Self, cast
+
+from captchabench.datasets.base import Dataset
+from captchabench.errors import InputError, visible
+from captchabench.samples.raw import Entry
+
+IMAGE_SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm"}
+    | {".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+)
+SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
+
+# One image of the size that normalisation accepts is far smaller; the whole of the largest dataset is 0.5 GB.
+MAX_MEMBER_BYTES = 32 << 20
+MAX_TOTAL_BYTES = 32 << 30
+# Images are compressed already. Small archives are let off: a few blank bitmaps shrink a lot and harm nobody.
+MAX_RATIO = 100
+RATIO_FREE_BYTES = 256 << 20
+# Held in memory of every entry of an archive, even of an empty file; a tar spends about as much on it.
+ENTRY_BYTES = 512
+# A tar's entry may have extended headers, which hold its name where that is long, and are read whole.
+MAX_HEADER_BYTES = 64 << 10
+
+# The others zipfile expands without a limit, and bzip2 can make a million bytes of one.
+_ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_LOCAL_HEADER_BYTES = 30
+_EXTENDED_HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+_SHOWN = 200  # characters of a name in a message
+_AGAIN = "download it again"
+
+
+@dataclass(frozen=True)
+class Member:
+    """An image file of an archive. `position`: its place in the order found, which tells namesakes apart."""
+
+    path: str
+    position: int
+
+
+class Archive(ABC):
+    """A container of files at `path`: `members` are its images, `skipped` counts the others by reason."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.members: list[Member] = []
+        self.skipped: Counter[str] = Counter()
+        self._expanded = 0
+        self._compressed = 0
+        self._found = 0
+
+    @abstractmethod
+    def read(self, members: Collection[Member]) -> Iterator[Entry]:
+        """The chosen images. Raises InputError where the archive turns out to be damaged."""
+
+    def _add(self, name: str, size: int) -> None:
+        """Check a file and file it under members or skipped. `size` is in bytes, expanded."""
+        path = _clean(name)
+        parts = [part for part in path.split("/") if part not in ("", ".")]
+        if path.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", path):
+            raise self._refusal(f"holds {_quoted(path)}, which leads out of the archive's folder")
+        if size > MAX_MEMBER_BYTES:
+            raise self._refusal(f"holds {_quoted(path)}, which expands past {MAX_MEMBER_BYTES >> 20} MiB")
+        if size < 0:
+            raise self._refusal(f"holds {_quoted(path)}, which has a size of {size} bytes", _AGAIN)
+        self._expand(size)
+        if "__MACOSX" in parts or any(part.startswith(".") for part in parts):
+            self.skipped["hidden"] += 1
+        elif posixpath.splitext(path)[1].lower() not in IMAGE_SUFFIXES:
+            self.skipped["not_an_image_name"] += 1
+        else:
+            self.members.append(Member(path, self._found))
+        self._found += 1
+
+    def _expand(self, size: int) -> None:
+        """Count an entry of `size` bytes, expanded, against the limits."""
+        self._expanded += size + ENTRY_BYTES
+        if self._expanded > MAX_TOTAL_BYTES:
+            raise self._refusal(f"expands past {MAX_TOTAL_BYTES >> 30} GiB")
+        if self._expanded > max(RATIO_FREE_BYTES, MAX_RATIO * self._compressed):
+            raise self._refusal(f"expands to more than {MAX_RATIO} times its size")
+
+    def _refusal(self, what: str, mend: str = "take it out, or use another copy") -> InputError:
+        return InputError(f"{self.path}: {what}; {mend}")
+
+
+class ZipArchive(Archive):
+    """A .zip file; its members are listed, and read, in the order of their names."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._compressed = path.stat().st_size
+        self._infos: list[zipfile.ZipInfo] = []
+        with self._open() as archive:
+            self._check_apart(archive.infolist())
+            for info in archive.infolist():
+                name = _quoted(_clean(info.filename))
+                # Not info.is_dir(): in Python 3.11 it fails on a name of no characters.
+                if info.filename.endswith("/"):
+                    self._expand(0)
+                    continue
+                if info.flag_bits & 0x1:
+                    raise self._refusal(f"holds {name}, which is encrypted", "unpack it into a folder of its name")
+                if stat.S_ISLNK(info.external_attr >> 16):
+                    raise self._refusal(f"holds {name}, which is a link")
+                if info.compress_type not in _ZIP_METHODS:
+                    raise self._refusal(f"holds {name}, which is packed by method {info.compress_type}", "zip it anew")
+                self._infos.append(info)
+                self._add(info.filename, info.file_size)
+        self.members.sort(key=lambda member: (member.path, member.position))
+
+    def read(self, members: Collection[Member]) -> Iterator[Entry]:
+        with self._open() as archive:
+            for member in members:
+                info, name = self._infos[member.position], _quoted(member.path)
+                try:
+                    with archive.open(info) as file:
+                        encoded = file.read(info.file_size + 1)
+                    if len(encoded) != info.file_size:
+                        raise EOFError("it is cut off")
+                except NotImplementedError as error:
+                    raise self._refusal(f"{name} cannot be read ({_why(error)})", "zip it anew") from None
+                # Of damaged members zipfile and its decompressors raise nearly anything.
+                except Exception as error:
+                    raise self._refusal(f"{name} is damaged ({_why(error)})", _AGAIN) from None
+                yield Entry(member.path, encoded)
+
+    def _check_apart(self, infos: list[zipfile.ZipInfo]) -> None:
+        """Refuse members that lie over each other: only a bomb has them (Fifield, USENIX WOOT 2019)."""
+        ordered = sorted(infos, key=lambda info: info.header_offset)
+        for one, other in pairwise(ordered):
+            if other.header_offset < one.header_offset + _LOCAL_HEADER_BYTES + one.compress_size:
+                pair = f"{_quoted(_clean(one.filename))} and {_quoted(_clean(other.filename))}"
+                raise self._refusal(f"holds {pair}, which share their bytes")
+
+    @contextmanager
+    def _open(self) -> Iterator[zipfile.ZipFile]:
+        try:
+            archive = zipfile.ZipFile(self.path)
+        except (FileNotFoundError, PermissionError):
+            raise
+        # Of damaged directories it raises nearly anything.
+        except Exception as error:
+            raise self._refusal(f"is no zip archive, or is cut off ({_why(error)})", _AGAIN) from None
+        with archive:
+            yield archive
+
+
+class _Header(tarfile.TarInfo):
+    """A tar's header that is not taken at its word about how much belongs to it."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            header = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            # Anywhere but at its start tarfile takes a damaged header for the end, which is blank.
+            if any(buf):
+                raise ValueError(f"a damaged header: {error}") from None
+            raise
+        if header.type in _EXTENDED_HEADERS and not 0 <= header.size <= MAX_HEADER_BYTES:
+            raise ValueError(f"a header of {header.size} bytes")
+        return header
+
+
+class TarArchive(Archive):
+    """A .tar, .tar.gz or .tgz file, streamed: once to list and check it, once to read; order as found."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._compressed = path.stat().st_size
+        for info, _ in self._stream():
+            name = _quoted(_clean(info.name))
+            if info.isdir():
+                self._expand(0)
+                continue
+            if info.issym() or info.islnk():
+                raise self._refusal(f"holds {name}, which is a link")
+            if not info.isfile() or info.issparse():
+                raise self._refusal(f"holds {name}, which is not a plain file")
+            self._add(info.name, info.size)
+
+    def read(self, members: Collection[Member]) -> Iterator[Entry]:
+        chosen = {member.position: member for member in members}
+        files = (pair for pair in self._stream() if not pair[0].isdir())
+        for position, (info, archive) in enumerate(files):
+            if position in chosen:
+                try:
+                    handle = archive.extractfile(info)
+                    assert handle is not None
+                    encoded = handle.read()
+                except Exception as error:
+                    raise self._damaged(error) from None
+                yield Entry(chosen[position].path, encoded)
+
+    def _stream(self) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
+        try:
+            with self._bytes() as raw, tarfile.open(fileobj=raw, mode="r|", tarinfo=_Header) as archive:
+                for info in archive:
+                    yield info, archive
+                    archive.members = []  # type: ignore[attr-defined]  # it keeps every header passed
+                # To the end of the file: only there does gzip hold its checksum.
+                rest, blank = cast(IO[bytes], archive.fileobj), 0
+                while block := rest.read(1 << 20):
+                    blank += len(block)
+                    if block.strip(b"\0") or blank > MAX_MEMBER_BYTES:
+                        raise self._refusal("holds something after its end", _AGAIN)
+        except InputError:
+            raise
+        # Of damaged headers tarfile raises nearly anything.
+        except Exception as error:
+            raise self._damaged(error) from None
+
+    def _damaged(self, error: Exception) -> InputError:
+        return self._refusal(f"is no tar archive, or is cut off ({_why(error)})", _AGAIN)
+
+    @contextmanager
+    def _bytes(self) -> Iterator[IO[bytes]]:
+        with self.path.open("rb") as file:
+            if self.path.name.endswith((".gz", ".tgz")):
+                with gzip.GzipFile(fileobj=file) as unpacked:
+                    yield cast(IO[bytes], unpacked)
+                return
+            # Tar itself takes a missing end for the end.
+            file.seek(-min(512, self._compressed), os.SEEK_END)
+            if not self._compressed or any(file.read()):
+                raise self._refusal("is no tar archive, or is cut off", _AGAIN)
+            file.seek(0)
+            yield file
+
+
+class Folder(Archive):
+    """A folder of files, at any depth, in the order of their names."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        found: list[tuple[str, Path, int]] = []
+        for root, folders, files in os.walk(path, onerror=self._unreadable):
+            for name in files + [folder for folder in folders if Path(root, folder).is_symlink()]:
+                file = Path(root, name)
+                inside = file.relative_to(path).as_posix()
+                status = file.lstat()
+                if not stat.S_ISREG(status.st_mode):
+                    kind = "a link" if stat.S_ISLNK(status.st_mode) else "not a plain file"
+                    raise self._refusal(
+                        f"holds {_quoted(_clean(inside))}, which is {kind}", "put the file itself there"
+                    )
+                self._compressed += status.st_size + ENTRY_BYTES
+                found.append((inside, file, status.st_size))
+        found.sort()
+        self._files = [file for _, file, _ in found]
+        for inside, _, size in found:
+            self._add(inside, size)
+
+    def read(self, members: Collection[Member]) -> Iterator[Entry]:
+        for member in members:
+            try:
+                yield Entry(member.path, self._files[member.position].read_bytes())
+            except OSError as error:
+                raise self._refusal(f"{_quoted(member.path)} cannot be read ({error.strerror})", "mend it") from None
+
+    def _unreadable(self, error: OSError) -> None:
+        """Refuse a folder that cannot be looked into: os.walk would pass it over."""
+        inside = _clean(os.path.relpath(error.filename, self.path))
+        raise self._refusal(f"{_quoted(inside)} cannot be read ({error.strerror})", "check its permissions")
+
+
+def find_archive(dataset: Dataset, downloads: Path) -> Path:
+    """The archive or folder of `dataset` in `downloads`. Raises InputError unless there is exactly one."""
+    places = [downloads / f"{dataset.slug}{suffix}" for suffix in SUFFIXES] + [downloads / dataset.slug]
+    try:
+        found = [place for place in places if place.exists()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"params.yaml: data.downloads: cannot be looked into ({_why(error)}); name a folder") from None
+    if not found:
+        if dataset.task == "grid":
+            mend = "a folder for each class with its images there, or set tiles.source to standin"
+        else:
+            mend = f"{dataset.handle} from Kaggle there, or set data.source to kaggle or standin"
+        looked = visible(", ".join(map(str, places)), 5 * _SHOWN)
+        raise InputError(f"no archive of '{dataset.key}': looked for {looked}; put {mend} in params.yaml")
+    if len(found) > 1:
+        raise InputError(f"{' and '.join(map(str, found))}: both hold '{dataset.key}'; keep one")
+    return found[0]
+
+
+def open_archive(path: Path) -> Archive:
+    """List and check the archive at `path`. Raises InputError where it cannot be read or is refused."""
+    kinds: dict[str, Any] = {
+        ".zip": ZipArchive,
+        ".tar.gz": TarArchive,
+        ".tgz": TarArchive,
+        ".tar": TarArchive,
+    }
+    kind = next((kinds[suffix] for suffix in SUFFIXES if path.name.endswith(suffix)), Folder)
+    try:
+        if (kind is Folder) != path.is_dir():
+            raise InputError(f"{path}: is {'a folder' if path.is_dir() else 'a file'}; name it as what it is")
+        archive: Archive = kind(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from None
+    if not archive.members:
+        raise InputError(f"{path}: holds no images; expected files such as name.png at any depth")
+    return archive
+
+
+def _clean(name: str) -> str:
+    """`name` with forward slashes, and with what is no text, or cannot be seen, as escapes."""
+    return visible(name.replace("\\", "/")).removeprefix("./")
+
+
+def _quoted(path: str) -> str:
+    return f"'{visible(path, _SHOWN)}'"
+
+
+def _why(error: Exception) -> str:
+    return visible(str(error), _SHOWN) or type(error).__name__

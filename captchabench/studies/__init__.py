@@ -1,0 +1,1 @@
+"""Questions beyond accuracy: calibration, transfer, robustness, cost, ambiguity, label errors. One file each."""

@@ -1,0 +1,149 @@
+"""What confidences are worth, as two tables: reliability bins, and precision against coverage."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from captchabench.cells.cell import Cell
+from captchabench.errors import InputError
+from captchabench.scoring.calibration import BINS, Reliability
+from captchabench.scoring.cells import checked_predictions, confidences_of, parts_of, right_of
+from captchabench.scoring.tables import read_table
+
+_WHOSE = {"dataset": pl.String(), "source": pl.String(), "model": pl.String()}
+CALIBRATION_SCHEMA = pl.Schema(
+    {
+        **_WHOSE,
+        "bin_lo": pl.Float64(),
+        "bin_hi": pl.Float64(),
+        "n": pl.Int64(),
+        "exact": pl.Float64(),
+        "confidence": pl.Float64(),
+    }
+)
+RISK_SCHEMA = pl.Schema(
+    {
+        **_WHOSE,
+        "coverage": pl.Float64(),
+        "precision": pl.Float64(),
+        # Written in full: many models are surer than 0.999999.
+        "threshold": pl.Float32(),
+    }
+)
+_DECIMALS = 6
+
+
+@dataclass(frozen=True)
+class Confidences:
+    """All folds of one row of the leaderboard: [N] float32 confidences, and [N] bool whether they were right."""
+
+    dataset: str
+    source: str
+    model: str
+    confidences: np.ndarray
+    right: np.ndarray
+
+
+def read_confidences(folder: Path, cells: Sequence[Cell]) -> list[Confidences]:
+    """Confidences of the cells, folds pooled; `union` also by member, as `union/member`.
+
+    Raises InputError where predictions are missing, damaged or of another cell.
+    """
+    found: dict[tuple[str, str, str], list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
+    for cell in sorted(cells):
+        path = folder / f"{cell}.parquet"
+        info, table = checked_predictions(path)
+        if info.cell != cell:
+            raise InputError(f"{path}: holds another cell; run {cell.command('predict')}")
+        for part, rows in parts_of(info, table).items():
+            found[part, info.source, info.model].append((confidences_of(rows), right_of(rows)))
+    return [
+        Confidences(*whose, np.concatenate([sure for sure, _ in folds]), np.concatenate([right for _, right in folds]))
+        for whose, folds in sorted(found.items())
+    ]
+
+
+def calibration_table(rows: Sequence[Confidences]) -> pl.DataFrame:
+    """Reliability bins that hold an image: share of images exact, and mean confidence; CALIBRATION_SCHEMA."""
+    lines = []
+    for row in rows:
+        bins = Reliability.of(row.confidences, row.right)
+        for i, (n, exact, sure) in enumerate(zip(bins.samples, bins.exact, bins.confidence, strict=True)):
+            if n:
+                edges = (i / BINS, (i + 1) / BINS)
+                numbers = (round(number, _DECIMALS) for number in (exact / n, sure / n))
+                lines.append((row.dataset, row.source, row.model, *(round(e, _DECIMALS) for e in edges), n, *numbers))
+    return pl.DataFrame(lines, schema=CALIBRATION_SCHEMA, orient="row")
+
+
+def risk_table(rows: Sequence[Confidences]) -> pl.DataFrame:
+    """Precision against coverage, at most 60 points a row of the leaderboard, most confident first; RISK_SCHEMA.
+
+    Precision is rounded down, so that none reaches 99 % by rounding.
+    """
+    lines = []
+    for row in rows:
+        curve = RiskCoverage.of(row.confidences, row.right).thinned()
+        for threshold, read, right in zip(
+            curve.thresholds.tolist(), curve.read.tolist(), curve.right.tolist(), strict=True
+        ):
+            coverage = round(read / len(row.right), _DECIMALS)
+            precision = right * 10**_DECIMALS // read / 10**_DECIMALS
+            lines.append((row.dataset, row.source, row.model, coverage, precision, threshold))
+    return pl.DataFrame(lines, schema=RISK_SCHEMA, orient="row")
+
+
+def read_risk(path: Path) -> pl.DataFrame:
+    """The table that the calibration stage wrote from `risk_table`. Raises InputError if it is missing or another."""
+    return read_table(path, RISK_SCHEMA, "calibration")
+
+
+def coverage_at_target(risk: pl.DataFrame) -> dict[tuple[str, str], float]:
+    """(dataset, model) -> largest share of images that is read with 99 % precision; 0 where none is."""
+    numerator, denominator = TARGET
+    enough = pl.when(pl.col("precision") >= numerator / denominator).then("coverage").otherwise(0.0)
+    best = risk.group_by("dataset", "model").agg(enough.max().alias("best"))
+    return {(dataset, model): share for dataset, model, share in best.iter_rows()}
+
+
+# Precision at which an unattended reader is called usable.
+TARGET = (99, 100)
+POINTS = 60
+
+
+@dataclass(frozen=True)
+class RiskCoverage:
+    """What is read at every distinct confidence, most confident first (El-Yaniv & Wiener 2010).
+
+    thresholds: [K] float32, falling: images at least so sure are read; read, right: [K] int64, how many those
+    are and how many of them are exact. Images of equal confidence are read together or not at all.
+    """
+
+    thresholds: np.ndarray
+    read: np.ndarray
+    right: np.ndarray
+
+    @classmethod
+    def of(cls, confidences: np.ndarray, right: np.ndarray) -> "RiskCoverage":
+        """confidences: [N] float32 from 0 to 1; right: [N] bool; at least one image."""
+        values, inverse, counts = np.unique(confidences, return_inverse=True, return_counts=True)
+        hits = np.bincount(inverse, weights=right, minlength=len(values)).astype(np.int64)
+        return cls(values[::-1], np.cumsum(counts[::-1]), np.cumsum(hits[::-1]))
+
+    def at_target(self) -> int | None:
+        """Index of the largest share that is read with at least the target's precision; None if there is none."""
+        numerator, denominator = TARGET
+        found = np.flatnonzero(self.right * denominator >= self.read * numerator)
+        return int(found[-1]) if len(found) else None
+
+    def thinned(self) -> "RiskCoverage":
+        """At most POINTS of the points, evenly spread over coverage; the last and that of the target are kept."""
+        wanted = np.linspace(0, self.read[-1], POINTS - 1)
+        kept = set(np.searchsorted(self.read, wanted).tolist())
+        target = self.at_target()
+        chosen = sorted(kept if target is None else kept | {target})
+        return RiskCoverage(self.thresholds[chosen], self.read[chosen], self.right[chosen])

@@ -1,0 +1,85 @@
+"""What a model costs: by count, the same in every run, and by the clock, on a machine that is named."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from captchabench.cells.cell import Cell
+from captchabench.errors import InputError
+from captchabench.predictions.probes import ProbeInfo
+from captchabench.scoring.leaderboard import Timing
+
+COUNTED = pl.Schema(
+    {
+        "dataset": pl.String(),
+        "model": pl.String(),
+        "parameters": pl.Int64(),
+        "flops": pl.Int64(),
+        "bytes_on_disk": pl.Int64(),
+    }
+)
+MEASURED = pl.Schema(
+    {
+        "dataset": pl.String(),
+        "model": pl.String(),
+        "train_seconds": pl.Float64(),
+        "images_per_second": pl.Float64(),
+        "latency_ms": pl.Float64(),
+        "device": pl.String(),
+        "threads": pl.Int64(),
+        "torch": pl.String(),
+    }
+)
+
+
+def read_latency(folder: Path, cell: Cell) -> dict[str, Any]:
+    """A cell's latency_ms, with device, threads and, where it ran on torch, its version. Raises InputError."""
+    path = folder / f"{cell}.json"
+    again = "run `dvc repro probe`"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return {"torch": None, **values, "latency_ms": float(values["latency_ms"])}
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {again}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: is not one of our latencies ({error!r}); {again}") from None
+
+
+def counted_cost(infos: Sequence[ProbeInfo]) -> pl.DataFrame:
+    """One row a (dataset, model), sorted, the largest of its folds' models; columns of COUNTED.
+
+    flops is null where they are not counted.
+    """
+    found = pl.DataFrame([{key: getattr(info, key) for key in COUNTED} for info in infos], COUNTED)
+    return found.group_by("dataset", "model").max().sort("dataset", "model")
+
+
+def measured_cost(timings: Mapping[Cell, Timing], latencies: Mapping[Cell, Mapping[str, Any]]) -> pl.DataFrame:
+    """One row a (dataset, model), sorted; columns of MEASURED.
+
+    train_seconds: mean over folds. images_per_second: all images over all seconds. latency_ms: median over folds of
+    the median time one image takes by itself. device, threads and torch: those of the latency's machine.
+    """
+    folds: dict[tuple[str, str], list[Cell]] = {}
+    for cell in sorted(timings):
+        folds.setdefault(cell[:2], []).append(cell)
+    rows = []
+    for row, cells in folds.items():
+        spent = [timings[cell] for cell in cells]
+        single = [latencies[cell] for cell in cells]
+        rows.append(
+            (
+                *row,
+                statistics.fmean(t.train_seconds for t in spent),
+                sum(t.images for t in spent) / sum(t.predict_seconds for t in spent),
+                statistics.median(one["latency_ms"] for one in single),
+                "/".join(sorted({one["device"] for one in single})),
+                max(one["threads"] for one in single),
+                "/".join(sorted({one["torch"] for one in single if one["torch"]})) or None,
+            )
+        )
+    return pl.DataFrame(rows, MEASURED, orient="row")

@@ -1,0 +1,68 @@
+"""Trained on one dataset, read on another: every model on every dataset whose alphabet it can express."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import reduce
+from operator import add
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from captchabench.datasets import UNION
+from captchabench.predictions.probes import TRANSFER, ProbeInfo
+from captchabench.scoring.cells import ScoredCell
+from captchabench.scoring.counts import Counts
+from captchabench.scoring.intervals import wilson
+from captchabench.scoring.metrics import cer, exact, exact_folded
+
+SCHEMA = pl.Schema(
+    {
+        "trained_on": pl.String(),
+        "model": pl.String(),
+        "read": pl.String(),
+        "source": pl.String(),
+        "n": pl.Int64(),
+        "exact": pl.Float64(),
+        "exact_lo": pl.Float64(),
+        "exact_hi": pl.Float64(),
+        "exact_folded": pl.Float64(),
+        "cer": pl.Float64(),
+    }
+)
+
+
+def transfer(probes: Sequence[tuple[ProbeInfo, pa.Table]], cells: Sequence[ScoredCell]) -> pl.DataFrame:
+    """One row a (dataset trained on, model, dataset read), folds pooled, sorted; columns of SCHEMA.
+
+    What a model reads of its own dataset (`union`: of each member) is as its `cells` were scored, on the held-out
+    images; what it reads of another comes from its `probes`, on the same fold of that one. A pair has no row where the
+    model lacks a symbol. It has one where texts are longer or shorter than those trained on, which models that read
+    a fixed number of characters get wrong without exception. Grids have none: their classes are not symbols that
+    another dataset could share.
+    """
+    pooled: defaultdict[tuple[str, str, str, str], list[Counts]] = defaultdict(list)
+    for cell in cells:
+        if cell.class_names:
+            continue
+        for name, part in cell.parts.items():
+            if name != UNION:
+                read = name.removeprefix(f"{UNION}/")
+                pooled[cell.dataset, cell.model, read, cell.source].append(part.counts)
+    for info, table in probes:
+        read_elsewhere = table.filter(pc.equal(table["probe"], TRANSFER))
+        for read in pc.unique(read_elsewhere["dataset"]).to_pylist():
+            counted = _count(read_elsewhere.filter(pc.equal(read_elsewhere["dataset"], read)))
+            pooled[info.dataset, info.model, read, info.source].append(counted)
+    rows = []
+    for place, parts in pooled.items():
+        counts = reduce(add, parts)
+        interval = wilson(counts.exact, counts.n)
+        rows.append((*place, counts.n, exact(counts), *interval, exact_folded(counts), cer(counts)))
+    return pl.DataFrame(rows, SCHEMA, orient="row").sort("trained_on", "model", "read")
+
+
+def _count(table: pa.Table) -> Counts:
+    # Nobody asks how sure a model is of what it was not trained for.
+    return Counts.of(table["label"].to_pylist(), table["prediction"].to_pylist(), np.zeros(table.num_rows), losses=None)

@@ -1,0 +1,46 @@
+"""What the project's files import of each other, read from their text."""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+@cache
+def imports_of(path: Path) -> frozenset[Path]:
+    """The project's files that the one at `path` imports anywhere but for types, and their packages."""
+    reached: set[Path] = set()
+    for name in _imported(ast.parse(path.read_text(encoding="utf-8"))):
+        parts = name.split(".")
+        if parts[0] not in ("captchabench", "stages"):
+            continue
+        for length in range(1, len(parts) + 1):
+            place = ROOT.joinpath(*parts[:length])
+            reached |= {file for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file()}
+    return frozenset(reached)
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        yield from _imported(node)
+
+
+def closure(start: set[Path]) -> set[str]:
+    """All files that those in `start` import, directly or not, themselves among them."""
+    reached, waiting = set[Path](), list(start)
+    while waiting:
+        path = waiting.pop()
+        # The package's own shortcut, `captchabench.load_recogniser`, which no stage takes.
+        if path in reached or path == ROOT / "captchabench/__init__.py":
+            continue
+        reached.add(path)
+        waiting += imports_of(path)
+    return {path.relative_to(ROOT).as_posix() for path in reached}
