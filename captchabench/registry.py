@@ -3,7 +3,7 @@
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -34,14 +34,10 @@ class Registry(Generic[T]):
         self._apart = frozenset(apart)
         self._entries: dict[str, T] = {}
 
-    def register(self, name: str) -> Callable[[U], U]:
-        """Decorator that enters an object under `name`. Raises InputError if the name is taken."""
-
-        def enter(item: U) -> U:
-            self.add(name, item)  # type: ignore[arg-type]
-            return item
-
-        return enter
+    def register(self, item: U) -> U:
+        """Decorator that enters a class under the name of its file. Raises InputError if the name is taken."""
+        self.add(item.__module__.rpartition(".")[2], item)  # type: ignore[arg-type]
+        return item
 
     def add(self, name: str, item: T) -> T:
         """Enter `item` under `name` and return it. Raises InputError if the name is taken."""

@@ -21,7 +21,7 @@ settings.load_profile("patient")
 
 HEIGHT, WIDTH = 32, 100
 
-pytest_plugins = ["tests.browser"]
+pytest_plugins = ["tests.browser", "tests.made_up", "tests.predicted"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

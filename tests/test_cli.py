@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from captchabench.cli.app.app import app
 from typer.testing import CliRunner
+
+from captchabench.cli.app import app
 
 RUN = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
 

@@ -15,10 +15,10 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from captchabench.cli.app.app import app
 from dvc.repo import Repo
 from typer.testing import CliRunner, Result
 
+from captchabench.cli.app import app
 from captchabench.comparison.compare import Comparison, Row, compare
 from captchabench.comparison.revisions import WORKSPACE, resolve, side
 from captchabench.errors import InputError

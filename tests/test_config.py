@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from captchabench.cli.app.overlay import apply_overlay
 from hypothesis import given
 from hypothesis import strategies as st
 
+from captchabench.cli.overlay import apply_overlay
 from captchabench.config import Between, Positive, build, load_params, read_yaml
 from captchabench.errors import InputError
 

@@ -26,11 +26,9 @@ from captchabench.models import RECOGNISERS
 from captchabench.models.dummy import Dummy
 
 
-@RECOGNISERS.register("second")
+@RECOGNISERS.register
 class Second(Dummy):
     """The dummy under another name."""
-
-    name = "second"
 '''
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from captchabench.cli.app.app import app
 from typer.testing import CliRunner
 
+from captchabench.cli.app import app
 from captchabench.doctor import machine, trial, trials
 from captchabench.models import RECOGNISERS
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from captchabench.cli.app.app import app
 from typer.testing import CliRunner
 
+from captchabench.cli.app import app
 from captchabench.models import build_recogniser, neural
 from captchabench.models.neural import NeuralRecogniser
 from captchabench.samples.shards import Samples

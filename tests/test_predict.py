@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 import polars as pl
 import pytest
-from captchabench.cli.app.app import app
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from captchabench.cli.app import app
 from captchabench.inference import reading
 from captchabench.models import build_recogniser
 from captchabench.samples.shards import Samples

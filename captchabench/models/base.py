@@ -31,12 +31,16 @@ class Recogniser(ABC):
     """Reads texts from grey images of one size.
 
     A model is one file in `captchabench/models/` that subclasses this, names its parameters in a frozen
-    dataclass, its `config_class`, and registers itself under the file's name. `build_recogniser` makes one,
+    dataclass, its `config_class`, and registers itself; its name is that of the file. `build_recogniser` makes one,
     `load_recogniser` brings one back from disk.
     """
 
     name: ClassVar[str]
     config_class: ClassVar[type[Any]]
+
+    def __init_subclass__(cls) -> None:
+        """A model is called like its file."""
+        cls.name = cls.__module__.rpartition(".")[2]
 
     def __init__(self, spec: TextSpec, config: Any) -> None:
         self.spec = spec

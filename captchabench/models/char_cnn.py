@@ -60,7 +60,7 @@ class Encoder(nn.Module):
         return self.dropout(self.blocks(crops).flatten(1)).view(batch, width // self.width, -1)
 
 
-@RECOGNISERS.register("char_cnn")
+@RECOGNISERS.register
 class CharCnn(NeuralRecogniser):
     """The segmenter of hog_svc, a four-layer CNN on each character, or on each tile of a grid.
 
@@ -68,7 +68,6 @@ class CharCnn(NeuralRecogniser):
     curve speaks of whole words, as those of other models do.
     """
 
-    name = "char_cnn"
     config_class = Config
     steps_kind = "characters"
 

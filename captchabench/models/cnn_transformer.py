@@ -65,11 +65,10 @@ class Encoder(nn.Module):
         return self.layers(columns + self.positions[: columns.shape[1]])
 
 
-@RECOGNISERS.register("cnn_transformer")
+@RECOGNISERS.register
 class CnnTransformer(CTCRecogniser):
     """Convolutions, learned positions, a Transformer encoder, CTC."""
 
-    name = "cnn_transformer"
     config_class = Config
 
     def build_network(self) -> CTCNetwork:

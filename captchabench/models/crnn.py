@@ -46,11 +46,10 @@ class Encoder(nn.Module):
         return columns
 
 
-@RECOGNISERS.register("crnn")
+@RECOGNISERS.register
 class Crnn(CTCRecogniser):
     """Convolutions, a bidirectional LSTM, CTC."""
 
-    name = "crnn"
     config_class = Config
 
     def build_network(self) -> CTCNetwork:

@@ -26,11 +26,10 @@ class Config:
     rank: Positive = 1
 
 
-@RECOGNISERS.register("dummy")
+@RECOGNISERS.register
 class Dummy(Recogniser):
     """Answers one label for every image."""
 
-    name = "dummy"
     config_class = Config
 
     def __init__(self, spec: TextSpec, config: Config) -> None:

@@ -87,11 +87,10 @@ class TileEncoder(nn.Module):
         return self.dropout(self.features(tiles).mean(dim=(2, 3)).view(batch, self.rows * self.columns, -1))
 
 
-@RECOGNISERS.register("effnet_b1")
+@RECOGNISERS.register
 class EffnetB1(NeuralRecogniser):
     """EfficientNet-B1, a character or tile at a time."""
 
-    name = "effnet_b1"
     config_class = Config
 
     def build_network(self) -> PositionNetwork:

@@ -38,7 +38,7 @@ class Config:
     max_characters: Positive = 30000
 
 
-@RECOGNISERS.register("hog_svc")
+@RECOGNISERS.register
 class HogSvc(Recogniser):
     """Segments, histograms of oriented gradients, one least-squares SVM against the rest for each symbol.
 
@@ -46,7 +46,6 @@ class HogSvc(Recogniser):
     (Guo et al., ICML 2017); a word's probability is the product of its characters'.
     """
 
-    name = "hog_svc"
     config_class = Config
 
     def __init__(self, spec: TextSpec, config: Config) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from captchabench.cli.app.app import app
 from typer.testing import CliRunner
 
+from captchabench.cli.app import app
 from captchabench.demo.serve import _listen, find_models
 from captchabench.errors import InputError
 

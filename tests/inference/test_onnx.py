@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from captchabench.cli.app.app import app
 from typer.testing import CliRunner
 
+from captchabench.cli.app import app
 from captchabench.errors import InputError
 from captchabench.inference.loaded import load_recogniser
 from captchabench.inference.onnx_file import CHECKSUM_KEY, CONFIG_KEY, FILES_KEY

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from captchabench.cells.cell import Cell
 from captchabench.errors import InputError
 from captchabench.predictions.probes import Probe, ProbeInfo, read_probes, write_probes
 from captchabench.samples.shards import Samples, ShardInfo, sealable
@@ -160,15 +161,15 @@ def test_measured_cost_pools_folds(tmp_path: Path) -> None:
     for fold, torch in ((0, ', "torch": "2.6"'), (1, ', "torch": "2.6"'), (2, "")):
         text = f'{{"latency_ms": {fold + 1}, "device": "cpu", "threads": 2{torch}}}'
         (tmp_path / f"vtu-crnn-{fold}.json").write_text(text)
-    places = [("vtu", "crnn", fold) for fold in range(3)]
+    places = [Cell("vtu", "crnn", fold) for fold in range(3)]
     timings = {place: Timing(10.0 + place[2], 100, 0.5, "cpu", 2) for place in places}
-    found = measured_cost(timings, {place: read_latency(tmp_path, *place) for place in places})
+    found = measured_cost(timings, {place: read_latency(tmp_path, place) for place in places})
     assert found.rows() == [("vtu", "crnn", 11.0, 200.0, 2.0, "cpu", 2, "2.6")]
 
 
 def test_a_missing_or_damaged_latency_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"vtu-crnn-0\.json: cannot be read .*run `dvc repro probe`"):
-        read_latency(tmp_path, "vtu", "crnn", 0)
+        read_latency(tmp_path, Cell("vtu", "crnn", 0))
     (tmp_path / "vtu-crnn-0.json").write_text("{}")
     with pytest.raises(InputError, match=r"is not one of our latencies"):
-        read_latency(tmp_path, "vtu", "crnn", 0)
+        read_latency(tmp_path, Cell("vtu", "crnn", 0))

@@ -7,6 +7,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from captchabench.cells.cell import Cell
 from captchabench.comparison.compare import compare
 from captchabench.comparison.sides import Side, pool
 from captchabench.errors import InputError
@@ -87,7 +88,7 @@ def write(path: Path, read: list[str], labels: list[str] = LABELS) -> Path:
 def test_tables_name_classes(tmp_path: Path) -> None:
     cell = score_predictions(write(tmp_path / "grid-hog_svc-0.parquet", READ))
     write_cell(tmp_path / "grid-hog_svc-0.json", cell)
-    assert read_cell(tmp_path, "grid", "hog_svc", 0) == cell
+    assert read_cell(tmp_path, Cell("grid", "hog_svc", 0)) == cell
     table = classes([cell])
     assert table["class"].to_list() == list(NAMES)
     assert table["tiles"].to_list() == [7, 10, 1]
@@ -116,7 +117,7 @@ def side(path: Path, read: list[str]) -> Side:
     cell = path.with_suffix(".json")
     write_cell(cell, score_predictions(write(path, read)))
     table = read_predictions(path)[1].select(["dataset", "sample_id", "label", "prediction"])
-    results = pool(path.stem, {("grid", "hog_svc", 0): cell.read_bytes()}, {})
+    results = pool(path.stem, {Cell("grid", "hog_svc", 0): cell.read_bytes()}, {})
     return Side(path.stem, None, results, lambda _: _frame(table))
 
 

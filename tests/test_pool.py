@@ -44,7 +44,7 @@ def test_a_killed_process_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 def test_workers_end_with_a_process_that_is_killed() -> None:
     program = """
-from captchabench.data import pool
+from captchabench import pool
 pool.PATIENCE_SECONDS = 0
 asked = ["__import__('os').getpid()"] * 2 + ["__import__('time').sleep(60)"] * 10
 for number in pool.ordered(eval, asked, workers=2):

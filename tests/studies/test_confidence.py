@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from captchabench.cells.cell import Cell
 from captchabench.errors import InputError
 from captchabench.scoring.calibration import expected_calibration_error
 from captchabench.scoring.cells import score_predictions
@@ -33,7 +34,7 @@ def test_folds_are_pooled_and_union_is_also_broken_down(predict: Predict) -> Non
     for fold in (0, 1):
         path = predict([("1", "1"), ("2", "3")], fold=fold, confidences=[0.9, 0.2 + fold / 2])
     predict([("1", "1"), ("2", "2")], dataset="union", members=["numbers6", "vtu"])
-    places = [("union", "crnn", 0), ("numbers6", "crnn", 1), ("numbers6", "crnn", 0)]
+    places = [Cell("union", "crnn", 0), Cell("numbers6", "crnn", 1), Cell("numbers6", "crnn", 0)]
     found = {each.dataset: each for each in read_confidences(path.parent, places)}
     assert list(found) == ["numbers6", "union", "union/numbers6", "union/vtu"]
     assert found["numbers6"].right.tolist() == [True, False, True, False]
@@ -49,7 +50,7 @@ def test_bins_give_the_calibration_error_of_the_leaderboard(predict: Predict) ->
         pairs = [("1", "1" if hit else "2") for hit in rng.random(200) < sure**2]
         path = predict(pairs, fold=fold, confidences=sure.tolist())
         cells.append(score_predictions(path).parts["numbers6"].counts)
-    table = calibration_table(read_confidences(path.parent, [("numbers6", "crnn", fold) for fold in (0, 1)]))
+    table = calibration_table(read_confidences(path.parent, [Cell("numbers6", "crnn", fold) for fold in (0, 1)]))
     assert table.schema == CALIBRATION_SCHEMA
     gap = (table["n"] * (table["exact"] - table["confidence"]).abs()).sum() / table["n"].sum()
     assert gap == pytest.approx(expected_calibration_error(reduce(add, cells).reliability), abs=1e-6)
@@ -103,10 +104,10 @@ def test_thresholds_that_six_decimals_cannot_part_survive_the_disk(tmp_path: Pat
 def test_what_is_missing_or_foreign_names_the_command(predict: Predict, tmp_path: Path) -> None:
     folder = predict([("1", "1")]).parent
     with pytest.raises(InputError, match="run `dvc repro predict@numbers6-crnn-1`"):
-        read_confidences(folder, [("numbers6", "crnn", 1)])
+        read_confidences(folder, [Cell("numbers6", "crnn", 1)])
     (folder / "numbers6-crnn-0.parquet").rename(folder / "numbers6-crnn-1.parquet")
     with pytest.raises(InputError, match="holds another cell; run `dvc repro predict@numbers6-crnn-1`"):
-        read_confidences(folder, [("numbers6", "crnn", 1)])
+        read_confidences(folder, [Cell("numbers6", "crnn", 1)])
     path = tmp_path / "risk_coverage.csv"
     for text in (None, "", "a,b\n1,2\n"):
         if text is not None:

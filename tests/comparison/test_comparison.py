@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 from scipy.stats import binomtest
 
+from captchabench.cells.cell import Cell
 from captchabench.comparison.compare import Comparison, Row, compare, compare_models
-from captchabench.comparison.sides import CellKey, Key, PredictionsMissing, Result, Side, pool
+from captchabench.comparison.sides import Key, PredictionsMissing, Result, Side, pool
 from captchabench.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("spared_garbage")
@@ -26,7 +27,7 @@ def readings(right: Sequence[bool], dataset: str = "numbers6", first_id: int = 0
     return pl.DataFrame(rows, schema=READ_COLUMNS, orient="row")
 
 
-def result(read: pl.DataFrame, cells: tuple[CellKey, ...]) -> Result:
+def result(read: pl.DataFrame, cells: tuple[Cell, ...]) -> Result:
     """What `read` comes to; the digest is of its images and labels."""
     pairs = list(zip(read["label"], read["prediction"], strict=True))
     return Result(
@@ -45,7 +46,7 @@ def result(read: pl.DataFrame, cells: tuple[CellKey, ...]) -> Result:
 def make_side(name: str, cells: dict[Key, pl.DataFrame], *, kept: bool = True) -> Side:
     """A side whose cells hold these readings; with `kept` False their predictions are gone."""
 
-    def predictions(cell: CellKey) -> pl.DataFrame:
+    def predictions(cell: Cell) -> pl.DataFrame:
         if not kept:
             raise PredictionsMissing(f"the predictions of {name} are not in the cache or a remote")
         return cells[cell[:2]]
@@ -198,7 +199,7 @@ def test_new_and_gone_rows_are_named() -> None:
             "normalisation differs (clahe unset, true)",
         ),
         ({"normalisation": {"vtu": NORMALISED}}, "numbers6 is a member of one union only"),
-        ({"cells": (("numbers6", "crnn", 1),)}, "held-out images differ (folds 0; 1)"),
+        ({"cells": (Cell("numbers6", "crnn", 1),)}, "held-out images differ (folds 0; 1)"),
     ],
 )
 def test_what_differs_is_not_comparable(change: dict[str, object], reason: str) -> None:
@@ -261,7 +262,7 @@ def test_the_members_of_a_union_are_joined_apart() -> None:
     sides = []
     for name, read in (("old", union), ("new", better)):
         results = {
-            (dataset, "crnn"): result(part, (("union", "crnn", 0),))
+            (dataset, "crnn"): result(part, (Cell("union", "crnn", 0),))
             for dataset, part in (("union", read), *((f"union/{d[0]}", p) for d, p in read.group_by("dataset")))
         }
         sides.append(Side(name, None, results, lambda _, read=read: read))
@@ -300,18 +301,18 @@ CELL = {
 def test_cells_of_other_versions_of_this_program_are_pooled() -> None:
     """Nothing is read but what a comparison needs."""
     second = {**CELL, "parts": {"numbers6": {**CELL["parts"]["numbers6"], "samples": "cd", "exact": 4}}}
-    cells = {("numbers6", "crnn", fold): json.dumps(cell).encode() for fold, cell in enumerate((CELL, second))}
+    cells = {Cell("numbers6", "crnn", fold): json.dumps(cell).encode() for fold, cell in enumerate((CELL, second))}
     found = pool("main", cells, {"numbers6": NORMALISED})[("numbers6", "crnn")]
     assert (found.n, found.exact, found.edits, found.characters) == (20, 13, 4, 120)
     assert found.images == ("ab", "cd")
-    assert found.cells == (("numbers6", "crnn", 0), ("numbers6", "crnn", 1))
+    assert found.cells == (Cell("numbers6", "crnn", 0), Cell("numbers6", "crnn", 1))
     assert found.normalisation == {"numbers6": NORMALISED}
 
 
 def test_a_damaged_cell_and_folds_of_two_sources_are_named() -> None:
-    key = ("numbers6", "crnn", 0)
+    key = Cell("numbers6", "crnn", 0)
     with pytest.raises(InputError, match=r"main: metrics/cells/numbers6-crnn-0.json: is not one of our cells"):
         pool("main", {key: b"{"}, {})
-    cells = {key: json.dumps(CELL).encode(), ("numbers6", "crnn", 1): json.dumps({**CELL, "version": 2}).encode()}
+    cells = {key: json.dumps(CELL).encode(), Cell("numbers6", "crnn", 1): json.dumps({**CELL, "version": 2}).encode()}
     with pytest.raises(InputError, match=r"main: folds of numbers6, crnn differ in version \(1, 2\)"):
         pool("main", cells, {})

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from captchabench.cells.cell import Cell
 from captchabench.config import GridParams
 from captchabench.errors import InputError
 from captchabench.scoring import leaderboard as board_module
@@ -43,8 +44,8 @@ def test_expected_cells_are_the_grid_and_union() -> None:
     found = expected_cells(grid)
     assert found == sorted(found)
     assert len(found) == 2 * 2 * 2 + 2
-    assert ("union", "m", 1) in found
-    assert ("union", "n", 1) not in found
+    assert Cell("union", "m", 1) in found
+    assert Cell("union", "n", 1) not in found
 
 
 @pytest.mark.parametrize(
@@ -81,8 +82,8 @@ def test_one_fold_has_no_spread_and_a_loss_is_a_mean(predict: Predict) -> None:
 def test_training_time_is_a_mean_and_speed_is_over_all(predict: Predict) -> None:
     cells = [score_predictions(predict([("1", "1")], fold=fold)) for fold in (0, 1)]
     timings = {
-        ("numbers6", "crnn", 0): Timing(2, 10, 1, "cpu", 4),
-        ("numbers6", "crnn", 1): Timing(4, 30, 1, "cpu", 4),
+        Cell("numbers6", "crnn", 0): Timing(2, 10, 1, "cpu", 4),
+        Cell("numbers6", "crnn", 1): Timing(4, 30, 1, "cpu", 4),
     }
     row = leaderboard(cells, timings, covered(cells)).row(0, named=True)
     assert (row["train_seconds"], row["images_per_second"], row["device"], row["threads"]) == (
@@ -162,7 +163,7 @@ def test_what_a_model_came_of_stands_in_its_row(predict: Predict, tmp_path: Path
     for path in paths:
         cell = score_predictions(path)
         write_cell(tmp_path / f"numbers6-{cell.model}-0.json", cell)
-        cells.append(read_cell(tmp_path, "numbers6", cell.model, 0))
+        cells.append(read_cell(tmp_path, Cell("numbers6", cell.model, 0)))
     write_leaderboard(tmp_path / "leaderboard.csv", timed(cells))
     again = read_leaderboard(tmp_path / "leaderboard.csv")
     assert again["pretraining"].to_list() == [None, "ImageNet"]
@@ -214,13 +215,13 @@ def test_confusions_are_bounded_and_lose_no_count(predict: Predict, monkeypatch:
 def test_timings_are_read_and_a_missing_one_names_the_command(tmp_path: Path) -> None:
     (tmp_path / "union-crnn-0.train.json").write_text('{"train_seconds": 2.5, "device": "cpu", "threads": 4}')
     with pytest.raises(InputError, match="run `dvc repro predict-union@union-crnn-0`"):
-        read_timing(tmp_path, "union", "crnn", 0)
+        read_timing(tmp_path, Cell("union", "crnn", 0))
     predicted = tmp_path / "union-crnn-0.predict.json"
     predicted.write_text('{"images": 30, "predict_seconds": 0.5, "images_per_second": 60}')
-    assert read_timing(tmp_path, "union", "crnn", 0) == Timing(2.5, 30, 0.5, "cpu", 4)
+    assert read_timing(tmp_path, Cell("union", "crnn", 0)) == Timing(2.5, 30, 0.5, "cpu", 4)
     predicted.write_text("{}")
     with pytest.raises(InputError, match=r"union-crnn-0.\*.json: lacks 'images'"):
-        read_timing(tmp_path, "union", "crnn", 0)
+        read_timing(tmp_path, Cell("union", "crnn", 0))
 
 
 def test_intervals_of_cer_hold_the_cer_and_are_left_out_where_no_image_differs(predict: Predict) -> None:
@@ -248,4 +249,4 @@ def test_intervals_are_of_all_folds_together(predict: Predict) -> None:
 def test_a_row_that_calibration_lacks_names_the_command(predict: Predict) -> None:
     cell = score_predictions(predict([("1", "1")]))
     with pytest.raises(InputError, match="lacks crnn on numbers6; run `dvc repro calibration`"):
-        leaderboard([cell], {("numbers6", "crnn", 0): TIMING}, {("numbers6", "dummy"): 0.5})
+        leaderboard([cell], {Cell("numbers6", "crnn", 0): TIMING}, {("numbers6", "dummy"): 0.5})

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from captchabench.cells.cell import Cell
 from captchabench.errors import InputError
 from captchabench.scoring.cells import read_cell, score_predictions, write_cell
 
@@ -21,7 +22,7 @@ def test_a_cell_survives_the_disk(predict: Predict, tmp_path: Path) -> None:
     counts = cell.parts["numbers6"].counts
     assert (counts.n, counts.exact, counts.edits, counts.characters, counts.ctc_loss) == (2, 1, 1, 4, 2.0)
     write_cell(tmp_path / "numbers6-crnn-0.json", cell)
-    assert read_cell(tmp_path, "numbers6", "crnn", 0) == cell
+    assert read_cell(tmp_path, Cell("numbers6", "crnn", 0)) == cell
 
 
 def test_equal_predictions_give_equal_bytes_without_nan(predict: Predict, tmp_path: Path) -> None:
@@ -89,15 +90,15 @@ def test_a_rounding_error_above_one_is_one(predict: Predict) -> None:
 
 def test_a_missing_or_foreign_cell_names_the_command(predict: Predict, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"union-crnn-3.json: missing; run `dvc repro score`"):
-        read_cell(tmp_path, "union", "crnn", 3)
+        read_cell(tmp_path, Cell("union", "crnn", 3))
     path = tmp_path / "numbers6-crnn-0.json"
     for text in ("{", "[]", "{}", '{"parts": {"numbers6": {}}}'):
         path.write_text(text)
         with pytest.raises(InputError, match=r"is not one of our cells.*run `dvc repro score`"):
-            read_cell(tmp_path, "numbers6", "crnn", 0)
+            read_cell(tmp_path, Cell("numbers6", "crnn", 0))
     write_cell(path, score_predictions(predict([("1", "1")], fold=1)))
     with pytest.raises(InputError, match="holds numbers6-crnn-1"):
-        read_cell(tmp_path, "numbers6", "crnn", 0)
+        read_cell(tmp_path, Cell("numbers6", "crnn", 0))
 
 
 def test_a_cell_without_what_intervals_need_names_the_command(predict: Predict, tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ def test_a_cell_without_what_intervals_need_names_the_command(predict: Predict, 
         assert part.pop("images") == {"1": {"0": 1}}
     path.write_text(json.dumps(older))
     with pytest.raises(InputError, match=r"is not one of our cells.*images.*run `dvc repro score`"):
-        read_cell(tmp_path, "numbers6", "crnn", 0)
+        read_cell(tmp_path, Cell("numbers6", "crnn", 0))
 
 
 def test_scoring_needs_neither_torch_nor_polars_nor_scipy() -> None:
