@@ -7,12 +7,14 @@ from captchabench.config import load_params
 from captchabench.errors import InputError
 from captchabench.storage.files import write_json
 from stages import run
+from stages.leftovers import remove_leftovers
 
 OUTPUT = Path("metrics/data/audit.json")
 
 
 def main() -> None:
     params = load_params()
+    remove_leftovers(params.grid)
     result = audit([Path(f"data/shards/{name}") for name in params.grid.all_datasets], params.folds.count)
     # Written in any case: it is where to look when this stage fails.
     write_json(OUTPUT, result.figures)

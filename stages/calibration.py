@@ -7,10 +7,13 @@ from captchabench.config import load_params
 from captchabench.storage.files import write_text
 from captchabench.studies.confidence import calibration_table, read_confidences, risk_table
 from stages import run
+from stages.leftovers import remove_leftovers
 
 
 def main() -> None:
-    rows = read_confidences(Path("data/predictions"), expected_cells(load_params().grid))
+    grid = load_params().grid
+    remove_leftovers(grid)
+    rows = read_confidences(Path("data/predictions"), expected_cells(grid))
     metrics = Path("metrics")
     write_text(metrics / "calibration.csv", calibration_table(rows).write_csv())
     write_text(metrics / "risk_coverage.csv", risk_table(rows).write_csv())

@@ -9,6 +9,7 @@ from captchabench.models import load_recogniser
 from captchabench.storage.files import replacing_folder, write_json
 from captchabench.studies.footprint import latency_seconds
 from stages import run
+from stages.leftovers import remove_leftovers
 
 _TIMED_IMAGES = 50
 
@@ -16,6 +17,7 @@ _TIMED_IMAGES = 50
 def main() -> None:
     """Write the latency of each cell's model, with the machine it was measured on."""
     params = load_params()
+    remove_leftovers(params.grid)
     with replacing_folder(Path("data/latency")) as folder:
         for cell in expected_cells(params.grid):
             recogniser = load_recogniser(cell.weights)

@@ -18,11 +18,14 @@ from captchabench.scoring.leaderboard import (
 from captchabench.storage.files import write_json, write_text
 from captchabench.studies.confidence import coverage_at_target, read_risk
 from stages import run
+from stages.leftovers import remove_leftovers
 from stages.scratch import clear_scratch
 
 
 def main() -> None:
-    cells = read_cells(Path("metrics/cells"), load_params().grid)
+    grid = load_params().grid
+    remove_leftovers(grid)
+    cells = read_cells(Path("metrics/cells"), grid)
     metrics = Path("metrics")
     timings = {scored.cell: read_timing(Path("data/timings"), scored.cell) for scored in cells}
     board = leaderboard(cells, timings, coverage_at_target(read_risk(metrics / "risk_coverage.csv")))

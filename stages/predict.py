@@ -5,11 +5,13 @@ import time
 from captchabench.cells.cell import Cell
 from captchabench.cells.split import held_out, read_cell_samples
 from captchabench.config import load_params
+from captchabench.datasets import UNION
 from captchabench.models import load_recogniser
 from captchabench.models.saved import read_config
 from captchabench.predictions.held_out import PredictionInfo, write_predictions
 from captchabench.storage.files import write_json
 from stages import run
+from stages.leftovers import remove_leftovers
 from stages.scratch import clear_scratch
 
 
@@ -17,6 +19,8 @@ def main(*arguments: str) -> None:
     """Write one row a held-out image, and the timing."""
     params = load_params()
     cell = Cell.from_arguments(arguments, params)
+    if cell.dataset == UNION:
+        remove_leftovers(params.grid)
     samples = held_out(read_cell_samples(cell, params), cell.fold)
     recogniser = load_recogniser(cell.weights)
     about = read_config(cell.weights).about

@@ -21,6 +21,7 @@ from captchabench.storage.files import replacing_folder
 from captchabench.studies.corruptions import CORRUPTIONS, STRENGTHS, corrupt
 from captchabench.studies.footprint import bytes_on_disk, flops_per_image
 from stages import run
+from stages.leftovers import remove_leftovers
 
 # (dataset, fold) to the held-out samples, read once for all models.
 Unseen = Callable[[str, int], Samples]
@@ -29,6 +30,7 @@ Unseen = Callable[[str, int], Samples]
 def main() -> None:
     """Write what each model read, one row an image."""
     params = load_params()
+    remove_leftovers(params.grid)
     unseen = cache(lambda dataset, fold: held_out(read_samples(SHARDS / dataset), fold))
     with replacing_folder(Path("data/probes")) as folder:
         for cell in expected_cells(params.grid):

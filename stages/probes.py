@@ -10,10 +10,13 @@ from captchabench.studies.cost import counted_cost, measured_cost, read_latency
 from captchabench.studies.robustness import robustness
 from captchabench.studies.transfer import transfer
 from stages import run
+from stages.leftovers import remove_leftovers
 
 
 def main() -> None:
-    cells = read_cells(Path("metrics/cells"), load_params().grid)
+    grid = load_params().grid
+    remove_leftovers(grid)
+    cells = read_cells(Path("metrics/cells"), grid)
     probes = [read_probes(Path("data/probes") / f"{scored.cell}.parquet") for scored in cells]
     timings = {scored.cell: read_timing(Path("data/timings"), scored.cell) for scored in cells}
     latencies = {scored.cell: read_latency(Path("data/latency"), scored.cell) for scored in cells}

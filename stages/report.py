@@ -16,12 +16,14 @@ from captchabench.studies.confidence import CALIBRATION_SCHEMA, RISK_SCHEMA
 from captchabench.studies.cost import COUNTED, MEASURED
 from captchabench.studies.label_errors import SCHEMA as SUSPECTS
 from stages import run
+from stages.leftovers import remove_leftovers
 
 METRICS = Path("metrics")
 
 
 def main() -> None:
     params = load_params()
+    remove_leftovers(params.grid)
     suspects = read_table(METRICS / "suspects.csv", SUSPECTS, "suspects")
     wrong = misreadings(Path("data/predictions"), params.grid)
     shown = [*((m.dataset, m.sample_id) for m in wrong), *of_suspects(suspects)]

@@ -9,12 +9,15 @@ from captchabench.scoring.cells import score_predictions, write_cell
 from captchabench.scoring.metrics import char_accuracy, exact
 from captchabench.storage.files import replacing_folder
 from stages import run
+from stages.leftovers import remove_leftovers
 
 
 def main() -> None:
     """Write a file for each cell of the grid, and none for cells that there were before."""
+    grid = load_params().grid
+    remove_leftovers(grid)
     with replacing_folder(Path("metrics/cells")) as folder:
-        for cell in expected_cells(load_params().grid):
+        for cell in expected_cells(grid):
             scored = score_predictions(cell.predictions)
             if scored.cell != cell:
                 raise InputError(f"{cell.predictions}: holds {scored.cell}; run {cell.command('predict')}")

@@ -9,10 +9,12 @@ from captchabench.samples.shards import read_names
 from captchabench.storage.files import write_text
 from captchabench.studies.label_errors import suspects
 from stages import run
+from stages.leftovers import remove_leftovers
 
 
 def main() -> None:
     grid = load_params().grid
+    remove_leftovers(grid)
     paths = [cell.predictions for cell in expected_cells(grid)]
     names = {dataset: read_names(SHARDS / dataset) for dataset in grid.all_datasets}
     found = suspects([read_predictions(path) for path in paths], names)

@@ -12,10 +12,12 @@ from dataclasses import asdict, fields
 from captchabench.cells.cell import Cell
 from captchabench.cells.split import held_out, read_cell_samples, split_rest
 from captchabench.config import load_params
+from captchabench.datasets import UNION
 from captchabench.models import build_recogniser
 from captchabench.storage.files import replacing_folder, write_json, write_text
 from captchabench.training.checkpoints import Checkpoints, CurvePoint
 from stages import run
+from stages.leftovers import remove_leftovers
 from stages.scratch import checksum_of, scratch_folder
 
 
@@ -23,6 +25,8 @@ def main(*arguments: str) -> None:
     """Write the model, its learning curve and its timing."""
     params = load_params()
     cell = Cell.from_arguments(arguments, params)
+    if cell.dataset == UNION:
+        remove_leftovers(params.grid)
     samples = read_cell_samples(cell, params)
     held_out(samples, cell.fold)
     seed = params.training.seed + cell.fold

@@ -33,14 +33,20 @@ def _imported(tree: ast.AST) -> Iterator[str]:
         yield from _imported(node)
 
 
-def closure(start: set[Path]) -> set[str]:
-    """All files that those in `start` import, directly or not, themselves among them."""
+def closure(start: set[Path], apart: set[str]) -> set[str]:
+    """All files that those in `start` import, directly or not, themselves among them.
+
+    apart: files and folders that are neither followed nor named.
+    """
     reached, waiting = set[Path](), list(start)
     while waiting:
         path = waiting.pop()
-        # The package's own shortcut, `captchabench.load_recogniser`, which no stage takes.
-        if path in reached or path == ROOT / "captchabench/__init__.py":
-            continue
-        reached.add(path)
-        waiting += imports_of(path)
+        if path not in reached and not is_within(path.relative_to(ROOT).as_posix(), apart):
+            reached.add(path)
+            waiting += imports_of(path)
     return {path.relative_to(ROOT).as_posix() for path in reached}
+
+
+def is_within(file: str, places: set[str]) -> bool:
+    """Whether a file is one of `places`, or in a folder that is."""
+    return any(file == place or file.startswith(f"{place}/") for place in places)

@@ -172,7 +172,7 @@ def test_a_scoring_change_never_retrains(repository: Repository) -> None:
     path = repository.folder / "captchabench/scoring/metrics.py"
     path.write_text(f"{path.read_text()}\n# changed\n")
     ran = repository.make_repro()
-    assert {"calibration", "leaderboard", "probes", "score", "suspects"} <= ran
+    assert {"calibration", "leaderboard", "probes", "score"} <= ran
     read_anew = ("ingest", "normalize", "audit", "train", "predict")
     assert not {name for name in ran if name.startswith(read_anew) or name == "probe"}
 
@@ -210,3 +210,63 @@ def test_a_data_change_reruns_its_dataset_and_the_union(repository: Repository) 
         "normalize@fournierp",
     }
     assert cells(ran, "train") == {"fournierp-dummy-0", "fournierp-second-0", "union-dummy-0"}
+
+
+def stale(repository: Repository) -> set[str]:
+    """The kinds of stages whose own dependencies have changed, those of unions and of tiles under one name."""
+    changed = json.loads(repository.dvc("status", "--json"))
+    return {name.partition("@")[0].removesuffix("-union").removesuffix("-tiles") for name in changed}
+
+
+READERS = {"latency", "predict", "probe", "train"}
+SCORES = {"calibration", "leaderboard", "probes", "report", "score"}
+ALL = {"ambiguity", "audit", "ingest", "normalize", "suspects"} | READERS | SCORES
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "stages"),
+    [
+        ("networks/decoding.py", "def greedy_decode", "def greedy_decode", READERS),
+        ("cells/split.py", "samples.folds == fold", "samples.folds == fold + 1", READERS),
+        ("models/segmentation/ink.py", "import", "import", READERS),
+        ("training/optimizer.py", "import", "import", READERS),
+        ("alphabet.py", "def fold_case", "def fold_case", ALL),
+        ("alphabet.py", "def decode", "def decode", ALL),
+        ("config.py", "merged(result[key], value) if both else value", "value", ALL),
+        ("scoring/counts.py", "import", "import", SCORES),
+        ("comparison/compare.py", "import", "import", {"report"}),
+        ("studies/cost.py", "import", "import", {"probes", "report"}),
+        ("errors.py", "def visible", "def visible", set()),
+    ],
+)
+def test_an_edit_reruns_the_stages_that_it_can_change_and_no_others(
+    repository: Repository, file: str, old: str, new: str, stages: set[str]
+) -> None:
+    repository.make_repro()
+    path = repository.folder / "captchabench" / file
+    kept = path.read_text()
+    assert old in kept
+    path.write_text(f"{kept.replace(old, new)}\n# edited\n")
+    found = stale(repository)
+    path.write_text(kept)
+    assert found == stages
+
+
+def test_a_clone_knows_nothing_of_cells_that_were_dropped(repository: Repository, tmp_path: Path) -> None:
+    repository.make_repro()
+    params = yaml.safe_load((repository.folder / "params.yaml").read_text())
+    repository.set_params(grid={**params["grid"], "models": ["dummy"], "datasets": ["fournierp"]})
+    assert (repository.folder / "data/models/numbers6-second-0").is_dir()
+    repository.make_repro()
+    repository.commit("fewer cells")
+    for left in ("models/numbers6-second-0", "predictions/fournierp-second-0.parquet", "shards/numbers6"):
+        assert not (repository.folder / "data" / left).exists()
+    assert stale(repository) == set()
+
+    clone = Repository.__new__(Repository)
+    clone.folder = tmp_path / "clone"
+    repository.git("clone", "-q", ".", str(clone.folder))
+    (clone.folder / "data/downloads").mkdir(parents=True)
+    clone.dvc("cache", "dir", "--local", str(repository.folder / ".dvc/cache"))
+    clone.dvc("checkout")
+    assert stale(clone) == set()
