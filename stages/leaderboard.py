@@ -16,7 +16,7 @@ from captchabench.scoring.leaderboard import (
     write_leaderboard,
 )
 from captchabench.storage.files import write_json, write_text
-from captchabench.studies.confidence import coverage_at_target, read_risk
+from captchabench.studies.confidence import RISK, coverage_at_target
 from stages import run
 from stages.leftovers import remove_leftovers
 from stages.scratch import clear_scratch
@@ -28,7 +28,7 @@ def main() -> None:
     cells = read_cells(Path("metrics/cells"), grid)
     metrics = Path("metrics")
     timings = {scored.cell: read_timing(Path("data/timings"), scored.cell) for scored in cells}
-    board = leaderboard(cells, timings, coverage_at_target(read_risk(metrics / "risk_coverage.csv")))
+    board = leaderboard(cells, timings, coverage_at_target(RISK.read()))
     curves = collect_curves(metrics / "curves", cells)
     write_leaderboard(metrics / "leaderboard.csv", board)
     write_text(metrics / "leaderboard.md", markdown(board))

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from captchabench.cells.cell import expected_cells, stage_of
+from captchabench.cells.cell import cells_of, stage_of
 from captchabench.config import GridParams
 from captchabench.datasets import stage_name
 
@@ -27,7 +27,7 @@ def remove_leftovers(grid: GridParams) -> None:
 
 def _not_asked_for(grid: GridParams) -> Iterator[tuple[Path, str]]:
     """Outputs by cell and by dataset that no expected one explains, each with the stage that would have made it."""
-    cells = {str(cell) for cell in expected_cells(grid)}
+    cells = {str(cell) for cell in cells_of(grid)}
     for folder, stage, suffix in (
         ("data/models", "train", ""),
         ("data/predictions", "predict", ".parquet"),

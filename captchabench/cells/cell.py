@@ -81,6 +81,11 @@ def expected_cells(grid: GridParams) -> list[Cell]:
         twice = sorted({str(v) for v in values if values.count(v) > 1})
         if twice:
             raise InputError(f"params.yaml: grid.{key}: names {', '.join(twice)} twice; name it once")
+    return sorted(cells_of(grid))
+
+
+def cells_of(grid: GridParams) -> set[Cell]:
+    """The cells that the parameters ask for, whatever is wrong with them."""
     cells = {Cell(d, m, f) for d in grid.datasets for m in grid.models for f in grid.folds}
     cells |= {Cell(d, m, f) for d in grid.tiles.datasets for m in grid.tiles.models for f in grid.folds}
-    return sorted(cells | {Cell(UNION, m, f) for m in grid.union for f in grid.folds})
+    return cells | {Cell(UNION, m, f) for m in grid.union for f in grid.folds}

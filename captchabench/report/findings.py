@@ -12,6 +12,7 @@ from captchabench.datasets import UNION
 from captchabench.report.inputs import Cleaning
 from captchabench.report.pictures import Misreading
 from captchabench.report.tables import Ranking, rankings, readers, source_note
+from captchabench.storage.tables import Table
 
 
 @dataclass(frozen=True)
@@ -30,23 +31,13 @@ class Change:
 class Findings:
     """The inputs of the page, read and checked.
 
-    board, curves, confusions, classes, reliability, risk, transfer, robustness, cost, ambiguity and suspects: the
-    tables of metrics/, columns as `report.inputs` names them. audit: metrics/data/audit.json. misreadings:
+    board: the leaderboard. tables: what the sections ask for. audit: metrics/data/audit.json. misreadings:
     the errors of the gallery. pictures: sample_id -> data URI, for the gallery and the suspects.
     revision: the commit that was checked out, in words. params_text: params.yaml as written.
     """
 
     board: pl.DataFrame
-    curves: pl.DataFrame
-    confusions: pl.DataFrame
-    classes: pl.DataFrame
-    reliability: pl.DataFrame
-    risk: pl.DataFrame
-    transfer: pl.DataFrame
-    robustness: pl.DataFrame
-    cost: pl.DataFrame
-    ambiguity: pl.DataFrame
-    suspects: pl.DataFrame
+    tables: Mapping[Table, pl.DataFrame]
     cleaning: Sequence[Cleaning]
     audit: Mapping[str, Any]
     misreadings: Sequence[Misreading]

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from captchabench.datasets import stage_name
-from captchabench.scoring.tables import unreadable
+from captchabench.storage.tables import unreadable
 
 
 @dataclass(frozen=True)
@@ -23,18 +21,6 @@ class Cleaning:
     kept: int
     rejected: dict[str, int]
     symbols: dict[str, int]
-
-
-def read_table(path: Path, schema: pl.Schema, stage: str) -> pl.DataFrame:
-    """The columns of `schema` from a CSV file that `stage` writes; text that looks like a number stays text.
-
-    Raises InputError if the file or a column is missing, or a value is of another kind.
-    """
-    try:
-        table = pl.read_csv(path, schema_overrides=schema)
-        return table.select(pl.col(name).cast(kind) for name, kind in schema.items())
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise unreadable(path, error, f"`dvc repro {stage}`") from None
 
 
 def read_cleaning(folder: Path, datasets: Sequence[str]) -> list[Cleaning]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from captchabench.scoring.cells import ScoredCell
-from captchabench.scoring.tables import unreadable
+from captchabench.storage.tables import Table, unreadable
 
 _POINT = pl.Schema(
     {
@@ -19,6 +19,7 @@ _POINT = pl.Schema(
     }
 )
 SCHEMA = pl.Schema({"dataset": pl.String(), "source": pl.String(), "model": pl.String(), "fold": pl.Int64(), **_POINT})
+CURVES = Table("metrics/curves.csv", SCHEMA, "leaderboard")
 
 
 def collect_curves(folder: Path, cells: Sequence[ScoredCell]) -> pl.DataFrame:

@@ -20,9 +20,9 @@ from captchabench.scoring.cells import ScoredCell, read_cell
 from captchabench.scoring.counts import Counts
 from captchabench.scoring.intervals import Interval, edit_intervals, wilson
 from captchabench.scoring.metrics import SCORED
-from captchabench.scoring.tables import read_table
 from captchabench.scoring.tiles import class_scores
 from captchabench.storage.files import replacing_file
+from captchabench.storage.tables import Table, read_table
 
 # What a confusion table calls all that is beyond its bound; a word, as the gaps are.
 OTHER = "other"
@@ -78,6 +78,8 @@ CONFUSION_SCHEMA = pl.Schema(
 )
 DECIMALS = 6
 _TIMING_DECIMALS = 2
+CLASSES = Table("metrics/classes.csv", CLASSES_SCHEMA, "leaderboard")
+CONFUSIONS = Table("metrics/confusion.csv", CONFUSION_SCHEMA, "leaderboard")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from captchabench.alphabet import fold_case
 from captchabench.datasets.base import Dataset
 from captchabench.datasets.drawing.glyphs import Face, glyph
+from captchabench.storage.tables import Table
 
 # Glyphs are drawn at this many pixels an em, then scaled to this height and blurred by so many pixels.
 _SIZE, _HEIGHT, _BLUR = 96, 32, 1.5
@@ -32,6 +33,7 @@ SCHEMA = pl.Schema(
         "ceiling_exact_folded": pl.Float64(),
     }
 )
+AMBIGUITY = Table("metrics/ambiguity.csv", SCHEMA, "ambiguity")
 
 
 def ambiguity(datasets: Sequence[Dataset], source: str) -> pl.DataFrame:

@@ -12,7 +12,7 @@ from captchabench.cells.cell import Cell
 from captchabench.errors import InputError
 from captchabench.scoring.calibration import BINS, Reliability
 from captchabench.scoring.cells import checked_predictions, confidences_of, parts_of, right_of
-from captchabench.scoring.tables import read_table
+from captchabench.storage.tables import Table
 
 _WHOSE = {"dataset": pl.String(), "source": pl.String(), "model": pl.String()}
 CALIBRATION_SCHEMA = pl.Schema(
@@ -35,6 +35,8 @@ RISK_SCHEMA = pl.Schema(
     }
 )
 _DECIMALS = 6
+CALIBRATION = Table("metrics/calibration.csv", CALIBRATION_SCHEMA, "calibration")
+RISK = Table("metrics/risk_coverage.csv", RISK_SCHEMA, "calibration")
 
 
 @dataclass(frozen=True)
@@ -95,11 +97,6 @@ def risk_table(rows: Sequence[Confidences]) -> pl.DataFrame:
             precision = right * 10**_DECIMALS // read / 10**_DECIMALS
             lines.append((row.dataset, row.source, row.model, coverage, precision, threshold))
     return pl.DataFrame(lines, schema=RISK_SCHEMA, orient="row")
-
-
-def read_risk(path: Path) -> pl.DataFrame:
-    """The table that the calibration stage wrote from `risk_table`. Raises InputError if it is missing or another."""
-    return read_table(path, RISK_SCHEMA, "calibration")
 
 
 def coverage_at_target(risk: pl.DataFrame) -> dict[tuple[str, str], float]:

@@ -12,6 +12,7 @@ from captchabench.cells.cell import Cell
 from captchabench.errors import InputError
 from captchabench.predictions.probes import ProbeInfo
 from captchabench.scoring.leaderboard import Timing
+from captchabench.storage.tables import Table
 
 COUNTED = pl.Schema(
     {
@@ -34,6 +35,8 @@ MEASURED = pl.Schema(
         "torch": pl.String(),
     }
 )
+COST = Table("metrics/cost.csv", COUNTED, "probes")
+SPEED = Table("reports/cost.csv", MEASURED, "probes")
 
 
 def read_latency(folder: Path, cell: Cell) -> dict[str, Any]:

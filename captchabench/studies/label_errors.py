@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from captchabench.predictions.held_out import PredictionInfo
 from captchabench.samples.shards import tile_names
+from captchabench.storage.tables import Table
 
 LISTED = 150
 # Below this margin images are hard to read rather than wrongly labelled.
@@ -33,6 +34,7 @@ SCHEMA = pl.Schema(
     }
 )
 _IMAGE = ("dataset", "source", "sample_id", "label")
+SUSPECTS = Table("metrics/suspects.csv", SCHEMA, "suspects")
 
 
 def suspects(

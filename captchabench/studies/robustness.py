@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from captchabench.datasets import UNION
 from captchabench.predictions.probes import CLEAN, TRANSFER, ProbeInfo
+from captchabench.storage.tables import Table
 
 # The row of a model that sums up all corruptions.
 MEAN = "mean"
@@ -24,6 +25,7 @@ SCHEMA = pl.Schema(
     }
 )
 _ROW = ("dataset", "source", "model")
+ROBUSTNESS = Table("metrics/robustness.csv", SCHEMA, "probes")
 
 
 def robustness(probes: Sequence[tuple[ProbeInfo, pa.Table]]) -> pl.DataFrame:

@@ -16,6 +16,7 @@ from captchabench.scoring.cells import ScoredCell
 from captchabench.scoring.counts import Counts
 from captchabench.scoring.intervals import wilson
 from captchabench.scoring.metrics import cer, exact, exact_folded
+from captchabench.storage.tables import Table
 
 SCHEMA = pl.Schema(
     {
@@ -31,6 +32,7 @@ SCHEMA = pl.Schema(
         "cer": pl.Float64(),
     }
 )
+TRANSFER_TABLE = Table("metrics/transfer.csv", SCHEMA, "probes")
 
 
 def transfer(probes: Sequence[tuple[ProbeInfo, pa.Table]], cells: Sequence[ScoredCell]) -> pl.DataFrame:

@@ -11,13 +11,16 @@ from captchabench.config import PARAMS, load_params
 from captchabench.report.findings import Change, Findings
 from captchabench.report.inputs import Cleaning
 from captchabench.report.pictures import SUREST, WORST, Misreading
-from captchabench.scoring import curves
 from captchabench.scoring.cells import Part, ScoredCell
 from captchabench.scoring.counts import Counts
-from captchabench.scoring.leaderboard import Timing, classes, confusions, leaderboard
-from captchabench.studies import ambiguity, label_errors, robustness, transfer
-from captchabench.studies.confidence import CALIBRATION_SCHEMA, RISK_SCHEMA
-from captchabench.studies.cost import COUNTED, MEASURED
+from captchabench.scoring.curves import CURVES
+from captchabench.scoring.leaderboard import CLASSES, CONFUSIONS, Timing, classes, confusions, leaderboard
+from captchabench.studies.ambiguity import AMBIGUITY
+from captchabench.studies.confidence import CALIBRATION, RISK
+from captchabench.studies.cost import COST, SPEED
+from captchabench.studies.label_errors import SUSPECTS
+from captchabench.studies.robustness import ROBUSTNESS
+from captchabench.studies.transfer import TRANSFER_TABLE
 
 ROOT = Path(__file__).parents[2]
 # A grey pixel, which any browser shows.
@@ -87,28 +90,33 @@ def findings(make_board: Callable[[], pl.DataFrame], cells: list[ScoredCell]) ->
     speeds = [(*who, 77.3, 2000.0, 3.5, "cpu", 4, None) for who in trained]
     return Findings(
         board=make_board(),
-        curves=table(
-            curves.SCHEMA,
-            (*own, "crnn", 0, 1, 1.0, 0.1, 2.0, 2.0, 0.5),
-            (*whole, "crnn", 0, 1, 1.0, None, None, None, 0.1),
-        ),
-        confusions=confusions(cells),
-        classes=classes(cells),
-        reliability=table(CALIBRATION_SCHEMA, *((*who, 0.4, 0.6, 40, 0.5, 0.5) for who in rows)),
-        risk=table(RISK_SCHEMA, *((*who, 0.5, 1.0, 0.7) for who in rows), *((*who, 1.0, 0.75, 0.5) for who in rows)),
-        transfer=table(
-            transfer.SCHEMA,
-            ("numbers6", "crnn", "numbers6", "standin", 4, 0.75, 0.3, 0.95, 0.75, 0.1),
-            ("union", "crnn", "numbers6", "standin", 4, 0.5, 0.15, 0.85, 0.5, 0.4),
-        ),
-        robustness=table(
-            robustness.SCHEMA,
-            *((*who, *step) for who in (rows[0], rows[2], rows[3]) for step in [*steps, mean]),
-            *((*rows[1], *step) for step in unread),
-        ),
-        cost=table(COUNTED, *sizes).join(table(MEASURED, *speeds), on=["dataset", "model"], how="left"),
-        ambiguity=table(ambiguity.SCHEMA, ("numbers6", "standin", "17 08", 0.9, 0.9)),
-        suspects=table(label_errors.SCHEMA, (*own, "a1", "x/<1>.png", "1<", "7>", 0.9, "crnn union/crnn")),
+        tables={
+            CURVES: table(
+                CURVES.schema,
+                (*own, "crnn", 0, 1, 1.0, 0.1, 2.0, 2.0, 0.5),
+                (*whole, "crnn", 0, 1, 1.0, None, None, None, 0.1),
+            ),
+            CONFUSIONS: confusions(cells),
+            CLASSES: classes(cells),
+            CALIBRATION: table(CALIBRATION.schema, *((*who, 0.4, 0.6, 40, 0.5, 0.5) for who in rows)),
+            RISK: table(
+                RISK.schema, *((*who, 0.5, 1.0, 0.7) for who in rows), *((*who, 1.0, 0.75, 0.5) for who in rows)
+            ),
+            TRANSFER_TABLE: table(
+                TRANSFER_TABLE.schema,
+                ("numbers6", "crnn", "numbers6", "standin", 4, 0.75, 0.3, 0.95, 0.75, 0.1),
+                ("union", "crnn", "numbers6", "standin", 4, 0.5, 0.15, 0.85, 0.5, 0.4),
+            ),
+            ROBUSTNESS: table(
+                ROBUSTNESS.schema,
+                *((*who, *step) for who in (rows[0], rows[2], rows[3]) for step in [*steps, mean]),
+                *((*rows[1], *step) for step in unread),
+            ),
+            COST: table(COST.schema, *sizes),
+            SPEED: table(SPEED.schema, *speeds),
+            AMBIGUITY: table(AMBIGUITY.schema, ("numbers6", "standin", "17 08", 0.9, 0.9)),
+            SUSPECTS: table(SUSPECTS.schema, (*own, "a1", "x/<1>.png", "1<", "7>", 0.9, "crnn union/crnn")),
+        },
         cleaning=[Cleaning("numbers6", "standin", 10, 8, {"undecodable": 2, "wrong length": 0}, {"1": 5, "2": 3})],
         audit={
             "datasets": {

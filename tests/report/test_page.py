@@ -16,6 +16,12 @@ from captchabench.report.charts import BLUES, PALETTE, SHAPES, ink_on_blues, leg
 from captchabench.report.findings import Change, Findings
 from captchabench.report.page import page
 from captchabench.report.plots_template import plots_template
+from captchabench.storage.tables import Table
+from captchabench.studies.ambiguity import AMBIGUITY
+from captchabench.studies.cost import COST
+from captchabench.studies.label_errors import SUSPECTS
+from captchabench.studies.robustness import ROBUSTNESS
+from captchabench.studies.transfer import TRANSFER_TABLE
 
 ROOT = Path(__file__).parents[2]
 STANDINS = "drawn stand-ins, not the Kaggle images"
@@ -161,20 +167,22 @@ def test_what_changed_is_in_sight_and_what_did_not_is_folded_away(html: str) -> 
     ("changes", "sentence"),
     [
         ({"change": Change("", [], "There is no earlier commit.")}, "There is no earlier commit."),
-        ({"transfer": None}, "No model was asked to read another dataset."),
-        ({"robustness": None}, "No corruption was tried."),
-        ({"ambiguity": None}, "is known of stand-ins alone"),
-        ({"suspects": None}, "No label of numbers6 is suspected."),
+        ({TRANSFER_TABLE: None}, "No model was asked to read another dataset."),
+        ({ROBUSTNESS: None}, "No corruption was tried."),
+        ({AMBIGUITY: None}, "is known of stand-ins alone"),
+        ({SUSPECTS: None}, "No label of numbers6 is suspected."),
         ({"misreadings": []}, "crnn misread 1 of 4 images of numbers6."),
     ],
 )
-def test_what_is_not_there_is_a_sentence(findings: Findings, changes: dict[str, Any], sentence: str) -> None:
-    empty = {name: getattr(findings, name).clear() if value is None else value for name, value in changes.items()}
-    assert sentence in page(replace(findings, **empty))
+def test_what_is_not_there_is_a_sentence(findings: Findings, changes: dict[Any, Any], sentence: str) -> None:
+    if isinstance(table := next(iter(changes)), Table):
+        changes = {"tables": {**findings.tables, table: findings.tables[table].clear()}}
+    assert sentence in page(replace(findings, **changes))
 
 
 def test_a_cost_that_nobody_knows_has_no_chart(findings: Findings, html: str) -> None:
-    unknown = page(replace(findings, cost=findings.cost.with_columns(flops=pl.lit(None, pl.Int64))))
+    uncounted = findings.tables[COST].with_columns(flops=pl.lit(None, pl.Int64))
+    unknown = page(replace(findings, tables={**findings.tables, COST: uncounted}))
     kept = data_of(unknown)["figures"]
     assert len(kept) == len(data_of(html)["figures"]) - 1
     # The menu that follows names the charts that are there.
@@ -187,8 +195,8 @@ def test_models_that_read_nothing_have_no_drop(findings: Findings, html: str) ->
     rows = re.findall(r'<tr[^>]*><th scope="row">([^<]*)</th><td class=words>([^<]*)</td>', section)
     assert rows == [("crnn", "numbers6"), ("crnn (trained on union)", "numbers6"), ("crnn", "union")]
     # A fall that chance turned into a gain has a minus sign, not a hyphen.
-    gained = findings.robustness.with_columns(relative_drop=-pl.col("relative_drop"))
-    assert ">−50.0%<" in page(replace(findings, robustness=gained))
+    gained = findings.tables[ROBUSTNESS].with_columns(relative_drop=-pl.col("relative_drop"))
+    assert ">−50.0%<" in page(replace(findings, tables={**findings.tables, ROBUSTNESS: gained}))
 
 
 def test_faults_of_the_data_are_named(findings: Findings, html: str) -> None:

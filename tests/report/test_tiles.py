@@ -6,13 +6,16 @@ import numpy as np
 import polars as pl
 import pytest
 
+from captchabench.report import summary
+from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings
 from captchabench.report.markdown import markdown
 from captchabench.report.pictures import WORST, Misreading
-from captchabench.report.sections import gallery, summary, tiles
+from captchabench.report.sections import gallery, tiles
 from captchabench.report.tables import SOURCES
 from captchabench.scoring.cells import Part, ScoredCell
 from captchabench.scoring.counts import Counts
+from captchabench.scoring.leaderboard import CLASSES as CLASSES_TABLE
 from captchabench.scoring.leaderboard import Timing, classes, leaderboard
 
 CLASSES = {"a": "bus", "b": "fire <hydrant>", "c": "tree"}
@@ -29,13 +32,13 @@ def of_grids(findings: Findings) -> Findings:
     return replace(
         findings,
         board=pl.concat([findings.board, board]),
-        classes=classes([cell]),
+        tables={**findings.tables, CLASSES_TABLE: classes([cell])},
         misreadings=[*findings.misreadings, wrong],
     )
 
 
 def test_models_and_classes_have_their_rows(of_grids: Findings) -> None:
-    html = tiles.section(of_grids)
+    html = tiles.section(of_grids, Figures())
     assert "88.9%" in html
     assert "fire &lt;hydrant&gt;" in html
     assert "50.0%" in html
@@ -43,7 +46,7 @@ def test_models_and_classes_have_their_rows(of_grids: Findings) -> None:
 
 
 def test_wrong_tiles_are_named_by_place(of_grids: Findings) -> None:
-    html = gallery.section(of_grids)
+    html = gallery.section(of_grids, Figures())
     assert "1·1 <code>bus</code> read as <mark>fire &lt;hydrant&gt;</mark>" in html
     assert "1·2 <code>fire &lt;hydrant&gt;</code> read as <mark>bus</mark>" in html
     assert "2 of 9 wrong" in html
@@ -53,7 +56,7 @@ def test_wrong_tiles_are_named_by_place(of_grids: Findings) -> None:
 
 def test_sources_are_kept_apart(of_grids: Findings) -> None:
     assert of_grids.source.startswith(f"grid: {SOURCES['archive']}; ")
-    assert "Images of numbers6, union are stand-ins" in summary.section(of_grids)
+    assert "Images of numbers6, union are stand-ins" in summary.head(of_grids)
 
 
 def test_tables_speak_of_tiles(of_grids: Findings) -> None:
@@ -64,4 +67,4 @@ def test_tables_speak_of_tiles(of_grids: Findings) -> None:
 
 
 def test_no_grids_are_a_sentence(findings: Findings) -> None:
-    assert "No grids of tiles were read" in tiles.section(findings)
+    assert "No grids of tiles were read" in tiles.section(findings, Figures())

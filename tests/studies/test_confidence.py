@@ -12,14 +12,14 @@ from captchabench.cells.cell import Cell
 from captchabench.errors import InputError
 from captchabench.scoring.calibration import expected_calibration_error
 from captchabench.scoring.cells import score_predictions
+from captchabench.storage.tables import read_table
 from captchabench.studies.confidence import (
     CALIBRATION_SCHEMA,
-    RISK_SCHEMA,
+    RISK,
     Confidences,
     calibration_table,
     coverage_at_target,
     read_confidences,
-    read_risk,
     risk_table,
 )
 
@@ -84,9 +84,9 @@ def test_coverage_at_99_percent_by_model(tmp_path: Path) -> None:
     table = risk_table(rows)
     path = tmp_path / "risk_coverage.csv"
     table.write_csv(path)
-    read = read_risk(path)
+    read = read_table(path, RISK.schema, RISK.stage)
     assert read.equals(table)
-    assert read.schema == RISK_SCHEMA
+    assert read.schema == RISK.schema
     expected = {"careful": 0.75, "hopeless": 0.0, "perfect": 1.0}
     assert coverage_at_target(read) == {("numbers6", model): share for model, share in expected.items()}
 
@@ -95,7 +95,7 @@ def test_thresholds_that_six_decimals_cannot_part_survive_the_disk(tmp_path: Pat
     sure = np.nextafter(np.float32(1), np.float32(0))
     table = risk_table([row([1.0, float(sure), float(np.nextafter(sure, np.float32(0)))], [True] * 3)])
     table.write_csv(tmp_path / "risk_coverage.csv")
-    thresholds = read_risk(tmp_path / "risk_coverage.csv")["threshold"].to_numpy()
+    thresholds = read_table(tmp_path / "risk_coverage.csv", RISK.schema, RISK.stage)["threshold"].to_numpy()
     assert thresholds.dtype == np.float32
     assert thresholds[1] == sure
     assert len(set(thresholds.tolist())) == 3
@@ -113,4 +113,4 @@ def test_what_is_missing_or_foreign_names_the_command(predict: Predict, tmp_path
         if text is not None:
             path.write_text(text)
         with pytest.raises(InputError, match="run `dvc repro calibration`"):
-            read_risk(path)
+            read_table(path, RISK.schema, RISK.stage)

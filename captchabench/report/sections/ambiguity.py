@@ -2,9 +2,12 @@
 
 from html import escape
 
+from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings
 from captchabench.report.markup import Column, Row, TableCell, table, tag
+from captchabench.report.sections.base import Section
 from captchabench.report.tables import percent
+from captchabench.studies.ambiguity import AMBIGUITY
 
 _COLUMNS = (
     Column("dataset"),
@@ -16,15 +19,15 @@ _COLUMNS = (
 )
 
 
-def section(findings: Findings) -> str:
+def section(findings: Findings, _: Figures) -> str:
     """The ceiling of each dataset beside the best result."""
-    if findings.ambiguity.is_empty():
+    if findings.tables[AMBIGUITY].is_empty():
         return (
             '<p class="soft">What a dataset draws alike is known of stand-ins alone, whose fonts are at hand. '
             "The confusion matrix shows the pairs that are mistaken for each other.</p>"
         )
     rows = []
-    for row in findings.ambiguity.iter_rows(named=True):
+    for row in findings.tables[AMBIGUITY].iter_rows(named=True):
         mine = next(ranking for ranking in findings.ranked if ranking.dataset == row["dataset"])
         pairs = " ".join(f"<code>{escape(pair)}</code>" for pair in row["pairs"].split())
         best = [max(r[name] for r in mine.rows) for name in ("exact", "exact_folded")]
@@ -36,3 +39,6 @@ def section(findings: Findings) -> str:
         f"{tag(findings.source)}"
     )
     return table(caption, _COLUMNS, rows)
+
+
+SECTION = Section(120, "ambiguity", "Ceiling", "What can be read at all", section, tables=(AMBIGUITY,))

@@ -12,6 +12,7 @@ from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings
 from captchabench.report.inputs import Cleaning
 from captchabench.report.markup import Column, Row, menus, table, tag
+from captchabench.report.sections.base import Section
 
 _COLUMNS = (
     Column("dataset"),
@@ -118,3 +119,6 @@ def _chart(cleaning: Sequence[Cleaning], dataset: str, tiles: Sequence[str]) -> 
     )
     mean = base.mark_rule(strokeDash=[4, 4]).encode(y="mean(count):Q", color=alt.value("currentColor"))
     return charts.finished(alt.layer(bars, mean).add_params(charts.menu("dataset", dataset)), height=150)
+
+
+SECTION = Section(110, "data", "Data", "The data", section)

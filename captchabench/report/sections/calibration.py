@@ -10,7 +10,9 @@ from captchabench.report import charts
 from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings
 from captchabench.report.markup import Column, Row, TableCell, menus, numbers
+from captchabench.report.sections.base import Section
 from captchabench.report.tables import percent, readers
+from captchabench.studies.confidence import CALIBRATION, RISK
 
 _WANTED = 0.01
 # A share of fewer images is noise; the table has them all.
@@ -21,7 +23,7 @@ _LEAST = 0.001
 
 def section(findings: Findings, figures: Figures) -> str:
     """A reliability diagram and a risk-coverage curve of a dataset to choose, and the bins as numbers."""
-    bins, risk = readers(findings.reliability), readers(findings.risk)
+    bins, risk = readers(findings.tables[CALIBRATION]), readers(findings.tables[RISK])
     first = findings.ranked[0].dataset
     places = [figures.following]
     reliability = figures.add(
@@ -156,3 +158,6 @@ def _coverage(risk: pl.DataFrame, dataset: str, names: list[str]) -> dict[str, A
         .encode(y="risk:Q", color=alt.value("currentColor"))
     )
     return charts.finished(alt.layer(wanted, curve).add_params(charts.menu("dataset", dataset)), height=300)
+
+
+SECTION = Section(80, "calibration", "Confidence", "What a confidence is worth", section, tables=(CALIBRATION, RISK))

@@ -6,8 +6,10 @@ from html import escape
 from typing import Any, get_args
 
 from captchabench.comparison.compare import Verdict
+from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings
 from captchabench.report.markup import Column, Row, TableCell, table, tag
+from captchabench.report.sections.base import Section
 from captchabench.report.tables import percent
 
 _SAME = "no significant change"
@@ -27,7 +29,7 @@ _COLUMNS = (
 )
 
 
-def section(findings: Findings) -> str:
+def section(findings: Findings, _: Figures) -> str:
     """What changed in sight, what did not folded away; or why nothing was compared."""
     change = findings.change
     if not change.rows:
@@ -90,3 +92,6 @@ def _p(value: float | None) -> TableCell:
     if value is None:
         return TableCell("–")
     return TableCell("&lt; 0.001" if value < 0.001 else f"{value:.3f}", value)
+
+
+SECTION = Section(20, "change", "Change", "Since the last commit", section)

@@ -11,7 +11,9 @@ from captchabench.report import charts
 from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings
 from captchabench.report.markup import Column, Row, TableCell, menus, table, tag
+from captchabench.report.sections.base import Section
 from captchabench.report.tables import percent, readers
+from captchabench.studies.cost import COST, SPEED
 
 _DRAWN = {
     "latency_ms": "milliseconds to read one image, alone (log scale)",
@@ -49,7 +51,11 @@ def _joined(findings: Findings) -> pl.DataFrame:
     """The cost of each row of the leaderboard: that of the model that was trained, union for its members."""
     trained = pl.when(pl.col("dataset").str.starts_with(f"{UNION}/")).then(pl.lit(UNION)).otherwise("dataset")
     board = findings.board.select("dataset", "model", "n", "exact", "exact_lo", "exact_hi")
-    cost = findings.cost.rename({"dataset": "trained_on"})
+    cost = (
+        findings.tables[COST]
+        .join(findings.tables[SPEED], on=["dataset", "model"], how="left")
+        .rename({"dataset": "trained_on"})
+    )
     return readers(board).with_columns(trained_on=trained).join(cost, on=["trained_on", "model"], how="left")
 
 
@@ -142,3 +148,6 @@ def _clock(row: dict[str, Any]) -> str:
         return "–"
     torch = f", torch {row['torch']}" if row["torch"] else ""
     return f"{row['device']} × {row['threads']}{torch}"
+
+
+SECTION = Section(90, "cost", "Cost", "What accuracy costs", section, tables=(COST, SPEED))

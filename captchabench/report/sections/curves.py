@@ -8,14 +8,16 @@ import polars as pl
 from captchabench.report import charts
 from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings
+from captchabench.report.sections.base import Section
 from captchabench.report.tables import percent
+from captchabench.scoring.curves import CURVES
 
 
 def section(findings: Findings, figures: Figures) -> str:
     """A chart a dataset, a line a model and fold."""
     parts = []
     for ranking in findings.ranked:
-        curves = findings.curves.filter(pl.col("dataset") == ranking.dataset)
+        curves = findings.tables[CURVES].filter(pl.col("dataset") == ranking.dataset)
         if curves.is_empty():
             continue
         last = curves.sort("step").group_by("model", maintain_order=True).agg(pl.col("validation_exact").last())
@@ -51,3 +53,6 @@ def _chart(curves: pl.DataFrame, readers: list[str]) -> dict[str, Any]:
     # A model that is fitted in one go has one point, which a line alone would not show.
     points = base.mark_point(filled=True, size=40, opacity=1).encode(shape=channels["shape"], tooltip=tooltip)
     return charts.finished(alt.layer(base.mark_line(), points), height=180)
+
+
+SECTION = Section(30, "curves", "Learning", "Learning curves", section, tables=(CURVES,))

@@ -4,15 +4,17 @@ from difflib import SequenceMatcher
 from html import escape
 
 from captchabench.datasets.base import ROWS
+from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings
 from captchabench.report.markup import menus, tag
 from captchabench.report.pictures import SUREST, WORST, Misreading
+from captchabench.report.sections.base import Section
 from captchabench.report.tables import Ranking
 
 _TITLES = {WORST: "Most characters wrong", SUREST: "Surest, and wrong"}
 
 
-def section(findings: Findings) -> str:
+def section(findings: Findings, _: Figures) -> str:
     """A panel a dataset and reader, of which the menus show one."""
     first = findings.members[0]
     names = sorted({row["reader"] for ranking in findings.members for row in ranking.rows}, key=findings.readers.index)
@@ -96,3 +98,6 @@ def _marked(label: str, prediction: str) -> str:
         else:
             parts.append(f"<mark>{text}</mark>")
     return f"<code>{''.join(parts)}</code>"
+
+
+SECTION = Section(100, "errors", "Errors", "Errors to look at", section)

@@ -3,8 +3,10 @@
 from html import escape
 from typing import Any
 
+from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings
 from captchabench.report.markup import Column, Row, TableCell, table, tag
+from captchabench.report.sections.base import Section
 from captchabench.report.tables import Ranking, folds_note, interval, percent
 from captchabench.scoring.metrics import METRICS
 
@@ -13,7 +15,7 @@ _NUMBERS = {"f1": "F1", "ece": "ECE"}
 _EXPLAINED = ("exact", "exact_folded", "cer", "coverage_99", "f1", "ece")
 
 
-def section(findings: Findings) -> str:
+def section(findings: Findings, _: Figures) -> str:
     """The table, and what its columns mean. The spread over seeds has a column where there are two or more."""
     seeds = findings.board["exact_std"].is_not_null().any()
     rows = [_row(ranking, row, seeds) for ranking in findings.ranked for row in ranking.rows]
@@ -101,3 +103,6 @@ def _notes() -> str:
         "with its own seed, in points; with one fold there is none</dd><dt>pretrained</dt><dd>weights did "
         "not start at random; the section Run says from what</dd></dl></details>"
     )
+
+
+SECTION = Section(10, "results", "Leaderboard", "Leaderboard", section)

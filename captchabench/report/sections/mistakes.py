@@ -11,8 +11,9 @@ from captchabench.report import charts
 from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings
 from captchabench.report.markup import Column, Row, menus, table, tag
+from captchabench.report.sections.base import Section
 from captchabench.scoring.alignment import DELETED, INSERTED
-from captchabench.scoring.leaderboard import OTHER
+from captchabench.scoring.leaderboard import CONFUSIONS, OTHER
 
 _PAIRS_SHOWN = 6
 # Sixty symbols have to find room.
@@ -27,22 +28,26 @@ def section(findings: Findings, figures: Figures) -> str:
     rows = []
     for ranking in findings.ranked:
         model = _best(findings, ranking.dataset)
-        pairs = findings.confusions.filter(
-            (pl.col("dataset") == ranking.dataset)
-            & (pl.col("model") == model)
-            & (pl.col("actual") != pl.col("predicted"))
-            & (pl.col("predicted") != OTHER)
-        ).sort(["count", "actual", "predicted"], descending=[True, False, False])
+        pairs = (
+            findings.tables[CONFUSIONS]
+            .filter(
+                (pl.col("dataset") == ranking.dataset)
+                & (pl.col("model") == model)
+                & (pl.col("actual") != pl.col("predicted"))
+                & (pl.col("predicted") != OTHER)
+            )
+            .sort(["count", "actual", "predicted"], descending=[True, False, False])
+        )
         shown = [_pair(*pair) for pair in pairs.head(_PAIRS_SHOWN).select("actual", "predicted", "count").rows()]
         rows.append(Row([escape(ranking.dataset), escape(model), " &ensp; ".join(shown) or "nothing"], ranking.dataset))
     columns = [Column("dataset"), Column("best model", words=True), Column("its most frequent mistakes", words=True)]
     first = findings.ranked[0].dataset
     chosen = {"dataset": first, "model": _best(findings, first)}
-    options = {name: findings.confusions[name].unique().sort().to_list() for name in chosen}
+    options = {name: findings.tables[CONFUSIONS][name].unique().sort().to_list() for name in chosen}
     # The pairs are the same for all: the table above says in words what the matrix shows.
     chooser = menus([figures.following], options, chosen)
     chart = figures.add(
-        _chart(findings.confusions, chosen, [ranking.dataset for ranking in findings.grids]),
+        _chart(findings.tables[CONFUSIONS], chosen, [ranking.dataset for ranking in findings.grids]),
         "Characters, of grids classes, read as others, as a share of each actual one; grey where read right. ∅ is "
         "nothing: the last column holds characters that were missed, the last row characters that were invented.",
         "Confusion matrix of the dataset and model chosen above: actual characters down, what they were read as "
@@ -117,3 +122,6 @@ def _chart(confusions: pl.DataFrame, chosen: dict[str, str], grids: list[str]) -
         .add_params(charts.DARK, *(charts.menu(name, value) for name, value in chosen.items()))
     )
     return charts.finished(chart, height=620)
+
+
+SECTION = Section(40, "mistakes", "Confusion", "What is mistaken for what", section, tables=(CONFUSIONS,))

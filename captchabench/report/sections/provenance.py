@@ -3,17 +3,20 @@
 import platform
 from html import escape
 
+from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings
 from captchabench.report.markup import Column, Row, table
+from captchabench.report.sections.base import Section
 from captchabench.report.tables import source_note
+from captchabench.studies.cost import SPEED
 
 
-def section(findings: Findings) -> str:
+def section(findings: Findings, _: Figures) -> str:
     """A table of facts, and params.yaml as written."""
     params = findings.params
     versions = ", ".join(f"{r.dataset} {r.version}" for r in findings.members)
     clock = ["device", "threads", "torch"]
-    clocks = findings.cost.drop_nulls("device").select(clock).unique().sort(clock)
+    clocks = findings.tables[SPEED].drop_nulls("device").select(clock).unique().sort(clock)
     facts = {
         "commit": findings.revision,
         "source of the images": source_note(findings.source),
@@ -41,3 +44,6 @@ def _by_model(findings: Findings, trait: str) -> list[str]:
     """Each value of a column of the leaderboard, with the models that have it."""
     found = findings.board.drop_nulls(trait).group_by(trait).agg("model").sort(trait)
     return [f"{value} ({', '.join(sorted(set(models)))})" for value, models in found.select(trait, "model").rows()]
+
+
+SECTION = Section(140, "run", "Run", "What was run", section, tables=(SPEED,))

@@ -10,14 +10,16 @@ from captchabench.report import charts
 from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings
 from captchabench.report.markup import Column, Row, TableCell, menus, table, tag
+from captchabench.report.sections.base import Section
 from captchabench.report.tables import percent, readers
+from captchabench.studies.robustness import ROBUSTNESS
 
 _CLEAN, _MEAN = "clean", "mean"
 
 
 def section(findings: Findings, figures: Figures) -> str:
     """A chart a corruption for a dataset to choose, and the mean relative drops of all."""
-    found = readers(findings.robustness)
+    found = readers(findings.tables[ROBUSTNESS])
     kinds = [kind for kind in found["corruption"].unique().sort().to_list() if kind not in (_CLEAN, _MEAN)]
     if not kinds:
         return '<p class="soft">No corruption was tried.</p>'
@@ -116,3 +118,6 @@ def _chart(found: pl.DataFrame, kind: str, dataset: str, names: list[str]) -> di
     ]
     points = base.mark_point(filled=True, size=40, opacity=1).encode(shape=channels["shape"], tooltip=tooltip)
     return charts.finished(alt.layer(lines, points).add_params(charts.menu("dataset", dataset)), height=180)
+
+
+SECTION = Section(70, "robustness", "Robustness", "When images get worse", section, tables=(ROBUSTNESS,))

@@ -4,10 +4,13 @@ from html import escape
 
 import polars as pl
 
+from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings
 from captchabench.report.markup import Column, Row, TableCell, menus, table, tag
 from captchabench.report.pictures import SUSPECTS_SHOWN
+from captchabench.report.sections.base import Section
 from captchabench.report.tables import Ranking
+from captchabench.studies.label_errors import SUSPECTS
 
 _COLUMNS = (
     Column("file"),
@@ -19,10 +22,10 @@ _COLUMNS = (
 )
 
 
-def section(findings: Findings) -> str:
+def section(findings: Findings, _: Figures) -> str:
     """A panel a dataset: its first suspects, with their images."""
     datasets = [ranking.dataset for ranking in findings.members]
-    suspected = set(findings.suspects["dataset"])
+    suspected = set(findings.tables[SUSPECTS]["dataset"])
     first = next((dataset for dataset in datasets if dataset in suspected), datasets[0])
     chooser = menus(["suspects"], {"dataset": datasets}, {"dataset": first})
     panels = "".join(_panel(findings, ranking, shown=ranking.dataset == first) for ranking in findings.members)
@@ -34,7 +37,7 @@ def section(findings: Findings) -> str:
 
 
 def _panel(findings: Findings, ranking: Ranking, *, shown: bool) -> str:
-    mine = findings.suspects.filter(pl.col("dataset") == ranking.dataset)
+    mine = findings.tables[SUSPECTS].filter(pl.col("dataset") == ranking.dataset)
     rows = [
         Row(
             [
@@ -56,3 +59,6 @@ def _panel(findings: Findings, ranking: Ranking, *, shown: bool) -> str:
     hidden = "" if shown else " hidden"
     shape = f'style="--shape: {findings.shape(ranking.dataset)}"'
     return f'<div data-panel="{escape(ranking.dataset)}" {shape}{hidden}>{text}</div>'
+
+
+SECTION = Section(130, "labels", "Labels", "Labels that may be wrong", section, tables=(SUSPECTS,))

@@ -5,9 +5,12 @@ from typing import Any
 
 import polars as pl
 
+from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings
 from captchabench.report.markup import Column, Row, TableCell, menus, table, tag
+from captchabench.report.sections.base import Section
 from captchabench.report.tables import Ranking, percent
+from captchabench.scoring.leaderboard import CLASSES
 
 _MODELS = (
     Column("model"),
@@ -28,7 +31,7 @@ _CLASSES = (
 )
 
 
-def section(findings: Findings) -> str:
+def section(findings: Findings, _: Figures) -> str:
     """A row a model, and a panel a dataset and model with a row a class."""
     if not findings.grids:
         return '<p class="soft">No grids of tiles were read.</p>'
@@ -65,7 +68,7 @@ def _model(ranking: Ranking, row: dict[str, Any]) -> Row:
 
 
 def _panel(findings: Findings, ranking: Ranking, model: str, *, shown: bool) -> str:
-    mine = findings.classes.filter((pl.col("dataset") == ranking.dataset) & (pl.col("model") == model))
+    mine = findings.tables[CLASSES].filter((pl.col("dataset") == ranking.dataset) & (pl.col("model") == model))
     rows = [
         Row(
             [
@@ -86,3 +89,6 @@ def _panel(findings: Findings, ranking: Ranking, model: str, *, shown: bool) -> 
     else:
         text = f'<p class="soft">{escape(model)} was not run on {escape(ranking.dataset)}.</p>'
     return f'<div data-panel="{escape(ranking.dataset)} {escape(model)}"{"" if shown else " hidden"}>{text}</div>'
+
+
+SECTION = Section(50, "tiles", "Tiles", "Grids, tile by tile", section, tables=(CLASSES,))

@@ -10,14 +10,16 @@ from captchabench.report import charts
 from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings
 from captchabench.report.markup import Column, Row, TableCell, numbers
+from captchabench.report.sections.base import Section
 from captchabench.report.tables import interval, percent
+from captchabench.studies.transfer import TRANSFER_TABLE
 
 
 def section(findings: Findings, figures: Figures) -> str:
     """A heat map a model: trained on, down; read, across; empty where the alphabet does not reach."""
-    if findings.transfer.is_empty():
+    if findings.tables[TRANSFER_TABLE].is_empty():
         return '<p class="soft">No model was asked to read another dataset.</p>'
-    known = set(findings.transfer["model"])
+    known = set(findings.tables[TRANSFER_TABLE]["model"])
     models = [model for model in findings.readers if model in known]
     maps = "".join(_map(findings, model, figures) for model in models)
     table = numbers("Exact match of models on datasets they may not know.", _COLUMNS, map(_row, _rows(findings)))
@@ -42,7 +44,7 @@ _COLUMNS = (
 
 
 def _rows(findings: Findings) -> list[dict[str, Any]]:
-    return findings.transfer.sort("model", "trained_on", "read").to_dicts()
+    return findings.tables[TRANSFER_TABLE].sort("model", "trained_on", "read").to_dicts()
 
 
 def _row(row: dict[str, Any]) -> Row:
@@ -61,7 +63,7 @@ def _row(row: dict[str, Any]) -> Row:
 
 
 def _map(findings: Findings, model: str, figures: Figures) -> str:
-    mine = findings.transfer.filter(pl.col("model") == model)
+    mine = findings.tables[TRANSFER_TABLE].filter(pl.col("model") == model)
     away = mine.filter(pl.col("trained_on") != pl.col("read")).sort("exact", descending=True)
     said = "; ".join(
         f"trained on {row['trained_on']}, reads {percent(row['exact'])} of {row['read']}"
@@ -110,3 +112,6 @@ def _chart(transfer: pl.DataFrame, datasets: list[str]) -> dict[str, Any]:
     # Each layer keeps a scale of its own: one is a colour, the other names one.
     both = alt.layer(cells, figures).resolve_scale(color="independent").add_params(charts.DARK)
     return charts.finished(both, height=_ROW_HEIGHT * len(trained))
+
+
+SECTION = Section(60, "transfer", "Transfer", "Trained on one, reading another", section, tables=(TRANSFER_TABLE,))

@@ -7,7 +7,7 @@ from captchabench.report.markup import only
 from captchabench.report.tables import interval, percent
 
 
-def section(findings: Findings) -> str:
+def head(findings: Findings) -> str:
     """Title, notice and a card a dataset."""
     models = findings.board["model"].n_unique()
     cards = []

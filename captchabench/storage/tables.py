@@ -1,10 +1,24 @@
-"""Reading the CSV tables that stages write."""
+"""The CSV tables that stages write, and how they are read again."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from captchabench.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table of the benchmark. path: from its root. stage: the one that writes it."""
+
+    path: str
+    schema: pl.Schema
+    stage: str
+
+    def read(self) -> pl.DataFrame:
+        """The table as it lies on disk. Raises InputError if it is missing, damaged or another."""
+        return read_table(Path(self.path), self.schema, self.stage)
 
 
 def read_table(path: Path, schema: pl.Schema, stage: str) -> pl.DataFrame:
