@@ -466,3 +466,22 @@ def test_comparing_never_imports_torch_and_the_other_commands_import_no_dvc() ->
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_packages_pinned_otherwise_are_named(own: Benchmark) -> None:
+    lock = own.folder / "requirements.lock"
+    lock.write_text("numpy==2.3.4 \\\n    --hash=sha256:00\ntorch==2.10.0\nruff==0.9\n")
+    own.git("add", "-A")
+    own.git("commit", "-qm", "versions")
+    lock.write_text("numpy==2.3.4 \\\n    --hash=sha256:00\ntorch==2.11.0 ; sys_platform == 'linux'\n")
+    with chdir(own.folder):
+        text = RUN.invoke(app, ["compare", "HEAD"]).stdout
+        found = json.loads(RUN.invoke(app, ["compare", "HEAD", "--format", "json"]).stdout)
+        before = RUN.invoke(app, ["compare", "HEAD~1", "HEAD"]).stdout
+    assert "requirements.lock differs: ruff 0.9 -> absent, torch 2.10.0 -> 2.11.0." in " ".join(text.split())
+    assert found["packages"] == {
+        "ruff": {"old": "0.9", "new": None},
+        "torch": {"old": "2.10.0", "new": "2.11.0"},
+    }
+    # A commit without a lock file is no difference.
+    assert "requirements.lock" not in before

@@ -1,7 +1,7 @@
 """Two sides of the benchmark, row by row: what changed, by how much, and whether chance would do as much."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import editdistance
@@ -86,13 +86,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All rows, by dataset and model. Names and commits are those of the sides."""
+    """All rows, by dataset and model. Names and commits are those of the sides.
+
+    packages: of those pinned otherwise by the two sides, name -> (old, new) version; None where a side has none.
+    """
 
     old: str
     old_commit: str | None
     new: str
     new_commit: str | None
     rows: tuple[Row, ...]
+    packages: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
 
     @property
     def tested(self) -> int:
@@ -109,6 +113,7 @@ class Comparison:
             "old": {"name": self.old, "commit": self.old_commit},
             "new": {"name": self.new, "commit": self.new_commit},
             "level": LEVEL,
+            "packages": {name: {"old": old, "new": new} for name, (old, new) in self.packages.items()},
             "rows": [row.as_json() for row in self.rows],
         }
 
@@ -122,7 +127,15 @@ def compare(old: Side, new: Side) -> Comparison:
     rows = [_row(old, new, key) for key in sorted({*old.results, *new.results})]
     adjusted = _adjusted(_adjusted(rows, "exact"), "cer")
     judged = tuple(replace(row, verdict=_verdict(row.exact)) if row.exact else row for row in adjusted)
-    return Comparison(old.name, old.commit, new.name, new.commit, judged)
+    return Comparison(old.name, old.commit, new.name, new.commit, judged, _repinned(old.packages, new.packages))
+
+
+def _repinned(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, tuple[str | None, str | None]]:
+    """The packages whose pinned versions differ. A side without a lock file says nothing."""
+    if not old or not new:
+        return {}
+    names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+    return {name: (old.get(name), new.get(name)) for name in names}
 
 
 def compare_models(side: Side, old: str, new: str) -> Comparison:

@@ -1,5 +1,6 @@
 """Other commits' metrics, from Git, and predictions, through DVC. The one module that imports dvc."""
 
+import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ LEADERBOARD = "metrics/leaderboard.csv"
 
 _METRICS = "metrics"
 _SHORT = 9
+_PINNED = re.compile(r"^([\w.-]+)(?:\[[\w,.-]*\])?==([^\s;\\]+)", re.MULTILINE)
 _COLUMNS = ["dataset", "sample_id", "label", "prediction"]
 # A limit on what may be dropped changes no pixel.
 _NOT_PIXELS = "max_rejected"
@@ -48,7 +50,7 @@ def side(revision: str, root: Path = Path()) -> Side:
     nothing to compare in it.
     """
     commit = None if revision == WORKSPACE else resolve(revision, root)
-    texts = read_files(root, commit, ["params.yaml", "dvc.lock"])
+    texts = read_files(root, commit, ["params.yaml", "dvc.lock", "requirements.lock"])
     if texts[0] is None:
         raise InputError(f"{revision}: has no params.yaml; run in the benchmark's folder, on a commit of it")
     grid = build(GridParams, _mapping(texts[0]).get("grid"), f"{revision}: params.yaml: grid")
@@ -60,7 +62,7 @@ def side(revision: str, root: Path = Path()) -> Side:
         raise InputError(f"{revision}: has no scored cells in {_METRICS}/cells; {mend}")
     normalisation = _normalisation(texts[1], texts[0], grid)
     name = revision[:_SHORT] if revision == commit else revision
-    return Side(name, commit, pool(name, cells, normalisation), _reader(name, commit, root))
+    return Side(name, commit, pool(name, cells, normalisation), _reader(name, commit, root), _packages(texts[2]))
 
 
 def resolve(revision: str, root: Path = Path()) -> str:
@@ -135,6 +137,11 @@ def _mapping(text: bytes) -> dict[str, Any]:
     except yaml.YAMLError:
         value = None
     return value if isinstance(value, dict) else {}
+
+
+def _packages(lock: bytes | None) -> dict[str, str]:
+    """The pinned packages, name -> version."""
+    return dict(_PINNED.findall((lock or b"").decode(errors="replace")))
 
 
 def _reader(revision: str, commit: str | None, root: Path) -> Callable[[Cell], pl.DataFrame]:

@@ -57,13 +57,14 @@ class Side:
     """What is compared. name: as the user gave it; commit: its full hash, None for files as they lie on disk.
 
     predictions: of a cell, columns dataset (of the image), sample_id, label and prediction; raises
-    PredictionsMissing.
+    PredictionsMissing. packages: name -> version in requirements.lock, empty where there is none.
     """
 
     name: str
     commit: str | None
     results: Mapping[Key, Result]
     predictions: Callable[[Cell], pl.DataFrame]
+    packages: Mapping[str, str] = field(default_factory=dict)
 
     def of_model(self, model: str) -> "Side":
         """The results of one model alone, under an empty model name. Raises InputError if it has none."""

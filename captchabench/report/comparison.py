@@ -15,6 +15,8 @@ from captchabench.datasets import UNION
 from captchabench.report.tables import percent, source_note
 
 _STYLES = {"better": "green", "worse": "bold red", "not comparable": "yellow"}
+# Packages named in a line; the rest is counted.
+_PACKAGES = 8
 _HEAD = ("model", "old", "new", "difference, 95 %", "p", "exact p", "CER old", "CER new", "+", "−", "verdict")
 
 
@@ -40,7 +42,7 @@ def print_comparison(comparison: Comparison, console: Console, flips: bool = Fal
             table.add_row(f"  {texts[0]}", *texts[1:], style=_STYLES.get(row.verdict))
         table.add_section()
     console.print(table)
-    for line in (*notes.lines(), _legend(comparison), "", _outcome(comparison)):
+    for line in (*notes.lines(), *_packages(comparison), _legend(comparison), "", _outcome(comparison)):
         console.print(line, markup=False)
     if flips:
         for line in _flip_lines(comparison):
@@ -59,7 +61,7 @@ def markdown_comparison(comparison: Comparison, flips: bool = False) -> str:
             mark = "**" if row.verdict in ("better", "worse") else ""
             lines.append(f"| {' | '.join([*texts[:-1], f'{mark}{texts[-1]}{mark}'])} |")
         lines.append("")
-    for note in (*notes.lines(), _legend(comparison)):
+    for note in (*notes.lines(), *_packages(comparison), _legend(comparison)):
         lines += [note, ""]
     if flips:
         lines += ["```", *_flip_lines(comparison), "```", ""]
@@ -99,6 +101,16 @@ def _legend(comparison: Comparison) -> str:
         "exact p: McNemar's, before correction. "
         f"+ and −: images that the new or the old side alone read right. {named}."
     )
+
+
+def _packages(comparison: Comparison) -> list[str]:
+    """One line where the two sides pin different versions of packages: results may differ for that alone."""
+    changed = [f"{name} {old or 'absent'} -> {new or 'absent'}" for name, (old, new) in comparison.packages.items()]
+    if not changed:
+        return []
+    more = [f"{len(changed) - _PACKAGES} more"] if len(changed) > _PACKAGES else []
+    listed = ", ".join([*changed[:_PACKAGES], *more])
+    return [f"requirements.lock differs: {listed}. Numbers can change with the versions alone."]
 
 
 def _outcome(comparison: Comparison) -> str:
