@@ -107,7 +107,7 @@ class TileCells:
 
 
 @dataclass(frozen=True)
-class GridParams:
+class MatrixParams:
     """Which cells are run: every dataset of texts by every model by every fold, and `union` on the merged datasets.
 
     `tiles` has datasets and models of its own: a model that reads a line from left to right reads no grid.
@@ -151,7 +151,7 @@ class Params:
     normalize: NormalizeParams
     folds: FoldParams
     datasets: Mapping[str, DatasetParams]
-    grid: GridParams
+    matrix: MatrixParams
     training: TrainingParams
     probe: ProbeParams = field(default_factory=ProbeParams)
     tiles: TileParams = field(default_factory=TileParams)
@@ -166,7 +166,7 @@ class Params:
         if dataset in self.datasets:
             difficulty, own = self.datasets[dataset].difficulty, self.datasets[dataset].models.get(model, {})
         else:
-            difficulty, own = sum(self.datasets[name].difficulty for name in self.grid.datasets), {}
+            difficulty, own = sum(self.datasets[name].difficulty for name in self.matrix.datasets), {}
         training = usual.get("training")
         # What is no number of steps is for the model to refuse.
         if isinstance(training, Mapping) and type(steps := training.get("steps")) is int:
@@ -257,7 +257,7 @@ def _check_extent(value: Any, path: Path) -> None:
 def load_params(path: Path = PARAMS) -> Params:
     """Read and check params.yaml. Raises InputError that names the key and the mend."""
     params = build(Params, read_yaml(path), str(path))
-    _check_grid(params, path)
+    _check_matrix(params, path)
     for dataset, own in params.datasets.items():
         for model in own.models:
             if model not in params.models:
@@ -269,27 +269,27 @@ def load_params(path: Path = PARAMS) -> Params:
     return params
 
 
-def _check_grid(params: Params, path: Path) -> None:
+def _check_matrix(params: Params, path: Path) -> None:
     """Refuse names that no section knows, what is named twice, and folds that there are not."""
-    grid = params.grid
+    matrix = params.matrix
     for key, names, section, known in (
-        ("datasets", grid.datasets, "datasets", params.datasets),
-        ("tiles.datasets", grid.all_datasets, "datasets", params.datasets),
-        ("models", grid.models, "models", params.models),
-        ("union", grid.union, "models", params.models),
-        ("tiles.models", grid.tiles.models, "models", params.models),
+        ("datasets", matrix.datasets, "datasets", params.datasets),
+        ("tiles.datasets", matrix.all_datasets, "datasets", params.datasets),
+        ("models", matrix.models, "models", params.models),
+        ("union", matrix.union, "models", params.models),
+        ("tiles.models", matrix.tiles.models, "models", params.models),
     ):
         for place, name in enumerate(names):
-            where = f"{path}: grid.{key}: '{_short(name)}'"
+            where = f"{path}: matrix.{key}: '{_short(name)}'"
             if name not in known:
                 raise InputError(f"{where} is missing under {section}; {_near(name, known)}")
             if name in names[:place]:
                 raise InputError(f"{where} is named twice; take one out")
-    if len(set(grid.folds)) < len(grid.folds):
-        raise InputError(f"{path}: grid.folds: one is named twice; take it out")
-    if not grid.folds or max(grid.folds) >= params.folds.count:
+    if len(set(matrix.folds)) < len(matrix.folds):
+        raise InputError(f"{path}: matrix.folds: one is named twice; take it out")
+    if not matrix.folds or max(matrix.folds) >= params.folds.count:
         raise InputError(
-            f"{path}: grid.folds: must name some of the {params.folds.count} folds, which are 0 to "
+            f"{path}: matrix.folds: must name some of the {params.folds.count} folds, which are 0 to "
             f"{params.folds.count - 1}; name others, or raise folds.count"
         )
 

@@ -21,7 +21,7 @@ class Rows:
 
     def __init__(self, root: Path, stages: Iterable[Stage], due: Iterable[Stage]) -> None:
         self._root = root
-        # Not what else lies in the folder: it may be of another grid.
+        # Not what else lies in the folder: it may be of other cells.
         self._cells: dict[tuple[str, str], list[str]] = defaultdict(list)
         for stage in stages:
             if row := _row_of(stage.name):

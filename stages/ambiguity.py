@@ -11,7 +11,7 @@ from stages import run
 
 def main() -> None:
     params = load_params()
-    drawn = [DATASETS[name] for name in params.grid.datasets] if params.data.source == "standin" else []
+    drawn = [DATASETS[name] for name in params.matrix.datasets] if params.data.source == "standin" else []
     found = ambiguity(drawn, params.data.source)
     write_text(Path("metrics/ambiguity.csv"), found.write_csv(float_precision=6))
     ceilings = ", ".join(

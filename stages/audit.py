@@ -14,8 +14,8 @@ OUTPUT = Path("metrics/data/audit.json")
 
 def main() -> None:
     params = load_params()
-    remove_leftovers(params.grid)
-    result = audit([Path(f"data/shards/{name}") for name in params.grid.all_datasets], params.folds.count)
+    remove_leftovers(params.matrix)
+    result = audit([Path(f"data/shards/{name}") for name in params.matrix.all_datasets], params.folds.count)
     # Written in any case: it is where to look when this stage fails.
     write_json(OUTPUT, result.figures)
     if result.empty_folds:

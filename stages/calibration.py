@@ -11,9 +11,9 @@ from stages.leftovers import remove_leftovers
 
 
 def main() -> None:
-    grid = load_params().grid
-    remove_leftovers(grid)
-    rows = read_confidences(Path("data/predictions"), expected_cells(grid))
+    matrix = load_params().matrix
+    remove_leftovers(matrix)
+    rows = read_confidences(Path("data/predictions"), expected_cells(matrix))
     metrics = Path("metrics")
     write_text(metrics / "calibration.csv", calibration_table(rows).write_csv())
     write_text(metrics / "risk_coverage.csv", risk_table(rows).write_csv())

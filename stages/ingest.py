@@ -18,12 +18,12 @@ def main(name: str) -> None:
     params = load_params()
     if name not in params.datasets:
         raise InputError(f"params.yaml: datasets.{name}: missing; {did_you_mean(name, params.datasets)}")
-    grid = params.grid
-    wrong = grid.datasets if dataset.task == "grid" else grid.tiles.datasets
+    matrix = params.matrix
+    wrong = matrix.datasets if dataset.task == "grid" else matrix.tiles.datasets
     if name in wrong:
         here, there = ("datasets", "tiles.datasets") if dataset.task == "grid" else ("tiles.datasets", "datasets")
         kind = "tiles" if dataset.task == "grid" else "texts"
-        raise InputError(f"params.yaml: grid.{here}: '{name}' is a dataset of {kind}; name it in grid.{there}")
+        raise InputError(f"params.yaml: matrix.{here}: '{name}' is a dataset of {kind}; name it in matrix.{there}")
     asked = params.datasets[name].images
     data = replace(params.data, source=params.tiles.source) if dataset.task == "grid" else params.data
     source = open_source(dataset, data, asked)

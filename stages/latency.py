@@ -17,9 +17,9 @@ _TIMED_IMAGES = 50
 def main() -> None:
     """Write the latency of each cell's model, with the machine it was measured on."""
     params = load_params()
-    remove_leftovers(params.grid)
+    remove_leftovers(params.matrix)
     with replacing_folder(Path("data/latency")) as folder:
-        for cell in expected_cells(params.grid):
+        for cell in expected_cells(params.matrix):
             recogniser = load_recogniser(cell.weights)
             images = held_out(read_cell_samples(cell, params), cell.fold).pixels[:_TIMED_IMAGES]
             latency = latency_seconds(recogniser, images)

@@ -23,9 +23,9 @@ from stages.scratch import clear_scratch
 
 
 def main() -> None:
-    grid = load_params().grid
-    remove_leftovers(grid)
-    cells = read_cells(Path("metrics/cells"), grid)
+    matrix = load_params().matrix
+    remove_leftovers(matrix)
+    cells = read_cells(Path("metrics/cells"), matrix)
     metrics = Path("metrics")
     timings = {scored.cell: read_timing(Path("data/timings"), scored.cell) for scored in cells}
     board = leaderboard(cells, timings, coverage_at_target(RISK.read()))

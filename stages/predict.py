@@ -20,7 +20,7 @@ def main(*arguments: str) -> None:
     params = load_params()
     cell = Cell.from_arguments(arguments, params)
     if cell.dataset == UNION:
-        remove_leftovers(params.grid)
+        remove_leftovers(params.matrix)
     samples = held_out(read_cell_samples(cell, params), cell.fold)
     recogniser = load_recogniser(cell.weights)
     about = read_config(cell.weights).about

@@ -30,10 +30,10 @@ Unseen = Callable[[str, int], Samples]
 def main() -> None:
     """Write what each model read, one row an image."""
     params = load_params()
-    remove_leftovers(params.grid)
+    remove_leftovers(params.matrix)
     unseen = cache(lambda dataset, fold: held_out(read_samples(SHARDS / dataset), fold))
     with replacing_folder(Path("data/probes")) as folder:
-        for cell in expected_cells(params.grid):
+        for cell in expected_cells(params.matrix):
             _probe(cell, params, unseen, folder)
 
 
@@ -73,7 +73,7 @@ def _transfer(recogniser: Recogniser, cell: Cell, params: Params, unseen: Unseen
     if recogniser.spec.rows > 1:
         return []
     probes = []
-    for name in params.grid.datasets:
+    for name in params.matrix.datasets:
         alphabet = read_info(SHARDS / name).alphabet
         if cell.dataset in (name, UNION) or recogniser.spec.alphabet.foreign(alphabet):
             continue

@@ -14,9 +14,9 @@ from stages.leftovers import remove_leftovers
 
 
 def main() -> None:
-    grid = load_params().grid
-    remove_leftovers(grid)
-    cells = read_cells(Path("metrics/cells"), grid)
+    matrix = load_params().matrix
+    remove_leftovers(matrix)
+    cells = read_cells(Path("metrics/cells"), matrix)
     probes = [read_probes(Path("data/probes") / f"{scored.cell}.parquet") for scored in cells]
     timings = {scored.cell: read_timing(Path("data/timings"), scored.cell) for scored in cells}
     latencies = {scored.cell: read_latency(Path("data/latency"), scored.cell) for scored in cells}

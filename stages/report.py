@@ -20,15 +20,15 @@ METRICS = Path("metrics")
 
 def main() -> None:
     params = load_params()
-    remove_leftovers(params.grid)
+    remove_leftovers(params.matrix)
     tables = {table: table.read() for section in sections() for table in section.tables}
-    wrong = misreadings(Path("data/predictions"), params.grid)
+    wrong = misreadings(Path("data/predictions"), params.matrix)
     shown = [*((m.dataset, m.sample_id) for m in wrong), *of_suspects(tables[SUSPECTS])]
     findings = Findings(
         board=read_leaderboard(METRICS / "leaderboard.csv"),
         tables=tables,
-        cleaning=read_cleaning(METRICS / "data", params.grid.all_datasets),
-        audit=read_audit(METRICS / "data" / "audit.json", params.grid.all_datasets),
+        cleaning=read_cleaning(METRICS / "data", params.matrix.all_datasets),
+        audit=read_audit(METRICS / "data" / "audit.json", params.matrix.all_datasets),
         misreadings=wrong,
         pictures=pictures(Path("data/shards"), shown),
         change=change_since_previous(),

@@ -13,11 +13,11 @@ from stages.leftovers import remove_leftovers
 
 
 def main() -> None:
-    """Write a file for each cell of the grid, and none for cells that there were before."""
-    grid = load_params().grid
-    remove_leftovers(grid)
+    """Write a file for each cell of the matrix, and none for cells that there were before."""
+    matrix = load_params().matrix
+    remove_leftovers(matrix)
     with replacing_folder(Path("metrics/cells")) as folder:
-        for cell in expected_cells(grid):
+        for cell in expected_cells(matrix):
             scored = score_predictions(cell.predictions)
             if scored.cell != cell:
                 raise InputError(f"{cell.predictions}: holds {scored.cell}; run {cell.command('predict')}")

@@ -13,10 +13,10 @@ from stages.leftovers import remove_leftovers
 
 
 def main() -> None:
-    grid = load_params().grid
-    remove_leftovers(grid)
-    paths = [cell.predictions for cell in expected_cells(grid)]
-    names = {dataset: read_names(SHARDS / dataset) for dataset in grid.all_datasets}
+    matrix = load_params().matrix
+    remove_leftovers(matrix)
+    paths = [cell.predictions for cell in expected_cells(matrix)]
+    names = {dataset: read_names(SHARDS / dataset) for dataset in matrix.all_datasets}
     found = suspects([read_predictions(path) for path in paths], names)
     write_text(Path("metrics/suspects.csv"), found.write_csv(float_precision=6))
     print(f"suspects: {found.height} labels to look at, in metrics/suspects.csv")

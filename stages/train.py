@@ -26,7 +26,7 @@ def main(*arguments: str) -> None:
     params = load_params()
     cell = Cell.from_arguments(arguments, params)
     if cell.dataset == UNION:
-        remove_leftovers(params.grid)
+        remove_leftovers(params.matrix)
     samples = read_cell_samples(cell, params)
     held_out(samples, cell.fold)
     seed = params.training.seed + cell.fold

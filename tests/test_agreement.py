@@ -69,9 +69,9 @@ def test_params_name_exactly_the_registered_models() -> None:
     assert named <= set(STAGES)
     assert {"score", "calibration", "normalize"} <= named
     made = {f"{name}@{'-'.join(item.values())}" for name, stage in STAGES.items() for item in expand(stage)}
-    for dataset in PARAMS.grid.all_datasets:
+    for dataset in PARAMS.matrix.all_datasets:
         assert {stage_name("ingest", dataset), stage_name("normalize", dataset)} <= made
-    for cell in expected_cells(PARAMS.grid):
+    for cell in expected_cells(PARAMS.matrix):
         for stage in ("train", "predict"):
             assert cell.command(stage).removeprefix("`dvc repro ").removesuffix("`") in made
 
@@ -84,7 +84,7 @@ def test_every_entry_answers_to_its_file_name() -> None:
 
 
 def test_folds_of_the_grid_exist() -> None:
-    assert max(PARAMS.grid.folds) < PARAMS.folds.count
+    assert max(PARAMS.matrix.folds) < PARAMS.folds.count
 
 
 @pytest.mark.parametrize(("stage", "item"), CELLS)

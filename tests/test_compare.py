@@ -37,15 +37,15 @@ DVC_YAML = """
 stages:
   normalize:
     matrix:
-      dataset: ${grid.datasets}
+      dataset: ${matrix.datasets}
     cmd: echo ${item.dataset}
     params: [normalize]
     outs: ["data/rejects/${item.dataset}.csv"]
   predict:
     matrix:
-      dataset: ${grid.datasets}
-      model: ${grid.models}
-      fold: ${grid.folds}
+      dataset: ${matrix.datasets}
+      model: ${matrix.models}
+      fold: ${matrix.folds}
     cmd: echo ${item.dataset} ${item.model} ${item.fold}
     outs: ["data/predictions/${item.dataset}-${item.model}-${item.fold}.parquet"]
 metrics: [metrics/summary.json]
@@ -79,7 +79,7 @@ class Benchmark:
         shutil.rmtree(self.folder / "metrics", ignore_errors=True)
         shutil.rmtree(self.folder / "data/predictions", ignore_errors=True)
         grid = {"datasets": DATASETS, "models": list(models), "union": [], "folds": list(folds)}
-        params = {"grid": grid, "normalize": {"height": 32, "width": 100, "max_rejected": 0.02, **(normalize or {})}}
+        params = {"matrix": grid, "normalize": {"height": 32, "width": 100, "max_rejected": 0.02, **(normalize or {})}}
         (self.folder / "params.yaml").write_text(yaml.safe_dump(params))
         rng = np.random.default_rng(seed)
         cells = []

@@ -53,25 +53,25 @@ def changed(tmp_path: Path, old: str, new: str) -> Path:
             "  fournierp: {images: 9, models: {crn: {}}}\n",
             r"datasets\.fournierp\.models\.crn: no such model under models; did you mean 'crnn'",
         ),
-        ("  folds: [0] ", "  folds: 0 ", r"grid\.folds: must be a list, is 0"),
-        ("  folds: [0] ", "  folds: [zero] ", r"grid\.folds\[0\]: must be a whole number"),
+        ("  folds: [0] ", "  folds: 0 ", r"matrix\.folds: must be a list, is 0"),
+        ("  folds: [0] ", "  folds: [zero] ", r"matrix\.folds\[0\]: must be a whole number"),
         ("folds:\n  count: 5", "folds: 5", r"folds: must be a mapping of parameters, is 5"),
         ("folds:\n  count: 5\n", "", r"folds: missing"),
         ("  images: 100 ", "  images: 0 ", r"probe\.images: must be at least 1"),
-        ("  folds: [0] ", "  folds: [] ", r"grid\.folds: must name some of the 5 folds"),
-        ("  folds: [0] ", "  folds: [5] ", r"grid\.folds: must name some of the 5 folds, which are 0 to 4"),
-        ("  folds: [0] ", "  folds: [1, 1] ", r"grid\.folds: one is named twice"),
-        ("datasets: [fournierp,", "datasets: [fournierp, vtu,", r"grid\.datasets: 'vtu' is named twice"),
+        ("  folds: [0] ", "  folds: [] ", r"matrix\.folds: must name some of the 5 folds"),
+        ("  folds: [0] ", "  folds: [5] ", r"matrix\.folds: must name some of the 5 folds, which are 0 to 4"),
+        ("  folds: [0] ", "  folds: [1, 1] ", r"matrix\.folds: one is named twice"),
+        ("datasets: [fournierp,", "datasets: [fournierp, vtu,", r"matrix\.datasets: 'vtu' is named twice"),
         (
             "datasets: [fournierp,",
             "datasets: [fourniery,",
             r"'fourniery' is missing under datasets; did you mean 'fourn",
         ),
-        ("datasets: [fournierp,", "datasets: [../../etc,", r"grid\.datasets: '../../etc' is missing under datasets"),
+        ("datasets: [fournierp,", "datasets: [../../etc,", r"matrix\.datasets: '../../etc' is missing under datasets"),
         ("  models: [hog_svc,", "  models: [hog_svm,", r"'hog_svm' is missing under models; did you mean 'hog_svc'"),
-        ("  models: [hog_svc,", "  models: [crnn,", r"grid\.models: 'crnn' is named twice"),
-        ("  union: [crnn]", "  union: [crnm]", r"grid\.union: 'crnm' is missing under models; did you mean 'crnn'"),
-        ("    datasets: [grid]", "    datasets: [grid, vtu]", r"grid\.tiles\.datasets: 'vtu' is named twice"),
+        ("  models: [hog_svc,", "  models: [crnn,", r"matrix\.models: 'crnn' is named twice"),
+        ("  union: [crnn]", "  union: [crnm]", r"matrix\.union: 'crnm' is missing under models; did you mean 'crnn'"),
+        ("    datasets: [grid]", "    datasets: [grid, vtu]", r"matrix\.tiles\.datasets: 'vtu' is named twice"),
         ("  dummy: {}", "  dummy: 3", r"models\.dummy: must be a mapping, is 3"),
         ("  dummy: {}", "  dummy:", r"models\.dummy: must be a mapping, is empty"),
         ("  seed: 0 ", "  seed: 4294967296 ", r"data\.seed: must be at most 2147483647"),
@@ -233,7 +233,7 @@ def test_a_budget_follows_from_the_datasets_difficulty(tmp_path: Path) -> None:
     # What a dataset says of its own is the whole budget.
     assert params.of_model("cnn_transformer", "fournierp")["training"]["steps"] == 7
     # A union is as hard as its members together.
-    together = sum(params.datasets[name].difficulty for name in params.grid.datasets)
+    together = sum(params.datasets[name].difficulty for name in params.matrix.datasets)
     assert params.of_model("crnn", "union")["training"]["steps"] == round(together * steps)
     assert params.of_model("hog_svc", "fournierp") == params.models["hog_svc"]
 

@@ -46,11 +46,11 @@ class Repository:
             shutil.copy(ROOT / name, folder / name)
         self.set_params(
             datasets={"fournierp": {"images": 80}, "grid": {"images": 500}, "numbers6": {"images": 90}},
-            grid={
+            matrix={
                 "datasets": ["fournierp", "numbers6"],
                 "models": ["dummy", "second"],
                 "union": ["dummy"],
-                "tiles": {"datasets": ["grid"], "models": ["dummy"]},
+                "tiles": {"datasets": ["matrix"], "models": ["dummy"]},
                 "folds": [0],
             },
             models={"dummy": {}, "second": {}},
@@ -255,7 +255,7 @@ def test_an_edit_reruns_the_stages_that_it_can_change_and_no_others(
 def test_a_clone_knows_nothing_of_cells_that_were_dropped(repository: Repository, tmp_path: Path) -> None:
     repository.make_repro()
     params = yaml.safe_load((repository.folder / "params.yaml").read_text())
-    repository.set_params(grid={**params["grid"], "models": ["dummy"], "datasets": ["fournierp"]})
+    repository.set_params(matrix={**params["matrix"], "models": ["dummy"], "datasets": ["fournierp"]})
     assert (repository.folder / "data/models/numbers6-second-0").is_dir()
     repository.make_repro()
     repository.commit("fewer cells")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from captchabench.config import GridParams, Params
+from captchabench.config import MatrixParams, Params
 from captchabench.datasets import UNION, stage_name
 from captchabench.errors import InputError
 from captchabench.registry import did_you_mean
@@ -24,9 +24,9 @@ class Cell(NamedTuple):
         if len(arguments) != 3 or not arguments[2].isdigit():
             raise InputError(f"give dataset, model and fold, such as: fournierp crnn 0; got: {' '.join(arguments)}")
         dataset, model, fold = arguments
-        known = [*params.grid.all_datasets, UNION]
+        known = [*params.matrix.all_datasets, UNION]
         if dataset not in known:
-            raise InputError(f"no dataset called '{dataset}' in grid; {did_you_mean(dataset, known)}")
+            raise InputError(f"no dataset called '{dataset}' in matrix; {did_you_mean(dataset, known)}")
         if model not in params.models:
             raise InputError(f"params.yaml: models.{model}: missing; {did_you_mean(model, params.models)}")
         return cls(dataset, model, int(fold))
@@ -66,26 +66,26 @@ def stage_of(stage: str, cell: str) -> str:
     return f"{stage_name(stage, dataset)}-{rest}"
 
 
-def expected_cells(grid: GridParams) -> list[Cell]:
+def expected_cells(matrix: MatrixParams) -> list[Cell]:
     """The cells that the parameters ask for, sorted.
 
     Raises InputError where a list is empty or names something twice: a fold that counts twice would
     predict its images twice.
     """
     for key in ("datasets", "models", "folds"):
-        if not getattr(grid, key):
-            raise InputError(f"params.yaml: grid.{key}: is empty; name at least one")
-    lists = {key: getattr(grid, key) for key in ("datasets", "models", "union", "folds")}
-    lists |= {f"tiles.{key}": getattr(grid.tiles, key) for key in ("datasets", "models")}
+        if not getattr(matrix, key):
+            raise InputError(f"params.yaml: matrix.{key}: is empty; name at least one")
+    lists = {key: getattr(matrix, key) for key in ("datasets", "models", "union", "folds")}
+    lists |= {f"tiles.{key}": getattr(matrix.tiles, key) for key in ("datasets", "models")}
     for key, values in lists.items():
         twice = sorted({str(v) for v in values if values.count(v) > 1})
         if twice:
-            raise InputError(f"params.yaml: grid.{key}: names {', '.join(twice)} twice; name it once")
-    return sorted(cells_of(grid))
+            raise InputError(f"params.yaml: matrix.{key}: names {', '.join(twice)} twice; name it once")
+    return sorted(cells_of(matrix))
 
 
-def cells_of(grid: GridParams) -> set[Cell]:
+def cells_of(matrix: MatrixParams) -> set[Cell]:
     """The cells that the parameters ask for, whatever is wrong with them."""
-    cells = {Cell(d, m, f) for d in grid.datasets for m in grid.models for f in grid.folds}
-    cells |= {Cell(d, m, f) for d in grid.tiles.datasets for m in grid.tiles.models for f in grid.folds}
-    return cells | {Cell(UNION, m, f) for m in grid.union for f in grid.folds}
+    cells = {Cell(d, m, f) for d in matrix.datasets for m in matrix.models for f in matrix.folds}
+    cells |= {Cell(d, m, f) for d in matrix.tiles.datasets for m in matrix.tiles.models for f in matrix.folds}
+    return cells | {Cell(UNION, m, f) for m in matrix.union for f in matrix.folds}

@@ -14,7 +14,7 @@ from captchabench.samples.shards import Samples, read_samples, read_union
 def read_cell_samples(cell: Cell, params: Params) -> Samples:
     """All folds of the cell's dataset; for `union`, of all datasets of texts."""
     if cell.dataset == UNION:
-        return read_union([SHARDS / member for member in params.grid.datasets], UNION)
+        return read_union([SHARDS / member for member in params.matrix.datasets], UNION)
     return read_samples(SHARDS / cell.dataset)
 
 
@@ -24,7 +24,7 @@ def held_out(samples: Samples, fold: int) -> Samples:
     if not mask.any():
         raise InputError(
             f"{samples.info.dataset}: fold {fold} holds no images (folds seen: "
-            f"{sorted(set(samples.folds.tolist()))}); mend grid.folds or folds.count in params.yaml, or add images"
+            f"{sorted(set(samples.folds.tolist()))}); mend matrix.folds or folds.count in params.yaml, or add images"
         )
     return samples.where(mask)
 

@@ -16,7 +16,7 @@ import yaml
 
 from captchabench.cells.cell import Cell, expected_cells
 from captchabench.comparison.sides import PredictionsMissing, Side, pool
-from captchabench.config import GridParams, build
+from captchabench.config import MatrixParams, build
 from captchabench.errors import InputError
 from captchabench.registry import did_you_mean
 from captchabench.storage.checksum import flaw, is_sealed
@@ -53,14 +53,17 @@ def side(revision: str, root: Path = Path()) -> Side:
     texts = read_files(root, commit, ["params.yaml", "dvc.lock", "requirements.lock"])
     if texts[0] is None:
         raise InputError(f"{revision}: has no params.yaml; run in the benchmark's folder, on a commit of it")
-    grid = build(GridParams, _mapping(texts[0]).get("grid"), f"{revision}: params.yaml: grid")
-    expected = expected_cells(grid)
+    params = _mapping(texts[0])
+    # Commits up to November 2026 call the section so.
+    section = "grid" if "matrix" not in params and "grid" in params else "matrix"
+    matrix = build(MatrixParams, params.get(section), f"{revision}: params.yaml: {section}")
+    expected = expected_cells(matrix)
     texts_of_cells = read_files(root, commit, [f"{_METRICS}/cells/{cell}.json" for cell in expected])
     cells = {cell: text for cell, text in zip(expected, texts_of_cells, strict=True) if text is not None}
     if not cells:
         mend = "run `dvc repro`" if commit is None else "`captchabench history` lists the commits that have some"
         raise InputError(f"{revision}: has no scored cells in {_METRICS}/cells; {mend}")
-    normalisation = _normalisation(texts[1], texts[0], grid)
+    normalisation = _normalisation(texts[1], texts[0], matrix)
     name = revision[:_SHORT] if revision == commit else revision
     return Side(name, commit, pool(name, cells, normalisation), _reader(name, commit, root), _packages(texts[2]))
 
@@ -114,12 +117,12 @@ def _blobs(root: Path, names: Sequence[str]) -> list[bytes | None]:
     return found
 
 
-def _normalisation(lock: bytes | None, params: bytes, grid: GridParams) -> dict[str, Mapping[str, Any]]:
+def _normalisation(lock: bytes | None, params: bytes, matrix: MatrixParams) -> dict[str, Mapping[str, Any]]:
     """The parameters that each dataset was normalised with: those of dvc.lock, since params.yaml may be ahead."""
     stages = _mapping(lock or b"").get("stages") or {}
     found: dict[str, Mapping[str, Any]] = {}
-    for dataset in grid.all_datasets:
-        tiles = dataset in grid.tiles.datasets
+    for dataset in matrix.all_datasets:
+        tiles = dataset in matrix.tiles.datasets
         stage = f"normalize-tiles@{dataset}" if tiles else f"normalize@{dataset}"
         run = stages.get(stage, {}).get("params", {}).get("params.yaml", {})
         chosen = run.get("normalize") or _mapping(params).get("normalize") or {}

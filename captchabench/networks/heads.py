@@ -92,7 +92,7 @@ class CTCNetwork(Head):
         if spec.rows > 1:
             raise InputError(
                 "CTC reads one line from left to right, and a grid of tiles has three; name other models in "
-                "grid.tiles.models in params.yaml, such as those that read characters one by one"
+                "matrix.tiles.models in params.yaml, such as those that read characters one by one"
             )
         steps, features = _feature_shape(encoder, spec)
         check_capacity(steps, spec.max_length, f"an image {spec.width} px wide")

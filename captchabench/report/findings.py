@@ -80,9 +80,9 @@ class Findings:
 
     def shape(self, dataset: str) -> str:
         """Width and height of the images of `dataset`, as CSS writes an aspect ratio."""
-        size = self.params.tiles if dataset in self.params.grid.tiles.datasets else self.params.normalize
+        size = self.params.tiles if dataset in self.params.matrix.tiles.datasets else self.params.normalize
         return f"{size.width} / {size.height}"
 
     def _place(self, reader: str) -> int:
-        models = self.params.grid.models
+        models = self.params.matrix.models
         return models.index(reader) if reader in models else len(models)

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from captchabench.cells.cell import expected_cells
-from captchabench.config import GridParams
+from captchabench.config import MatrixParams
 from captchabench.predictions.held_out import read_predictions
 from captchabench.report.tables import readers
 from captchabench.samples.shards import read_batches, shard_files
@@ -45,7 +45,7 @@ class Misreading:
     class_names: Mapping[str, str] = field(default_factory=dict)
 
 
-def misreadings(folder: Path, grid: GridParams) -> list[Misreading]:
+def misreadings(folder: Path, matrix: MatrixParams) -> list[Misreading]:
     """At most SHOWN of each kind for every reader of every dataset, from the predictions in `folder`.
 
     The most edits come first, then the highest confidence; of the surest the other way round. A tie goes to
@@ -54,7 +54,7 @@ def misreadings(folder: Path, grid: GridParams) -> list[Misreading]:
     """
     parts = []
     classes = {}
-    for cell in expected_cells(grid):
+    for cell in expected_cells(matrix):
         dataset = cell.dataset
         info, found = read_predictions(folder / f"{cell}.parquet")
         classes[dataset] = dict(zip(info.alphabet, info.class_names, strict=False))

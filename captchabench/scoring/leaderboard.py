@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from captchabench.cells.cell import Cell, expected_cells
-from captchabench.config import GridParams
+from captchabench.config import MatrixParams
 from captchabench.datasets import UNION
 from captchabench.errors import InputError
 from captchabench.scoring.cells import ScoredCell, read_cell
@@ -109,9 +109,9 @@ def read_timing(folder: Path, cell: Cell) -> Timing:
         raise InputError(f"{folder}/{cell}.*.json: lacks {error}; run {cell.command('train')}") from None
 
 
-def read_cells(folder: Path, grid: GridParams) -> list[ScoredCell]:
+def read_cells(folder: Path, matrix: MatrixParams) -> list[ScoredCell]:
     """All expected cells. Raises InputError for a missing one, or where they do not fit together."""
-    cells = [read_cell(folder, cell) for cell in expected_cells(grid)]
+    cells = [read_cell(folder, cell) for cell in expected_cells(matrix)]
     _check_same_images(cells)
     return cells
 

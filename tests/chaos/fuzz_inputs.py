@@ -103,10 +103,11 @@ def read_params(content: bytes) -> str:
 
 
 def _pairs(params: Any) -> list[tuple[str, str]]:
-    """Each model of the grid with one dataset of its task, and with those that give it parameters of its own."""
+    """Each model of the matrix with one dataset of its task, and with those that give it parameters of its own."""
     pairs = []
-    grid = params.grid
-    for datasets, models in ((grid.datasets, (*grid.models, *grid.union)), (grid.tiles.datasets, grid.tiles.models)):
+    matrix = params.matrix
+    texts, tiles = (matrix.datasets, (*matrix.models, *matrix.union)), (matrix.tiles.datasets, matrix.tiles.models)
+    for datasets, models in (texts, tiles):
         for model in dict.fromkeys(models):
             pairs += [(model, d) for i, d in enumerate(datasets) if i == 0 or model in params.datasets[d].models]
     return pairs

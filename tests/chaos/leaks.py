@@ -42,7 +42,7 @@ class Try:
             folder / "benchmark",
             data={"source": "kaggle", "downloads": "data/downloads", "seed": 0},
             datasets={"numbers6": {"images": "all"}},
-            grid={
+            matrix={
                 "datasets": ["numbers6"],
                 "models": ["dummy"],
                 "union": [],

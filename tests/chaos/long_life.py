@@ -57,7 +57,7 @@ class Life:
         self.benchmark = Benchmark(
             folder / "benchmark",
             datasets={"numbers6": {"images": 150}},
-            grid={
+            matrix={
                 "datasets": ["numbers6"],
                 "models": ["hog_svc", "crnn"],
                 "union": [],

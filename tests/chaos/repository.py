@@ -16,11 +16,11 @@ from tests.chaos.small import Benchmark
 _STEPS = {"batch_size": 16, "evaluations": 4, "learning_rate": 3e-3}
 PARAMS: Mapping[str, Any] = {
     "datasets": {"fournierp": {"images": 160}, "grid": {"images": 500}},
-    "grid": {
+    "matrix": {
         "datasets": ["fournierp"],
         "models": ["dummy", "hog_svc", "char_cnn", "crnn"],
         "union": ["dummy"],
-        "tiles": {"datasets": ["grid"], "models": ["dummy"]},
+        "tiles": {"datasets": ["matrix"], "models": ["dummy"]},
         "folds": [0],
     },
     "probe": {"images": 8},

@@ -182,11 +182,11 @@ def make_small(folder: Path) -> Path:
     made = Benchmark(
         folder,
         datasets={"numbers6": {"images": 300}, "grid": {"images": 900}},
-        grid={
+        matrix={
             "datasets": ["numbers6"],
             "models": list(MODELS),
             "union": ["hog_svc"],
-            "tiles": {"datasets": ["grid"], "models": ["char_cnn"]},
+            "tiles": {"datasets": ["matrix"], "models": ["char_cnn"]},
             "folds": [0],
         },
         models=MODELS,
@@ -239,7 +239,7 @@ def archives(workplace: Path) -> list[str]:
             shutil.rmtree(folder, ignore_errors=True)
             sources: dict[str, Any] = {"source": "archive", "downloads": "data/downloads", "seed": 0}
             alone = {"datasets": ["numbers6"], "models": ["dummy"], "union": [], "tiles": {}, "folds": [0]}
-            made = Benchmark(folder, data=sources, datasets={"numbers6": {"images": images}}, grid=alone)
+            made = Benchmark(folder, data=sources, datasets={"numbers6": {"images": images}}, matrix=alone)
             made.set(normalize={**made.params()["normalize"], "max_rejected": 0.5})
             pack(folder / "data/downloads")
             for stage in ("ingest", "normalize"):

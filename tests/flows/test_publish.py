@@ -32,7 +32,7 @@ def clone(tmp_path: Path) -> Path:
     git(tmp_path, "init", "-q")
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc/config").write_text("")
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"grid": GRID}))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"matrix": GRID}))
     for model in GRID["models"]:
         write_cell(tmp_path, model, 950)
     git(tmp_path, "add", "-A")

@@ -73,7 +73,7 @@ def test_the_dummy_answers_a_grid(samples: Samples, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["crnn", "cnn_transformer"])
 def test_ctc_refuses_grids(name: str, samples: Samples) -> None:
-    with pytest.raises(InputError, match=r"a grid of tiles has three; name other models in grid\.tiles\.models"):
+    with pytest.raises(InputError, match=r"a grid of tiles has three; name other models in matrix\.tiles\.models"):
         build_recogniser(name, samples.info.spec, {})
 
 

@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from captchabench.config import GridParams
+from captchabench.config import MatrixParams
 from captchabench.errors import InputError
 from captchabench.networks.readings import Reading
 from captchabench.predictions.held_out import PredictionInfo, write_predictions
@@ -59,7 +59,7 @@ def shown(found: list[Misreading], kind: str) -> list[tuple[str, float]]:
 def test_the_worst_have_most_edits_and_the_surest_most_confidence(tmp_path: Path, predict: Callable[..., None]) -> None:
     rows = [("12", "12", 1.0), ("12", "13", 0.75), ("12", "", 0.25), ("12", "34", 0.5), ("12", "1", 0.5)]
     predict("numbers6-crnn-0", rows)
-    found = misreadings(tmp_path, GridParams(("numbers6",), ("crnn",), (), (0,)))
+    found = misreadings(tmp_path, MatrixParams(("numbers6",), ("crnn",), (), (0,)))
     assert shown(found, WORST) == [("34", 0.5), ("", 0.25), ("13", 0.75), ("1", 0.5)]
     assert shown(found, SUREST) == [("13", 0.75), ("34", 0.5), ("1", 0.5), ("", 0.25)]
     assert {(m.dataset, m.reader) for m in found} == {("numbers6", "crnn")}
@@ -72,7 +72,7 @@ def test_folds_are_pooled_members_of_union_are_apart_and_ids_settle_ties(
     for fold in (0, 1):
         predict(f"numbers6-crnn-{fold}", [("12", "13", 0.5)] * SHOWN)
         predict(f"union-crnn-{fold}", [("12", "14", 0.5), ("12", "12", 0.5)], ["numbers6", "vtu"])
-    grid = GridParams(("numbers6",), ("crnn",), ("crnn",), (0, 1))
+    grid = MatrixParams(("numbers6",), ("crnn",), ("crnn",), (0, 1))
     found = misreadings(tmp_path, grid)
     own = [m.sample_id for m in found if (m.reader, m.kind) == ("crnn", WORST)]
     assert own == [f"numbers6-crnn-8-{i:02d}" for i in range(SHOWN)]
@@ -83,7 +83,7 @@ def test_folds_are_pooled_members_of_union_are_apart_and_ids_settle_ties(
 
 def test_missing_predictions_name_the_command(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="run `dvc repro predict@numbers6-crnn-0`"):
-        misreadings(tmp_path, GridParams(("numbers6",), ("crnn",), (), (0,)))
+        misreadings(tmp_path, MatrixParams(("numbers6",), ("crnn",), (), (0,)))
 
 
 def test_pictures_are_the_pixels_of_the_shard(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from captchabench.cells.cell import Cell
-from captchabench.config import GridParams
+from captchabench.config import MatrixParams
 from captchabench.errors import InputError
 from captchabench.scoring import leaderboard as board_module
 from captchabench.scoring.cells import ScoredCell, read_cell, score_predictions, write_cell
@@ -39,9 +39,9 @@ def covered(cells: list[ScoredCell]) -> dict[tuple[str, str], float]:
     return {(name, cell.model): 0.25 for cell in cells for name in cell.parts}
 
 
-def test_expected_cells_are_the_grid_and_union() -> None:
-    grid = GridParams(("b", "a"), ("n", "m"), ("m",), (1, 0))
-    found = expected_cells(grid)
+def test_expected_cells_are_the_matrix_and_union() -> None:
+    matrix = MatrixParams(("b", "a"), ("n", "m"), ("m",), (1, 0))
+    found = expected_cells(matrix)
     assert found == sorted(found)
     assert len(found) == 2 * 2 * 2 + 2
     assert Cell("union", "m", 1) in found
@@ -49,16 +49,16 @@ def test_expected_cells_are_the_grid_and_union() -> None:
 
 
 @pytest.mark.parametrize(
-    ("grid", "message"),
+    ("matrix", "message"),
     [
-        (GridParams((), ("m",), (), (0,)), "grid.datasets: is empty"),
-        (GridParams(("d",), ("m",), (), ()), "grid.folds: is empty"),
-        (GridParams(("d",), ("m",), (), (0, 1, 0)), "grid.folds: names 0 twice"),
+        (MatrixParams((), ("m",), (), (0,)), "matrix.datasets: is empty"),
+        (MatrixParams(("d",), ("m",), (), ()), "matrix.folds: is empty"),
+        (MatrixParams(("d",), ("m",), (), (0, 1, 0)), "matrix.folds: names 0 twice"),
     ],
 )
-def test_a_grid_that_makes_no_sense_is_refused(grid: GridParams, message: str) -> None:
+def test_a_matrix_that_makes_no_sense_is_refused(matrix: MatrixParams, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        expected_cells(grid)
+        expected_cells(matrix)
 
 
 def test_folds_are_pooled_over_images(predict: Predict) -> None:
@@ -108,9 +108,9 @@ def test_models_must_be_scored_on_the_same_images(predict: Predict, tmp_path: Pa
     for model, ids in (("crnn", ["x"]), ("dummy", ["y"])):
         cell = score_predictions(predict([("1", "1")], model=model, ids=ids))
         write_cell(tmp_path / f"numbers6-{model}-0.json", cell)
-    grid = GridParams(("numbers6",), ("crnn", "dummy"), (), (0,))
+    matrix = MatrixParams(("numbers6",), ("crnn", "dummy"), (), (0,))
     with pytest.raises(InputError, match="numbers6-crnn-0 and numbers6-dummy-0 were scored on different images"):
-        read_cells(tmp_path, grid)
+        read_cells(tmp_path, matrix)
 
 
 def test_an_image_must_not_be_predicted_by_two_folds(predict: Predict, tmp_path: Path) -> None:
@@ -120,15 +120,15 @@ def test_an_image_must_not_be_predicted_by_two_folds(predict: Predict, tmp_path:
             score_predictions(predict([("1", "1")], ids=["x"], fold=fold)),
         )
     with pytest.raises(InputError, match="folds 0 and 1 of numbers6 hold the same images"):
-        read_cells(tmp_path, GridParams(("numbers6",), ("crnn",), (), (0, 1)))
+        read_cells(tmp_path, MatrixParams(("numbers6",), ("crnn",), (), (0, 1)))
 
 
 def test_a_missing_cell_fails_and_leftovers_are_ignored(predict: Predict, tmp_path: Path) -> None:
     write_cell(tmp_path / "numbers6-crnn-0.json", score_predictions(predict([("1", "1")])))
     (tmp_path / "numbers6-removed-0.json").write_text("nonsense")
-    assert len(read_cells(tmp_path, GridParams(("numbers6",), ("crnn",), (), (0,)))) == 1
+    assert len(read_cells(tmp_path, MatrixParams(("numbers6",), ("crnn",), (), (0,)))) == 1
     with pytest.raises(InputError, match=r"numbers6-dummy-0.json: missing; run `dvc repro score`"):
-        read_cells(tmp_path, GridParams(("numbers6",), ("crnn", "dummy"), (), (0,)))
+        read_cells(tmp_path, MatrixParams(("numbers6",), ("crnn", "dummy"), (), (0,)))
 
 
 def test_folds_of_two_sources_are_not_pooled(predict: Predict) -> None:

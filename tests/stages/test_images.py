@@ -32,7 +32,7 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registered: Dataset)
             "normalize": {"max_rejected": 0.2},
             "folds": {"count": 2},
             "datasets": {"fake": {"images": images}},
-            "grid": {"datasets": ["fake"], "models": [], "union": [], "folds": [0]},
+            "matrix": {"datasets": ["fake"], "models": [], "union": [], "folds": [0]},
             "training": {},
         }
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
@@ -119,14 +119,14 @@ def test_a_dataset_in_the_wrong_list_is_one_clear_line(params, tmp_path: Path) -
     path = tmp_path / "params.yaml"
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     content["datasets"]["grid"] = {"images": 9}
-    content["grid"]["datasets"], content["grid"]["tiles"] = ["grid"], {"datasets": ["fake"]}
+    content["matrix"]["datasets"], content["matrix"]["tiles"] = ["grid"], {"datasets": ["fake"]}
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     with pytest.raises(
-        InputError, match=r"grid\.datasets: 'grid' is a dataset of tiles; name it in grid\.tiles\.datasets"
+        InputError, match=r"matrix\.datasets: 'grid' is a dataset of tiles; name it in matrix\.tiles\.datasets"
     ):
         ingest.main("grid")
     with pytest.raises(
-        InputError, match=r"grid\.tiles\.datasets: 'fake' is a dataset of texts; name it in grid\.datasets"
+        InputError, match=r"matrix\.tiles\.datasets: 'fake' is a dataset of texts; name it in matrix\.datasets"
     ):
         ingest.main("fake")
 

@@ -22,7 +22,7 @@ data: {source: standin}
 normalize: {}
 folds: {count: 5}
 datasets: {fournierp: {images: 60}, vtu: {images: 60}}
-grid: {datasets: [fournierp, vtu], models: [dummy], union: [dummy], folds: [0]}
+matrix: {datasets: [fournierp, vtu], models: [dummy], union: [dummy], folds: [0]}
 training: {}
 probe: {images: 7}
 models: {dummy: {}}

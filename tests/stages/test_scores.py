@@ -14,7 +14,7 @@ data: {source: standin}
 normalize: {}
 folds: {count: 5}
 datasets: {numbers6: {images: 10}}
-grid: {datasets: [numbers6], models: [dummy], union: [], folds: [0, 1]}
+matrix: {datasets: [numbers6], models: [dummy], union: [], folds: [0, 1]}
 training: {}
 models: {dummy: {}, crnn: {}}
 """

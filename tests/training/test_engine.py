@@ -177,5 +177,5 @@ def test_split_never_takes_from_the_held_out_fold_and_is_stable(make_samples: Ma
 
 
 def test_an_empty_fold_is_one_clear_error(make_samples: MakeSamples) -> None:
-    with pytest.raises(InputError, match=r"written: fold 7 holds no images.*grid\.folds"):
+    with pytest.raises(InputError, match=r"written: fold 7 holds no images.*matrix\.folds"):
         held_out(make_samples(10), 7)

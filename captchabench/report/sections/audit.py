@@ -30,7 +30,7 @@ _COLUMNS = (
 
 def section(findings: Findings, figures: Figures) -> str:
     """A row a dataset, what the audit says of duplicates, and how often each symbol occurs."""
-    tiles = findings.params.grid.tiles.datasets
+    tiles = findings.params.matrix.tiles.datasets
     rows = [
         _row(entry, findings.audit["datasets"][entry.dataset], tiles=entry.dataset in tiles)
         for entry in findings.cleaning

@@ -23,8 +23,8 @@ def section(findings: Findings, _: Figures) -> str:
         "dataset versions": versions,
         "images": f"{params.normalize.height} × {params.normalize.width} pixels, grey"
         + (f"; grids {params.tiles.height} × {params.tiles.width}" if findings.grids else ""),
-        "folds held out": f"{', '.join(map(str, params.grid.folds))} of {params.folds.count}",
-        "trained on the merged datasets": ", ".join(params.grid.union) or "none",
+        "folds held out": f"{', '.join(map(str, params.matrix.folds))} of {params.folds.count}",
+        "trained on the merged datasets": ", ".join(params.matrix.union) or "none",
         "weights started from": "; ".join(_by_model(findings, "pretraining")) or "random ones",
         "trained in": "; ".join(_by_model(findings, "arithmetic")),
         "timed on": "; ".join(

@@ -70,7 +70,7 @@ def _map(findings: Findings, model: str, figures: Figures) -> str:
         for row in away.iter_rows(named=True)
     )
     return figures.add(
-        _chart(mine, list(findings.params.grid.datasets)),
+        _chart(mine, list(findings.params.matrix.datasets)),
         f"{model}, exact match.",
         f"Heat map of {model}. {said or 'It was asked to read its own dataset alone'}.",
         findings.source,
