@@ -31,8 +31,6 @@ def shards(folder: Path, rows: Sequence[Row], alphabet: str = "ABab", rows_per_f
         [fold for _, fold, _ in rows],
         [pixels.tobytes() for _, _, pixels in rows],
         [f"{n}.png" for n in range(len(rows))],
-        [100] * len(rows),
-        [32] * len(rows),
     ]
     arrays = [pa.array(c, f.type) for c, f in zip(columns, schema(info), strict=True)]
     write_shards(folder, info, [pa.record_batch(arrays, schema=schema(info))], rows_per_file)

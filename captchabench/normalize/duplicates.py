@@ -36,16 +36,11 @@ _BANDS = 5
 _PAIRS_AT_ONCE = 1 << 21
 
 
-def perceptual_hashes(pixels: np.ndarray) -> np.ndarray:
-    """Hashes [N, 4] uint64 of grey images [N, H, W] uint8; column 0 holds the 64 lowest frequencies.
-
-    Computed in whole numbers, so that they are the same on every machine.
-    """
-    return _windowed_hashes(pixels, 0, [(0, 0)])[:, 0]
-
-
 def hashes_of_moved(pixels: np.ndarray) -> np.ndarray:
     """Hashes [N, 3, 4] uint64 of grey images [N, H, W] uint8: as they are, moved right and moved down by a pixel.
+
+    [..., 0] holds the 64 lowest frequencies. They are computed in whole numbers, so that they are the same on every
+    machine.
 
     The outermost pixels are left out, since moving brings in others there. Left and up need no hash: an image moved
     left is one that, moved right, gives the other.

@@ -77,7 +77,6 @@ def _gather(
 ) -> Iterator[pa.RecordBatch]:
     """The rows to keep, in their order, with their pixels fetched from the spool."""
     size = info.height * info.width
-    sizes = np.concatenate(rows.sizes)
     for start in range(0, len(kept), _ROWS_AT_ONCE):
         chosen = kept[start : start + _ROWS_AT_ONCE]
         # Read, not mapped: mapped pages would count as this process's memory.
@@ -89,8 +88,6 @@ def _gather(
                 pa.array(folds[start : start + _ROWS_AT_ONCE]),
                 pa.FixedSizeBinaryArray.from_buffers(pa.binary(size), len(chosen), [None, pa.py_buffer(pixels)]),
                 pa.array([rows.names[i] for i in chosen]),
-                pa.array(sizes[chosen, 0]),
-                pa.array(sizes[chosen, 1]),
             ],
             schema=schema(info),
         )

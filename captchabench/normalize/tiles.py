@@ -114,8 +114,6 @@ def _gather(
                 pa.array(folds[tiles[:, 0]].astype(np.int8)),
                 flat,
                 pa.array([_name(found, grid) for grid in tiles]),
-                pa.array(np.full(len(part), info.width, np.int32)),
-                pa.array(np.full(len(part), info.height, np.int32)),
             ],
             schema=schema(info),
         )

@@ -121,8 +121,6 @@ def schema(info: ShardInfo) -> pa.Schema:
             ("fold", pa.int8()),
             ("pixels", pa.binary(info.height * info.width)),
             ("name", pa.string()),
-            ("source_width", pa.int32()),
-            ("source_height", pa.int32()),
         ],
         metadata=sealable(json.dumps(asdict(info), sort_keys=True)),
     )
@@ -153,7 +151,7 @@ def write_shards(folder: Path, info: ShardInfo, batches: Iterable[pa.RecordBatch
                 # Pixels as they are read three times as fast as pixels unpacked, and take 1.7 times the space.
                 compression={name: "none" if name == "pixels" else "zstd" for name in table.column_names},
                 # Hardly any value of the other columns comes twice: looking for it takes longer than writing.
-                use_dictionary=["label", "fold", "source_width", "source_height"],
+                use_dictionary=["label", "fold"],
                 write_statistics=["sample_id", "label", "fold"],
             )
             seal(path)

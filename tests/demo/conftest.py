@@ -51,15 +51,12 @@ def trained(make_samples: Callable[..., Samples], tmp_path_factory: pytest.TempP
     pngs = [cv2.imencode(".png", pixels)[1].tobytes() for pixels in samples.pixels]
     entries = [Entry(name, png) for name, png in zip(names, pngs, strict=True)]
     write_raw(data / "raw" / "written.parquet", RawInfo("written", "standin", 1, len(samples), {}), entries)
-    sizes = np.full(len(samples), 1)
     rows = [
         samples.sample_ids,
         samples.labels,
         samples.folds,
         [p.tobytes() for p in samples.pixels],
         names,
-        sizes,
-        sizes,
     ]
     types = schema(info).types
     columns = [pa.array(list(values), kind) for values, kind in zip(rows, types, strict=True)]

@@ -21,15 +21,12 @@ from captchabench.samples.shards import (
 
 
 def write(folder: Path, samples: Samples, rows_per_file: int = 7) -> None:
-    rows = len(samples)
     columns = {
         "sample_id": list(samples.sample_ids),
         "label": list(samples.labels),
         "fold": samples.folds,
         "pixels": [image.tobytes() for image in samples.pixels],
         "name": list(samples.sample_ids),
-        "source_width": [100] * rows,
-        "source_height": [32] * rows,
     }
     batch = pa.RecordBatch.from_pydict(columns, schema=schema(samples.info))
     write_shards(folder, samples.info, [batch], rows_per_file)
