@@ -1,6 +1,7 @@
 """Processes that must not outlive the one that they work for."""
 
 import ctypes
+import multiprocessing
 import os
 import select
 import signal
@@ -26,6 +27,19 @@ def end_with_dvc() -> None:
     if above <= 1 and b"dvc" not in Path("/proc/1/cmdline").read_bytes():
         _end()
     threading.Thread(target=_await, args=(above,), daemon=True).start()
+
+
+def end_with_parent() -> None:
+    """Have this process, which `multiprocessing` started, end when the one that asked for it does, however it went."""
+    threading.Thread(target=_end_after_parent, daemon=True).start()
+
+
+def _end_after_parent() -> None:
+    # Not the server that forked this one: that ends when its last worker does.
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _above_shells() -> int:

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from captchabench.errors import InputError
+from captchabench.orphans import end_with_parent
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -71,15 +71,7 @@ def _adopt(work: Callable[[Any], Any]) -> None:
     global _work
     _work = work
     # A worker waits for work for ever, whether there is anybody to give it or not.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    # Not the server that forked this one: that ends when its last worker does.
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    end_with_parent()
 
 
 def _call(item: Any) -> Any:

@@ -91,7 +91,7 @@ def test_pictures_are_the_pixels_of_the_shard(tmp_path: Path) -> None:
     pixels = rng.integers(0, 256, (3, 32, 100), np.uint8)
     info = ShardInfo("vtu", "standin", 1, 32, 100, "ab", 1, 1)
     images = [image.tobytes() for image in pixels]
-    columns = [["s0", "s1", "s2"], ["a", "b", "a"], [0, 1, 2], images, ["n"] * 3, [1] * 3, [1] * 3]
+    columns = [["s0", "s1", "s2"], ["a", "b", "a"], [0, 1, 2], images, ["n"] * 3]
     arrays = [pa.array(values, field.type) for values, field in zip(columns, schema(info), strict=True)]
     write_shards(tmp_path / "vtu", info, [pa.record_batch(arrays, schema=schema(info))], rows_per_file=2)
     found = pictures(tmp_path, [("vtu", "s2"), ("vtu", "s0"), ("vtu", "s0")])

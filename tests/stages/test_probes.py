@@ -39,8 +39,6 @@ def write(samples: Samples, name: str) -> Samples:
         samples.folds,
         [image.tobytes() for image in samples.pixels],
         [f"{n}.png" for n in range(len(samples))],
-        [100] * len(samples),
-        [32] * len(samples),
     ]
     arrays = [pa.array(c, f.type) for c, f in zip(columns, schema(info), strict=True)]
     write_shards(Path("data/shards") / name, info, [pa.record_batch(arrays, schema=schema(info))], 100)
