@@ -7,9 +7,11 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.logging import get_run_logger
 
 from captchabench.errors import InputError
+from captchabench.storage.files import write_text
 
 _LEADERBOARD = Path("metrics/leaderboard.md")
 _PAGE = Path("reports/index.html")
+_CHANGE = Path("reports/change.html")
 
 
 def publish(root: Path, baseline: str | None, margin: float) -> list[str]:
@@ -31,11 +33,14 @@ def publish(root: Path, baseline: str | None, margin: float) -> list[str]:
 def compared(root: Path, baseline: str | None, margin: float) -> tuple[str, list[str]]:
     """The results beside those of `baseline`, None for the last commit of metrics/: as Markdown, and what got worse.
 
+    The comparison is also written as a page, reports/change.html.
+
     Raises InputError if `baseline` is given and cannot be compared with.
     """
     # They take a second to import, and a run of a few cells needs none of them.
     from captchabench.comparison.compare import compare
     from captchabench.comparison.revisions import WORKSPACE, commits, side
+    from captchabench.report.change import change_page
     from captchabench.report.comparison import markdown_comparison
 
     try:
@@ -50,6 +55,7 @@ def compared(root: Path, baseline: str | None, margin: float) -> tuple[str, list
         if baseline is not None:
             raise
         return f"Not compared: {error}", []
+    write_text(root / _CHANGE, change_page(found))
     named = [
         f"{row.model} on {row.dataset} ({row.exact.difference:+.1%})"
         for row in found.regressions(margin)

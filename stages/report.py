@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from captchabench.config import PARAMS, load_params
-from captchabench.report.change import change_since_previous, this_revision
 from captchabench.report.findings import Findings
 from captchabench.report.inputs import read_audit, read_cleaning
 from captchabench.report.page import page
@@ -31,8 +30,6 @@ def main() -> None:
         audit=read_audit(METRICS / "data" / "audit.json", params.matrix.all_datasets),
         misreadings=wrong,
         pictures=pictures(Path("data/shards"), shown),
-        change=change_since_previous(),
-        revision=this_revision(),
         params=params,
         params_text=PARAMS.read_text(encoding="utf-8"),
     )
@@ -42,5 +39,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # The unpaired comparison with the last commit takes statsmodels.
-    run(main, pandas=True)
+    run(main)

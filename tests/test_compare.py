@@ -358,6 +358,9 @@ def test_the_command_prints_a_row_a_dataset_and_model(run: Callable[..., Result]
 def test_the_three_formats_tell_the_same(run: Callable[..., Result]) -> None:
     values = json.loads(run("compare", "main", "better", "--format", "json").output)
     row = next(r for r in values["rows"] if (r["dataset"], r["model"]) == ("vtu", "crnn"))
+    place = Path("reports/change.html")
+    assert "page: reports/change.html" in run("compare", "main", "better", "--page", str(place)).output
+    assert place.read_text().startswith("<!doctype html>")
     text = run("compare", "main", "better", "--format", "markdown", "--flips").output
     line = next(line for line in text[text.index("## vtu") :].splitlines() if line.startswith("| crnn"))
     cells = [cell.strip() for cell in line.strip("|").split("|")]

@@ -42,6 +42,7 @@ def compare(
         typer.Option(metavar="A B", help="Compare model B with model A, in one REV or the workspace."),
     ] = None,
     format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TERMINAL,
+    page: Annotated[Path | None, typer.Option(help="Also write it as a page, an HTML file, here.")] = None,
     flips: Annotated[bool, typer.Option("--flips", help="List the images that one side alone read right.")] = False,
     fail_on_regression: Annotated[
         bool, typer.Option("--fail-on-regression", help=f"Exit with code {REGRESSION} if a row is worse.")
@@ -53,6 +54,7 @@ def compare(
     """Compare two commits, or two models: what changed, by how much, and whether chance would do as much."""
     from captchabench.comparison import compare as comparing
     from captchabench.comparison import revisions as at
+    from captchabench.report.change import change_page
 
     given = revisions or []
     if margin and not fail_on_regression:
@@ -66,6 +68,9 @@ def compare(
             raise InputError("give one or two commits, such as: captchabench compare main; or --models A B")
         found = comparing.compare(*map(at.side, [*given, at.WORKSPACE][:2]))
     _print_comparison(found, format, flips)
+    if page is not None:
+        write_text(page, change_page(found))
+        typer.echo(f"page: {page}", err=True)
     if fail_on_regression:
         _fail_on_regression(found, margin / 100)
 

@@ -1,38 +1,114 @@
-"""The change against an earlier commit, and which commit this is: for the page, which is made without them too."""
+"""A comparison as a page: what became of every number, and whether chance explains it."""
 
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
 
-from captchabench.comparison.compare import compare
-from captchabench.comparison.revisions import WORKSPACE, changed, commits, resolve, side
-from captchabench.errors import InputError
-from captchabench.report.findings import Change
+from captchabench.comparison.compare import Comparison
+from captchabench.report.comparison import legend, outcome, repinned, title
+from captchabench.report.markup import Column, Row, TableCell, table
+from captchabench.report.tables import percent
 
-_SHORT = 7
+_PAGE = Template("""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>captchabench: $title</title>
+<style>
+$style
+</style>
+</head>
+<body>
+<main>
+<h1>$title</h1>
+$body
+</main>
+</body>
+</html>
+""")
+_SAME = "no significant change"
+_MARKS = {"better": "▲ ", "worse": "▼ "}
+_COLUMNS = (
+    Column("model"),
+    Column("dataset", words=True),
+    Column("before", first="descending"),
+    Column("now", first="descending"),
+    Column("difference, points", first="descending"),
+    Column("95 %"),
+    Column("p (Holm)"),
+    Column("exact p"),
+    Column("verdict", words=True),
+    Column("gained", first="descending"),
+    Column("lost", first="descending"),
+)
 
 
-def change_since_previous(root: Path = Path()) -> Change:
-    """Compare the metrics on disk with those of the last commit that had others; the reason where there is none."""
-    try:
-        known = commits(root)
-        # Metrics that are committed as they lie on disk are compared with the ones before.
-        earlier = known if changed(root) else known[:-1]
-        if not earlier:
-            return Change("", [], "There is no earlier commit with metrics to compare with.")
-        last = earlier[-1]
-        found = compare(side(last.commit[:_SHORT], root), side(WORKSPACE, root))
-    except InputError as error:
-        return Change("", [], f"Nothing to compare with: {error}.")
-    # A page without this section is worth more than none, whatever a remote or an old file made of it.
-    except Exception as error:
-        return Change("", [], f"The comparison with the last commit failed: {error!r}.")
-    against = f"{last.commit[:_SHORT]} ({last.subject}, {last.date[:10]})"
-    return Change(against, [row.as_json() for row in found.rows])
+def change_page(comparison: Comparison) -> str:
+    """One HTML file: what changed in sight, what did not folded away. It needs no network and runs no script."""
+    rows = [row.as_json() for row in comparison.rows]
+    reasons = list(dict.fromkeys(row["reason"] for row in rows if row["reason"]))
+    changed = [row for row in rows if row["verdict"] != _SAME]
+    same = [row for row in rows if row["verdict"] == _SAME]
+    parts = [
+        f"<p><b>{escape(outcome(comparison))}.</b> A verdict is McNemar's on common images, with Holm's correction "
+        "over the table; the exact p is before that. Gained and lost: images that one side alone read right.</p>"
+    ]
+    if changed:
+        parts.append(_table("What changed.", changed, reasons))
+    if same:
+        listed = _table("No significant change.", same, reasons)
+        parts.append(f"<details><summary>{len(same)} without a significant change</summary>{listed}</details>")
+    notes = "".join(f"<li>{escape(reason)}</li>" for reason in reasons)
+    parts.append(f'<ol class="soft">{notes}</ol>' if notes else "")
+    parts += [f"<p>{escape(line)}</p>" for line in (*repinned(comparison), legend(comparison))]
+    return _PAGE.substitute(
+        title=escape(title(comparison)),
+        style=files("captchabench.report").joinpath("page.css").read_text(encoding="utf-8").strip(),
+        body="\n".join(parts),
+    )
 
 
-def this_revision(root: Path = Path()) -> str:
-    """The commit that is checked out, and whether the metrics are newer."""
-    try:
-        commit = resolve("HEAD", root)[:_SHORT]
-        return f"{commit}, and metrics that are not committed yet" if changed(root) else commit
-    except InputError as error:
-        return f"unknown: {error}"
+def _table(caption: str, rows: Sequence[Mapping[str, Any]], reasons: Sequence[str]) -> str:
+    return table(caption, _COLUMNS, [_row(row, reasons) for row in rows])
+
+
+def _row(row: Mapping[str, Any], reasons: Sequence[str]) -> Row:
+    exact, verdict = row["exact"], row["verdict"]
+    note = f" <sup>{reasons.index(row['reason']) + 1}</sup>" if row["reason"] else ""
+    return Row(
+        [
+            escape(row["model"]),
+            escape(row["dataset"]),
+            *(_share(row[side]) for side in ("old", "new")),
+            TableCell(_points(exact["difference"]), exact["difference"]) if exact else TableCell("–"),
+            f"{_points(exact['low'])} to {_points(exact['high'])}" if exact else "–",
+            _p(exact and exact["p_holm"]),
+            _p(exact and exact.get("p_exact")),
+            f'<span class="{escape(verdict)}">{_MARKS.get(verdict, "")}{escape(verdict)}</span>{note}',
+            *(_flips(row[name]) for name in ("gained", "lost")),
+        ],
+        str(row["dataset"]).rpartition("/")[2],
+    )
+
+
+def _share(side: Mapping[str, Any] | None) -> TableCell:
+    return TableCell("–") if side is None else TableCell(percent(side["exact"]), side["exact"])
+
+
+def _flips(images: Sequence[Any] | None) -> TableCell:
+    return TableCell("–") if images is None else TableCell(f"{len(images):,}", len(images))
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def _p(value: float | None) -> TableCell:
+    if value is None:
+        return TableCell("–")
+    return TableCell("&lt; 0.001" if value < 0.001 else f"{value:.3f}", value)

@@ -31,7 +31,7 @@ class _Section:
 def print_comparison(comparison: Comparison, console: Console, flips: bool = False) -> None:
     """Print a table with a section a dataset, notes on its rows, and with `flips` every flipped image."""
     notes = _Notes()
-    console.print(_title(comparison), markup=False)
+    console.print(title(comparison), markup=False)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in _HEAD:
         # On a narrow terminal the verdict is what may take two lines.
@@ -42,7 +42,7 @@ def print_comparison(comparison: Comparison, console: Console, flips: bool = Fal
             table.add_row(f"  {texts[0]}", *texts[1:], style=_STYLES.get(row.verdict))
         table.add_section()
     console.print(table)
-    for line in (*notes.lines(), *_packages(comparison), _legend(comparison), "", _outcome(comparison)):
+    for line in (*notes.lines(), *repinned(comparison), legend(comparison), "", outcome(comparison)):
         console.print(line, markup=False)
     if flips:
         for line in _flip_lines(comparison):
@@ -54,14 +54,14 @@ def markdown_comparison(comparison: Comparison, flips: bool = False) -> str:
     notes = _Notes()
     head = f"| {' | '.join(_HEAD)} |"
     rule = "|---|" + "--:|" * (len(_HEAD) - 2) + "---|"
-    lines = [f"# {_title(comparison)}", "", _outcome(comparison), ""]
+    lines = [f"# {title(comparison)}", "", outcome(comparison), ""]
     for section in _sections(comparison, notes):
         lines += [f"## {section.heading}", "", head, rule]
         for row, texts in section.rows:
             mark = "**" if row.verdict in ("better", "worse") else ""
             lines.append(f"| {' | '.join([*texts[:-1], f'{mark}{texts[-1]}{mark}'])} |")
         lines.append("")
-    for note in (*notes.lines(), *_packages(comparison), _legend(comparison)):
+    for note in (*notes.lines(), *repinned(comparison), legend(comparison)):
         lines += [note, ""]
     if flips:
         lines += ["```", *_flip_lines(comparison), "```", ""]
@@ -83,13 +83,15 @@ class _Notes:
         return [f"[{number}] {text}" for text, number in self._numbers.items()]
 
 
-def _title(comparison: Comparison) -> str:
+def title(comparison: Comparison) -> str:
+    """Both sides, with their commits."""
     sides = ((comparison.old, comparison.old_commit), (comparison.new, comparison.new_commit))
     named = [f"{name} ({commit[:9]})" if commit and not commit.startswith(name) else name for name, commit in sides]
     return f"{named[1]} against {named[0]}"
 
 
-def _legend(comparison: Comparison) -> str:
+def legend(comparison: Comparison) -> str:
+    """What the columns mean, and where the images came from."""
     sources = {result.source for row in comparison.rows for result in (row.old, row.new) if result}
     named = "; ".join(f"{source}: {source_note(source)}" for source in sorted(sources))
     unpaired = any(row.test == "unpaired" for row in comparison.rows)
@@ -103,7 +105,7 @@ def _legend(comparison: Comparison) -> str:
     )
 
 
-def _packages(comparison: Comparison) -> list[str]:
+def repinned(comparison: Comparison) -> list[str]:
     """One line where the two sides pin different versions of packages: results may differ for that alone."""
     changed = [f"{name} {old or 'absent'} -> {new or 'absent'}" for name, (old, new) in comparison.packages.items()]
     if not changed:
@@ -113,7 +115,7 @@ def _packages(comparison: Comparison) -> list[str]:
     return [f"requirements.lock differs: {listed}. Numbers can change with the versions alone."]
 
 
-def _outcome(comparison: Comparison) -> str:
+def outcome(comparison: Comparison) -> str:
     """How many rows have which verdict, in a line."""
     counts = Counter(row.verdict for row in comparison.rows)
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in get_args(Verdict) if counts[verdict])

@@ -16,24 +16,12 @@ from captchabench.storage.tables import Table
 
 
 @dataclass(frozen=True)
-class Change:
-    """What the comparison with an earlier commit found: its rows, or the reason why there is none.
-
-    against: the earlier side, in words. rows: as `report.comparison` writes them in JSON.
-    """
-
-    against: str
-    rows: Sequence[Mapping[str, Any]]
-    reason: str = ""
-
-
-@dataclass(frozen=True)
 class Findings:
     """The inputs of the page, read and checked.
 
     board: the leaderboard. tables: what the sections ask for. audit: metrics/data/audit.json. misreadings:
     the errors of the gallery. pictures: sample_id -> data URI, for the gallery and the suspects.
-    revision: the commit that was checked out, in words. params_text: params.yaml as written.
+    params_text: params.yaml as written.
     """
 
     board: pl.DataFrame
@@ -42,8 +30,6 @@ class Findings:
     audit: Mapping[str, Any]
     misreadings: Sequence[Misreading]
     pictures: Mapping[str, str]
-    change: Change
-    revision: str
     params: Params
     params_text: str
 

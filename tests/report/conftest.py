@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from captchabench.config import PARAMS, load_params
-from captchabench.report.findings import Change, Findings
+from captchabench.report.findings import Findings
 from captchabench.report.inputs import Cleaning
 from captchabench.report.pictures import SUREST, WORST, Misreading
 from captchabench.scoring.cells import Part, ScoredCell
@@ -59,22 +59,6 @@ def make_board(cells: list[ScoredCell]) -> Callable[[], pl.DataFrame]:
 
 def table(schema: pl.Schema, *rows: tuple[object, ...]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
-
-
-def change_row(dataset: str, verdict: str, difference: float, reason: str = "") -> dict[str, object]:
-    """A row as a comparison writes it."""
-    change = {
-        "difference": difference,
-        "low": difference - 0.1,
-        "high": difference + 0.1,
-        "p": 0.01,
-        "p_holm": 0.02,
-        "p_exact": 0.0001,
-    }
-    sides = {"old": {"exact": 0.5, "n": 4}, "new": {"exact": 0.5 + difference, "n": 4}}
-    flips = {"gained": [{"sample_id": "a"}], "lost": None}
-    said = {"dataset": dataset, "model": "crnn", "verdict": verdict, "reason": reason}
-    return {**said, "exact": change, **sides, **flips}
 
 
 @pytest.fixture(scope="session")
@@ -149,14 +133,6 @@ def findings(make_board: Callable[[], pl.DataFrame], cells: list[ScoredCell]) ->
             Misreading("numbers6", "hog_svc", WORST, "a2", "23", "", 0.25, 2),
         ],
         pictures={"a1": PIXEL, "a2": PIXEL},
-        change=Change(
-            "1234567 (before, 2026-01-01)",
-            [
-                change_row("numbers6", "worse", -0.25),
-                change_row("union", "no significant change", 0.1, "unpaired test: the predictions are not on disk"),
-            ],
-        ),
-        revision="89abcde",
         params=load_params(ROOT / PARAMS),
         params_text="data: {source: standin}  # <&>",
     )

@@ -1,6 +1,7 @@
 """How a comparison is worded and laid out."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -8,6 +9,7 @@ from rich.console import Console
 from captchabench.comparison.compare import Change, Comparison, Flip, Row, Verdict
 from captchabench.comparison.paired import McNemar, mcnemar
 from captchabench.comparison.sides import Result
+from captchabench.report.change import change_page
 from captchabench.report.comparison import markdown_comparison, print_comparison
 
 
@@ -89,3 +91,20 @@ def test_markdown_has_the_same_rows() -> None:
     assert "| **worse** |" in rows[0]
     assert "Holm's correction over 3 rows" in text
     assert "drawn stand-ins, not the Kaggle images" in text
+
+
+def test_a_page_has_what_changed_in_sight_and_the_rest_folded_away() -> None:
+    html = change_page(replace(FOUND, packages={"torch": ("2.10", "2.11")}))
+    seen, folded = html.split("<details>")
+    assert "<h1>workspace against main (aaaaaaaaa)</h1>" in seen
+    assert "1 worse, 2 no significant change, 1 new, 1 not comparable" in seen
+    assert "▼ worse" in seen
+    assert "−1.2 to +1.1" in seen
+    assert "&lt; 0.001" in seen
+    assert "▼" not in folded
+    assert folded.count("<sup>1</sup>") == 2
+    assert "<li>unpaired test: they are gone</li>" in folded
+    assert "requirements.lock differs: torch 2.10 -&gt; 2.11." in folded
+    # It asks nobody for anything, and runs nothing.
+    assert "<script" not in html
+    assert "http" not in html.replace("http-equiv", "")

@@ -13,7 +13,7 @@ import pytest
 import vl_convert
 
 from captchabench.report.charts import BLUES, PALETTE, SHAPES, ink_on_blues, legend
-from captchabench.report.findings import Change, Findings
+from captchabench.report.findings import Findings
 from captchabench.report.page import page
 from captchabench.report.plots_template import plots_template
 from captchabench.storage.tables import Table
@@ -86,7 +86,7 @@ def test_the_page_is_whole_and_asks_for_nothing(html: str) -> None:
 def test_every_section_of_the_bar_is_there(html: str) -> None:
     body = body_of(html)
     links = re.findall(r'href="#(\w+)"', body)
-    assert len(links) == 14
+    assert len(links) == 13
     assert all(f'<section id="{link}" aria-labelledby="{link}-head">' in body for link in links)
 
 
@@ -150,23 +150,9 @@ def test_the_spread_over_seeds_has_a_column_where_there_are_several(findings: Fi
     assert '<td data-value="0.0123">1.2</td>' in several
 
 
-def test_what_changed_is_in_sight_and_what_did_not_is_folded_away(html: str) -> None:
-    section = html[html.index('<section id="change"') : html.index('<section id="curves"')]
-    assert "1 worse, 1 no significant change" in section
-    seen, folded = section.split("<details>")
-    assert "▼ worse" in seen
-    assert "−25.0" in seen
-    assert "−35.0 to −15.0" in seen
-    assert '<td data-value="0.02">0.020</td><td data-value="0.0001">&lt; 0.001</td>' in seen
-    assert "▼" not in folded
-    assert "<sup>1</sup>" in folded
-    assert '<ol class="soft"><li>unpaired test: the predictions are not on disk</li></ol>' in folded
-
-
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"change": Change("", [], "There is no earlier commit.")}, "There is no earlier commit."),
         ({TRANSFER_TABLE: None}, "No model was asked to read another dataset."),
         ({ROBUSTNESS: None}, "No corruption was tried."),
         ({AMBIGUITY: None}, "is known of stand-ins alone"),

@@ -18,7 +18,6 @@ def section(findings: Findings, _: Figures) -> str:
     clock = ["device", "threads", "torch"]
     clocks = findings.tables[SPEED].drop_nulls("device").select(clock).unique().sort(clock)
     facts = {
-        "commit": findings.revision,
         "source of the images": source_note(findings.source),
         "dataset versions": versions,
         "images": f"{params.normalize.height} × {params.normalize.width} pixels, grey"
