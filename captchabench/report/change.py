@@ -7,7 +7,7 @@ from string import Template
 from typing import Any
 
 from captchabench.comparison.compare import Comparison
-from captchabench.report.comparison import legend, outcome, repinned, title
+from captchabench.report.comparison import outcome, points, repinned, sources, title
 from captchabench.report.markup import Column, Row, TableCell, table
 from captchabench.report.tables import percent
 
@@ -36,8 +36,8 @@ _MARKS = {"better": "▲ ", "worse": "▼ "}
 _COLUMNS = (
     Column("model"),
     Column("dataset", words=True),
-    Column("before", first="descending"),
-    Column("now", first="descending"),
+    Column("old", first="descending"),
+    Column("new", first="descending"),
     Column("difference, points", first="descending"),
     Column("95 %"),
     Column("p (Holm)"),
@@ -65,7 +65,7 @@ def change_page(comparison: Comparison) -> str:
         parts.append(f"<details><summary>{len(same)} without a significant change</summary>{listed}</details>")
     notes = "".join(f"<li>{escape(reason)}</li>" for reason in reasons)
     parts.append(f'<ol class="soft">{notes}</ol>' if notes else "")
-    parts += [f"<p>{escape(line)}</p>" for line in (*repinned(comparison), legend(comparison))]
+    parts += [f"<p>{escape(line)}</p>" for line in (*repinned(comparison), f"{sources(comparison)}.")]
     return _PAGE.substitute(
         title=escape(title(comparison)),
         style=files("captchabench.report").joinpath("page.css").read_text(encoding="utf-8").strip(),
@@ -85,8 +85,8 @@ def _row(row: Mapping[str, Any], reasons: Sequence[str]) -> Row:
             escape(row["model"]),
             escape(row["dataset"]),
             *(_share(row[side]) for side in ("old", "new")),
-            TableCell(_points(exact["difference"]), exact["difference"]) if exact else TableCell("–"),
-            f"{_points(exact['low'])} to {_points(exact['high'])}" if exact else "–",
+            TableCell(points(exact["difference"]), exact["difference"]) if exact else TableCell("–"),
+            f"{points(exact['low'])} to {points(exact['high'])}" if exact else "–",
             _p(exact and exact["p_holm"]),
             _p(exact and exact.get("p_exact")),
             f'<span class="{escape(verdict)}">{_MARKS.get(verdict, "")}{escape(verdict)}</span>{note}',
@@ -102,10 +102,6 @@ def _share(side: Mapping[str, Any] | None) -> TableCell:
 
 def _flips(images: Sequence[Any] | None) -> TableCell:
     return TableCell("–") if images is None else TableCell(f"{len(images):,}", len(images))
-
-
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.1f}".replace("-", "−")
 
 
 def _p(value: float | None) -> TableCell:

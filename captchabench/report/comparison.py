@@ -92,8 +92,6 @@ def title(comparison: Comparison) -> str:
 
 def legend(comparison: Comparison) -> str:
     """What the columns mean, and where the images came from."""
-    sources = {result.source for row in comparison.rows for result in (row.old, row.new) if result}
-    named = "; ".join(f"{source}: {source_note(source)}" for source in sorted(sources))
     unpaired = any(row.test == "unpaired" for row in comparison.rows)
     return (
         "old, new: images read entirely right; difference in points, with its 95 % interval. "
@@ -101,7 +99,7 @@ def legend(comparison: Comparison) -> str:
         + (" (unpaired: the score test of two shares)" if unpaired else "")
         + f", after Holm's correction over {comparison.tested} rows; a change is called below {LEVEL}. "
         "exact p: McNemar's, before correction. "
-        f"+ and −: images that the new or the old side alone read right. {named}."
+        f"+ and −: images that the new or the old side alone read right. {sources(comparison)}."
     )
 
 
@@ -113,6 +111,12 @@ def repinned(comparison: Comparison) -> list[str]:
     more = [f"{len(changed) - _PACKAGES} more"] if len(changed) > _PACKAGES else []
     listed = ", ".join([*changed[:_PACKAGES], *more])
     return [f"requirements.lock differs: {listed}. Numbers can change with the versions alone."]
+
+
+def sources(comparison: Comparison) -> str:
+    """Where the images came from, in words."""
+    named = {result.source for row in comparison.rows for result in (row.old, row.new) if result}
+    return "; ".join(f"{source}: {source_note(source)}" for source in sorted(named))
 
 
 def outcome(comparison: Comparison) -> str:
@@ -166,11 +170,11 @@ def _cer(result: Result | None) -> str:
 def _difference(change: Change | None) -> str:
     if change is None:
         return ""
-    value, low, high = map(_points, (change.difference, change.low, change.high))
+    value, low, high = map(points, (change.difference, change.low, change.high))
     return f"{value} ({low} to {high})"
 
 
-def _points(share: float) -> str:
+def points(share: float) -> str:
     """A difference in percentage points, with its sign."""
     text = f"{100 * share:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
