@@ -99,3 +99,6 @@ app.command()(cli_predict.predict)
 app.command()(cli_predict.export)
 app.command()(cli_demo.demo)
 app.command()(cli_doctor.doctor)
+
+if __name__ == "__main__":
+    app()
