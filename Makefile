@@ -5,6 +5,7 @@
 # make chaos   kills, failing disks, hostile files, threads, leaks, a long life: hours; a short version of each is a test
 # make schedule  the same every night, with a UI: Prefect's server and schedule (CRON, PORT)
 # make vulnerabilities  known ones of the packages in requirements.lock, by pip-audit (asks PyPI and OSV)
+# make lock    renew requirements.lock from pyproject.toml, with hashes (needs uv); UPGRADE=NAME for a newer one of that
 # make full    switch params.yaml to the Kaggle data and full budgets, then run it (one GPU)
 # make setup   the environment alone: .venv
 # make clean   outputs and environment, not DVC's cache
@@ -16,7 +17,7 @@ export PATH := $(BIN):$(PATH)
 # Without this a stage may warn in the locale of the machine, and sort by it.
 export LC_ALL := C.UTF-8
 
-.PHONY: repro schedule full test test-gpu lint types check vulnerabilities chaos setup clean
+.PHONY: repro schedule full test test-gpu lint types check vulnerabilities chaos setup lock clean
 .DEFAULT_GOAL := repro
 
 setup: .venv/.complete
@@ -27,12 +28,12 @@ setup: .venv/.complete
 	@if command -v uv >/dev/null; then \
 		echo "making .venv with uv"; \
 		uv venv --quiet --allow-existing --python $(PYTHON) .venv && \
-		uv pip install --quiet --python $(BIN)/python --compile-bytecode -r requirements.lock && \
+		uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock && \
 		uv pip install --quiet --python $(BIN)/python --no-deps --editable . ; \
 	else \
 		echo "making .venv with pip (two minutes or so)"; \
 		$(PYTHON) -m venv .venv && \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . ; \
 	fi
 	@python -m captchabench.report.plots_template  # lets `dvc plots show` work without a network
@@ -68,6 +69,9 @@ check: lint types test
 # Needs a network, and no .venv: pip-audit gets a place of its own.
 vulnerabilities:
 	@$(PYTHON) .ci/vulnerabilities.py
+
+lock:
+	@$(PYTHON) .ci/lock.py $(if $(UPGRADE),--upgrade-package $(UPGRADE))
 
 # Each teaches with --help, and says how long it takes.
 chaos: setup

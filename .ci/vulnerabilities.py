@@ -10,6 +10,7 @@ packages that it could not look up.
 """
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -42,9 +43,9 @@ class Answer:
 
 
 def pins(text: str) -> list[str]:
-    """Each `name==version` of a lock file, without its marker."""
-    lines = (line.split(";")[0].split(" #")[0].strip() for line in text.splitlines())
-    return [line for line in lines if "==" in line and not line.startswith(("#", "-"))]
+    """Each `name==version` of a lock file, once, without extras, marker and hashes."""
+    found = re.findall(r"^([\w.-]+)(?:\[.*?\])?==([^\s;]+)", text, re.MULTILINE)
+    return list(dict.fromkeys(f"{name}=={version}" for name, version in found))
 
 
 def ignored(text: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from captchabench.errors import InputError
+from flows.address import INSECURE, check_address
 from flows.server import free_port, server
 
 
@@ -19,9 +20,13 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", metavar="WORD", help="a model, a dataset or both: their cells alone")
     parser.add_argument("--baseline", metavar="REV", help="compare with this commit")
     parser.add_argument("--margin", type=float, default=0.0, metavar="SHARE", help="what a row may lose all the same")
-    parser.add_argument("--workers", metavar="ADDRESS", help="have the machines that wait at tcp://HOST:PORT help")
+    parser.add_argument("--workers", metavar="ADDRESS", help="have the machines that wait at tls://HOST:PORT help")
+    parser.add_argument("--insecure", action="store_true", help=INSECURE)
     parser.add_argument("--commit-to", metavar="BRANCH", help="commit the results to this branch")
     given = vars(parser.parse_args(words))
+    insecure = given.pop("insecure")
+    if given["workers"]:
+        check_address(given["workers"], insecure)
     if "PREFECT_API_URL" in os.environ:
         return _run(given)
     with server(free_port(), for_people=False) as own:

@@ -1,6 +1,7 @@
 """A machine, or one device of it, that runs stages for a benchmark on another: one at a time, in its own clone.
 
-`python -m flows.worker tcp://HOST:8786`, in the clone. It works for runs at the clone's own commit alone.
+`python -m flows.worker tls://HOST:8786`, in the clone. It works for runs at the clone's own commit alone, and listens
+on one port of the interface that reaches the scheduler.
 """
 
 import argparse
@@ -15,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from distributed import Status, Worker, get_worker
+from distributed import Security, Status, Worker, get_worker
 
 from captchabench.errors import InputError
+from flows.address import INSECURE, check_address, facing
 from flows.commit import head
+from flows.connection import OnePort, reach
 from flows.process import Ended, Processes
 from flows.recovery import mend, run_lock
 from flows.resources import Share, own_cores, own_devices
@@ -49,14 +52,23 @@ class Done:
     where: str
 
 
-class StageWorker(Worker):
+class StageWorker(OnePort, Worker):
     """Dask's worker, and the clone that it runs stages in. lock: what they inherit."""
 
-    def __init__(self, address: str, clone: Path, lock: int) -> None:
-        where = f"{socket.gethostname()}:{clone}"
-        # memory_limit: stages are processes of their own, and the machine's.
+    def __init__(self, address: str, own: Security, clone: Path, lock: int) -> None:
         super().__init__(
-            address, nthreads=1, name=where, resources={slot(head(clone)): 1}, memory_limit=0, dashboard=False
+            address,
+            # Without it Dask listens on all interfaces.
+            host=f"[{facing(address)}]",
+            security=own,
+            name=f"{socket.gethostname()}:{clone}",
+            nthreads=1,
+            resources={slot(head(clone)): 1},
+            # Dask imports from there, and its own choice in /tmp may be anybody's.
+            local_directory=str(clone / ".dvc/tmp"),
+            # Stages are processes of their own, and the machine's.
+            memory_limit=0,
+            dashboard=False,
         )
         self.clone, self.lock = clone, lock
 
@@ -104,17 +116,20 @@ def _end_with_the_wish(worker: Worker, key: Any, processes: Processes, over: thr
             return
 
 
-async def _serve(address: str, clone: Path, lock: int) -> None:
-    async with StageWorker(address, clone, lock) as worker:
-        print(f"{worker.name} waits for stages from {address} (Ctrl-C ends it)", flush=True)
+async def _serve(address: str, own: Security, clone: Path, lock: int) -> None:
+    async with StageWorker(address, own, clone, lock) as worker:
+        print(f"{worker.name} waits for stages from {address} at {worker.address} (Ctrl-C ends it)", flush=True)
         await worker.finished()
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run stages for benchmarks on other machines, until interrupted or the scheduler ends."""
     parser = argparse.ArgumentParser(prog="python -m flows.worker", description=main.__doc__)
-    parser.add_argument("scheduler", help="where Dask's scheduler listens, tcp://HOST:8786")
-    address = parser.parse_args(words).scheduler
+    parser.add_argument("scheduler", help="where flows.scheduler listens, tls://HOST:8786")
+    parser.add_argument("--insecure", action="store_true", help=INSECURE)
+    given = parser.parse_args(words)
+    address = given.scheduler
+    check_address(address, given.insecure)
     clone = Path.cwd()
     if not (clone / "dvc.yaml").exists():
         raise InputError(f"{clone}: not a clone of the benchmark; start the worker in one of its own")
@@ -124,10 +139,8 @@ def main(words: Sequence[str] | None = None) -> None:
         with opened(clone) as repo:
             check_clean(repo)
         try:
-            asyncio.run(_serve(address, clone, lock.handle))
+            asyncio.run(_serve(address, reach(address, "worker"), clone, lock.handle))
             print("the scheduler has ended")
-        except (OSError, TimeoutError) as error:
-            raise InputError(f"{address}: {error}; start the scheduler there: dask scheduler --host ADDRESS") from None
         except KeyboardInterrupt:
             return
 

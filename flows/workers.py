@@ -10,11 +10,11 @@ from uuid import uuid4
 from distributed import Client, KilledWorker
 
 from captchabench.errors import InputError
+from flows.connection import reach
 from flows.failures import Failure
 from flows.process import Stopped
 from flows.worker import Done, Job, run_job, slot
 
-_CONNECT_SECONDS = 15
 _LOOK_SECONDS = 1.0
 
 
@@ -33,10 +33,11 @@ class Workers:
 
     def await_one(self) -> None:
         """Wait for a worker. Raises InputError if no scheduler answers, or if no worker comes."""
+        own = reach(self._address, "client")
         try:
-            self._client = Client(self._address, timeout=_CONNECT_SECONDS, set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise InputError(f"no scheduler at {self._address}; start it: dask scheduler --host ADDRESS") from error
+            self._client = Client(self._address, security=own, set_as_default=False)
+        except OSError as error:
+            raise InputError(f"{self._address}: the scheduler has just ended; start it again") from error
         until = time.monotonic() + self._patience
         while not self.count():
             if time.monotonic() > until:

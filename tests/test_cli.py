@@ -1,5 +1,7 @@
 """What the commands print, and how they end."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,16 @@ def test_help_names_every_command() -> None:
 def test_models_and_datasets_are_listed() -> None:
     assert "cnn_transformer" in RUN.invoke(app, ["models"]).output
     assert "fournierp/captcha-version-2-images" in RUN.invoke(app, ["datasets"]).output
+
+
+@pytest.mark.parametrize("module", ["captchabench", "captchabench.cli.app"])
+def test_the_commands_are_there_without_the_script(module: str) -> None:
+    done = subprocess.run([sys.executable, "-m", module, "models"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "cnn_transformer" in done.stdout
+    wrong = subprocess.run([sys.executable, "-m", module, "modles"], capture_output=True, text=True, check=False)
+    assert wrong.returncode != 0
+    assert "No such command" in wrong.stderr
 
 
 def test_a_missing_leaderboard_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

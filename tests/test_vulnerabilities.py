@@ -1,6 +1,7 @@
 """The look-up of known vulnerabilities: what is found fails, and so does what could not be looked up."""
 
 import importlib.util
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,6 +54,7 @@ def audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     [
         ("a==1\nb==2 ; python_version < '3.12'\nb==3 ; python_version >= '3.12'\n", "", 0),
         ("a==1\nbad==1\n", "", 1),
+        ("a[x, y]==1 \\\n    --hash=sha256:0\nbad==1 ; python_version < '4' \\\n    --hash=sha256:1\n", "", 1),
         ("a==1\nbad==1\n", "PYSEC-1  # only on Amigas\n", 0),
         ("a==1\nbad==1\n", "PYSEC-1\n", 2),
         ("a==1\nquiet==1\n", "", 2),
@@ -64,7 +66,9 @@ def test_what_is_found_and_what_is_unknown_fail(audit: Any, tmp_path: Path, lock
     assert audit.main([str(tmp_path / "lock")]) == code
 
 
-def test_every_line_of_the_lock_file_is_asked_for(audit: Any) -> None:
+def test_every_package_of_the_lock_file_is_asked_for(audit: Any) -> None:
     text = (ROOT / "requirements.lock").read_text()
-    assert len(audit.pins(text)) == len(text.splitlines()) > 100
+    packages = {re.split(r"[\[=]", line)[0] for line in text.splitlines() if not line.startswith(" ")}
+    assert {pin.split("==")[0] for pin in audit.pins(text)} == packages
+    assert len(packages) > 100
     assert sorted(pin for names in audit.rounds(audit.pins(text)) for pin in names) == sorted(audit.pins(text))

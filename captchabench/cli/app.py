@@ -99,3 +99,6 @@ app.command()(predict.predict)
 app.command()(predict.export)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
+
+if __name__ == "__main__":
+    app()

@@ -3,7 +3,8 @@
 Run by hand: `python -m tests.chaos.fuzz_readers images --seconds 600`. atheris is none of the project's dependencies,
 and has wheels for a few versions of Python only; into an environment of its own:
 
-    python3.11 -m venv /tmp/fuzz && /tmp/fuzz/bin/pip install atheris -r requirements.lock
+    python3.11 -m venv /tmp/fuzz && /tmp/fuzz/bin/pip install -r requirements.lock
+    /tmp/fuzz/bin/pip install atheris
     /tmp/fuzz/bin/python -m tests.chaos.fuzz_readers archives --seconds 600
 
 The readers below raise an AssertionError, or let through what they must not, where an input does more than get

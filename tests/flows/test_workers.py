@@ -1,4 +1,4 @@
-"""A run over two workers with clones of their own: what is lost is made again, and nothing else is."""
+"""A run over two workers with clones of their own, by TLS: what is lost is made again, and nothing else is."""
 
 import shutil
 import subprocess
@@ -10,18 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dask
 import psutil
 import pytest
-from distributed import LocalCluster
 
 from captchabench.errors import InputError
 from flows import ROOT
 from flows import benchmark as flow
-from flows import workers as module
 from flows.commit import head
 from flows.process import Stopped
 from flows.runcache import check_shared
 from flows.workers import Workers
+from tests.flows import certificates
+from tests.flows.listening import own_address, scheduler
 
 STAGES = ["make-a", "make-b", "read-a", "read-b", "table"]
 # Says where it runs, and does not end the first time.
@@ -88,23 +89,27 @@ def farm(first: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]
         patch.setenv("DONE", str(folder / "done.txt"))
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setattr(flow, "publish", lambda *_: [])
-        yield from _at_work(pipeline, folder)
+        own = certificates.make(folder / "certificates")
+        told = certificates.settings(own, own)
+        for name, value in certificates.environment(told).items():
+            patch.setenv(name, value)
+        with dask.config.set(told), scheduler(f"tls://{own_address()}:0") as (_, address):
+            yield from _at_work(pipeline, address, folder)
 
 
-def _at_work(pipeline: Any, folder: Path) -> Iterator[Farm]:
-    with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=":0") as cluster:
-        farm = Farm(pipeline, cluster.scheduler_address, {}, folder)
-        for name in ("one", "two"):
-            other = farm.clone(name)
-            other.write(".git/info/exclude", "ran.txt\n")
-            command = [sys.executable, "-m", "flows.worker", farm.address]
-            farm.workers[name] = subprocess.Popen(command, cwd=other.folder)
-        try:
-            yield farm
-        finally:
-            for worker in farm.workers.values():
-                worker.kill()
-                worker.wait()
+def _at_work(pipeline: Any, address: str, folder: Path) -> Iterator[Farm]:
+    farm = Farm(pipeline, address, {}, folder)
+    for name in ("one", "two"):
+        other = farm.clone(name)
+        other.write(".git/info/exclude", "ran.txt\n")
+        command = [sys.executable, "-m", "flows.worker", farm.address]
+        farm.workers[name] = subprocess.Popen(command, cwd=other.folder)
+    try:
+        yield farm
+    finally:
+        for worker in farm.workers.values():
+            worker.kill()
+            worker.wait()
 
 
 def gone(number: str) -> bool:
@@ -181,6 +186,6 @@ def test_what_others_cannot_have_is_refused(pipeline: Any) -> None:
 
 
 def test_without_a_scheduler_the_run_says_how_to_start_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CONNECT_SECONDS", 0.5)
-    with pytest.raises(InputError, match="dask scheduler --host"):
+    monkeypatch.setattr("flows.connection._CONNECT_SECONDS", 0.5)
+    with pytest.raises(InputError, match=r"start it there: python -m flows.scheduler tcp://127.0.0.1:9"):
         Workers("tcp://127.0.0.1:9", "0" * 40).await_one()
