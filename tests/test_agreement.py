@@ -154,6 +154,7 @@ LAYERS = [
     {"report"},
     {"demo", "doctor"},
     {"cli"},
+    {"__main__"},
 ]
 
 
