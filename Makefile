@@ -29,12 +29,12 @@ setup: .venv/.complete
 		echo "making .venv with uv"; \
 		uv venv --quiet --allow-existing --python $(PYTHON) .venv && \
 		uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock && \
-		uv pip install --quiet --python $(BIN)/python --no-deps --editable . ; \
+		uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable . ; \
 	else \
 		echo "making .venv with pip (two minutes or so)"; \
 		$(PYTHON) -m venv .venv && \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . ; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . ; \
 	fi
 	@python -m captchabench.report.plots_template  # lets `dvc plots show` work without a network
 	@touch $@

@@ -8,11 +8,18 @@ from rich.console import Console
 from rich.table import Table
 
 from captchabench.cli import compare, demo, doctor, predict
-from captchabench.cli.overlay import apply_overlay
 from captchabench.config import PARAMS
 from captchabench.datasets import DATASETS
 from captchabench.errors import InputError
 from captchabench.models import RECOGNISERS
+
+# What brings the packages that only some commands need.
+_EXTRAS = {
+    "benchmark": {"kagglehub", "ruamel", "threadpoolctl"},
+    "demo": {"fastapi", "prometheus_client", "starlette", "uvicorn"},
+    "onnx": {"onnx", "onnxruntime", "onnxscript"},
+    "report": {"altair", "dvc", "statsmodels", "vl_convert"},
+}
 
 
 class _Commands(typer.core.TyperGroup):
@@ -23,6 +30,13 @@ class _Commands(typer.core.TyperGroup):
             return super().main(*args, **kwargs)
         except InputError as error:
             Console(stderr=True, highlight=False).print(f"error: {error}", soft_wrap=True, markup=False)
+            raise SystemExit(1) from None
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").partition(".")[0]
+            extra = next((name for name, packages in _EXTRAS.items() if missing in packages), None)
+            if extra is None:
+                raise
+            typer.echo(f"error: this needs {missing}; run: pip install 'captchabench[{extra}]'", err=True)
             raise SystemExit(1) from None
         except OSError as error:
             # A full disk, a folder that is not ours to write to.
@@ -59,6 +73,8 @@ def apply(
     params: Annotated[Path, typer.Option(help="The file to change.")] = PARAMS,
 ) -> None:
     """Change params.yaml by an overlay such as params.full.yaml; comments stay."""
+    from captchabench.cli.overlay import apply_overlay
+
     for key, old, new in apply_overlay(overlay, params):
         typer.echo(f"{key}: {old} -> {new}")
 
