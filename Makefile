@@ -3,7 +3,7 @@
 # make test-gpu  the tests of what a GPU does; fails where there is none
 # make check   lint, types, tests
 # make chaos   kills, failing disks, hostile files, threads, leaks, a long life: hours; a short version of each is a test
-# make schedule  the same every night, with a UI: Prefect's server and schedule (CRON, PORT)
+# make schedule  the same every night, with a UI: Prefect's server and schedule (CRON, PORT, COMMIT_TO, WORKERS, INSECURE)
 # make vulnerabilities  known ones of the packages in requirements.lock, by pip-audit (asks PyPI and OSV)
 # make lock    renew requirements.lock from pyproject.toml, with hashes (needs uv); UPGRADE=NAME for a newer one of that
 # make full    switch params.yaml to the Kaggle data and full budgets, then run it (one GPU)
@@ -44,7 +44,9 @@ repro: setup
 	@captchabench leaderboard
 
 schedule: setup
-	@python -m flows.serve $(if $(CRON),--cron "$(CRON)") $(if $(PORT),--port $(PORT))
+	@python -m flows.serve $(if $(CRON),--cron "$(CRON)") $(if $(PORT),--port $(PORT)) \
+		$(if $(COMMIT_TO),--commit-to "$(COMMIT_TO)") $(if $(WORKERS),--workers "$(WORKERS)") \
+		$(if $(INSECURE),--insecure)
 
 full: setup
 	@captchabench apply params.full.yaml

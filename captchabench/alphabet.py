@@ -7,6 +7,8 @@ from string import ascii_lowercase, digits
 
 from captchabench.errors import InputError
 
+# More than any dataset here has, and than classes can be told apart. What a reading takes grows with it.
+MOST_SYMBOLS = 512
 # What classes are written as, one each. None has another case: folding leaves such labels as they are.
 _OF_CLASSES = ascii_lowercase + digits + "".join(map(chr, range(0x2801, 0x2900)))
 
@@ -15,7 +17,7 @@ _OF_CLASSES = ascii_lowercase + digits + "".join(map(chr, range(0x2801, 0x2900))
 class Alphabet:
     """The symbols a dataset's labels are written in, in class order: the i-th symbol has class id i.
 
-    Raises InputError where a symbol stands twice or there is none.
+    Raises InputError where a symbol stands twice, or there is none or more than MOST_SYMBOLS.
     """
 
     symbols: str
@@ -24,6 +26,8 @@ class Alphabet:
     def __post_init__(self) -> None:
         if not self.symbols:
             raise InputError("an alphabet needs at least one symbol")
+        if len(self.symbols) > MOST_SYMBOLS:
+            raise InputError(f"an alphabet has at most {MOST_SYMBOLS} symbols, not {len(self.symbols):,}")
         ids = {symbol: index for index, symbol in enumerate(self.symbols)}
         if len(ids) != len(self.symbols):
             twice = sorted({s for s in self.symbols if self.symbols.count(s) > 1})

@@ -384,6 +384,8 @@ def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     if not isinstance(value, hint) or (hint in (int, float) and isinstance(value, bool)):
         raise InputError(f"{where}: must be {names[hint]}, is {_kind(value)}")
+    if hint is str and any("\ud800" <= symbol <= "\udfff" for symbol in value):
+        raise InputError(f"{where}: must be text, holds half a character: {_kind(value)}")
     if hint is float and not math.isfinite(value):
         raise InputError(f"{where}: must be a number, is {'NaN' if value != value else 'infinite'}")
     return value

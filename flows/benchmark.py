@@ -19,6 +19,7 @@ from flows import ROOT
 from flows.commit import check_branch, commit_results, head
 from flows.dispatch import Outcome, account, dispatch
 from flows.durations import keep_seconds, read_seconds
+from flows.fixed import fixed
 from flows.graph import Graph, Stage, read_graph
 from flows.history import close_dead_run
 from flows.process import Processes
@@ -34,45 +35,37 @@ if TYPE_CHECKING:
 
 
 @flow(name="benchmark", persist_result=False)
-def benchmark(
-    only: list[str] | None = None,
-    baseline: str | None = None,
-    margin: float = 0.0,
-    commit_to: str | None = None,
-    workers: str | None = None,
-    root: str = str(ROOT),
-) -> State:
+def benchmark(only: list[str] | None = None, baseline: str | None = None, margin: float = 0.0) -> State:
     """Run what is stale, publish the results, and fail where something got significantly worse.
 
     only: words of a stage's matrix, such as a model, a dataset or both: those cells and what they need, and no
     tables. baseline: the commit to compare with; the last one that touched metrics/ unless given. margin: the share
-    of images that a row may lose all the same. commit_to: a branch that the results are committed to.
-    workers: where Dask's scheduler listens, tcp://HOST:PORT, if stages that ask for a device are to run on the
-    machines that wait there.
+    of images that a row may lose all the same. Which folder this works in, which branch gets the results and who
+    helps are no parameters: whoever may start a run would choose what it executes. They are in `flows.fixed`.
     """
-    folder = Path(root)
+    folder, own = ROOT, fixed()
     try:
-        if commit_to:
-            check_branch(folder, commit_to)
+        if own.commit_to:
+            check_branch(folder, own.commit_to)
         with run_lock(folder, str(runtime.flow_run.id)) as lock:
             _tidy_up(folder, lock.left_behind)
             graph = read_graph(folder)
             if only:
                 graph = graph.only(only)
             others = None
-            if workers:
+            if own.workers:
                 # Dask takes its time to import.
                 from flows.workers import Workers
 
                 check_shared(folder)
-                others = Workers(workers, head(folder))
+                others = Workers(own.workers, head(folder))
             outcomes = run_graph(graph, folder, lock.handle, others)
             if failed := account(outcomes):
                 return Failed(message=failed)
             regressions = [] if only else publish(folder, baseline, margin)
             made = _summary(graph, outcomes)
-            if commit_to and not only and (commit := commit_results(folder, commit_to, graph.kept, made)):
-                get_run_logger().info(f"results committed to {commit_to}: {commit}")
+            if own.commit_to and not only and (commit := commit_results(folder, own.commit_to, graph.kept, made)):
+                get_run_logger().info(f"results committed to {own.commit_to}: {commit}")
     except Busy as error:
         return Cancelled(message=str(error))
     except InputError as error:

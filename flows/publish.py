@@ -49,6 +49,9 @@ def compared(root: Path, baseline: str | None, margin: float) -> tuple[str, list
             if not past:
                 return "No commit has results yet; there is nothing to compare with.", []
             found = compare(side(past[-1].commit, root), side(WORKSPACE, root))
+        elif not baseline.isprintable():
+            # Nothing that a command line could hold, but JSON can.
+            raise InputError(f"no commit, branch or tag called {baseline!r}; look at its spelling")
         else:
             found = compare(side(baseline, root), side(WORKSPACE, root))
     except InputError as error:

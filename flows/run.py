@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from captchabench.errors import InputError
-from flows.address import INSECURE, check_address
-from flows.server import free_port, server
+from flows.fixed import add_options, fix
+from flows.server import server
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -20,30 +20,27 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", metavar="WORD", help="a model, a dataset or both: their cells alone")
     parser.add_argument("--baseline", metavar="REV", help="compare with this commit")
     parser.add_argument("--margin", type=float, default=0.0, metavar="SHARE", help="what a row may lose all the same")
-    parser.add_argument("--workers", metavar="ADDRESS", help="have the machines that wait at tls://HOST:PORT help")
-    parser.add_argument("--insecure", action="store_true", help=INSECURE)
-    parser.add_argument("--commit-to", metavar="BRANCH", help="commit the results to this branch")
-    given = vars(parser.parse_args(words))
-    insecure = given.pop("insecure")
-    if given["workers"]:
-        check_address(given["workers"], insecure)
+    add_options(parser)
+    given = parser.parse_args(words)
+    fix(given)
+    parameters = {"only": given.only, "baseline": given.baseline, "margin": given.margin}
     if "PREFECT_API_URL" in os.environ:
-        return _run(given)
-    with server(free_port(), for_people=False) as own:
-        os.environ["PREFECT_API_URL"] = own.api
+        return _run(parameters)
+    with server(0, for_people=False) as own:
+        os.environ |= own.settings
         import flows.benchmark  # noqa: F401  # takes as long as the server's start, so both at once
 
         own.wait()
-        return _run(given)
+        return _run(parameters)
 
 
-def _run(given: dict[str, Any]) -> int:
+def _run(parameters: dict[str, Any]) -> int:
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
     from flows.benchmark import benchmark
 
-    state = benchmark(**given, return_state=True)
+    state = benchmark(**parameters, return_state=True)
     # What is still on its way to the server.
     APILogWorker.drain_all()
     EventsWorker.drain_all()

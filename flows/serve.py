@@ -2,19 +2,21 @@
 
 import argparse
 import os
-import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, cast
 
 from captchabench.config import read_yaml
 from captchabench.errors import InputError
 from flows import ROOT
-from flows.server import HOST, server
+from flows.fixed import add_options, fix
+from flows.server import HOST, Server, kept_string, listen, server
+
+_REPORT = ROOT / "reports/index.html"
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -22,17 +24,23 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.serve", description=main.__doc__)
     parser.add_argument("--port", type=int, default=4200, help="of the UI; the page has the next one")
     parser.add_argument("--cron", help="when to run, instead of what prefect.yaml says")
+    add_options(parser)
     given = parser.parse_args(words)
-    for port in (given.port, given.port + 1):
-        _check_free(port, given.port)
-    with _page(given.port + 1) as page, server(given.port, for_people=True) as own:
+    if not 1024 <= given.port < 65535:
+        raise InputError(f"--port {given.port}: give one from 1024 to 65534")
+    fix(given)
+    with (
+        _page(given.port + 1) as page,
+        server(given.port, for_people=True) as own,
+        kept_string(own) as string,
+    ):
         # Prefect takes its own at import, and these go on to the runs.
-        os.environ |= {"PREFECT_API_URL": own.api, "CAPTCHABENCH_PAGE": page}
+        os.environ |= {**own.settings, "CAPTCHABENCH_PAGE": page}
         own.wait()
-        _serve(own.address, given.cron)
+        _serve(own, string, given.cron)
 
 
-def _serve(address: str, cron: str | None) -> None:
+def _serve(own: Server, string: Path, cron: str | None) -> None:
     from prefect import serve
     from prefect.deployments.runner import RunnerDeployment
 
@@ -54,30 +62,53 @@ def _serve(address: str, cron: str | None) -> None:
         # It is a coroutine only where an event loop runs.
         made.append(cast(RunnerDeployment, deployment))
         print(f"{entry['name']}: {f'cron {when}' if when else 'on demand'}", flush=True)
-    print(f"UI: {address} (Ctrl-C ends it)", flush=True)
+    print(_how_to_sign_in(own, string), flush=True)
     serve(*made, limit=1, print_starting_message=False)
+
+
+def _how_to_sign_in(own: Server, string: Path) -> str:
+    """The string is shown to whoever sits at the terminal, and written into no log."""
+    if sys.stdout.isatty():
+        return f"UI: {own.address}/sign-in#{own.string} (Ctrl-C ends it)"
+    return f"UI: {own.address} (Ctrl-C ends it); it asks for what is in {string}"
 
 
 @contextmanager
 def _page(port: int) -> Iterator[str]:
-    """Serve the folder of the report: a browser follows no link from a server to a file on disk. Yields the address."""
-    with ThreadingHTTPServer((HOST, port), partial(_Quiet, directory=str(ROOT / "reports"))) as http:
+    """Serve the report's page: a browser follows no link from a server to a file on disk. Yields its address."""
+    with ThreadingHTTPServer((HOST, port), _Report, bind_and_activate=False) as http:
+        http.socket.close()
+        http.socket = listen(port)
         threading.Thread(target=http.serve_forever, daemon=True).start()
         yield f"http://{HOST}:{port}/index.html"
         http.shutdown()
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    """Files, without a line for each that is asked for."""
+class _Report(BaseHTTPRequestHandler):
+    """The report's page, and no other file; under no other name."""
+
+    timeout = 30
+
+    def do_GET(self) -> None:
+        """Answer with the page as it is now."""
+        host, port = self.connection.getsockname()
+        if self.headers.get_all("Host") != [f"{host}:{port}"]:
+            self.send_error(403, "not a name of this server")
+        elif self.path not in ("/", "/index.html"):
+            self.send_error(404)
+        elif not _REPORT.is_file():
+            self.send_error(404, "no report yet", "The first run makes it")
+        else:
+            page = _REPORT.read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(page)))
+            self.send_header("X-Content-Type-Options", "nosniff")
+            self.end_headers()
+            self.wfile.write(page)
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
-
-
-def _check_free(port: int, first: int) -> None:
-    with socket.socket() as probe:
-        if probe.connect_ex((HOST, port)) == 0:
-            raise InputError(f"port {port} is taken; free it, or give another: make schedule PORT={first + 2}")
 
 
 if __name__ == "__main__":

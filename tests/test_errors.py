@@ -12,3 +12,10 @@ def test_a_message_is_one_line_that_a_terminal_only_shows() -> None:
 def test_a_message_comes_whole_from_another_process() -> None:
     error = InputError("a\nb: is \\ damaged")
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_what_is_very_long_is_cut_in_the_middle() -> None:
+    said = str(InputError("a.json: holds " + "x" * 100_000 + "; mend it"))
+    assert said.startswith("a.json: holds xxx")
+    assert said.endswith("xxx; mend it")
+    assert len(said) < 2000

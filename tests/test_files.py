@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from captchabench.errors import InputError
-from captchabench.storage.files import replacing_file, replacing_folder, write_json, write_text
+from captchabench.storage.files import (
+    open_regular,
+    read_regular,
+    replacing_file,
+    replacing_folder,
+    write_json,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -81,3 +89,17 @@ def test_a_disk_that_takes_no_more_is_one_line_and_the_old_output_stays(
 def test_a_file_elsewhere_is_not_taken_for_the_output(tmp_path: Path) -> None:
     with pytest.raises(PermissionError), replacing_file(tmp_path / "output"):
         raise PermissionError(errno.EACCES, "not yours", "/elsewhere")
+
+
+@pytest.mark.timeout(300)
+def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(OSError, match="Not a regular file"):
+            open_regular(path)
+
+
+def test_of_a_large_file_just_enough_is_read(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    (tmp_path / "file").write_bytes(b"abc")
+    assert [read_regular(tmp_path / "link", most) for most in (0, 2, 3, 1 << 62)] == [b"a", b"abc", b"abc", b"abc"]

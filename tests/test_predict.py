@@ -3,10 +3,13 @@
 import csv
 import io
 import json
+import os
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from zlib import crc32
 
 import cv2
 import numpy as np
@@ -21,6 +24,7 @@ from captchabench.cli.app import app
 from captchabench.inference import reading
 from captchabench.models import build_recogniser
 from captchabench.samples.shards import Samples
+from captchabench.storage.checksum import UNSEALED, sealed
 
 RUN = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
 UNREADABLE = 3
@@ -176,6 +180,37 @@ def test_mistakes_are_one_line(
     assert len(done.stderr.strip().splitlines()) == 1
     assert Path("read.csv").read_text() == "what was there"
     assert not Path("steps").exists()
+
+
+@pytest.mark.timeout(300)
+def test_pipes_and_devices_are_not_waited_for(model: Path, images: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("/dev/zero")
+    (tmp_path / "c.png").symlink_to(next(images.glob("*_0.png")))
+    done = predict(model, tmp_path, tmp_path / "a.png")
+    assert done.exit_code == UNREADABLE
+    assert done.stdout.count("c.png") == 1
+    assert done.stderr.count(".png: undecodable: Not a regular file") == 3
+    os.mkfifo(tmp_path / "model.onnx")
+    done = predict(tmp_path / "model.onnx", images)
+    assert done.exit_code == 1
+    assert "model.onnx: cannot be read (Not a regular file)" in done.stderr
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_model_of_huge_weights_is_one_line_and_nothing_is_written(model: Path, images: Path, tmp_path: Path) -> None:
+    huge = Path(shutil.copytree(model, tmp_path / "huge"))
+    arrays = dict(np.load(huge / "weights.npz"))
+    arrays["weights"][::2], arrays["weights"][1::2] = 3e38, -3e38
+    np.savez(huge / "weights.npz", **arrays)
+    config = json.loads((huge / "config.json").read_text())
+    config["files"]["weights.npz"] = f"{crc32((huge / 'weights.npz').read_bytes()):08x}"
+    (huge / "config.json").write_bytes(sealed(json.dumps({**config, "checksum": UNSEALED}).encode()))
+    done = predict(huge, images, "--output", tmp_path / "read.csv")
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"error: {huge}: its weights are damaged")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "read.csv").exists()
 
 
 def test_odd_names_do_no_harm(model: Path, images: Path, tmp_path: Path) -> None:

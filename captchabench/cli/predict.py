@@ -118,11 +118,11 @@ def export(
     from captchabench.inference.onnx_check import compare_exported, held_out_pixels
     from captchabench.inference.onnx_export import export_onnx
     from captchabench.inference.onnx_file import SUFFIX
-    from captchabench.models.saved import read_config
+    from captchabench.models import read_saved
 
     if out.suffix != SUFFIX:
         raise InputError(f"{out}: must end in {SUFFIX}, by which it is known again")
-    about = read_config(onnx).about
+    about = read_saved(onnx).about
     if check is None:
         pixels = held_out_pixels(Path("data/shards"), about)
     else:

@@ -11,13 +11,14 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from base64 import b64encode
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, MutableSequence, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from functools import partial
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -30,6 +31,10 @@ from captchabench.inference.loaded import LoadedRecogniser, load_recogniser
 from captchabench.inference.results import Explanation, Prediction
 
 logger = logging.getLogger(__name__)
+
+# Seconds that a model may take over a batch, loading included, and that decoding one may. Sound ones take a few.
+_PATIENCE = 60.0
+_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -55,19 +60,40 @@ Answer: TypeAlias = list[dict[str, Any]] | Rejection
 
 
 class Stopped(Exception):
-    """The process that reads has died. The next batch gets a new one."""
+    """The process that reads has died, or was ended. The next batch gets a new one."""
 
 
 class Bench:
-    """Trained models by the name of their folder, each loaded when it is first asked for."""
+    """Trained models by the name of their folder, each loaded when it is first asked for.
 
-    def __init__(self, folders: dict[str, Path], max_pixels: int) -> None:
+    left_out: models that are not to be used, with the reason. note: what it is at, for a process that watches this
+    one: the number of the model in `folders`, -1 while it decodes, and since when on the monotonic clock, 0 while there
+    is nothing to do.
+    """
+
+    def __init__(
+        self,
+        folders: dict[str, Path],
+        max_pixels: int,
+        left_out: Mapping[str, str],
+        note: MutableSequence[float],
+    ) -> None:
         self._folders = folders
         self._limits = replace(DEFAULT_LIMITS, pixels=max_pixels)
+        self._left_out = left_out
+        self._note = note
+        self._numbers = {name: number for number, name in enumerate(folders)}
         self._loaded: dict[str, LoadedRecogniser] = {}
 
     def read(self, jobs: Sequence[Job]) -> list[Answer]:
         """The answers to `jobs`, in their order. Images that one model reads in the same way are read together."""
+        try:
+            return self._answers(jobs)
+        finally:
+            self._note[1] = 0.0
+
+    def _answers(self, jobs: Sequence[Job]) -> list[Answer]:
+        self._begin(-1)
         decoded = [_decode(job.image, self._limits) for job in jobs]
         groups: dict[tuple[str, int, bool], list[int]] = defaultdict(list)
         for place, (job, image) in enumerate(zip(jobs, decoded, strict=True)):
@@ -84,13 +110,26 @@ class Bench:
             for job, image, by_model in zip(jobs, decoded, found, strict=True)
         ]
 
+    def _begin(self, number: int) -> None:
+        self._note[0] = number
+        self._note[1] = time.monotonic()
+
     def _read(self, name: str, greys: list[Any], top_k: int, explain: bool) -> list[dict[str, Any]]:
+        """One model's readings. Where it fails they say so: those beside it can be used all the same."""
+        if name in self._left_out:
+            return _failed(name, self._left_out[name], len(greys))
+        self._begin(self._numbers[name])
         try:
-            model = self._load(name)
+            return self._readings(name, greys, top_k, explain)
         except InputError as error:
-            # The models beside it can be used all the same.
-            failed: dict[str, Any] = {"model": name, "text": None, "confidence": None, "alternatives": [], "how": None}
-            return [{**failed, "error": str(error)} for _ in greys]
+            return _failed(name, str(error), len(greys))
+        # Too little memory, or a fault of ours that these weights bring to light.
+        except Exception:
+            logger.exception("%s could not read", name)
+            return _failed(name, f"{name}: failed; the terminal says why", len(greys))
+
+    def _readings(self, name: str, greys: list[Any], top_k: int, explain: bool) -> list[dict[str, Any]]:
+        model = self._load(name)
         pixels = np.stack([model.prepare(grey) for grey in greys])
         readings = [_as_reading(name, prediction) for prediction in model.read(pixels, top_k)]
         if explain:
@@ -105,34 +144,45 @@ class Bench:
 
 
 class Reader:
-    """Runs a Bench elsewhere. `executor` makes the place where; by default a process of its own."""
+    """Runs a Bench elsewhere. `executor` makes the place where; by default a process of its own.
+
+    That process is ended where decoding a batch, or one model over it, takes longer than `patience` seconds. That model
+    is then left out.
+    """
 
     def __init__(
         self,
         folders: dict[str, Path],
         max_pixels: int,
         executor: Callable[[], Executor] | None = None,
+        patience: float = _PATIENCE,
     ) -> None:
-        self._make = executor or partial(
-            ProcessPoolExecutor,
-            max_workers=1,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_begin,
-            initargs=(folders, max_pixels),
-        )
+        self._folders = folders
+        self._max_pixels = max_pixels
+        self._make = executor or self._make_process
+        self._patience = patience
+        self._left_out: dict[str, str] = {}
+        self._context = _Spawning()
+        self._note: MutableSequence[float] = [-1.0, 0.0]
         self._read: Callable[[Sequence[Job]], list[Answer]] = _read_here
         if executor:
-            self._read = Bench(folders, max_pixels).read
+            self._read = Bench(folders, max_pixels, self._left_out, self._note).read
         self._executor = self._make()
 
     async def read(self, jobs: list[Job]) -> list[Answer]:
-        """The answers to `jobs`, in their order. Raises Stopped if the process died over them."""
+        """The answers to `jobs`, in their order. Raises Stopped if the process died over them, or was ended."""
+        executor = self._executor
+        work = asyncio.get_running_loop().run_in_executor(executor, self._read, jobs)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, self._read, jobs)
+            while not (await asyncio.wait({work}, timeout=_LOOK_SECONDS))[0]:
+                self._end_if_stuck()
+            return work.result()
         except BrokenProcessPool:
-            logger.error("the process that reads images died; starting another")
-            self._executor.shutdown(wait=False)
-            self._executor = self._make()
+            # Two batches may be on their way, and the other has seen it first.
+            if executor is self._executor:
+                logger.error("the process that reads images died; starting another")
+                executor.shutdown(wait=False)
+                self._executor = self._make()
             raise Stopped from None
 
     async def warm(self) -> None:
@@ -140,14 +190,55 @@ class Reader:
         await self.read([])
 
     def close(self) -> None:
-        """End the process once it has read what it was given."""
+        """End the process, whatever it is at: nobody waits for it any more, and it writes nothing."""
+        self._context.end()
         self._executor.shutdown(cancel_futures=True)
+
+    def _make_process(self) -> Executor:
+        self._note = self._context.RawArray("d", (-1.0, 0.0))
+        return ProcessPoolExecutor(
+            max_workers=1,
+            mp_context=self._context,
+            initializer=_begin,
+            initargs=(self._folders, self._max_pixels, self._left_out, self._note),
+        )
+
+    def _end_if_stuck(self) -> None:
+        number, since = self._note
+        if not since or time.monotonic() - since <= self._patience:
+            return
+        if number >= 0:
+            name = list(self._folders)[int(number)]
+            self._left_out[name] = f"{name}: took more than {self._patience:g} s and is left out; start the demo anew"
+            logger.error("%s", self._left_out[name])
+        self._note[1] = 0.0
+        self._context.end()
+
+
+class _Spawning(SpawnContext):
+    """Starts processes afresh, as usual, and can end the last that it started."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: SpawnProcess | None = None
+
+    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]
+        """What a pool calls to start one."""
+        self._last = SpawnProcess(*args, **kwargs)
+        return self._last
+
+    def end(self) -> None:
+        """End the last process at once, if there is one and it lives."""
+        if self._last is not None and self._last.pid is not None:
+            self._last.kill()
 
 
 _bench: Bench | None = None
 
 
-def _begin(folders: dict[str, Path], max_pixels: int) -> None:
+def _begin(
+    folders: dict[str, Path], max_pixels: int, left_out: Mapping[str, str], note: MutableSequence[float]
+) -> None:
     """What the process does first."""
     global _bench
     # Ctrl-C reaches the whole group; the server says when to stop.
@@ -156,7 +247,7 @@ def _begin(folders: dict[str, Path], max_pixels: int) -> None:
     # OpenMP reads this when a model brings torch. Its threads would wait by spinning, on cores that the server needs.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     cv2.setNumThreads(1)
-    _bench = Bench(folders, max_pixels)
+    _bench = Bench(folders, max_pixels, left_out, note)
 
 
 def _end_with_parent() -> None:
@@ -177,6 +268,11 @@ def _decode(image: bytes, limits: Limits) -> np.ndarray | Rejection:
         return decode(image, limits)
     except Unreadable as error:
         return Rejection(str(error.reason), error.detail)
+
+
+def _failed(name: str, why: str, count: int) -> list[dict[str, Any]]:
+    reading: dict[str, Any] = {"model": name, "text": None, "confidence": None, "alternatives": [], "how": None}
+    return [{**reading, "error": why} for _ in range(count)]
 
 
 def _as_reading(name: str, prediction: Prediction) -> dict[str, Any]:

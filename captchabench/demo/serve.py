@@ -36,6 +36,9 @@ def find_models(folder: Path) -> Found:
         if path.name.startswith(".") or not path.is_dir():
             continue
         try:
+            # Bytes that are no text, which a name can hold, have no place in an answer.
+            if path.name != path.name.encode("utf-8", "replace").decode():
+                raise InputError(f"{path}: its name is not UTF-8; rename it")
             found.abouts[path.name] = read_about(path)
             found.folders[path.name] = path
         except InputError as error:

@@ -9,6 +9,7 @@ from PIL import Image
 from captchabench.errors import InputError
 from captchabench.normalize.images import MAX_PIXELS, decode_grey, grey_of
 from captchabench.normalize.rejects import Reason, Rejected
+from captchabench.storage.files import read_regular
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,6 @@ def as_grey(image: np.ndarray | Image.Image) -> np.ndarray:
 def _read_bytes(path: Path, limits: Limits) -> bytes:
     """The bytes of a file; of one that is too large, just enough to see that. Raises Unreadable."""
     try:
-        if path.exists() and not path.is_file():
-            raise Unreadable(Reason.UNDECODABLE, "not a file", path)
-        with path.open("rb") as file:
-            return file.read(limits.size + 1)
+        return read_regular(path, limits.size)
     except (OSError, ValueError) as error:
         raise Unreadable(Reason.UNDECODABLE, getattr(error, "strerror", None) or str(error), path) from None

@@ -9,12 +9,15 @@ import numpy as np
 from PIL.Image import Image
 
 from captchabench.alphabet import named
+from captchabench.errors import InputError, first_line
 from captchabench.inference.decoding import DEFAULT_LIMITS, Limits, as_grey, decode
 from captchabench.inference.onnx_file import SUFFIX, read_onnx
 from captchabench.inference.results import Explanation, Prediction
+from captchabench.inference.soundness import check_reading, watch_network
 from captchabench.models import load_recogniser as load_weights
+from captchabench.models import read_saved
 from captchabench.models.base import Recogniser
-from captchabench.models.saved import About, read_config
+from captchabench.models.saved import About
 from captchabench.networks.readings import Steps
 from captchabench.normalize.images import contrast, fit
 
@@ -23,9 +26,10 @@ AnyImage: TypeAlias = str | Path | bytes | Image | np.ndarray
 
 
 class LoadedRecogniser:
-    """A trained recogniser with all it needs to read images as they come."""
+    """A trained recogniser with all it needs to read images as they come. place: where it was loaded from."""
 
-    def __init__(self, about: About, recogniser: Recogniser, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(self, place: Path, about: About, recogniser: Recogniser, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.place = place
         self.about = about
         self.limits = limits
         self.recogniser = recogniser
@@ -35,7 +39,8 @@ class LoadedRecogniser:
 
         images: paths, encoded bytes, Pillow images, or uint8 arrays [H, W], [H, W, 3] RGB or [H, W, 4] RGBA. They are
         decoded and resized exactly as `normalize` did with the images that the model learned from. All are held in
-        memory at the model's size. Raises Unreadable, an InputError, for the first that cannot be read.
+        memory at the model's size. Raises Unreadable, an InputError, for the first that cannot be read; and InputError
+        where damaged weights lead to no finite probabilities.
         """
         return self.read(self.stack(self.decode(image) for image in images), top_k)
 
@@ -43,11 +48,12 @@ class LoadedRecogniser:
         """Read images and say how: what the model was given and what it saw where. images, raises: see `predict`."""
         greys = [self.decode(image) for image in images]
         pixels = self.stack(greys)
+        predictions = self.read(pixels)
         steps = [
             Steps(found.kind, tuple(replace(step, symbol=self.named(step.symbol)) for step in found.steps))
             for found in self.recogniser.explain(pixels)
         ]
-        parts = zip(self.read(pixels), greys, pixels, steps, strict=True)
+        parts = zip(predictions, greys, pixels, steps, strict=True)
         return [Explanation(*part) for part in parts]
 
     def decode(self, image: AnyImage) -> np.ndarray:
@@ -70,7 +76,10 @@ class LoadedRecogniser:
         """Read prepared images [N, about.height, about.width] uint8; see `predict`. For one thread at a time."""
         if top_k < 1:
             raise ValueError(f"top_k must be at least 1, is {top_k}")
-        reading = self.recogniser.predict(pixels)
+        # Damaged weights are told below, in one line.
+        with np.errstate(over="ignore", invalid="ignore"):
+            reading = self.recogniser.predict(pixels)
+        check_reading(reading, self.recogniser, self.place)
         confidences = np.clip(reading.confidences, 0, 1).tolist()
         others = self.recogniser.alternatives(pixels, top_k) if top_k > 1 else [()] * len(pixels)
         read = [Prediction(*parts) for parts in zip(reading.texts, confidences, others, strict=True)]
@@ -93,10 +102,21 @@ def load_recogniser(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> Loaded
     """
     folder = Path(path)
     if folder.suffix == SUFFIX:
-        return LoadedRecogniser(*read_onnx(folder), limits)
-    return LoadedRecogniser(read_config(folder).about, load_weights(folder), limits)
+        about, recogniser = read_onnx(folder)
+    else:
+        about, recogniser = read_saved(folder).about, load_weights(folder)
+        watch_network(recogniser, folder)
+    loaded = LoadedRecogniser(folder, about, recogniser, limits)
+    try:
+        loaded.read(np.zeros((1, about.height, about.width), np.uint8))
+    except InputError:
+        raise
+    # Numbers of the right shapes can still be of a kind that nothing can be computed with.
+    except Exception as error:
+        raise InputError(f"{folder}: cannot read an image ({first_line(error)}); copy or train it anew") from None
+    return loaded
 
 
 def read_about(path: str | Path) -> About:
     """What the model in the folder `path` says about itself; no weight is read. Raises InputError."""
-    return read_config(Path(path)).about
+    return read_saved(Path(path)).about

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from captchabench.errors import InputError
-from captchabench.inference.onnx_file import CHECKSUM_KEY, CONFIG_KEY, FILES_KEY, INPUT, OUTPUT
-from captchabench.models import load_recogniser
+from captchabench.inference.onnx_file import CHECKSUM_KEY, CONFIG_KEY, FILES_KEY
+from captchabench.inference.onnx_graph import INPUT, OUTPUT
+from captchabench.models import load_recogniser, read_saved
 from captchabench.models.neural import NeuralRecogniser
-from captchabench.models.saved import About, read_config
+from captchabench.models.saved import About
 from captchabench.networks.heads import CTCNetwork, Decoding
 from captchabench.networks.network import standardize
 from captchabench.storage.checksum import UNSEALED, seal
@@ -49,7 +50,7 @@ def pixel_network(folder: Path) -> tuple[NeuralRecogniser, PixelNetwork]:
 
 def export_onnx(folder: Path, out: Path) -> None:
     """Write the deep model in `folder` as the ONNX file `out`. Raises InputError where it has no network."""
-    config = read_config(folder)
+    config = read_saved(folder)
     recogniser, network = pixel_network(folder)
     example = np.zeros((_EXAMPLES, config.about.height, config.about.width), np.uint8)
     with warnings.catch_warnings():

@@ -71,7 +71,9 @@ class Dummy(Recogniser):
         try:
             saved = json.loads(path.read_text(encoding="utf-8"))
             self.answer, self.share = str(saved["answer"]), float(saved["share"])
+            if self.spec.alphabet.foreign(self.answer) or len(self.answer) > self.spec.max_length:
+                raise ValueError("an answer that is no label of config.json")
             if not 0 <= self.share <= 1:
                 raise ValueError(f"a share of {self.share}")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, ArithmeticError) as error:
             raise InputError(f"{path}: does not hold this model's answer ({error!r}); train it anew") from None

@@ -11,6 +11,7 @@ from typing import BinaryIO
 from zlib import crc32
 
 from captchabench.errors import InputError
+from captchabench.storage.files import open_regular
 
 _MARK = b"captchabench-crc32:"
 UNSEALED = "captchabench-crc32:--------"
@@ -42,7 +43,8 @@ def read_sealed(path: Path, mend: str) -> bytes:
     Raises Damaged, with what to do in `mend`, where they differ from what was written; OSError where the file cannot
     be read.
     """
-    content = path.read_bytes()
+    with open_regular(path) as file:
+        content = file.read()
     if (problem := flaw(content)) is not None:
         raise Damaged(f"{path}: is damaged ({problem}); {mend}")
     return content
@@ -50,7 +52,7 @@ def read_sealed(path: Path, mend: str) -> bytes:
 
 def check_sealed(path: Path, mend: str) -> None:
     """Check the sealed file at `path`, of which only a piece is in memory at a time. Raises: see `read_sealed`."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         if (problem := _flaw(file)) is not None:
             raise Damaged(f"{path}: is damaged ({problem}); {mend}")
 

@@ -1,16 +1,17 @@
-"""Outputs that are whole or absent: write beside the place, then rename."""
+"""Outputs that are whole or absent: write beside the place, then rename. Inputs that are files and nothing else."""
 
 import errno
 import fcntl
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from captchabench.errors import InputError
 
@@ -92,6 +93,24 @@ def write_json(path: Path, value: Any) -> None:
 def as_json(value: Any) -> str:
     """`value` as a page of JSON: sorted keys, no NaN, a line's end at the end."""
     return json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open the file at `path` for reading. A link counts as what it leads to.
+
+    Raises OSError also where that is no regular file: a pipe would be waited for, a device may never end.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    return os.fdopen(handle, "rb")
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """The bytes of the file at `path`; of a larger one than `most` bytes, one more. Raises: see `open_regular`."""
+    with open_regular(path) as file:
+        return file.read(min(most, os.fstat(file.fileno()).st_size) + 1)
 
 
 def _claim(path: Path, make: Callable[[Path], tuple[int, str]]) -> tuple[Path, int]:

@@ -1,10 +1,11 @@
-"""Thousands of hostile images, archives and params files, each to be read or refused in one line, in bounded time.
+"""Thousands of hostile images, archives, params files and models, each read or refused in one line, in bounded time.
 
-`python -m tests.chaos.fuzz_inputs --images 10000 --archives 1000 --params 1000 --seed 0`
+`python -m tests.chaos.fuzz_inputs --images 10000 --archives 1000 --params 1000 --models 1000 --seed 0`
 
 Images go one by one through the decoder and then all together through the normaliser, where every one of them must be
 kept or stand in the list of rejects with its reason. Archives are opened, read and written as raw files. Params files
-are loaded, and every recogniser that they change is built. All of it happens in a child process, which is ended where
+are loaded, and every recogniser that they change is built. Models, in folders and exported, are loaded and read two
+images. All of it happens in a child process, which is ended where
 an item takes longer than --limit seconds, and may take --memory MiB more than it has to begin with.
 
 Item number i of a kind depends on the seed, the kind and i alone; --keep FOLDER keeps those that fail. Exit code 1 if
@@ -14,6 +15,7 @@ with --archive PATH.
 
 import argparse
 import csv
+import json
 import multiprocessing
 import os
 import random
@@ -102,6 +104,33 @@ def read_params(content: bytes) -> str:
     return "accepted"
 
 
+def read_model(files: dict[str, bytes]) -> str:
+    """What becomes of a model, the files of its folder by name, or an export: loaded, and two images read with it."""
+    import numpy as np
+
+    from captchabench.errors import InputError
+    from captchabench.inference.loaded import load_recogniser, read_about
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file, content in files.items():
+            (folder / file).write_bytes(content)
+        exported = next((folder / file for file in files if file.endswith(".onnx")), None)
+        try:
+            if exported is None:
+                json.dumps(asdict(read_about(folder)), ensure_ascii=False).encode()
+            loaded = load_recogniser(exported or folder)
+            images = np.random.default_rng(0).integers(0, 256, (2, 30, 90), np.uint8)
+            for prediction in loaded.predict(images, top_k=2):
+                prediction.text.encode()
+                assert 0 <= prediction.confidence <= 1
+            loaded.explain(images[:1])
+        except InputError as error:
+            check_line(error)
+            return f"refused: {_kind(error)}"
+    return "read"
+
+
 def _pairs(params: Any) -> list[tuple[str, str]]:
     """Each model of the matrix with one dataset of its task, and with those that give it parameters of its own."""
     pairs = []
@@ -169,7 +198,7 @@ def normalise_all(entries: list[tuple[str, bytes]]) -> tuple[int, int, Counter[s
 
 
 TASKS: dict[str, Callable[[Any], Any]] = {
-    task.__name__: task for task in (read_image, read_archive, read_params, normalise_all)
+    task.__name__: task for task in (read_image, read_archive, read_params, read_model, normalise_all)
 }
 
 
@@ -276,6 +305,7 @@ class Campaign:
     images: int
     archives: int
     params: int
+    models: int
     seed: int
     limit: float = 10.0
     memory: int = 2048
@@ -324,6 +354,14 @@ def _run(campaign: Campaign, child: Child) -> tuple[list[Tally], list[str]]:
         # Until then the child has imported what it needs for images alone.
         child.close()
         tallies.append(_feed(campaign, child, "params", "read_params", items, text.encode()))
+    if campaign.models:
+        from tests.chaos import hostile_models
+
+        models = (hostile_models.mutated_model(_rng(campaign, "models", i)) for i in range(campaign.models))
+        child.close()
+        # Which imports torch and ONNX Runtime.
+        first = next(files for files in hostile_models.sound() if hostile_models.EXPORT in files)
+        tallies.append(_feed(campaign, child, "models", "read_model", models, first))
     return tallies, wrong
 
 
@@ -336,6 +374,8 @@ def _feed(campaign: Campaign, child: Child, kind: str, task: str, items: Iterabl
         tally.add(number, str(verdict), seconds)
         if tally.failed and tally.failed[-1][0] == number and campaign.keep:
             campaign.keep.mkdir(parents=True, exist_ok=True)
+            if isinstance(item, dict):
+                item = ("", repr(item).encode())
             suffix, content = item if isinstance(item, tuple) else ("", item)
             (campaign.keep / f"{kind}-{campaign.seed}-{number}{suffix}").write_bytes(content)
         if sys.stderr.isatty() and time.monotonic() - shown > 1:
@@ -403,7 +443,7 @@ def _archives(campaign: Campaign) -> Iterable[tuple[str, bytes]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for kind, usual in (("images", 10_000), ("archives", 1000), ("params", 1000), ("seed", 0)):
+    for kind, usual in (("images", 10_000), ("archives", 1000), ("params", 1000), ("models", 1000), ("seed", 0)):
         parser.add_argument(f"--{kind}", type=int, default=usual)
     parser.add_argument("--limit", type=float, default=10.0, help="seconds an item")
     parser.add_argument("--memory", type=int, default=2048, help="MiB more than the process has to begin with")

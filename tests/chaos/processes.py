@@ -11,7 +11,7 @@ _RUNNING = re.compile(rb"Running stage '([^'@]+)")
 _ROLES = {
     "stage": re.compile(r"-m stages\.\w+"),
     "recovery": re.compile(r"flows\.recovery"),
-    "server": re.compile(r"uvicorn"),
+    "server": re.compile(r"flows\.gate"),
     "DVC": re.compile(r"\bdvc repro|flows\.dvc_stage"),
     "flow": re.compile(r"flows\.(run|local)"),
     "leaderboard": re.compile(r"captchabench leaderboard"),

@@ -1,5 +1,6 @@
 """One server and schedule that stay while many runs come and go, as `make schedule` leaves them for weeks."""
 
+import socket
 import subprocess
 import sys
 import time
@@ -25,10 +26,8 @@ class Served:
         self._seen: list[tuple[int, int]] = []
 
     def __enter__(self) -> Self:
-        # Prefect is not imported here before its settings are known.
-        from flows.server import free_port
-
-        port = free_port()
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
         words = ("--port", str(port), "--cron", "0 0 1 1 *")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "flows.serve", *words],
@@ -44,7 +43,9 @@ class Served:
                 break
         else:
             raise RuntimeError("python -m flows.serve has ended")
+        string = self._benchmark.folder / f".prefect/string-{port}"
         self._environment["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+        self._environment["PREFECT_API_AUTH_STRING"] = string.read_text(encoding="utf-8")
         # The schedule registers itself.
         time.sleep(_START_SECONDS)
         self._usual = len(self._family())

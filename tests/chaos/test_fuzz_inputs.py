@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_mutated_images_and_archives_are_read_or_rejected() -> None:
-    campaign = fuzz_inputs.Campaign(images=200, archives=50, params=0, seed=1)
+    campaign = fuzz_inputs.Campaign(images=200, archives=50, params=0, models=0, seed=1)
     tallies, wrong = fuzz_inputs.run(campaign)
     assert wrong == []
     assert [tally.failed for tally in tallies] == [[], []]
@@ -22,6 +22,13 @@ def test_mutated_images_and_archives_are_read_or_rejected() -> None:
     assert 20 < images["kept"] < 100
     assert {"rejected: truncated", "rejected: undecodable", "rejected: several_frames"} <= images.keys()
     assert 5 < archives["read"] < 40
+
+
+def test_mutated_models_read_or_are_refused_in_one_line() -> None:
+    (tally,), wrong = fuzz_inputs.run(fuzz_inputs.Campaign(images=0, archives=0, params=0, models=100, seed=1))
+    assert wrong == []
+    assert tally.failed == []
+    assert 5 < tally.verdicts["read"] < 80
 
 
 def test_mutated_params_are_accepted_or_refused_in_one_line() -> None:

@@ -1,5 +1,8 @@
 """Starting the demo: the models that are there, the address that is free, or one line that says what to do."""
 
+import json
+import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +15,7 @@ from typer.testing import CliRunner
 from captchabench.cli.app import app
 from captchabench.demo.serve import _listen, find_models
 from captchabench.errors import InputError
+from captchabench.storage.checksum import UNSEALED, sealed
 
 SVC, CRNN = "written-hog_svc-0", "written-crnn-0"
 
@@ -26,6 +30,24 @@ def test_models_are_found_and_what_is_left_out_is_said(trained: Any, tmp_path: P
     (why,) = found.left_out
     assert "old" in why
     assert "train it anew" in why
+
+
+@pytest.mark.timeout(300)
+def test_a_bad_folder_does_not_take_down_the_others(trained: Any, tmp_path: Path) -> None:
+    (tmp_path / SVC).symlink_to(trained.data / "models" / SVC)
+    for name in ("pipe", "endless", "text", os.fsdecode(b"caf\xe9")):
+        shutil.copytree(trained.data / "models" / CRNN, tmp_path / name)
+    for name in ("pipe", "endless"):
+        (tmp_path / name / "config.json").unlink()
+    os.mkfifo(tmp_path / "pipe" / "config.json")
+    (tmp_path / "endless" / "config.json").symlink_to("/dev/zero")
+    config = json.loads((tmp_path / "text" / "config.json").read_text())
+    config["about"]["source"], config["checksum"] = "\ud800", UNSEALED
+    (tmp_path / "text" / "config.json").write_bytes(sealed(json.dumps(config).encode()))
+    found = find_models(tmp_path)
+    assert list(found.folders) == [SVC]
+    reasons = ["name is not UTF-8", "Not a regular file", "Not a regular file", "source: must be text"]
+    assert all(reason in why for reason, why in zip(reasons, found.left_out, strict=True))
 
 
 def test_without_models_it_says_what_to_run(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 # Before Prefect is imported: nothing of a test is written into the project.
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="prefect-")
 os.environ["PREFECT_LOGGING_TO_API_ENABLED"] = "false"
+# Many tests need a server, and few one of ours.
+os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "true"
 # A busy machine is no failure.
 os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "180"
 

@@ -1,12 +1,17 @@
 """The flow over a small pipeline: what runs, what does not, and what the end says."""
 
+import argparse
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from prefect.states import State
 
+from captchabench.errors import InputError
 from flows import benchmark as flow
 from flows import tasks
+from flows.fixed import fix
 
 
 # Nothing here has a leaderboard: what is published is looked at by itself.
@@ -16,33 +21,36 @@ def _nothing_published(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "run_stage", tasks.run_stage.with_options(retry_delay_seconds=0.1))
 
 
-def run(pipeline: Any, **parameters: object) -> State:
-    return flow.benchmark(root=str(pipeline.folder), return_state=True, **parameters)
+@pytest.fixture
+def run(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., State]:
+    """Run the flow in the pipeline's folder."""
+    monkeypatch.setattr(flow, "ROOT", pipeline.folder)
+    return partial(flow.benchmark, return_state=True)
 
 
-def test_everything_runs_once_and_then_nothing(pipeline: Any) -> None:
-    state = run(pipeline)
+def test_everything_runs_once_and_then_nothing(pipeline: Any, run: Callable[..., State]) -> None:
+    state = run()
     assert state.is_completed(), state.message
     assert sorted(pipeline.ran()) == ["make-a", "make-b", "read-a", "read-b", "table"]
     assert pipeline.dvc("status").strip() == "Data and pipelines are up to date."
-    state = run(pipeline)
+    state = run()
     assert state.message == "0 stages run, 5 up to date"
     assert pipeline.ran() == []
 
 
-def test_a_change_runs_what_it_touches(pipeline: Any) -> None:
-    run(pipeline)
+def test_a_change_runs_what_it_touches(pipeline: Any, run: Callable[..., State]) -> None:
+    run()
     pipeline.ran()
     pipeline.write("params.yaml", "cells: [a, b]\nsizes: {a: 2, b: 1}\n")
-    state = run(pipeline)
+    state = run()
     # What it makes is the same as before: DVC sees that the rest is not stale after all.
     assert pipeline.ran() == ["make-a"]
     assert state.message == "1 stages run, 4 up to date"
 
 
-def test_a_mistake_stops_its_dependents_alone_and_is_not_tried_again(pipeline: Any) -> None:
+def test_a_mistake_stops_its_dependents_alone_and_is_not_tried_again(pipeline: Any, run: Callable[..., State]) -> None:
     pipeline.order("make-a", "sys.exit('error: sizes.a: must be at least 2; is 1')")
-    state = run(pipeline)
+    state = run()
     assert state.is_failed()
     assert sorted(pipeline.ran()) == ["make-a", "make-b", "read-b"]
     first, *rest = state.message.splitlines()
@@ -51,11 +59,11 @@ def test_a_mistake_stops_its_dependents_alone_and_is_not_tried_again(pipeline: A
     assert rest[-1] == "not run for that: read@a, table"
     # Once mended, the rest is made and nothing twice.
     pipeline.order("make-a", "")
-    assert run(pipeline).is_completed()
+    assert run().is_completed()
     assert sorted(pipeline.ran()) == ["make-a", "read-a", "table"]
 
 
-def test_what_passes_is_tried_again(pipeline: Any) -> None:
+def test_what_passes_is_tried_again(pipeline: Any, run: Callable[..., State]) -> None:
     pipeline.order(
         "read-a",
         """
@@ -76,25 +84,50 @@ def test_what_passes_is_tried_again(pipeline: Any) -> None:
         assert "CAPTCHABENCH_MEMORY_SHARE" not in os.environ
         """,
     )
-    assert run(pipeline).is_completed()
+    assert run().is_completed()
     assert sorted(pipeline.ran()) == ["make-a", "make-b", "read-a", "read-a", "read-b", "read-b", "table"]
     # A GPU that was full is given half as much to hold.
     assert (pipeline.folder / "shares.txt").read_text() == "1 0.5 "
 
 
-def test_a_stage_is_stopped_when_its_time_is_up(pipeline: Any) -> None:
+def test_a_stage_is_stopped_when_its_time_is_up(pipeline: Any, run: Callable[..., State]) -> None:
     text = (pipeline.folder / "dvc.yaml").read_text()
     pipeline.write("dvc.yaml", text.replace("time_limit: 600", "time_limit: 8"))
     pipeline.order("read-a", "time.sleep(600)")
-    state = run(pipeline)
+    state = run()
     # On a busy machine the others may be stopped, too.
     assert "read@a: not done after 8 s\n" in state.message
     assert pipeline.ran().count("read-a") <= 1
 
 
-def test_one_model_alone(pipeline: Any) -> None:
-    assert run(pipeline, only=["a"]).is_completed()
+def test_one_model_alone(pipeline: Any, run: Callable[..., State]) -> None:
+    assert run(only=["a"]).is_completed()
     assert sorted(pipeline.ran()) == ["make-a", "read-a"]
-    state = run(pipeline, only=["c"])
+    state = run(only=["c"])
     assert state.is_failed()
     assert "no stage has c in its matrix" in state.message
+
+
+def test_results_go_to_the_branch_that_was_fixed_before(
+    pipeline: Any, run: Callable[..., State], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "a")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "a@example.org")
+    assert run().is_completed()
+    pipeline.ran()
+    pipeline.order("make-b", "os.unlink('ran.txt')")
+    pipeline.write("params.yaml", "cells: [a, b]\nsizes: {a: 1, b: 2}\n")
+    pipeline.call("git", "add", "-A")
+    pipeline.call("git", "commit", "-qm", "other parameters")
+
+    monkeypatch.setattr("flows.fixed.ROOT", pipeline.folder)
+    monkeypatch.setenv("CAPTCHABENCH_COMMIT_TO", "of-an-earlier-start")
+    fix(argparse.Namespace(commit_to="results", workers=None, insecure=False))
+    state = run()
+    assert state.is_completed(), state.message
+    assert "out/read-a" in pipeline.call("git", "ls-tree", "-r", "--name-only", "results")
+    with pytest.raises(InputError, match="'a b' is no name of a branch"):
+        fix(argparse.Namespace(commit_to="a b", workers=None, insecure=False))
+    with pytest.raises(InputError, match="without TLS"):
+        fix(argparse.Namespace(commit_to=None, workers="tcp://192.0.2.1:8786", insecure=False))

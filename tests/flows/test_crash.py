@@ -19,10 +19,11 @@ from flows.recovery import clear_rot, mend, run_lock
 from tests.flows.watching import alive, await_that, needs_proc
 
 RUN = """
-import sys
+import pathlib, sys
 from flows import benchmark as flow
 flow.publish = lambda *_: []
-flow.benchmark(root=sys.argv[1], return_state=True)
+flow.ROOT = pathlib.Path(sys.argv[1])
+flow.benchmark(return_state=True)
 """
 
 
@@ -67,7 +68,8 @@ def test_a_killed_run_leaves_no_process_and_the_next_closes_it_and_goes_on(
 
         pipeline.order("read-a", "")
         monkeypatch.setattr(flow, "publish", lambda *_: [])
-        assert flow.benchmark(root=str(pipeline.folder), return_state=True).is_completed()
+        monkeypatch.setattr(flow, "ROOT", pipeline.folder)
+        assert flow.benchmark(return_state=True).is_completed()
         assert "make-a" not in pipeline.ran()
         assert (pipeline.folder / "out/table").read_text() == "make-aread-amake-bread-btable"
         assert client.read_flow_run(dead).state.is_crashed()

@@ -3,7 +3,6 @@
 import inspect
 import socket
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,7 +32,7 @@ def test_deployments_give_the_flow_parameters_that_it_has(deployment: dict[str, 
     path, name = deployment["entrypoint"].split(":")
     assert getattr(import_module(path.removesuffix(".py").replace("/", ".")), name) is benchmark
     assert set(deployment["parameters"]) <= set(inspect.signature(benchmark.fn).parameters)
-    benchmark.validate_parameters({"root": str(Path.cwd()), **deployment["parameters"]})
+    benchmark.validate_parameters(deployment["parameters"])
     assert deployment["concurrency_limit"] == 1
 
 

@@ -67,5 +67,7 @@ def test_without_a_commit_of_results_nothing_is_compared(clone: Path, tmp_path_f
         "No commit has results yet; there is nothing to compare with.",
         [],
     )
-    with pytest.raises(InputError, match="no commit, branch or tag called 'nowhere'"):
-        publish.compared(clone, "nowhere", 0.0)
+    for baseline in ("nowhere", "--output=stolen", "HEAD\0", "\ud800"):
+        with pytest.raises(InputError, match="no commit, branch or tag called"):
+            publish.compared(clone, baseline, 0.0)
+    assert not (clone / "stolen").exists()

@@ -145,7 +145,9 @@ def test_a_run_that_ends_ends_what_it_had_begun_elsewhere(farm: Farm) -> None:
         Workers(farm.address, "0" * 40, patience=0).await_one()
 
 
-def test_a_worker_that_is_lost_loses_nothing(farm: Farm) -> None:
+def test_a_worker_that_is_lost_loses_nothing(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "ROOT", farm.pipeline.folder)
+    monkeypatch.setenv("CAPTCHABENCH_WORKERS", farm.address)
     begun = farm.stick("read-b")
 
     def kill_its_worker() -> None:
@@ -154,7 +156,7 @@ def test_a_worker_that_is_lost_loses_nothing(farm: Farm) -> None:
 
     killer = threading.Thread(target=kill_its_worker)
     killer.start()
-    state = flow.benchmark(root=str(farm.pipeline.folder), workers=farm.address, return_state=True)
+    state = flow.benchmark(return_state=True)
     killer.join()
     assert state.is_completed(), state.message
     assert gone(begun.read_text().split()[0])

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from captchabench.cli.app import app
 from captchabench.errors import InputError
 from captchabench.inference.loaded import load_recogniser
-from captchabench.inference.onnx_file import CHECKSUM_KEY, CONFIG_KEY, FILES_KEY
-from captchabench.storage.checksum import UNSEALED, sealed
+from captchabench.inference.onnx_file import CONFIG_KEY, FILES_KEY
+from tests.inference.onnx_edits import Edit, edited, said
 
 Models = Callable[[str], Path]
 RUN = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
@@ -109,36 +109,25 @@ def test_a_text_that_differs_stops_the_export(
     assert not list(tmp_path.iterdir())
 
 
-def _edited(exported: Path, out: Path, edit: Callable[[onnx.ModelProto], object]) -> Path:
-    """A changed copy, its checksum right: as whoever changes it on purpose would leave it."""
-    model = onnx.load(exported)
-    _set(CHECKSUM_KEY, lambda value: UNSEALED)(model)
-    edit(model)
-    out.write_bytes(sealed(model.SerializeToString()))
-    return out
+def _with(name: str) -> Edit:
+    """One file more, under that name."""
+    more = {name: base64.b64encode(b"x").decode()}
+    return said(FILES_KEY, lambda value: json.dumps({**more, **json.loads(value)}))
 
 
-def _set(key: str, change: Callable[[str], str]) -> Callable[[onnx.ModelProto], object]:
-    def edit(model: onnx.ModelProto) -> None:
-        for entry in model.metadata_props:
-            if entry.key == key:
-                entry.value = change(entry.value)
-
-    return edit
-
-
-def _with_path(value: str) -> str:
-    return json.dumps({"../escaped.npz": base64.b64encode(b"x").decode(), **json.loads(value)})
-
-
-EDITS: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
-    "no config": (_set(CONFIG_KEY, lambda value: "{}"), "is not a saved model's config"),
-    "no JSON": (_set(CONFIG_KEY, lambda value: value[:-5]), "is not a model that"),
-    "another size": (_set(CONFIG_KEY, lambda v: v.replace('"max_length": 6', '"max_length": 5')), "above max_length 5"),
-    "no segmenter": (_set(FILES_KEY, lambda value: "{}"), r"segmenter\.npz"),
-    "a way out": (_set(FILES_KEY, _with_path), "holds a file called"),
-    "no graph": (lambda m: m.ClearField("graph"), "cannot be run"),
-    "a classical model": (_set(CONFIG_KEY, lambda v: v.replace('"char_cnn"', '"dummy"')), "parameters|no network"),
+BESIDE = r"beside the network, not segmenter\.npz"
+EDITS: dict[str, tuple[Edit, str]] = {
+    "no config": (said(CONFIG_KEY, lambda value: "{}"), "is not a saved model's config"),
+    "no JSON": (said(CONFIG_KEY, lambda value: value[:-5]), "is not a model that"),
+    "another size": (said(CONFIG_KEY, lambda v: v.replace('"max_length": 6', '"max_length": 5')), "above max_length 5"),
+    "no segmenter": (said(FILES_KEY, lambda value: "{}"), r"segmenter\.npz"),
+    "a way out": (_with("../escaped.npz"), BESIDE),
+    "the folder above": (_with(".."), BESIDE),
+    "no name": (_with(""), BESIDE),
+    "no name of a file": (_with("a\0b"), BESIDE),
+    "half a character": (_with("\ud800"), BESIDE),
+    "no graph": (lambda m: m.ClearField("graph"), "is no graph of"),
+    "a classical model": (said(CONFIG_KEY, lambda v: v.replace('"char_cnn"', '"dummy"')), "parameters|no network"),
 }
 
 
@@ -146,7 +135,7 @@ EDITS: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
 def test_what_is_no_export_is_refused(exported: Path, tmp_path: Path, name: str) -> None:
     edit, reason = EDITS[name]
     with pytest.raises(InputError, match=reason):
-        load_recogniser(_edited(exported, tmp_path / "edited.onnx", edit))
+        load_recogniser(edited(exported, tmp_path / "edited.onnx", edit))
     assert not (tmp_path.parent / "escaped.npz").exists()
 
 
@@ -156,8 +145,24 @@ def test_weights_in_other_files_are_not_fetched(exported: Path, tmp_path: Path) 
         tensor.data_location = onnx.TensorProto.EXTERNAL
         tensor.external_data.add(key="location", value="/etc/hostname")
 
-    with pytest.raises(InputError, match="keeps weights in other files"):
-        load_recogniser(_edited(exported, tmp_path / "edited.onnx", point_out))
+    with pytest.raises(InputError, match="has external_data in a TensorProto"):
+        load_recogniser(edited(exported, tmp_path / "edited.onnx", point_out))
+
+
+def test_huge_weights_give_no_confidence(exported: Path, tmp_path: Path, pictures: list[bytes]) -> None:
+    def enlarge(model: onnx.ModelProto) -> None:
+        (last,) = (node for node in model.graph.node if node.op_type == "MatMul")
+        (tensor,) = (tensor for tensor in model.graph.initializer if tensor.name == last.input[1])
+        signs = np.random.default_rng(0).choice(np.float32([-3e38, 3e38]), tensor.dims)
+        tensor.raw_data = signs.tobytes()
+
+    path = edited(exported, tmp_path / "huge.onnx", enlarge)
+    (tmp_path / "image.png").write_bytes(pictures[0])
+    done = RUN.invoke(app, ["predict", "--model", str(path), str(tmp_path / "image.png")])
+    assert done.exit_code == 1
+    assert "huge.onnx: its weights are damaged" in done.stderr
+    with pytest.raises(InputError, match=r"huge\.onnx: its weights are damaged: they give no finite probabilities"):
+        load_recogniser(path).predict(pictures[:2])
 
 
 @pytest.mark.parametrize("place", [0.0, 0.3, 0.99])

@@ -1,0 +1,276 @@
+"""`make schedule`, attacked: by pages in a browser, by other users of the machine, by those who may start a run."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from flows import ROOT, serve
+from flows.server import Server
+from tests.browser import Browser
+from tests.flows.watching import await_that
+
+EVIL = "stages: {boom: {cmd: touch ran, outs: [ran]}}"
+ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+# What a page of another site can try: `api` is where Prefect listens, `string` what it asks for, if that got out.
+ATTACK = """
+(async (api, string) => {
+  const authorization = {authorization: "Basic " + btoa(string)};
+  const json = {"content-type": "application/json"};
+  const run = JSON.stringify({parameters: {root: "/"}, state: {type: "SCHEDULED"}});
+  const create = `${api}/deployments/NIGHTLY/create_flow_run`;
+  const said = request => request.then(answer => answer.type === "opaque" ? "opaque" : answer.status, () => "none");
+  const socket = new Promise(done => {
+    const opened = new WebSocket(`${api.replace("http", "ws")}/events/in`, ["prefect"]);
+    opened.onopen = () => done("open");
+    opened.onerror = () => done("none");
+  });
+  return [
+    await said(fetch(create, {method: "POST", headers: json, body: run})),
+    await said(fetch(create, {method: "POST", headers: {...json, ...authorization}, body: run})),
+    await said(fetch(create, {method: "POST", mode: "no-cors", body: new Blob([run])})),
+    await said(fetch(`${api}/admin/version`, {headers: authorization})),
+    await socket,
+  ];
+})
+"""
+
+
+class Served:
+    """`python -m flows.serve` on a small pipeline in a clone of its own, and its API for who has the string."""
+
+    def __init__(self, pipeline: Any, folder: Path) -> None:
+        self.folder = folder
+        shutil.copytree(pipeline.folder, folder)
+        for name in ("captchabench", "flows"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "prefect.yaml", folder)
+        (folder / ".gitignore").write_text("__pycache__/\n/.prefect/\n/ran.txt\n/out/\n")
+        self.git("add", "-A")
+        self.git("commit", "-qm", "as it begins")
+        self.port = two_free_ports()
+        self.address, self.page = (f"http://127.0.0.1:{port}" for port in (self.port, self.port + 1))
+        self.said: list[str] = []
+
+    def __enter__(self) -> "Served":
+        person = {f"GIT_{who}_{what}": "a@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+        own = {"PYTHONPATH": str(self.folder), "PREFECT_HOME": str(self.folder / ".prefect"), **person}
+        words = ("--port", str(self.port), "--cron", "0 0 1 1 *", "--commit-to", "results")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "flows.serve", *words],
+            cwd=self.folder,
+            env={**os.environ, **own},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        threading.Thread(target=self._listen, daemon=True).start()
+        await_that(lambda: any(line.startswith("UI: ") for line in self.said) or self._process.poll() is not None)
+        assert self._process.poll() is None, self.said
+        self.string = (self.folder / f".prefect/string-{self.port}").read_text()
+        who = tuple(self.string.split(":"))
+        self._client = httpx.Client(base_url=f"{self.address}/api/", auth=who, trust_env=False, timeout=60)
+        token = self._client.get("csrf-token?client=test").json()["token"]
+        self._client.headers.update({"prefect-csrf-token": token, "prefect-csrf-client": "test"})
+        await_that(lambda: len(self.post("deployments/filter", {})) == 2)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+        self._process.terminate()
+        self._process.wait(60)
+
+    def post(self, path: str, value: object) -> Any:
+        # Its database was busy: Prefect's own client asks again, too.
+        while (answered := self._client.post(path, json=value)).status_code == 503:
+            time.sleep(0.5)
+        return answered.raise_for_status().json()
+
+    def start(self, **more: object) -> str:
+        """Have a run of `nightly` begin; its id."""
+        nightly = self.post("deployments/filter", {"deployments": {"name": {"any_": ["nightly"]}}})[0]["id"]
+        asked = {"state": {"type": "SCHEDULED"}, **more}
+        return str(self.post(f"deployments/{nightly}/create_flow_run", asked)["id"])
+
+    def runs(self) -> dict[str, Any]:
+        """All that were asked for, whatever became of them; not those that the cron will begin."""
+        found = self.post("flow_runs/filter", {"flow_runs": {"tags": {"is_null_": True}}})
+        return {run["id"]: run["state"] for run in found}
+
+    def await_end(self, run: str) -> Any:
+        """The state in which a run ends."""
+        while (state := self.runs()[run])["type"] not in ENDED:
+            time.sleep(0.5)
+        return state
+
+    def git(self, *words: str) -> str:
+        own = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        return subprocess.run(["git", *own, *words], cwd=self.folder, check=True, capture_output=True, text=True).stdout
+
+    def _listen(self) -> None:
+        assert self._process.stdout
+        self.said.extend(self._process.stdout)
+
+
+@pytest.fixture(scope="module")
+def served(first: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with Served(first, tmp_path_factory.mktemp("served") / "clone") as started:
+        yield started
+
+
+def two_free_ports() -> int:
+    """A port that nobody uses just now, nor the next one."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as first, socket.socket() as second:
+            port = int(first.getsockname()[1])
+            if second.connect_ex(("127.0.0.1", port + 1)) != 0 and port < 65000:
+                return port
+
+
+@pytest.fixture(scope="module")
+def evil_site() -> Iterator[str]:
+    """A page of another site; browsers look for names under `localhost` on this machine."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"a harmless page")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as site:
+        threading.Thread(target=site.serve_forever, daemon=True).start()
+        yield f"http://evil.localhost:{site.server_port}/"
+        site.shutdown()
+
+
+def go(browser: Browser, address: str, text: str) -> None:
+    """Open an address and wait until it, or where it leads, shows a text."""
+    browser.call("Page.navigate", url=address)
+    see(browser, f"document.body?.innerText.includes({json.dumps(text)})")
+
+
+def see(browser: Browser, condition: str) -> None:
+    """Wait until a condition holds, on whatever page is shown by then."""
+
+    def holds() -> bool:
+        # One page has just made way for another.
+        with suppress(AssertionError):
+            return browser.evaluate(condition) is True
+        return False
+
+    await_that(holds)
+
+
+def attack(browser: Browser, served: Served, api: str) -> Any:
+    """What each attempt of a page came to."""
+    nightly = served.post("deployments/filter", {"deployments": {"name": {"any_": ["nightly"]}}})[0]["id"]
+    words = f"{json.dumps(api)}, {json.dumps(served.string)}"
+    return browser.evaluate(f"{ATTACK.replace('NIGHTLY', nightly)}({words})")
+
+
+def test_a_page_of_another_site_can_do_nothing(served: Served, browser: Browser, evil_site: str) -> None:
+    before = served.runs()
+    go(browser, evil_site, "a harmless page")
+    assert attack(browser, served, f"{served.address}/api") == ["none"] * 5
+    assert served.runs() == before
+
+
+def test_a_name_that_was_made_to_lead_here_can_do_nothing(served: Served, browser: Browser) -> None:
+    before = served.runs()
+    go(browser, f"http://evil.localhost:{served.port}/", "this server goes by")
+    api = f"http://evil.localhost:{served.port}/api"
+    assert attack(browser, served, api) == [403, 403, 403, 403, "none"]
+    assert served.runs() == before
+
+
+def click(browser: Browser, text: str) -> None:
+    """Press what has that text, as a hand would."""
+    found = f"[...document.querySelectorAll('a, button, [role=menuitem]')].find(e => e.innerText.trim() === '{text}')"
+    see(browser, f"{found}?.getBoundingClientRect().width > 0")
+    x, y = browser.evaluate(
+        f"(() => {{ const r = {found}.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; }})()"
+    )
+    for kind in ("mousePressed", "mouseReleased"):
+        browser.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+
+def test_who_has_the_string_signs_in_and_starts_a_run(served: Served, browser: Browser) -> None:
+    before = served.runs().keys()
+    browser.requests.clear()
+    go(browser, f"{served.address}/sign-in#captchabench:guess", "string, which is new at each start")
+    assert browser.evaluate("localStorage.length") == 0
+    go(browser, f"{served.address}/sign-in#{served.string}", "Deployments")
+    assert served.string not in browser.evaluate("location.href")
+    go(browser, f"{served.address}/v2/deployments", "nightly")
+    for text in ("nightly", "Run", "Quick run"):
+        click(browser, text)
+    await_that(lambda: len(served.runs().keys() - before) == 1)
+    (run,) = served.runs().keys() - before
+    state = served.await_end(run)
+    assert state["type"] == "COMPLETED", state
+    # Prefect's own pages would tell its makers what is clicked on.
+    assert not [address for address in browser.requests if not address.startswith((served.address, "data:", "blob:"))]
+
+
+def test_what_is_fixed_at_the_start_is_not_the_callers_to_choose(served: Served, tmp_path: Path) -> None:
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / "dvc.yaml").write_text(EVIL)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    refused = served.start(parameters={"root": str(tmp_path), "only": None})
+    wish = {"CAPTCHABENCH_COMMIT_TO": "stolen", "CAPTCHABENCH_WORKERS": "tcp://192.0.2.1:8786"}
+    (served.folder / "params.yaml").write_text("cells: [a, b]\nsizes: {a: 2, b: 1}\n")
+    served.git("commit", "-qam", "other parameters")
+    taken = served.start(job_variables={"env": wish})
+    assert served.await_end(refused)["type"] == "CRASHED"
+    assert not (tmp_path / "ran").exists()
+    state = served.await_end(taken)
+    assert state["type"] == "COMPLETED", state
+    assert served.git("branch", "--format", "%(refname:short)").split()[-1] == "results"
+    assert "stolen" not in served.git("branch")
+
+
+@pytest.mark.parametrize("path", ["/index.html", "/", "/cost.csv", "/../dvc.yaml", "/index.html/", "//etc/passwd"])
+def test_the_page_is_the_only_file_that_is_served(served: Served, path: str) -> None:
+    reports = served.folder / "reports"
+    reports.mkdir(exist_ok=True)
+    for name in ("index.html", "cost.csv"):
+        (reports / name).write_text(f"this is {name}")
+    with socket.create_connection(("127.0.0.1", served.port + 1)) as raw:
+        raw.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{served.port + 1}\r\n\r\n".encode())
+        answer = raw.makefile("rb").read()
+    if path in ("/index.html", "/"):
+        assert answer.endswith(b"this is index.html")
+    else:
+        assert answer.startswith(b"HTTP/1.0 404")
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost", "127.0.0.1"])
+def test_the_page_goes_by_no_other_name(served: Served, host: str) -> None:
+    assert httpx.get(f"{served.page}/index.html", headers={"host": host}, trust_env=False).status_code == 403
+
+
+def test_the_string_is_shown_at_a_terminal_and_nowhere_else(
+    served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    own = Server("http://127.0.0.1:4200", "captchabench:x", None, [])  # type: ignore[arg-type]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert "http://127.0.0.1:4200/sign-in#captchabench:x " in serve._how_to_sign_in(own, tmp_path)
+    assert not any(served.string.partition(":")[2] in line for line in served.said)
+    assert any(line.strip().endswith(f".prefect/string-{served.port}") for line in served.said)
