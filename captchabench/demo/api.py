@@ -9,12 +9,13 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from captchabench.demo import schemas
+from captchabench.demo.clients import client_of
 from captchabench.demo.monitoring import CONTENT_TYPE
 from captchabench.demo.reading import Job, Rejection
 from captchabench.demo.refusals import Refused
 from captchabench.demo.samples import Known
 from captchabench.demo.service import Service
-from captchabench.demo.uploads import FIELD, receive
+from captchabench.demo.uploads import FIELD, receive, unless_gone
 from captchabench.registry import did_you_mean
 
 router = APIRouter()
@@ -70,9 +71,11 @@ async def predict(
         if name not in service.abouts:
             raise Refused(422, f"no model called {name[:100]!r}; {did_you_mean(name, service.abouts)}")
     started = time.perf_counter()
-    with service.admission.enter() as ticket:
+    client = client_of(request.client)
+    with service.admission.enter(client) as ticket:
         uploads = await receive(request, service.limits, ticket)
-        answers = await service.batcher.submit([Job(upload.image, models, top_k, explain) for upload in uploads])
+        jobs = [Job(upload.image, models, top_k, explain) for upload in uploads]
+        answers = await unless_gone(request, service.read(jobs, ticket))
     results: list[dict[str, Any]] = []
     for upload, answer in zip(uploads, answers, strict=True):
         if isinstance(answer, Rejection):
@@ -178,7 +181,7 @@ async def healthz(request: Request) -> schemas.Health:
     service = _service(request)
     if not service.alive:
         raise Refused(503, "the queue has stopped; start the demo anew")
-    return schemas.Health(status="ok", models=len(service.abouts), waiting=len(service.batcher))
+    return schemas.Health(status="ok", models=len(service.abouts), waiting=len(service.queue))
 
 
 @router.get("/metrics", tags=["run"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
