@@ -8,13 +8,17 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from typing import Any
 
+import cv2
+import numpy as np
 import psutil
 import pytest
 import schemathesis
@@ -68,6 +72,7 @@ def running(trained: Any) -> Iterator[Running]:
     assert process.stdout is not None
     found = re.search(r"http://127\.0\.0\.1:(\d+)", process.stdout.readline())
     assert found
+    assert process.stdout.readline().startswith("reached by users of this machine only;")
     demo = Running(process, int(found[1]))
     demo.ask("POST", f"/predict?model={SVC}&model={CRNN}", trained.images[0])
     yield demo
@@ -83,7 +88,7 @@ def running(trained: Any) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def questions(trained: Any) -> list[demo_load.Question]:
-    return demo_load._questions(trained.data, SVC)
+    return demo_load.question_list(trained.data, SVC)
 
 
 def test_two_hundred_at_once_get_each_their_own_answer(running: Running, questions: list[demo_load.Question]) -> None:
@@ -279,11 +284,62 @@ def test_the_description_of_the_interface_is_drawn_without_a_network(browser: An
     assert all(asked.startswith((running.address, "data:")) for asked in browser.requests)
 
 
-def test_the_process_that_reads_is_replaced_when_it_dies(running: Running, trained: Any) -> None:
-    (reader,) = (child for child in running.children() if "--multiprocessing-fork" in child.cmdline())
-    reader.kill()
+def test_the_processes_that_read_and_decode_are_replaced_when_they_die(running: Running, trained: Any) -> None:
     path = f"/predict?model={SVC}"
-    answers = [running.ask("POST", path, trained.images[0]) for _ in range(2)]
-    statuses = [status for status, _ in answers]
-    assert statuses in ([503, 200], [200, 200])
-    assert answers[1][1]["results"][0]["readings"][0]["text"] == trained.texts[SVC][0]
+    large = cv2.imencode(".png", np.zeros((1600, 1600), np.uint8))[1].tobytes()
+    assert running.ask("POST", path, large)[0] == 200
+    workers = [child for child in running.children() if "--multiprocessing-fork" in child.cmdline()]
+    assert len(workers) == 2
+    for worker in workers:
+        worker.kill()
+    for image in (trained.images[0], large):
+        answers = [running.ask("POST", path, image) for _ in range(2)]
+        assert [status for status, _ in answers] in ([503, 200], [200, 200])
+        text = answers[1][1]["results"][0]["readings"][0]["text"]
+        assert text == trained.texts[SVC][0] or image is large
+
+
+def test_a_large_head_is_refused_by_the_demo_as_it_runs(running: Running) -> None:
+    connection = HTTPConnection("127.0.0.1", running.port, timeout=300)
+    connection.request("GET", "/models", headers={"x-large": "x" * (1 << 20)})
+    answer = connection.getresponse()
+    assert answer.status == 431
+    assert "KiB" in json.loads(answer.read())["error"]
+    connection.close()
+
+
+SEND = """(async () => {
+  const how = {method: "POST", mode: "%s", body: new Blob([new Uint8Array(4)], {type: "text/plain"})};
+  const ask = address => fetch(address, how).then(answer => answer.status, () => -1);
+  return JSON.stringify([await ask("http://127.0.0.1:%d/predict?model=%s")]);
+})()"""
+
+
+def test_a_page_of_another_port_reaches_nothing(browser: Any, running: Running) -> None:
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<!doctype html><body data-ready=drawn>")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    def refused() -> int:
+        connection = HTTPConnection("127.0.0.1", running.port, timeout=300)
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+        connection.close()
+        found = re.search(r'captchabench_requests_total{route="other",status="403"} (\d+)', text)
+        return int(found[1]) if found else 0
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        before = refused()
+        browser.open(f"http://127.0.0.1:{other.server_port}/")
+        # The page may not see the answer; what it sent was refused all the same.
+        assert browser.evaluate(SEND % ("no-cors", running.port, SVC)) in ("[0]", "[-1]")
+        assert refused() == before + 1
+        other.shutdown()
+    browser.open(running.address)
+    assert browser.evaluate(SEND % ("cors", running.port, SVC)) == "[415]"
