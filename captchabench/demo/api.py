@@ -134,7 +134,7 @@ def samples(
     responses={200: {"content": {"image/*": {}}}, **_refusals(404)},
 )
 def image(request: Request, dataset: str, sample_id: str) -> Response:
-    """The image of a sample, as it came."""
+    """The image of a sample: as it came, or of a grid as models read it."""
     try:
         encoded = _service(request).library.image(dataset, sample_id)
     except KeyError:
