@@ -25,7 +25,8 @@ _FLAGS = (
 
 
 class Browser:
-    """One tab. problems: what the console called an error; requests: addresses that were asked for."""
+    """One tab. problems: what the console called an error; requests: addresses that were asked for; events: the last
+    one of each kind."""
 
     def __init__(self, program: str, profile: Path) -> None:
         # Chromium reads commands from file descriptor 3 and answers on 4.
@@ -51,6 +52,7 @@ class Browser:
         self._session: str | None = None
         self.problems: list[str] = []
         self.requests: list[str] = []
+        self.events: dict[str, dict[str, Any]] = {}
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -74,10 +76,12 @@ class Browser:
         """Show a file or an address, and wait until the page says that it is drawn."""
         self.problems.clear()
         self.requests.clear()
+        self.events.clear()
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.call("Emulation.setDeviceMetricsOverride", **size)
+        self.call("Emulation.setTouchEmulationEnabled", enabled=width < 600)
         self.call("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         self.wait("document.body?.dataset.ready === 'drawn'")
 
@@ -117,6 +121,7 @@ class Browser:
 
     def _note(self, event: dict[str, Any]) -> None:
         params = event.get("params", {})
+        self.events[str(event.get("method"))] = params
         match event.get("method"):
             case "Network.requestWillBeSent":
                 self.requests.append(params["request"]["url"])

@@ -43,7 +43,7 @@ async def receive(request: Request, limits: DemoLimits, ticket: Ticket) -> list[
     except TimeoutError:
         raise Refused(408, f"the upload took longer than {limits.seconds:g} s", close=True) from None
     except ClientDisconnect:
-        raise Refused(400, "the upload was broken off", close=True) from None
+        raise Refused(400, "the upload ended early", close=True) from None
 
 
 async def _read_form(request: Request, limits: DemoLimits, ticket: Ticket) -> list[Upload]:
@@ -84,4 +84,4 @@ async def _limited(request: Request, most: int, ticket: Ticket) -> AsyncGenerato
 
 
 def _too_large(most: int) -> str:
-    return f"more than {most >> 20} MiB; send a smaller image" if most >> 20 else f"more than {most} bytes"
+    return f"more than {most >> 20} MiB; send fewer or smaller images" if most >> 20 else f"more than {most} bytes"

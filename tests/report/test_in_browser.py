@@ -1,8 +1,10 @@
 """The page as a reader meets it, in headless Chromium."""
 
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +162,20 @@ def test_the_charts_follow_the_theme(opened: Callable[..., Any]) -> None:
     light, dark = colours(), colours(dark=True)
     assert len(light) == len(dark) == 2
     assert not set(light) & set(dark)
+
+
+def test_where_the_demo_serves_it_it_leads_back_there(
+    browser: Any, opened: Callable[..., Any], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back = "[...document.querySelectorAll('.bar a')].filter(a => a.checkVisibility() && a.pathname === '/').length"
+    assert opened().evaluate(back) == 0
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "translate_path", lambda *_: str(place))
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        browser.open(f"http://127.0.0.1:{server.server_port}/report")
+        server.shutdown()
+    assert browser.evaluate(back) == 1
 
 
 def test_a_page_without_most_of_its_parts_opens_too(browser: Any, findings: Findings, tmp_path: Path) -> None:
