@@ -48,6 +48,7 @@ def _service(request: Request) -> Service:
 @router.post(
     "/predict",
     tags=["read"],
+    summary="Read images",
     response_model=schemas.Results,
     responses={
         **_refusals(400, 403, 408, 413, 415, 503),
@@ -89,7 +90,7 @@ async def predict(
     return Response(content, 422 if none_read else 200, media_type="application/json")
 
 
-@router.get("/models", tags=["read"])
+@router.get("/models", tags=["read"], summary="The models that can read")
 async def models(request: Request) -> schemas.Models:
     """The models, as their own files describe them, and the limits of a request."""
     service = _service(request)
@@ -100,7 +101,7 @@ async def models(request: Request) -> schemas.Models:
     )
 
 
-@router.get("/datasets", tags=["browse"], responses=_refusals(404))
+@router.get("/datasets", tags=["browse"], summary="The datasets", responses=_refusals(404))
 def datasets(request: Request) -> schemas.Datasets:
     """The datasets whose images can be looked at, with their folds."""
     library = _service(request).library
@@ -111,7 +112,7 @@ _Offset = Annotated[int, Query(ge=0, le=10**9)]
 _Limit = Annotated[int, Query(ge=1, le=100)]
 
 
-@router.get("/samples/{dataset}", tags=["browse"], responses=_refusals(404, 422))
+@router.get("/samples/{dataset}", tags=["browse"], summary="Images of a dataset", responses=_refusals(404, 422))
 def samples(
     request: Request,
     dataset: str,
@@ -131,6 +132,7 @@ def samples(
 @router.get(
     "/samples/{dataset}/{sample_id}",
     tags=["browse"],
+    summary="One image",
     response_class=Response,
     responses={200: {"content": {"image/*": {}}}, **_refusals(404)},
 )
@@ -145,7 +147,7 @@ def image(request: Request, dataset: str, sample_id: str) -> Response:
     return Response(encoded, media_type=kind, headers={"cache-control": "private, max-age=3600"})
 
 
-@router.get("/errors/{model}", tags=["browse"], responses=_refusals(404, 422))
+@router.get("/errors/{model}", tags=["browse"], summary="What a model misread", responses=_refusals(404, 422))
 def errors(
     request: Request,
     model: Annotated[str, Path(description="See /models.")],
@@ -173,7 +175,7 @@ def errors(
     )
 
 
-@router.get("/healthz", tags=["run"], responses=_refusals(503))
+@router.get("/healthz", tags=["run"], summary="Health", responses=_refusals(503))
 async def healthz(request: Request) -> schemas.Health:
     """Whether images that are sent are read."""
     service = _service(request)
@@ -182,7 +184,13 @@ async def healthz(request: Request) -> schemas.Health:
     return schemas.Health(status="ok", models=len(service.abouts), waiting=len(service.batcher))
 
 
-@router.get("/metrics", tags=["run"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get(
+    "/metrics",
+    tags=["run"],
+    summary="Counters",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}},
+)
 async def metrics(request: Request) -> Response:
     """Counters, in Prometheus' format."""
     return Response(_service(request).monitor.text(), headers={"content-type": CONTENT_TYPE})

@@ -246,6 +246,32 @@ def test_other_pages_lead_back_to_the_readings(see: Callable[..., Any], trained:
     assert text(browser, "#results") == ""
 
 
+def test_pictures_too_large_to_keep_are_asked_for_again(see: Callable[..., Any], trained: Any, address: str) -> None:
+    browser = see()
+    # As of a tab that has room for 100 characters a value.
+    browser.evaluate("""{
+      const real = Storage.prototype.setItem;
+      Storage.prototype.setItem = function (name, value) {
+        if (value.length > 100) throw new DOMException("full", "QuotaExceededError");
+        return real.call(this, name, value);
+      };
+    }""")
+    paste(browser, give(trained.images[0]))
+    wait_for_reading(browser)
+    browser.wait("sessionStorage.pictures === '[]'")
+    browser.open(address)
+    assert text(browser, "#status") == "The pictures were too large for this tab to keep; choose them again."
+
+
+def test_where_there_is_no_report_the_page_says_so(see: Callable[..., Any]) -> None:
+    browser = see()
+    missing = 'new Response(\'{"error": "there is no report; run `dvc repro report`"}\', {status: 404})'
+    browser.evaluate(f"window.fetch = () => Promise.resolve({missing}); document.getElementById('report').click()")
+    browser.wait("!document.getElementById('trouble').hidden")
+    assert text(browser, "#trouble") == "There is no report; run `dvc repro report`."
+    assert browser.evaluate("location.pathname") == "/"
+
+
 def test_with_the_demo_gone_no_other_datasets_pictures_stay(see: Callable[..., Any], trained: Any) -> None:
     browser = see()
     connect(browser, False)

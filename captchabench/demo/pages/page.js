@@ -18,6 +18,8 @@ let models, limits;
 // it is if it came from the library.
 let current = [];
 let asking = null;
+// The latest choice of pictures: what an earlier one still waits for comes to nothing.
+let choice = null;
 
 function end(words) {
   byId("reading").ariaBusy = "false";
@@ -28,6 +30,7 @@ function end(words) {
 // Forget the pictures, and say what to do.
 function clear(words = "Choose a picture. Every chosen model reads it.") {
   asking?.abort();
+  choice = null;
   for (const {address} of current) URL.revokeObjectURL(address);
   current = [];
   forgetPictures();
@@ -60,13 +63,12 @@ async function read() {
   Object.assign(progress, {max: pictures.length, value: 0, hidden: pictures.length <= TOGETHER});
   status.textContent = "Reading…";
   try {
-    for (let from = 0; from < pictures.length; from += TOGETHER) {
-      if (from) status.textContent = `${from} of ${pictures.length} images read.`;
-      const form = new FormData();
-      for (const {file} of pictures.slice(from, from + TOGETHER)) form.append("files", file, file.name);
-      const found = await ask(`/predict?${asked}`, {method: "POST", body: form, signal});
+    while (shown.results.length < pictures.length) {
+      if (shown.results.length) status.textContent = `${shown.results.length} of ${pictures.length} images read.`;
+      const body = form(pictures.slice(shown.results.length));
+      const found = await ask(`/predict?${asked}`, {method: "POST", body, signal});
       shown.add(found.results);
-      progress.value = from + TOGETHER;
+      progress.value = shown.results.length;
     }
     end(shown.summary());
   } catch (error) {
@@ -76,6 +78,18 @@ async function read() {
     trouble.show(error, read);
   }
   document.body.dataset.read = String(Number(document.body.dataset.read ?? 0) + 1);
+}
+
+// The first of the pictures, as many as one request brings.
+function form(pictures) {
+  const found = new FormData();
+  let size = 0;
+  for (const {file} of pictures.slice(0, TOGETHER)) {
+    size += file.size;
+    if (size > limits.upload && size > file.size) break;
+    found.append("files", file, file.name);
+  }
+  return found;
 }
 
 // Look at pictures, each {file, note, sample}.
@@ -96,10 +110,12 @@ function goToReadings() {
 async function take(chosen) {
   goToReadings();
   if (chosen.length > limits.images) return refuse(`More than ${limits.images} images; choose fewer`);
+  const mine = choice = {};
   asking?.abort();
   status.textContent = "Preparing…";
   const pictures = [];
   for (const file of chosen) pictures.push({...await shrink(file, limits), sample: null});
+  if (mine !== choice) return null;
   const size = pictures.reduce((sum, {file}) => sum + file.size, 0);
   const most = `more than ${limits.upload >> 20} MiB`;
   if (size > limits.upload) {
@@ -110,9 +126,10 @@ async function take(chosen) {
 }
 
 async function choose(samples) {
+  const mine = choice = {};
   const pictures = await fetchAll(samples);
   goToReadings();
-  if (!pictures) return;
+  if (!pictures || mine !== choice) return;
   models.only(samples[0].dataset);
   keepPictures(pictures);
   await look(pictures);
@@ -148,10 +165,24 @@ async function restore() {
   const pictures = kept("pictures");
   if (!pictures) return;
   if (!pictures.length) return end("The pictures were too large for this tab to keep; choose them again.");
+  const mine = choice = {};
   const found = await fetchAll(pictures.filter(({sample}) => sample).map(({sample}) => sample));
-  if (!found) return;
+  if (!found || mine !== choice) return;
   await look(pictures.map(picture => picture.sample ? found.shift() : {file: asFile(picture), note: picture.note, sample: null}));
 }
+
+// Where there is no report, this page says so.
+byId("report").onclick = async event => {
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  try {
+    await load("/report");
+    location.href = "/report";
+  } catch (error) {
+    trouble.show(error);
+    goToReadings();
+  }
+};
 
 async function start() {
   const found = await ask("/models");

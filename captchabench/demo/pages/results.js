@@ -87,7 +87,7 @@ export class Results {
   }
 
   summaryOfOne({problem, readings}) {
-    if (problem) return "Nothing was read.";
+    if (problem) return "This image cannot be read; why is said below.";
     return `${readings.map(({model, text, error}) => `${this.models.called(model, this.chosen)}: ${error ? "failed" : text || "nothing"}`).join("; ")}.`;
   }
 

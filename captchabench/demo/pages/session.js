@@ -18,16 +18,24 @@ export function kept(name) {
   }
 }
 
+let latest = null;
+
 // Keep pictures, each {file, note, sample}. Those with a sample are the server's, and asked for again.
 export async function keepPictures(pictures) {
+  const mine = latest = {};
   const plain = await Promise.all(pictures.map(async ({file, note, sample}) => {
     if (sample) return {sample};
     return {name: file.name, type: file.type, note, bytes: await base64(file)};
   }));
+  // Others were chosen meanwhile, or they were cleared.
+  if (mine !== latest) return;
   if (!keep("pictures", plain)) keep("pictures", []);
 }
 
-export const forgetPictures = () => keep("pictures", null);
+export function forgetPictures() {
+  latest = null;
+  keep("pictures", null);
+}
 
 // A picture as it was before it was kept.
 export function asFile({name, type, bytes}) {
