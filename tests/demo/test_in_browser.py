@@ -233,12 +233,12 @@ def test_other_pages_lead_back_to_the_readings(see: Callable[..., Any], trained:
     assert browser.evaluate("document.getElementById('fold').value") == "2"
     # The same by the browser's own button, and of an image from the library.
     browser.evaluate("document.querySelectorAll('#samples button')[5].click()")
-    browser.wait("document.querySelectorAll('.reading').length === 2")
+    browser.wait("document.querySelectorAll('.reading').length === 1")
     before = text(browser, "#results")
     assert "fold 2" in before
     browser.call("Page.navigate", url=f"{address}/report")
     go(browser, "history.back()", "/")
-    browser.wait("document.querySelectorAll('.reading').length === 2")
+    browser.wait("document.querySelectorAll('.reading').length === 1")
     assert text(browser, "#results") == before
     # Cleared is forgotten.
     browser.evaluate("[...document.querySelectorAll('#results button')].find(b => b.textContent === 'Clear').click()")
@@ -547,6 +547,10 @@ def test_a_sample_is_read_by_keyboard_and_compared_with_its_label(see: Callable[
     press(browser, " ", windowsVirtualKeyCode=32, text=" ")
     wait_for_reading(browser, 2)
     assert len(readings(browser)) == 1
+    # And holds for the next sample.
+    browser.evaluate("document.querySelectorAll('#samples button')[4].click()")
+    wait_for_reading(browser, 3)
+    assert readings(browser) == [trained.texts[SVC][4]]
 
 
 def test_errors_of_a_model_can_be_browsed(see: Callable[..., Any], trained: Any) -> None:

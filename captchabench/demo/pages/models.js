@@ -49,6 +49,11 @@ export class Models {
     }
   }
 
+  // Choose the models of a dataset unless some of them are chosen.
+  include(dataset) {
+    if (!this.chosen().some(name => this.about.get(name).dataset === dataset)) this.only(dataset);
+  }
+
   // A model's name beside those of others.
   called(name, others) {
     const {model, dataset} = this.about.get(name);

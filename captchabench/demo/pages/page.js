@@ -130,7 +130,7 @@ async function choose(samples) {
   const pictures = await fetchAll(samples);
   goToReadings();
   if (!pictures || mine !== choice) return;
-  models.only(samples[0].dataset);
+  models.include(samples[0].dataset);
   keepPictures(pictures);
   await look(pictures);
 }
