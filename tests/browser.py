@@ -24,6 +24,14 @@ _FLAGS = (
 )
 
 
+# What is clicked or touched and not as high as it should be; a label counts for the box in it.
+SMALL = """(least => [...document.querySelectorAll("a, button, input, select, summary, label")].filter(element => {
+  const target = element.closest("label") ?? element;
+  const height = target.getBoundingClientRect().height;
+  return element.id !== "files" && element.checkVisibility() && height < least;
+}).map(element => element.outerHTML))(%d)"""
+
+
 class Browser:
     """One tab. problems: what the console called an error; requests: addresses that were asked for; events: the last
     one of each kind."""

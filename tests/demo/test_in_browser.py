@@ -18,6 +18,7 @@ from PIL import Image
 
 from captchabench.demo.app import create_app
 from captchabench.demo.service import Service
+from tests.browser import SMALL
 
 SVC, CRNN, GRID_SVC = "written-hog_svc-0", "written-crnn-0", "grid-hog_svc-0"
 MIB = 1 << 20
@@ -446,13 +447,6 @@ def test_on_a_phone_the_heading_does_not_lie_under_the_bar(see: Callable[..., An
     wait_for_reading(browser, 2)
     assert browser.evaluate(ABOVE)
     assert browser.evaluate(HEAD) < 200
-
-
-SMALL = """(least => [...document.querySelectorAll("a, button, input, select, summary, label")].filter(element => {
-  const target = element.closest("label") ?? element;
-  const height = target.getBoundingClientRect().height;
-  return element.id !== "files" && element.checkVisibility() && height < least;
-}).map(element => element.outerHTML))(%d)"""
 
 
 @pytest.mark.parametrize(("width", "least"), [(1280, 24), (390, 44)])

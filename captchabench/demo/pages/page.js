@@ -114,8 +114,13 @@ async function take(chosen) {
   asking?.abort();
   status.textContent = "Preparing…";
   const pictures = [];
-  for (const file of chosen) pictures.push({...await shrink(file, limits), sample: null});
-  if (mine !== choice) return null;
+  for (const file of chosen) {
+    const picture = await shrink(file, limits);
+    if (mine !== choice) return null;
+    pictures.push({...picture, sample: null});
+    // A photo takes a second.
+    if (picture.note && chosen.length > 1) status.textContent = `Preparing, ${pictures.length} of ${chosen.length} images done.`;
+  }
   const size = pictures.reduce((sum, {file}) => sum + file.size, 0);
   const most = `more than ${limits.upload >> 20} MiB`;
   if (size > limits.upload) {
