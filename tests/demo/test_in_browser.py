@@ -310,6 +310,22 @@ def test_a_busy_demo_is_asked_again_and_a_failing_one_is_named(see: Callable[...
     assert "The demo failed or is stopping; its terminal says why." in text(browser, "#trouble")
 
 
+def test_a_choice_that_fails_after_a_later_one_changes_nothing(see: Callable[..., Any], trained: Any) -> None:
+    browser = see()
+    browser.evaluate("""{
+      const real = fetch;
+      window.fetch = (address, options) => address.startsWith("/samples/")
+        ? new Promise((done, failed) => { window.end = () => failed(new TypeError("gone")); })
+        : real(address, options);
+    }""")
+    browser.evaluate("document.querySelectorAll('#samples button')[5].click()")
+    paste(browser, give(trained.images[0]))
+    wait_for_reading(browser)
+    browser.evaluate("window.end(); new Promise(done => setTimeout(done, 50))")
+    assert readings(browser)[1] == trained.texts[SVC][0]
+    assert browser.evaluate("document.getElementById('trouble').hidden")
+
+
 # Keeps what is sent to the demo, and looks into the pictures shown.
 SENT = """window.sent = []; { const real = fetch; window.fetch = (address, options) => {
   if (options?.body instanceof FormData) sent.push(...options.body.getAll("files"));

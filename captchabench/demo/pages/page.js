@@ -108,15 +108,20 @@ function goToReadings() {
 }
 
 async function take(chosen) {
+  // It never answered; that is said already.
+  if (!limits) return;
   goToReadings();
-  if (chosen.length > limits.images) return refuse(`More than ${limits.images} images; choose fewer`);
+  if (chosen.length > limits.images) {
+    refuse(`More than ${limits.images} images; choose fewer`);
+    return;
+  }
   const mine = choice = {};
   asking?.abort();
   status.textContent = "Preparing…";
   const pictures = [];
   for (const file of chosen) {
     const picture = await shrink(file, limits);
-    if (mine !== choice) return null;
+    if (mine !== choice) return;
     pictures.push({...picture, sample: null});
     // A photo takes a second.
     if (picture.note && chosen.length > 1) status.textContent = `Preparing, ${pictures.length} of ${chosen.length} images done.`;
@@ -124,38 +129,44 @@ async function take(chosen) {
   const size = pictures.reduce((sum, {file}) => sum + file.size, 0);
   const most = `more than ${limits.upload >> 20} MiB`;
   if (size > limits.upload) {
-    return refuse(pictures.length > 1 ? `Together ${most}; choose fewer or smaller images` : `This is ${most}; choose a smaller image`);
+    refuse(pictures.length > 1 ? `Together ${most}; choose fewer or smaller images` : `This is ${most}; choose a smaller image`);
+    return;
   }
   keepPictures(pictures);
-  return look(pictures);
+  await look(pictures);
 }
 
 async function choose(samples) {
-  const mine = choice = {};
   const pictures = await fetchAll(samples);
   goToReadings();
-  if (!pictures || mine !== choice) return;
+  if (!pictures) return;
   models.include(samples[0].dataset);
   keepPictures(pictures);
   await look(pictures);
 }
 
-// The pictures of samples; null where they cannot be had.
+// The pictures of samples; null where they cannot be had, which is said, or where others were chosen meanwhile.
 async function fetchAll(samples) {
+  const mine = choice = {};
   try {
-    return await Promise.all(samples.map(async sample => (
+    const pictures = await Promise.all(samples.map(async sample => (
       {file: new File([await load(sample.image)], sample.sample_id), note: "", sample}
     )));
+    return mine === choice ? pictures : null;
   } catch (error) {
-    refuse(error.message);
+    if (mine === choice) refuse(error.message);
     return null;
   }
 }
 
 function receive(transfer) {
   const pictures = [...transfer.files];
-  if (pictures.length) take(pictures);
-  else trouble.show(new Error("No file came with that; save the picture first, since addresses are not fetched"));
+  if (pictures.length) {
+    take(pictures);
+  } else {
+    goToReadings();
+    trouble.show(new Error("No file came with that; save the picture first, since addresses are not fetched"));
+  }
 }
 
 files.onchange = () => { if (files.files.length) take([...files.files]); files.value = ""; };
@@ -169,10 +180,12 @@ async function restore() {
   models.choose(kept("models") ?? []);
   const pictures = kept("pictures");
   if (!pictures) return;
-  if (!pictures.length) return end("The pictures were too large for this tab to keep; choose them again.");
-  const mine = choice = {};
+  if (!pictures.length) {
+    end("The pictures were too large for this tab to keep; choose them again.");
+    return;
+  }
   const found = await fetchAll(pictures.filter(({sample}) => sample).map(({sample}) => sample));
-  if (!found || mine !== choice) return;
+  if (!found) return;
   await look(pictures.map(picture => picture.sample ? found.shift() : {file: asFile(picture), note: picture.note, sample: null}));
 }
 
