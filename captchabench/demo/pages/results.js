@@ -49,7 +49,7 @@ export class Results {
     const {file, sample, note, address} = picture;
     const name = sample ? `${sample.dataset} ${sample.sample_id.slice(0, 8)}` : file.name;
     const details = this.addDetails(result, picture, name);
-    const open = make("button", {type: "button", className: "link", title: `${name}: how it was read`}, name);
+    const open = make("button", {type: "button", className: "link", title: `${name}: how it was read`}, make("span", {}, name));
     open.onclick = () => {
       details.open = true;
       details.scrollIntoView();
