@@ -34,7 +34,7 @@ def create_app(service: Service, names: Names | None = None) -> ASGIApp:
     app = FastAPI(
         title="captchabench demo",
         version=__version__,
-        description="Trained models of the benchmark, to read images with. It takes files, never addresses.",
+        description="Read images with the trained models of the benchmark. Send files; addresses are not fetched.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -74,11 +74,11 @@ def _explain_failures(app: FastAPI) -> None:
 
     @app.exception_handler(Busy)
     async def busy(_: Request, error: Busy) -> JSONResponse:
-        return _trouble(503, "too much to do at the moment; try again in a second", _RETRY)
+        return _trouble(503, "too many images are waiting; try again in a second", _RETRY)
 
     @app.exception_handler(Stopped)
     async def stopped(_: Request, error: Stopped) -> JSONResponse:
-        return _trouble(503, "the process that reads images had to be started anew; try again", _RETRY)
+        return _trouble(503, "the process that reads images was restarted; try again", _RETRY)
 
     @app.exception_handler(InputError)
     async def missing(_: Request, error: InputError) -> JSONResponse:

@@ -47,7 +47,7 @@ async def receive(request: Request, limits: DemoLimits, ticket: Ticket) -> list[
     except TimeoutError:
         raise Refused(408, f"the upload took longer than {limits.seconds:g} s", close=True) from None
     except ClientDisconnect:
-        raise Refused(400, "the upload was broken off", close=True) from None
+        raise Refused(400, "the upload ended early", close=True) from None
 
 
 async def unless_gone(request: Request, answering: Coroutine[Any, Any, T]) -> T:
@@ -124,4 +124,4 @@ async def _limited(request: Request, most: int, ticket: Ticket) -> AsyncGenerato
 
 
 def _too_large(most: int) -> str:
-    return f"more than {most >> 20} MiB; send a smaller image" if most >> 20 else f"more than {most} bytes"
+    return f"more than {most >> 20} MiB; send fewer or smaller images" if most >> 20 else f"more than {most} bytes"

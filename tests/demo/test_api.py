@@ -84,14 +84,21 @@ def test_an_image_that_cannot_be_read_does_not_stop_the_others(client: TestClien
 
 
 @pytest.mark.parametrize(
-    ("image", "reason"),
-    [(bomb(30_000), "absurd_dimensions"), (b"", "undecodable"), (b"<svg/>", "undecodable"), (b"GIF89a", "undecodable")],
+    ("image", "reason", "says"),
+    [
+        (bomb(30_000), "absurd_dimensions", "too large: 30000x30000; at most 4 million pixels"),
+        (b"", "undecodable", "undecodable: an empty file"),
+        (b"<svg/>", "undecodable", "this is not an image that can be read here (PNG, JPEG, GIF, "),
+        (b"GIF89a", "undecodable", "this is not an image that can be read here (PNG, JPEG, GIF, "),
+    ],
     ids=["bomb", "empty", "svg", "gif"],
 )
-def test_where_nothing_can_be_read_the_status_says_so(client: TestClient, image: bytes, reason: str) -> None:
+def test_where_nothing_can_be_read_the_status_says_so(client: TestClient, image: bytes, reason: str, says: str) -> None:
     response = client.post("/predict", params={"model": SVC}, content=image, headers=PNG)
     assert response.status_code == 422
-    assert response.json()["results"][0]["problem"]["reason"] == reason
+    problem = response.json()["results"][0]["problem"]
+    assert problem["reason"] == reason
+    assert problem["detail"].startswith(says)
 
 
 @pytest.mark.parametrize(
