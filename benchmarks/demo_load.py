@@ -76,13 +76,13 @@ def main(
     """
     if quick:
         requests, requests_alone, connections = 60, 30, 8
-    questions = _questions(data, model)
+    questions = question_list(data, model)
     rows = []
     # Threads that spin while they wait read a single image faster: the harder one to beat.
     runs = ((1, requests_alone, "active"), (1, requests_alone, "passive"), (max_batch, requests, "passive"))
     for batch, count, waiting in runs:
         say(f"batches of {batch}, waiting threads {waiting}: {count:,} requests")
-        with _server(data, batch, waiting) as port:
+        with server(data, batch, waiting) as port:
             asyncio.run(_ask(port, questions, min(_WARM_UP, count), connections))
             before = _batches(port)
             tally = asyncio.run(_ask(port, questions, count, connections))
@@ -113,7 +113,7 @@ def main(
     finish(out or default_path("demo_load"), result, notes, _table(rows, quick))
 
 
-def _questions(data: Path, cell: str) -> list[Question]:
+def question_list(data: Path, cell: str) -> list[Question]:
     """One for each held-out image of the cell."""
     info, table = read_predictions(data / "predictions" / f"{cell}.parquet")
     library = Library(data)
@@ -132,8 +132,8 @@ def _get(path: str) -> Question:
 
 
 @contextmanager
-def _server(data: Path, batch: int, waiting: str) -> Iterator[int]:
-    """A demo of its own, and its port."""
+def server(data: Path, batch: int = Batching.size, waiting: str = "passive") -> Iterator[int]:
+    """A demo of its own, and its port. waiting: what threads do that wait, OpenMP's `active` or `passive`."""
     command = [sys.executable, "-c", "from captchabench.cli.app import app; app()", "demo", "--port", "0"]
     command += ["--models", str(data / "models"), "--data", str(data)]
     command += ["--max-batch", str(batch)]
@@ -167,7 +167,7 @@ async def _ask(port: int, questions: list[Question], count: int, connections: in
     turns = iter(range(count))
     loop = asyncio.get_running_loop()
     clients = [
-        (await loop.create_connection(lambda: _Client(questions, turns, tally), "127.0.0.1", port))[1]
+        (await loop.create_connection(lambda: Client(questions, turns, tally), "127.0.0.1", port))[1]
         for _ in range(min(connections, count))
     ]
     tally.begun = time.perf_counter()
@@ -178,7 +178,7 @@ async def _ask(port: int, questions: list[Question], count: int, connections: in
     return tally
 
 
-class _Client(asyncio.Protocol):
+class Client(asyncio.Protocol):
     """One connection that is kept. As little as speaks HTTP, for what it costs is taken from the server."""
 
     def __init__(self, questions: list[Question], turns: Iterator[int], tally: Tally) -> None:

@@ -24,8 +24,17 @@ _FLAGS = (
 )
 
 
+# What is clicked or touched and not as high as it should be; a label counts for the box in it.
+SMALL = """(least => [...document.querySelectorAll("a, button, input, select, summary, label")].filter(element => {
+  const target = element.closest("label") ?? element;
+  const height = target.getBoundingClientRect().height;
+  return element.id !== "files" && element.checkVisibility() && height < least;
+}).map(element => element.outerHTML))(%d)"""
+
+
 class Browser:
-    """One tab. problems: what the console called an error; requests: addresses that were asked for."""
+    """One tab. problems: what the console called an error; requests: addresses that were asked for; events: the last
+    one of each kind."""
 
     def __init__(self, program: str, profile: Path) -> None:
         # Chromium reads commands from file descriptor 3 and answers on 4.
@@ -51,6 +60,7 @@ class Browser:
         self._session: str | None = None
         self.problems: list[str] = []
         self.requests: list[str] = []
+        self.events: dict[str, dict[str, Any]] = {}
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -74,10 +84,12 @@ class Browser:
         """Show a file or an address, and wait until the page says that it is drawn."""
         self.problems.clear()
         self.requests.clear()
+        self.events.clear()
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.call("Emulation.setDeviceMetricsOverride", **size)
+        self.call("Emulation.setTouchEmulationEnabled", enabled=width < 600)
         self.call("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         self.wait("document.body?.dataset.ready === 'drawn'")
 
@@ -117,6 +129,7 @@ class Browser:
 
     def _note(self, event: dict[str, Any]) -> None:
         params = event.get("params", {})
+        self.events[str(event.get("method"))] = params
         match event.get("method"):
             case "Network.requestWillBeSent":
                 self.requests.append(params["request"]["url"])
@@ -128,11 +141,16 @@ class Browser:
                 self.problems.append(params["entry"]["text"])
 
 
+def _runs(program: str) -> bool:
+    """Some systems have a program of that name which only says how to get the real one."""
+    return subprocess.run([program, "--version"], capture_output=True, check=False).returncode == 0
+
+
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A tab of Chromium; tests that need it are skipped where none is installed."""
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    program = next(filter(None, map(shutil.which, names)), None)
+    program = next(filter(_runs, filter(None, map(shutil.which, names))), None)
     if program is None:
         pytest.skip("no Chromium on this machine")
     opened = Browser(program, tmp_path_factory.mktemp("profile"))

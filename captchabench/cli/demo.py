@@ -13,6 +13,13 @@ def demo(
     host: Annotated[
         str, typer.Option(help="The address to listen on. Others than loopback let others in.")
     ] = "127.0.0.1",
+    allow_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A name that people use for this machine, beside its address: demo.lan. "
+            "For a proxy in front, its address: https://demo.example. As often as needed."
+        ),
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     max_batch: Annotated[int, typer.Option(min=1, max=1024, help="Images read together at most.")] = 128,
     max_wait: Annotated[float, typer.Option(min=0, max=1000, help="Milliseconds to wait for others to join.")] = 2.0,
@@ -30,5 +37,5 @@ def demo(
         typer.echo(f"left out: {why}", err=True)
     limits = DemoLimits(upload=max_upload << 20)
     reader = Reader(found.folders, limits.pixels)
-    batching = Batching(max_batch, max_wait / 1000)
-    serve(Service(found.abouts, reader, Library(data), report, limits, batching), host, port)
+    batching = Batching(size=max_batch, seconds=max_wait / 1000)
+    serve(Service(found.abouts, reader, Library(data), report, limits, batching), host, port, allow_name or ())

@@ -9,12 +9,14 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from captchabench.demo import schemas
+from captchabench.demo.clients import client_of
 from captchabench.demo.monitoring import CONTENT_TYPE
 from captchabench.demo.reading import Job, Rejection
 from captchabench.demo.refusals import Refused
 from captchabench.demo.samples import Known
 from captchabench.demo.service import Service
-from captchabench.demo.uploads import FIELD, receive
+from captchabench.demo.uploads import FIELD, receive, unless_gone
+from captchabench.normalize.images import MAX_SIDE
 from captchabench.registry import did_you_mean
 
 router = APIRouter()
@@ -47,6 +49,7 @@ def _service(request: Request) -> Service:
 @router.post(
     "/predict",
     tags=["read"],
+    summary="Read images",
     response_model=schemas.Results,
     responses={
         **_refusals(400, 403, 408, 413, 415, 503),
@@ -59,9 +62,9 @@ def _service(request: Request) -> Service:
 )
 async def predict(
     request: Request,
-    model: Annotated[list[str], Query(min_length=1, max_length=64, description="Who is to read; see /models.")],
-    top_k: Annotated[int, Query(ge=1, le=10, description="With more than 1, so many likeliest texts.")] = 1,
-    explain: Annotated[bool, Query(description="Say how each model read, too.")] = False,
+    model: Annotated[list[str], Query(min_length=1, max_length=64, description="The models that read; see /models.")],
+    top_k: Annotated[int, Query(ge=1, le=10, description="How many alternatives to return; with 1, none.")] = 1,
+    explain: Annotated[bool, Query(description="Return how each model read: time steps, characters or cells.")] = False,
 ) -> Response:
     """Read images, text and grids alike."""
     service = _service(request)
@@ -70,9 +73,11 @@ async def predict(
         if name not in service.abouts:
             raise Refused(422, f"no model called {name[:100]!r}; {did_you_mean(name, service.abouts)}")
     started = time.perf_counter()
-    with service.admission.enter() as ticket:
+    client = client_of(request.client)
+    with service.admission.enter(client) as ticket:
         uploads = await receive(request, service.limits, ticket)
-        answers = await service.batcher.submit([Job(upload.image, models, top_k, explain) for upload in uploads])
+        jobs = [Job(upload.image, models, top_k, explain) for upload in uploads]
+        answers = await unless_gone(request, service.read(jobs, ticket))
     results: list[dict[str, Any]] = []
     for upload, answer in zip(uploads, answers, strict=True):
         if isinstance(answer, Rejection):
@@ -88,20 +93,20 @@ async def predict(
     return Response(content, 422 if none_read else 200, media_type="application/json")
 
 
-@router.get("/models", tags=["read"])
+@router.get("/models", tags=["read"], summary="The models that can read")
 async def models(request: Request) -> schemas.Models:
-    """The models that can read, as their own files describe them."""
+    """The models, as their own files describe them, and the limits of a request."""
     service = _service(request)
     limits = service.limits
     return schemas.Models(
         models=[schemas.Model(name=name, about=about) for name, about in service.abouts.items()],
-        limits=schemas.Limits(upload=limits.upload, pixels=limits.pixels, images=limits.images),
+        limits=schemas.Limits(upload=limits.upload, pixels=limits.pixels, side=MAX_SIDE, images=limits.images),
     )
 
 
-@router.get("/datasets", tags=["browse"], responses=_refusals(404))
+@router.get("/datasets", tags=["browse"], summary="The datasets", responses=_refusals(404))
 def datasets(request: Request) -> schemas.Datasets:
-    """The datasets whose images can be looked at."""
+    """The datasets whose images can be looked at, with their folds."""
     library = _service(request).library
     return schemas.Datasets(datasets={dataset: library.folds(dataset) for dataset in library.datasets})
 
@@ -110,11 +115,11 @@ _Offset = Annotated[int, Query(ge=0, le=10**9)]
 _Limit = Annotated[int, Query(ge=1, le=100)]
 
 
-@router.get("/samples/{dataset}", tags=["browse"], responses=_refusals(404, 422))
+@router.get("/samples/{dataset}", tags=["browse"], summary="Images of a dataset", responses=_refusals(404, 422))
 def samples(
     request: Request,
     dataset: str,
-    fold: Annotated[int | None, Query(ge=0, le=99, description="All unless given.")] = None,
+    fold: Annotated[int | None, Query(ge=0, le=99, description="All folds unless given.")] = None,
     offset: _Offset = 0,
     limit: _Limit = 24,
 ) -> schemas.Samples:
@@ -130,11 +135,12 @@ def samples(
 @router.get(
     "/samples/{dataset}/{sample_id}",
     tags=["browse"],
+    summary="One image",
     response_class=Response,
     responses={200: {"content": {"image/*": {}}}, **_refusals(404)},
 )
 def image(request: Request, dataset: str, sample_id: str) -> Response:
-    """The image of a sample, as it came."""
+    """The image of a sample: as it came, or of a grid as models read it."""
     try:
         encoded = _service(request).library.image(dataset, sample_id)
     except KeyError:
@@ -144,15 +150,15 @@ def image(request: Request, dataset: str, sample_id: str) -> Response:
     return Response(encoded, media_type=kind, headers={"cache-control": "private, max-age=3600"})
 
 
-@router.get("/errors/{model}", tags=["browse"], responses=_refusals(404, 422))
+@router.get("/errors/{model}", tags=["browse"], summary="What a model misread", responses=_refusals(404, 422))
 def errors(
     request: Request,
     model: Annotated[str, Path(description="See /models.")],
-    surest: Annotated[bool, Query(description="The surest first, not those with the most edits.")] = False,
+    surest: Annotated[bool, Query(description="The most certain first, not those with the most edits.")] = False,
     offset: _Offset = 0,
     limit: _Limit = 24,
 ) -> schemas.Misreadings:
-    """What a model read wrong of its held-out fold."""
+    """What a model misread of its held-out fold."""
     service = _service(request)
     if model not in service.abouts:
         raise Refused(404, f"no model called {model[:100]!r}; see /models")
@@ -172,18 +178,24 @@ def errors(
     )
 
 
-@router.get("/healthz", tags=["run"], responses=_refusals(503))
+@router.get("/healthz", tags=["run"], summary="Health", responses=_refusals(503))
 async def healthz(request: Request) -> schemas.Health:
-    """Whether images that are sent get read."""
+    """Whether images that are sent are read."""
     service = _service(request)
     if not service.alive:
-        raise Refused(503, "the queue has stopped; start the demo anew")
-    return schemas.Health(status="ok", models=len(service.abouts), waiting=len(service.batcher))
+        raise Refused(503, "the queue has stopped; restart the demo")
+    return schemas.Health(status="ok", models=len(service.abouts), waiting=len(service.queue))
 
 
-@router.get("/metrics", tags=["run"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get(
+    "/metrics",
+    tags=["run"],
+    summary="Counters",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}},
+)
 async def metrics(request: Request) -> Response:
-    """Counters in Prometheus' format."""
+    """Counters, in Prometheus' format."""
     return Response(_service(request).monitor.text(), headers={"content-type": CONTENT_TYPE})
 
 

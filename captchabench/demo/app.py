@@ -1,6 +1,6 @@
 """The FastAPI application."""
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -8,11 +8,13 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
 from captchabench import __version__
 from captchabench.demo import api, site
-from captchabench.demo.batching import Busy
+from captchabench.demo.admission import Busy
 from captchabench.demo.guard import Guard
+from captchabench.demo.names import Names
 from captchabench.demo.reading import Stopped
 from captchabench.demo.refusals import Refused
 from captchabench.demo.service import Service
@@ -21,8 +23,8 @@ from captchabench.errors import InputError
 _RETRY = {"retry-after": "1"}
 
 
-def create_app(service: Service, hosts: Collection[str] = ()) -> FastAPI:
-    """The demo as an ASGI application. hosts: the names that it goes by, any if empty."""
+def create_app(service: Service, names: Names | None = None) -> ASGIApp:
+    """The demo as an ASGI application. names: what it goes by, anything if None."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -32,7 +34,7 @@ def create_app(service: Service, hosts: Collection[str] = ()) -> FastAPI:
     app = FastAPI(
         title="captchabench demo",
         version=__version__,
-        description="Trained models of the benchmark, to read images with. It takes files, never addresses.",
+        description="Read images with the trained models of the benchmark. Send files; addresses are not fetched.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -40,10 +42,10 @@ def create_app(service: Service, hosts: Collection[str] = ()) -> FastAPI:
     app.state.service = service
     app.include_router(api.router)
     site.mount(app)
-    app.add_middleware(Guard, monitor=service.monitor, hosts=hosts)
     _explain_failures(app)
     _name_models(app, list(service.abouts))
-    return app
+    # Around all of it, what FastAPI answers to an error that nobody has caught as well.
+    return Guard(app, service.monitor, names)
 
 
 def _name_models(app: FastAPI, names: list[str]) -> None:
@@ -72,11 +74,11 @@ def _explain_failures(app: FastAPI) -> None:
 
     @app.exception_handler(Busy)
     async def busy(_: Request, error: Busy) -> JSONResponse:
-        return _trouble(503, "too much to do at the moment; try again in a second", _RETRY)
+        return _trouble(503, "too many images are waiting; try again in a second", _RETRY)
 
     @app.exception_handler(Stopped)
     async def stopped(_: Request, error: Stopped) -> JSONResponse:
-        return _trouble(503, "the process that reads images had to be started anew; try again", _RETRY)
+        return _trouble(503, "the process that reads images was restarted; try again", _RETRY)
 
     @app.exception_handler(InputError)
     async def missing(_: Request, error: InputError) -> JSONResponse:
@@ -90,6 +92,11 @@ def _explain_failures(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def other(_: Request, error: HTTPException) -> JSONResponse:
         return _trouble(error.status_code, error.detail, dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def unforeseen(_: Request, __: Exception) -> JSONResponse:
+        # The error itself goes on to the server, which writes it to the terminal.
+        return _trouble(500, "the demo made a mistake; its terminal says which")
 
 
 def _trouble(status: int, error: str, headers: dict[str, str] | None = None) -> JSONResponse:

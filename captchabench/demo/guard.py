@@ -1,12 +1,14 @@
 """The outermost layer: who may speak to the demo, what browsers may do with its pages, what is counted."""
 
+import asyncio
+import json
 import re
-from collections.abc import Collection
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from captchabench.demo.monitoring import Monitor
+from captchabench.demo.names import Names
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
@@ -18,59 +20,83 @@ _REPORT_POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 REPORT = "/report"
-_PORT = re.compile(r":\d+$")
+_SAFE = ("GET", "HEAD", "OPTIONS")
+
+
+def security_headers(policy: str = _POLICY) -> list[tuple[bytes, bytes]]:
+    """What tells browsers to load nothing from elsewhere, and to give nothing to other sites' pages."""
+    return [
+        (b"content-security-policy", policy.encode()),
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", b"no-referrer"),
+        (b"cross-origin-resource-policy", b"same-origin"),
+    ]
 
 
 class Guard:
     """Refuses what another site's page may send by way of a visitor's browser, and adds headers to every answer.
 
-    hosts: names that the demo goes by; any if empty. On loopback that keeps out names that were made to lead here.
+    names: what the demo goes by; anything if None. On loopback that keeps out names that were made to lead here.
     """
 
-    def __init__(self, app: ASGIApp, monitor: Monitor, hosts: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, monitor: Monitor, names: Names | None) -> None:
         self._app = app
         self._monitor = monitor
-        self._hosts = frozenset(hosts)
+        self._names = names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
 
-        policy = _REPORT_POLICY if scope["path"] == REPORT else _POLICY
+        headers = security_headers(_REPORT_POLICY if scope["path"] == REPORT else _POLICY)
+        begun = False
 
         async def send_guarded(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message["headers"],
-                    (b"content-security-policy", policy.encode()),
-                    (b"x-content-type-options", b"nosniff"),
-                    (b"referrer-policy", b"no-referrer"),
-                    (b"cross-origin-resource-policy", b"same-origin"),
-                ]
+                begun = True
+                message["headers"] = [*message["headers"], *headers]
                 # Only paths that exist, without their parameters: an address may hold anything.
                 route = getattr(scope.get("route"), "path", "other")
                 self._monitor.requests.labels(route, str(message["status"])).inc()
             await send(message)
 
         refusal = self._refusal(scope)
-        if refusal is None:
+        if refusal is not None:
+            await _refuse(send_guarded, 403, refusal)
+            return
+        try:
             await self._app(scope, receive, send_guarded)
-        else:
-            await _refuse(send_guarded, *refusal)
+        except asyncio.CancelledError:
+            # The server cancels what is not answered a while after it was told to end.
+            if begun:
+                raise
+            await _refuse(send_guarded, 503, "the demo is stopping; start it anew, then send this again")
 
-    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+    def _refusal(self, scope: Scope) -> str | None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        host = _PORT.sub("", headers.get(b"host", b"").decode("latin-1"))
-        if self._hosts and host not in self._hosts:
-            return 403, "this demo does not go by that name; use the address that it printed"
-        if scope["method"] == "POST" and headers.get(b"sec-fetch-site", b"same-origin") == b"cross-site":
-            return 403, "pages of other sites may not use this demo"
-        return None
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        if self._names is not None and not self._names.include(host, scope["server"]):
+            return f"this demo does not go by that name; use {self._names.shown}, or start it with --allow-name NAME"
+        if scope["method"] in _SAFE:
+            return None
+        # Browsers say which page sends a POST. Only programs say nothing.
+        origin = headers.get(b"origin")
+        site = headers.get(b"sec-fetch-site", b"none")
+        if origin is not None:
+            page = origin.decode("latin-1").lower()
+            # As browsers write the host in an origin.
+            own = "http://" + re.sub(r":80$", "", host)
+            if page == own or (self._names is not None and page in self._names.origins):
+                return None
+        elif site in (b"none", b"same-origin"):
+            return None
+        return "pages of other sites may not use this demo; behind a proxy start it with --allow-name https://NAME"
 
 
 async def _refuse(send: Send, status: int, error: str) -> None:
-    body = f'{{"error": "{error}"}}'.encode()
+    body = json.dumps({"error": error}).encode()
     headers: list[Any] = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -29,6 +29,9 @@ class Monitor:
         self.rejections = Counter(
             "captchabench_rejections", "Images that could not be read, by reason.", ("reason",), registry=registry
         )
+        self.cut_off = Counter(
+            "captchabench_connections_cut_off", "Connections ended without an answer.", ("why",), registry=registry
+        )
         self.batches = Histogram(
             "captchabench_batch_images", "Images that were read together.", registry=registry, buckets=_BATCHES
         )

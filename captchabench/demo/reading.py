@@ -39,9 +39,9 @@ _LOOK_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Job:
-    """One encoded image, and who is to read it. `explain`: say how, too."""
+    """One image, and who is to read it. image: encoded, or [H, W] uint8 grey. `explain`: say how, too."""
 
-    image: bytes
+    image: bytes | np.ndarray
     models: tuple[str, ...]
     top_k: int = 1
     explain: bool = False
@@ -263,7 +263,9 @@ def _read_here(jobs: Sequence[Job]) -> list[Answer]:
     return _bench.read(jobs)
 
 
-def _decode(image: bytes, limits: Limits) -> np.ndarray | Rejection:
+def _decode(image: bytes | np.ndarray, limits: Limits) -> np.ndarray | Rejection:
+    if isinstance(image, np.ndarray):
+        return image
     try:
         return decode(image, limits)
     except Unreadable as error:

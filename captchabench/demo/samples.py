@@ -2,30 +2,30 @@
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
+from threading import Lock
+from typing import Any, TypeAlias
 
 import editdistance
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from captchabench.demo.pictures import GridImages, Pictures, RawImages
 from captchabench.errors import InputError
 from captchabench.predictions.held_out import read_predictions
-from captchabench.samples.shards import sound_files
-
-# Row groups of raw images kept: some megabytes each.
-_KEPT = 8
+from captchabench.samples.shards import read_info, sound_files
 
 
 @dataclass(frozen=True)
 class Known:
-    """One sample: where its image is, and what it says."""
+    """One sample: what its image says."""
 
     sample_id: str
     dataset: str
     label: str
     fold: int
-    name: str
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,16 @@ class Error:
 
 
 class Library:
-    """The samples below a folder `data` as `dvc repro` fills it. What is read is kept until the program ends.
+    """The samples below a folder `data` as `dvc repro` fills it.
+
+    A dataset is kept until one of its files changes, the errors of a cell until the program ends.
 
     Methods raise InputError where files are missing or damaged, KeyError for a dataset or sample that is not there.
     """
 
     def __init__(self, data: Path) -> None:
         self._data = data
-        self._collection = lru_cache(maxsize=None)(self._read_collection)
+        self._shelves: dict[str, _Shelf] = {}
         self._errors = lru_cache(maxsize=64)(self._read_errors)
 
     @cached_property
@@ -65,8 +67,8 @@ class Library:
         return len(found), found[offset : offset + limit]
 
     def image(self, dataset: str, sample_id: str) -> bytes:
-        """The encoded image of a sample, as it came."""
-        return self._of(dataset).image(sample_id)
+        """The encoded image of a sample: as it came, or of a grid as models read it."""
+        return self._of(dataset).pictures.image(sample_id)
 
     def errors(self, cell: str, surest: bool, offset: int, limit: int) -> tuple[int, int, list[Error]]:
         """How many images a cell held out, how many of them it misread, and those from `offset` on, `limit` at most.
@@ -82,10 +84,7 @@ class Library:
     def _of(self, dataset: str) -> "_Collection":
         if dataset not in self.datasets:
             raise KeyError(dataset)
-        return self._collection(dataset)
-
-    def _read_collection(self, dataset: str) -> "_Collection":
-        return _Collection(self._data, dataset)
+        return self._shelves.setdefault(dataset, _Shelf(self._data, dataset)).collection()
 
     def _read_errors(self, cell: str) -> tuple[int, list[Error]]:
         _, table = read_predictions(self._data / "predictions" / f"{cell}.parquet")
@@ -100,20 +99,25 @@ class Library:
 
 
 class _Collection:
-    """One dataset: the table of its shards without the pixels, and where each image lies in the raw file."""
+    """One dataset: the table of its shards without the pixels, and its images."""
 
     def __init__(self, data: Path, dataset: str) -> None:
-        self._raw = data / "raw" / f"{dataset}.parquet"
+        raw, shards = data / "raw" / f"{dataset}.parquet", data / "shards" / dataset
         columns = ["sample_id", "label", "fold", "name"]
         try:
-            parts = [pq.read_table(path, columns=columns) for path in sound_files(data / "shards" / dataset)]
-            rows = pa.concat_tables(parts).to_pylist()
-            self._known = {row["sample_id"]: Known(dataset=dataset, **row) for row in rows}
-            self._places = _places(self._raw)
+            files = sound_files(shards)
+            info = read_info(shards)
+            parts = [pq.read_table(path, columns=columns).to_pylist() for path in files]
+            rows = list(chain.from_iterable(parts))
+            self._known = {row["sample_id"]: _known(dataset, row) for row in rows}
+            self.pictures: Pictures
+            if info.task == "grid":
+                self.pictures = GridImages(info, files, [[row["sample_id"] for row in part] for part in parts])
+            else:
+                self.pictures = RawImages(raw, {row["sample_id"]: row["name"] for row in rows})
         except (pa.ArrowException, OSError, KeyError) as error:
             raise InputError(f"{dataset}: its images cannot be read ({error}); run `dvc repro`") from None
         self.folds = sorted({known.fold for known in self._known.values()})
-        self._group = lru_cache(maxsize=_KEPT)(self._read_group)
 
     def in_fold(self, fold: int | None) -> list[Known]:
         return [known for known in self._known.values() if fold is None or known.fold == fold]
@@ -121,26 +125,48 @@ class _Collection:
     def known(self, sample_id: str) -> Known:
         return self._known[sample_id]
 
-    def image(self, sample_id: str) -> bytes:
-        group, row = self._places[self._known[sample_id].name]
-        encoded: bytes = self._group(group)[row].as_py()
-        return encoded
 
-    def _read_group(self, group: int) -> pa.Array:
-        try:
-            with pq.ParquetFile(self._raw) as file:
-                column = file.read_row_group(group, columns=["image.bytes"])["image"]
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{self._raw}: is damaged ({error}); run `dvc repro`") from None
-        return column.combine_chunks().field("bytes")
+def _known(dataset: str, row: dict[str, Any]) -> Known:
+    return Known(row["sample_id"], dataset, row["label"], row["fold"])
 
 
-def _places(raw: Path) -> dict[str, tuple[int, int]]:
-    """Row group and row of each image, by its path."""
-    found = {}
-    with pq.ParquetFile(raw) as file:
-        for group in range(file.num_row_groups):
-            column = file.read_row_group(group, columns=["image.path"])["image"].combine_chunks()
-            for row, path in enumerate(column.field("path").to_pylist()):
-                found[path] = (group, row)
-    return found
+class _Shelf:
+    """A dataset as it was last read. What was read, or why it could not be, holds until one of its files changes."""
+
+    def __init__(self, data: Path, dataset: str) -> None:
+        self._data = data
+        self._dataset = dataset
+        # A page asks for two dozen pictures at once: one of them reads, the others wait.
+        self._lock = Lock()
+        self._stamp: list[Stamp] | None = None
+        self._read: _Collection | InputError | None = None
+
+    def collection(self) -> _Collection:
+        """Raises InputError where files are missing or damaged."""
+        with self._lock:
+            stamp = [_stamp(path) for path in self._files()]
+            if self._read is None or stamp != self._stamp:
+                self._stamp = stamp
+                try:
+                    self._read = _Collection(self._data, self._dataset)
+                except InputError as error:
+                    self._read = error
+            if isinstance(self._read, InputError):
+                raise InputError(str(self._read))
+            return self._read
+
+    def _files(self) -> list[Path]:
+        shards = self._data / "shards" / self._dataset
+        return [self._data / "raw" / f"{self._dataset}.parquet", *sorted(shards.glob("*.parquet"))]
+
+
+# Inode, bytes, nanoseconds of the last change.
+Stamp: TypeAlias = tuple[int, int, int]
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return (0, 0, 0)
+    return (found.st_ino, found.st_size, found.st_mtime_ns)

@@ -15,35 +15,36 @@ class Model(BaseModel):
 
 
 class Limits(BaseModel):
-    """What a request may bring."""
+    """The most that a request may bring."""
 
     upload: int = Field(description="Bytes of one request.")
-    pixels: int = Field(description="Of one image.")
-    images: int = Field(description="In one request.")
+    pixels: int = Field(description="Pixels of one image.")
+    side: int = Field(description="Pixels of an image's longer side.")
+    images: int = Field(description="Images in one request.")
 
 
 class Models(BaseModel):
-    """The trained models, and what a request may ask of them."""
+    """The trained models, and the limits of a request."""
 
     models: list[Model]
     limits: Limits
 
 
 class Alternative(BaseModel):
-    """Another text that the image may show."""
+    """A text that the image may show, and how probable it is."""
 
     text: str
     probability: float
 
 
 class Step(BaseModel):
-    """One place that a model looked at, in pixels of the picture it was given, and what it took it for."""
+    """One place that a model looked at, in pixels of the picture it was given, and the symbol it read there."""
 
     left: float
     top: float
     right: float
     bottom: float
-    symbol: str = Field(description="Empty where it saw none: CTC's blank, an empty cell.")
+    symbol: str = Field(description="Empty where the model read none: CTC's blank, an empty cell.")
     probability: float
 
 
@@ -53,7 +54,7 @@ class How(BaseModel):
     kind: Literal["time steps", "characters", "cells", "none"]
     width: int
     height: int
-    picture: str = Field(description="What the model was given, as a data URI of a PNG.")
+    picture: str = Field(description="The picture that the model was given, as a data URI of a PNG.")
     steps: list[Step]
 
 
@@ -61,24 +62,24 @@ class Reading(BaseModel):
     """What one model read of one image."""
 
     model: str
-    text: str | None = Field(description="Null where the model itself failed.")
+    text: str | None = Field(description="Null where the model failed.")
     confidence: float | None = Field(description="The probability of the whole text, 0 to 1.")
-    alternatives: list[Alternative] = Field(description="The likeliest texts, best first; empty unless asked for.")
-    how: How | None = Field(description="Null unless asked for.")
-    error: str | None = Field(description="Why the model could not be used; null unless that is so.")
+    alternatives: list[Alternative] = Field(description="The likeliest texts, best first; empty where `top_k` is 1.")
+    how: How | None = Field(description="How the model read it; null unless `explain` is true.")
+    error: str | None = Field(description="Why the model failed; null where it did not.")
 
 
 class Problem(BaseModel):
     """Why an image could not be read."""
 
-    reason: str
-    detail: str
+    reason: str = Field(description="One word of a fixed list, for programs: undecodable, truncated and so on.")
+    detail: str = Field(description="The reason in words, for people.")
 
 
 class Result(BaseModel):
-    """One image: readings, one a model in the order asked for, or the problem with it."""
+    """One image: its readings, one a model in the order asked for, or why it could not be read."""
 
-    name: str = Field(description="The file's name, empty where it was sent without one.")
+    name: str = Field(description="The file's name; empty where it came without one.")
     readings: list[Reading]
     problem: Problem | None = Field(description="Null where the image was read.")
 
@@ -96,7 +97,7 @@ class Sample(BaseModel):
     dataset: str
     label: str
     fold: int
-    image: str = Field(description="Where the image is: a path on this server.")
+    image: str = Field(description="The path of the image on this server.")
 
 
 class Samples(BaseModel):
@@ -116,10 +117,10 @@ class Misreading(BaseModel):
 
 
 class Misreadings(BaseModel):
-    """The errors of one model on its held-out fold, the worst or the surest first."""
+    """What one model misread of its held-out fold, the worst or the most certain first."""
 
     total: int
-    images: int = Field(description="In the held-out fold.")
+    images: int = Field(description="Images in the held-out fold.")
     misreadings: list[Misreading]
 
 
@@ -130,7 +131,7 @@ class Datasets(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether the demo can read, and what it is busy with."""
+    """Whether the demo reads images, and how many wait."""
 
     status: Literal["ok"]
     models: int

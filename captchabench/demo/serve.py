@@ -2,22 +2,29 @@
 
 import ipaddress
 import os
+import resource
 import socket
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import uvicorn
 
 from captchabench.demo.app import create_app
+from captchabench.demo.connections import Connection, Gate
+from captchabench.demo.limits import ConnectionLimits
+from captchabench.demo.names import Names, names_of
 from captchabench.demo.service import Service
 from captchabench.errors import InputError
 from captchabench.inference.loaded import read_about
 from captchabench.models.saved import About
 
-_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 # Browsers keep connections for the next click.
 _KEEP_ALIVE = 30
 _BACKLOG = 1024
+# Files that the demo has open beside its connections, at most.
+_OTHER_FILES = 100
 
 
 @dataclass(frozen=True)
@@ -49,24 +56,38 @@ def find_models(folder: Path) -> Found:
     return found
 
 
-def serve(service: Service, host: str, port: int) -> None:
-    """Serve until interrupted. Raises InputError where the address cannot be used."""
-    listener = _listen(host, port)
-    address = f"[{host}]" if ":" in host else host
-    hosts = {*_LOOPBACK, address} if _is_loopback(host) else ()
-    app = create_app(service, hosts)
+def serve(service: Service, host: str, port: int, allowed: Sequence[str] = ()) -> None:
+    """Serve until interrupted. allowed: names that the demo goes by beside the address; see `names_of`.
+
+    Raises InputError where the address cannot be used, or a name.
+    """
+    named = [] if _is_address(host) or host == "localhost" else [host]
+    with _listen(host, port) as listener:
+        names = names_of(listener.getsockname()[0], [*named, *allowed])
+        usual = ConnectionLimits()
+        # Who brings too much is to hear it; but not at any length.
+        body = max(usual.body, 8 * service.limits.upload)
+        limits = replace(usual, connections=_files_for(usual.connections), body=body)
+        address = f"[{host}]" if ":" in host else host
+        print(f"demo: http://{address}:{listener.getsockname()[1]}  (Ctrl-C ends it)", flush=True)
+        print(f"reached {names.reach}", flush=True)
+        server_of(service, limits, names).run(sockets=[listener])
+
+
+def server_of(service: Service, limits: ConnectionLimits, names: Names | None = None) -> uvicorn.Server:
+    """The server, which is given its socket when it runs. names: see `create_app`."""
     config = uvicorn.Config(
-        app,
+        create_app(service, names),
+        http=partial(Connection, Gate(limits, service.monitor)),  # type: ignore[arg-type]
         access_log=False,
-        log_level="warning",
+        # Requests that cannot be understood are counted, not written down one by one.
+        log_level="error",
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=5,
     )
-    print(f"demo: http://{address}:{listener.getsockname()[1]}  (Ctrl-C ends it)", flush=True)
-    with listener:
-        uvicorn.Server(config).run(sockets=[listener])
+    return uvicorn.Server(config)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -79,8 +100,20 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _is_loopback(host: str) -> bool:
+def _is_address(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        ipaddress.ip_address(host)
     except ValueError:
-        return host == "localhost"
+        return False
+    return True
+
+
+def _files_for(connections: int) -> int:
+    """How many of so many connections there can be: each is an open file, of which a process may have so many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return soft - _OTHER_FILES
+    return connections

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from captchabench.alphabet import named
-from captchabench.demo.admission import Admission
-from captchabench.demo.batching import Batcher
+from captchabench.demo.admission import Admission, Ticket
+from captchabench.demo.decoding import Decoder
 from captchabench.demo.limits import Batching, DemoLimits
 from captchabench.demo.monitoring import Monitor
+from captchabench.demo.queue import Queue
 from captchabench.demo.reading import Answer, Job, Reader, Rejection
 from captchabench.demo.samples import Library
 from captchabench.models.saved import About
@@ -31,9 +32,10 @@ class Service:
     batching: Batching = field(default_factory=Batching)
 
     def __post_init__(self) -> None:
-        self.admission = Admission(self.limits.requests, self.limits.in_memory)
-        self.batcher: Batcher[Job, Answer] = Batcher(self._read, self.batching, self.limits.waiting)
-        self.monitor = Monitor(lambda: len(self.batcher), lambda: self.admission.requests)
+        self.admission = Admission(self.limits.in_memory, self.limits.work)
+        self._decoder = Decoder(self.limits.pixels)
+        self.queue = Queue(self._read, self._decoder, self.batching, self.limits.pixels)
+        self.monitor = Monitor(lambda: len(self.queue), lambda: self.admission.requests)
         self._running: asyncio.Task[None] | None = None
 
     @property
@@ -51,7 +53,7 @@ class Service:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Read while this lasts."""
-        self._running = asyncio.create_task(self.batcher.run())
+        self._running = asyncio.create_task(self.queue.run())
         warming = asyncio.create_task(self._warm())
         try:
             yield
@@ -60,7 +62,20 @@ class Service:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
+            self._decoder.close()
             self.reader.close()
+
+    async def read(self, jobs: Sequence[Job], ticket: Ticket) -> list[Answer]:
+        """What the models read of encoded images, in their order. Raises Busy, and Stopped."""
+        ticket.ask(sum(self.queue.cost(job) for job in jobs))
+        answers = await self.queue.answer(jobs, ticket.client)
+        for answer in answers:
+            if isinstance(answer, Rejection):
+                self.monitor.rejections.labels(answer.reason).inc()
+            else:
+                for reading in answer:
+                    self.monitor.readings.labels(reading["model"]).inc()
+        return answers
 
     async def _warm(self) -> None:
         try:
@@ -70,11 +85,4 @@ class Service:
 
     async def _read(self, jobs: list[Job]) -> Sequence[Answer]:
         self.monitor.batches.observe(len(jobs))
-        answers = await self.reader.read(jobs)
-        for answer in answers:
-            if isinstance(answer, Rejection):
-                self.monitor.rejections.labels(answer.reason).inc()
-            else:
-                for reading in answer:
-                    self.monitor.readings.labels(reading["model"]).inc()
-        return answers
+        return await self.reader.read(jobs)

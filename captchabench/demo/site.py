@@ -42,7 +42,7 @@ async def report(request: Request) -> Response:
     """The page that the `report` stage wrote."""
     path: Path = request.app.state.service.report
     if not path.is_file():
-        raise Refused(404, f"{path}: is missing; run `dvc repro report`")
+        raise Refused(404, f"there is no report at {path}; run `dvc repro report`")
     return FileResponse(path)
 
 

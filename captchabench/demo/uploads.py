@@ -1,10 +1,13 @@
 """From a request to encoded images, cut off as soon as they are more than is allowed."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from starlette.datastructures import UploadFile
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
@@ -13,6 +16,7 @@ from captchabench.demo.limits import DemoLimits
 from captchabench.demo.refusals import Refused
 
 FIELD = "files"
+T = TypeVar("T")
 # Beside its images a form has a few lines for each.
 _FORM_OVERHEAD = 1024
 
@@ -43,13 +47,36 @@ async def receive(request: Request, limits: DemoLimits, ticket: Ticket) -> list[
     except TimeoutError:
         raise Refused(408, f"the upload took longer than {limits.seconds:g} s", close=True) from None
     except ClientDisconnect:
-        raise Refused(400, "the upload was broken off", close=True) from None
+        raise Refused(400, "the upload ended early", close=True) from None
+
+
+async def unless_gone(request: Request, answering: Coroutine[Any, Any, T]) -> T:
+    """What `answering` gives. It is cancelled, and Refused raised, where the client hangs up before.
+
+    The body of the request must have been read.
+    """
+    answer = asyncio.create_task(answering)
+    gone = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+        if answer.done() or gone.result()["type"] != "http.disconnect":
+            return await answer
+        raise Refused(400, "the client hung up", close=True)
+    finally:
+        for task in (answer, gone):
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await gone
 
 
 async def _read_form(request: Request, limits: DemoLimits, ticket: Ticket) -> list[Upload]:
     most = limits.upload + limits.images * _FORM_OVERHEAD
     parser = MultiPartParser(
-        request.headers, _limited(request, most, ticket), max_files=limits.images, max_fields=16, max_part_size=4096
+        _form_headers(request),
+        _limited(request, most, ticket),
+        max_files=limits.images,
+        max_fields=16,
+        max_part_size=4096,
     )
     # What may be held in memory at all is limited already; a file on disk would only be slower.
     parser.spool_max_size = limits.upload
@@ -68,6 +95,19 @@ async def _read_form(request: Request, limits: DemoLimits, ticket: Ticket) -> li
         await form.close()
 
 
+def _form_headers(request: Request) -> Headers:
+    """What says how a form is to be taken apart: its boundary alone, so that names are UTF-8.
+
+    A charset would be any of Python's codecs, of which some fail on every name. No browser sends one (RFC 7578, 5.1.2).
+    """
+    _, parameters = parse_options_header(request.headers["content-type"])
+    kind = "multipart/form-data"
+    if (boundary := parameters.get(b"boundary")) is not None:
+        quoted = boundary.decode("latin-1").replace("\\", "\\\\").replace('"', '\\"')
+        kind += f'; boundary="{quoted}"'
+    return Headers({"content-type": kind})
+
+
 async def _limited(request: Request, most: int, ticket: Ticket) -> AsyncGenerator[bytes, None]:
     """The body in pieces; Refused as soon as it is larger than `most`, at best before any of it has come."""
     declared = request.headers.get("content-length", "")
@@ -84,4 +124,4 @@ async def _limited(request: Request, most: int, ticket: Ticket) -> AsyncGenerato
 
 
 def _too_large(most: int) -> str:
-    return f"more than {most >> 20} MiB; send a smaller image" if most >> 20 else f"more than {most} bytes"
+    return f"more than {most >> 20} MiB; send fewer or smaller images" if most >> 20 else f"more than {most} bytes"

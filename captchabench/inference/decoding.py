@@ -1,5 +1,6 @@
 """Encoded images from anywhere, within limits."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from captchabench.errors import InputError
-from captchabench.normalize.images import MAX_PIXELS, decode_grey, grey_of
+from captchabench.normalize.images import MAX_PIXELS, MAX_SIDE, MIN_SIDE, decode_grey, grey_of
 from captchabench.normalize.rejects import Reason, Rejected
 from captchabench.storage.files import read_regular
 
@@ -23,11 +24,19 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
+FORMATS = "PNG, JPEG, GIF, BMP, TIFF, WebP, PNM"
+_SIZE = re.compile(r"(\d+)x(\d+) pixels")
+
+
 class Unreadable(InputError):
-    """An image that cannot be read. `reason` as in the list of rejects, `detail` what was found, `path` if a file."""
+    """An image that cannot be read.
+
+    reason: as in the list of rejects. detail: why, in words. why: the same, with the kind of fault before a colon, by
+    which faults can be counted. path: of a file.
+    """
 
     def __init__(self, reason: Reason, detail: str, path: Path | None = None) -> None:
-        self.why = f"{reason.replace('_', ' ')}: {detail}"
+        self.why = detail if ": " in detail else f"{reason.replace('_', ' ')}: {detail}"
         super().__init__(self.why if path is None else f"{path}: {self.why}")
         self.reason = reason
         self.detail = detail
@@ -41,11 +50,12 @@ def decode(image: bytes | Path, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
     """
     path, encoded = (image, _read_bytes(image, limits)) if isinstance(image, Path) else (None, image)
     if len(encoded) > limits.size:
-        raise Unreadable(Reason.ABSURD_DIMENSIONS, f"more than {limits.size:,} bytes", path)
+        raise Unreadable(Reason.ABSURD_DIMENSIONS, f"too large: more than {limits.size:,} bytes", path)
+    most = min(limits.pixels, MAX_PIXELS)
     try:
-        return decode_grey(encoded, min(limits.pixels, MAX_PIXELS))
+        return decode_grey(encoded, most)
     except Rejected as error:
-        raise Unreadable(error.reason, error.detail, path) from None
+        raise Unreadable(error.reason, _in_words(error, most), path) from None
 
 
 def as_grey(image: np.ndarray | Image.Image) -> np.ndarray:
@@ -53,7 +63,29 @@ def as_grey(image: np.ndarray | Image.Image) -> np.ndarray:
     try:
         return grey_of(image)
     except Rejected as error:
-        raise Unreadable(error.reason, error.detail) from None
+        raise Unreadable(error.reason, _in_words(error, MAX_PIXELS)) from None
+
+
+def _in_words(error: Rejected, most_pixels: int) -> str:
+    """Why an image cannot be read, for a person who has it in hand: the list of rejects is terser."""
+    if error.reason is Reason.ABSURD_DIMENSIONS:
+        return _size_in_words(error.detail, most_pixels)
+    if error.reason is Reason.UNDECODABLE and error.detail.startswith("no image"):
+        return f"this is not an image that can be read here ({FORMATS})"
+    return f"{error.reason.replace('_', ' ')}: {error.detail}"
+
+
+def _size_in_words(detail: str, most_pixels: int) -> str:
+    found = _SIZE.fullmatch(detail)
+    if found is None:
+        return f"too large: {detail}"
+    width, height = int(found[1]), int(found[2])
+    size = f"{width}x{height}"
+    if min(width, height) < MIN_SIDE:
+        return f"too small: {size}; at least {MIN_SIDE} pixels a side"
+    if width * height > most_pixels:
+        return f"too large: {size}; at most {most_pixels / 1e6:g} million pixels"
+    return f"too large: {size}; at most {MAX_SIDE:,} pixels a side"
 
 
 def _read_bytes(path: Path, limits: Limits) -> bytes:

@@ -37,9 +37,13 @@ _MOST_PARTS = 100_000
 _MOST_SCANS = 100
 # What a PNG's compressed data may be without a look at how much they expand to: 64 MiB at most.
 _UNMEASURED_BYTES = 64 << 10
-# PNM images that are written in digits: Pillow reads them in Python, and comments in them in quadratic time.
+# PNM images that are written in digits: Pillow reads them in Python, and comments in them in quadratic time. So it
+# does the run lengths of a BMP.
 _PLAIN = (b"P1", b"P2", b"P3")
+_RUN_LENGTHS = (1, 2)  # of a BMP: what the field "compression" in its header says
 _MOST_PLAIN_BYTES = 128 << 10
+# Each value of 16 bits as one of 8. Dividing the pixels of an image takes ten times as long.
+_TO_8_BITS = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a PNG, by its colour type
 # What Pillow may open: no format that runs another program or fetches another file.
 _OTHERS = ("BMP", "GIF", "PPM", "TIFF", "WEBP")
@@ -142,7 +146,7 @@ def _resize(grey: np.ndarray, height: int, width: int) -> np.ndarray:
 def _composite(pixels: np.ndarray) -> np.ndarray:
     """[H, W], [H, W, 3] BGR or [H, W, 4] BGRA, uint8 or uint16, as grey on white."""
     if pixels.dtype == np.uint16:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        pixels = _TO_8_BITS[pixels]
     if pixels.dtype != np.uint8:
         raise Rejected(Reason.UNDECODABLE, f"samples of type {pixels.dtype}")
     if pixels.ndim == 2:
@@ -293,8 +297,13 @@ def _decode_with_pillow(encoded: bytes, formats: tuple[str, ...], max_pixels: in
     """[H, W] grey, [H, W, 3] BGR or [H, W, 4] BGRA."""
     if not encoded:
         raise Rejected(Reason.UNDECODABLE, "an empty file")
-    if encoded.startswith(_PLAIN) and len(encoded) > _MOST_PLAIN_BYTES:
-        raise Rejected(Reason.UNDECODABLE, f"an image written as text, of more than {_MOST_PLAIN_BYTES >> 10} KiB")
+    if len(encoded) > _MOST_PLAIN_BYTES:
+        if encoded.startswith(_PLAIN):
+            raise Rejected(Reason.UNDECODABLE, f"an image written as text, of more than {_MOST_PLAIN_BYTES >> 10} KiB")
+        # The first header of all, of twelve bytes, has no such field.
+        compressed = encoded[14] != 12 and int.from_bytes(encoded[30:34], "little") in _RUN_LENGTHS
+        if encoded.startswith(b"BM") and compressed:
+            raise Rejected(Reason.UNDECODABLE, f"a BMP of run lengths, of more than {_MOST_PLAIN_BYTES >> 10} KiB")
     try:
         with Image.open(io.BytesIO(encoded), formats=formats) as image:
             _check_size(*image.size, max_pixels)

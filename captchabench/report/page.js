@@ -80,6 +80,13 @@ for (const menus of document.querySelectorAll(".menus")) menus.onchange = () => 
 for (const image of document.querySelectorAll("img[data-picture]")) if (!image.closest("[data-panel]")) load(image.parentElement);
 const chooser = document.getElementById("dataset");
 chooser.onchange = () => filter(chooser.value);
+// Where the demo serves this page, it leads back there.
+if (location.pathname === "/report") {
+  const [item, link] = [document.createElement("li"), document.createElement("a")];
+  Object.assign(link, {href: "/", textContent: "← Demo"});
+  item.append(link);
+  document.querySelector(".bar ul").prepend(item);
+}
 document.body.dataset.ready = "drawing";
 Promise.all(Object.entries(page.figures).map(draw)).then(() => {
   // A reload may have kept the reader's choices.

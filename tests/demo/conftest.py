@@ -12,6 +12,9 @@ import pyarrow as pa
 import pytest
 from starlette.testclient import TestClient
 
+from captchabench.alphabet import named
+from captchabench.config import NormalizeParams, TileParams
+from captchabench.datasets import DATASETS
 from captchabench.demo.app import create_app
 from captchabench.demo.limits import Batching, DemoLimits
 from captchabench.demo.reading import Reader
@@ -19,9 +22,10 @@ from captchabench.demo.samples import Library
 from captchabench.demo.serve import find_models
 from captchabench.demo.service import Service
 from captchabench.models import build_recogniser
+from captchabench.normalize.tiles import normalize_tiles
 from captchabench.predictions.held_out import PredictionInfo, write_predictions
 from captchabench.samples.raw import Entry, RawInfo, write_raw
-from captchabench.samples.shards import Samples, schema, write_shards
+from captchabench.samples.shards import Samples, read_samples, schema, write_shards
 
 SVC, CRNN = "written-hog_svc-0", "written-crnn-0"
 
@@ -84,16 +88,18 @@ def trained(make_samples: Callable[..., Samples], tmp_path_factory: pytest.TempP
 
 @pytest.fixture(scope="session")
 def make_service(trained: Trained) -> Callable[..., Service]:
-    """A function that makes a demo of both models which reads in a thread; limits as given."""
+    """A function that makes a demo of a project's models, or those in `folder`, which reads in a thread."""
 
-    def make(batching: Batching | None = None, folder: Path | None = None, **limits: Any) -> Service:
-        found = find_models(folder or trained.data / "models")
+    def make(
+        batching: Batching | None = None, folder: Path | None = None, project: Trained = trained, **limits: Any
+    ) -> Service:
+        found = find_models(folder or project.data / "models")
         bounds = DemoLimits(**limits)
         return Service(
             found.abouts,
             Reader(found.folders, bounds.pixels, lambda: ThreadPoolExecutor(1)),
-            Library(trained.data),
-            trained.folder / "reports" / "index.html",
+            Library(project.data),
+            project.folder / "reports" / "index.html",
             bounds,
             batching or Batching(),
         )
@@ -106,3 +112,43 @@ def client(make_service: Callable[..., Service]) -> Iterator[TestClient]:
     """A client of a demo with the usual limits; what the demo does not catch is an answer of status 500."""
     with TestClient(create_app(make_service()), raise_server_exceptions=False) as opened:
         yield opened
+
+
+GRID_SVC = "grid-hog_svc-0"
+
+
+@pytest.fixture(scope="session")
+def trained_grids(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Grids of drawn tiles, and a hog_svc that reads some of them. images: PNGs of the grids that it held out."""
+    folder = tmp_path_factory.mktemp("grids")
+    data = folder / "data"
+    dataset = DATASETS["grid"]
+    drawn = [dataset.draw(np.random.default_rng(seed)) for seed in range(600)]
+    entries = [Entry(dataset.path_of(place, drawing), drawing.encoded) for place, drawing in enumerate(drawn)]
+    raw = data / "raw" / "grid.parquet"
+    write_raw(raw, RawInfo("grid", "standin", 1, len(entries), {}), entries, dataset.found_label)
+    shards = data / "shards" / "grid"
+    sizes = TileParams(height=48, width=48)
+    normalize_tiles(dataset, raw, NormalizeParams(), sizes, 2, shards, folder / "rejects.csv", 1)
+    samples = read_samples(shards)
+    held = samples.where(samples.folds == 0)
+    recogniser = build_recogniser("hog_svc", samples.info.spec, {})
+    recogniser.fit(samples.where(samples.folds != 0), held, seed=0)
+    place = data / "models" / GRID_SVC
+    place.mkdir(parents=True)
+    recogniser.save(place, samples.info, 0)
+    reading = recogniser.predict(held.pixels)
+    about = PredictionInfo(
+        "grid",
+        "standin",
+        1,
+        "hog_svc",
+        0,
+        samples.info.alphabet,
+        recogniser.parameter_count,
+        class_names=samples.info.class_names,
+    )
+    write_predictions(data / "predictions" / f"{GRID_SVC}.parquet", about, held, reading, None)
+    texts = [named(text, samples.info.spec.alphabet, samples.info.class_names) for text in reading.texts]
+    images = [cv2.imencode(".png", pixels)[1].tobytes() for pixels in held.pixels]
+    return Trained(folder, held, images, {GRID_SVC: texts})

@@ -84,14 +84,21 @@ def test_an_image_that_cannot_be_read_does_not_stop_the_others(client: TestClien
 
 
 @pytest.mark.parametrize(
-    ("image", "reason"),
-    [(bomb(30_000), "absurd_dimensions"), (b"", "undecodable"), (b"<svg/>", "undecodable"), (b"GIF89a", "undecodable")],
+    ("image", "reason", "says"),
+    [
+        (bomb(30_000), "absurd_dimensions", "too large: 30000x30000; at most 4 million pixels"),
+        (b"", "undecodable", "undecodable: an empty file"),
+        (b"<svg/>", "undecodable", "this is not an image that can be read here (PNG, JPEG, GIF, "),
+        (b"GIF89a", "undecodable", "this is not an image that can be read here (PNG, JPEG, GIF, "),
+    ],
     ids=["bomb", "empty", "svg", "gif"],
 )
-def test_where_nothing_can_be_read_the_status_says_so(client: TestClient, image: bytes, reason: str) -> None:
+def test_where_nothing_can_be_read_the_status_says_so(client: TestClient, image: bytes, reason: str, says: str) -> None:
     response = client.post("/predict", params={"model": SVC}, content=image, headers=PNG)
     assert response.status_code == 422
-    assert response.json()["results"][0]["problem"]["reason"] == reason
+    problem = response.json()["results"][0]["problem"]
+    assert problem["reason"] == reason
+    assert problem["detail"].startswith(says)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +168,7 @@ def test_an_upload_that_takes_too_long_is_given_up(make_service: Callable[..., S
     assert status == 408
 
 
-@pytest.mark.parametrize("limits", [{"requests": 0}, {"in_memory": 100}, {"waiting": 0}])
+@pytest.mark.parametrize("limits", [{"in_memory": 100}, {"work": 1000}])
 def test_a_demo_that_is_busy_says_when_to_come_again(
     make_service: Callable[..., Service], trained: Any, limits: Any
 ) -> None:
@@ -174,7 +181,8 @@ def test_a_demo_that_is_busy_says_when_to_come_again(
 def test_of_two_hundred_at_once_each_is_read_or_told_when_to_come_again(
     make_service: Callable[..., Service], trained: Any
 ) -> None:
-    service = make_service(requests=50)
+    # One of the images costs 200,000 and its bytes.
+    service = make_service(work=50 * 220_000)
 
     async def scenario() -> list[Any]:
         app = create_app(service)
@@ -280,15 +288,6 @@ def test_every_answer_tells_browsers_to_load_nothing_from_elsewhere(client: Test
         assert "://" not in policy
 
 
-def test_only_its_own_pages_may_use_it(make_service: Callable[..., Service], trained: Any) -> None:
-    with TestClient(create_app(make_service(), {"127.0.0.1", "[::1]"}), base_url="http://127.0.0.1:8000") as client:
-        ask = {"params": {"model": SVC}, "content": trained.images[0]}
-        assert client.post("/predict", **ask, headers={**PNG, "sec-fetch-site": "same-origin"}).status_code == 200
-        assert client.post("/predict", **ask, headers={**PNG, "sec-fetch-site": "cross-site"}).status_code == 403
-        assert client.get("/models", headers={"host": "[::1]:8000"}).status_code == 200
-        assert client.get("/models", headers={"host": "made.to.lead.here"}).status_code == 403
-
-
 def test_the_report_says_how_to_get_it(
     make_service: Callable[..., Service], tmp_path: Path, client: TestClient
 ) -> None:
@@ -330,7 +329,7 @@ def test_whatever_becomes_of_an_image_it_is_read_or_refused(client: TestClient, 
 
 def test_whatever_a_form_looks_like_it_is_no_fault_of_the_server(client: TestClient, trained: Any) -> None:
     names = st.text(max_size=20).map(lambda text: text.encode("utf-8", "replace"))
-    charsets = st.sampled_from([b"utf-8", b"utf-7", b"utf-16", b"hex", b"rot13", b"idna", b"nonsense"])
+    charsets = st.sampled_from([b"utf-8", b"utf-16", b"hex", b"rot13", b"idna", b"undefined", b"nonsense"])
 
     @settings(max_examples=60, suppress_health_check=list(HealthCheck))
     @given(names, names, charsets, st.binary(max_size=40), st.booleans())
@@ -344,3 +343,51 @@ def test_whatever_a_form_looks_like_it_is_no_fault_of_the_server(client: TestCli
         response.json()
 
     check()
+
+
+@pytest.mark.parametrize("charset", ["undefined", '"undefined"', "utf-16", "unicode_escape", "raw_unicode_escape"])
+def test_names_in_a_form_are_utf8_whatever_charset_it_says(client: TestClient, trained: Any, charset: str) -> None:
+    # A boundary may be quoted, with what has to be escaped there.
+    kind = f'multipart/form-data; charset={charset}; boundary="a\\"b"'
+    part = '--a"b\r\ncontent-disposition: form-data; name="files"; filename="عکس.png"\r\n\r\n'.encode()
+    body = part + trained.images[0] + b'\r\n--a"b--\r\n'
+    response = client.post("/predict", params={"model": SVC}, content=body, headers={"content-type": kind})
+    assert response.status_code == 200
+    assert response.json()["results"][0]["name"] == "عکس.png"
+
+
+def test_who_hangs_up_is_not_read_for(make_service: Callable[..., Service], trained: Any) -> None:
+    service = make_service()
+    cancelled = False
+
+    async def scenario() -> None:
+        messages = iter([{"type": "http.request", "body": trained.images[0]}, {"type": "http.disconnect"}])
+
+        async def receive() -> dict[str, Any]:
+            return next(messages)
+
+        async def answer(*_: object) -> list[Any]:
+            nonlocal cancelled
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                cancelled = True
+                raise
+            return []
+
+        async def send(_: Any) -> None:
+            pass
+
+        service.queue.answer = answer  # type: ignore[method-assign]
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/predict",
+            "query_string": f"model={SVC}".encode(),
+            "headers": [(b"content-type", b"image/png")],
+        }
+        await asyncio.wait_for(create_app(service)(scope, receive, send), 60)
+
+    asyncio.run(scenario())
+    assert cancelled
+    assert service.admission.requests == 0

@@ -63,13 +63,17 @@ def test_a_model_that_takes_for_ever_is_left_out_and_the_others_read_on(folders:
 
 @pytest.mark.timeout(300)
 def test_the_end_does_not_wait_for_a_batch_that_never_ends(folders: dict[str, Any]) -> None:
+    # Those of other tests.
+    before = set(psutil.Process().children())
+
     async def visit() -> list[psutil.Process]:
         reader = Reader(folders, 10_000)
         await reader.warm()
         reading = asyncio.create_task(ask(reader, "pit"))
         while reader._note[0] != 0:
             await asyncio.sleep(0.01)
-        started = [child for child in psutil.Process().children() if "--multiprocessing-fork" in child.cmdline()]
+        new = set(psutil.Process().children()) - before
+        started = [child for child in new if "--multiprocessing-fork" in child.cmdline()]
         assert started
         reading.cancel()
         reader.close()

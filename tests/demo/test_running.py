@@ -1,20 +1,23 @@
 """The demo as a user starts it: a process of its own, over HTTP and in headless Chromium."""
 
 import asyncio
-import base64
 import json
 import os
 import re
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from typing import Any
 
+import cv2
+import numpy as np
 import psutil
 import pytest
 import schemathesis
@@ -68,6 +71,7 @@ def running(trained: Any) -> Iterator[Running]:
     assert process.stdout is not None
     found = re.search(r"http://127\.0\.0\.1:(\d+)", process.stdout.readline())
     assert found
+    assert process.stdout.readline().startswith("reached by users of this machine only;")
     demo = Running(process, int(found[1]))
     demo.ask("POST", f"/predict?model={SVC}&model={CRNN}", trained.images[0])
     yield demo
@@ -83,7 +87,7 @@ def running(trained: Any) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def questions(trained: Any) -> list[demo_load.Question]:
-    return demo_load._questions(trained.data, SVC)
+    return demo_load.question_list(trained.data, SVC)
 
 
 def test_two_hundred_at_once_get_each_their_own_answer(running: Running, questions: list[demo_load.Question]) -> None:
@@ -142,148 +146,62 @@ def test_the_interface_is_what_its_document_says(running: Running) -> None:
         check()
 
 
-def see(browser: Any, running: Running, **how: Any) -> Any:
-    """The page, once what it asks for has come."""
-    browser.open(running.address, **how)
-    return browser
+def test_the_processes_that_read_and_decode_are_replaced_when_they_die(running: Running, trained: Any) -> None:
+    path = f"/predict?model={SVC}"
+    large = cv2.imencode(".png", np.zeros((1600, 1600), np.uint8))[1].tobytes()
+    assert running.ask("POST", path, large)[0] == 200
+    workers = [child for child in running.children() if "--multiprocessing-fork" in child.cmdline()]
+    assert len(workers) == 2
+    for worker in workers:
+        worker.kill()
+    for image in (trained.images[0], large):
+        answers = [running.ask("POST", path, image) for _ in range(2)]
+        assert [status for status, _ in answers] in ([503, 200], [200, 200])
+        text = answers[1][1]["results"][0]["readings"][0]["text"]
+        assert text == trained.texts[SVC][0] or image is large
 
 
-def readings(browser: Any) -> list[str]:
-    """The texts in sight, one a model."""
-    return list(browser.evaluate("[...document.querySelectorAll('.reading .text')].map(e => e.textContent)"))
+def test_a_large_head_is_refused_by_the_demo_as_it_runs(running: Running) -> None:
+    connection = HTTPConnection("127.0.0.1", running.port, timeout=300)
+    connection.request("GET", "/models", headers={"x-large": "x" * (1 << 20)})
+    answer = connection.getresponse()
+    assert answer.status == 431
+    assert "KiB" in json.loads(answer.read())["error"]
+    connection.close()
 
 
-def wait_for_reading(browser: Any, number: int) -> None:
-    browser.wait(f"document.body.dataset.read === '{number}'")
-
-
-def press(browser: Any, key: str, **more: Any) -> None:
-    for kind in ("keyDown", "keyUp"):
-        browser.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, **more)
-
-
-GIVE = """(() => {
-  const bytes = Uint8Array.from(atob(%s), character => character.charCodeAt(0));
-  const transfer = new DataTransfer();
-  transfer.items.add(new File([bytes], %s, {type: "image/png"}));
-  return transfer;
+SEND = """(async () => {
+  const how = {method: "POST", mode: "%s", body: new Blob([new Uint8Array(4)], {type: "text/plain"})};
+  const ask = address => fetch(address, how).then(answer => answer.status, () => -1);
+  return JSON.stringify([await ask("http://127.0.0.1:%d/predict?model=%s")]);
 })()"""
 
 
-def give(image: bytes, name: str = "dropped.png") -> str:
-    """A script that makes what a drop or a paste brings."""
-    return GIVE % (json.dumps(base64.b64encode(image).decode()), json.dumps(name))
+def test_a_page_of_another_port_reaches_nothing(browser: Any, running: Running) -> None:
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<!doctype html><body data-ready=drawn>")
 
+        def log_message(self, *_: object) -> None:
+            pass
 
-@pytest.mark.parametrize("how", [{}, {"dark": True}, {"width": 390}], ids=["desktop", "dark", "phone"])
-def test_the_page_opens_without_an_error_and_asks_nobody_else(browser: Any, running: Running, how: Any) -> None:
-    see(browser, running, **how)
-    assert browser.problems == []
-    assert all(asked.startswith((running.address, "data:")) for asked in browser.requests)
-    assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert browser.evaluate("document.querySelectorAll('#samples img').length") == 24
+    def refused() -> int:
+        connection = HTTPConnection("127.0.0.1", running.port, timeout=300)
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+        connection.close()
+        found = re.search(r'captchabench_requests_total{route="other",status="403"} (\d+)', text)
+        return int(found[1]) if found else 0
 
-
-def test_a_dropped_image_is_read_and_the_page_shows_how(browser: Any, running: Running, trained: Any) -> None:
-    see(browser, running)
-    drop = f"new DragEvent('drop', {{dataTransfer: {give(trained.images[0])}, bubbles: true, cancelable: true}})"
-    browser.evaluate(f"document.getElementById('drop').dispatchEvent({drop})")
-    wait_for_reading(browser, 1)
-    crnn, svc = readings(browser)
-    assert svc == trained.texts[SVC][0]
-    assert crnn == (trained.texts[CRNN][0] or "nothing")
-    # Time steps in a strip, characters in boxes over what the model was given.
-    assert browser.evaluate("document.querySelectorAll('.how')[0].querySelectorAll('.strip i').length") > 10
-    assert browser.evaluate("document.querySelectorAll('.how')[1].querySelectorAll('.box').length") == len(svc)
-    assert browser.evaluate("[...document.images].filter(i => i.closest('#results')).every(i => i.naturalWidth)")
-    assert svc in browser.evaluate("document.getElementById('status').textContent")
-    assert browser.problems == []
-
-
-def test_a_pasted_image_is_read_and_a_pasted_address_is_not(browser: Any, running: Running, trained: Any) -> None:
-    see(browser, running)
-    paste = "document.body.dispatchEvent(new ClipboardEvent('paste', {clipboardData: %s, bubbles: true}))"
-    browser.evaluate(paste % give(trained.images[1]))
-    wait_for_reading(browser, 1)
-    assert readings(browser)[1] == trained.texts[SVC][1]
-    asked = len(browser.requests)
-    text = "(() => { const t = new DataTransfer(); t.setData('text/plain', 'http://example.org/a.png'); return t; })()"
-    browser.evaluate(paste % text)
-    assert "addresses are not fetched" in browser.evaluate("document.querySelector('[role=alert]').textContent")
-    assert len(browser.requests) == asked
-
-
-def test_what_cannot_be_read_is_said(browser: Any, running: Running) -> None:
-    see(browser, running)
-    paste = "document.body.dispatchEvent(new ClipboardEvent('paste', {clipboardData: %s, bubbles: true}))"
-    browser.evaluate(paste % give(b"no image", "<b>note.txt"))
-    wait_for_reading(browser, 1)
-    assert "cannot be read: undecodable" in browser.evaluate("document.getElementById('results').innerText")
-    assert "<b>note.txt" in browser.evaluate("document.getElementById('results').innerText")
-    browser.evaluate(paste % give(bytes(2 << 20)))
-    assert "More than 1 MiB" in browser.evaluate("document.querySelector('[role=alert]').textContent")
-
-
-def test_a_sample_is_read_by_keyboard_and_compared_with_its_label(browser: Any, running: Running, trained: Any) -> None:
-    see(browser, running)
-    browser.evaluate("document.querySelectorAll('#samples button')[3].focus()")
-    press(browser, "Enter", windowsVirtualKeyCode=13, text="\r")
-    wait_for_reading(browser, 1)
-    right = trained.texts[SVC][3] == trained.samples.labels[3]
-    assert browser.evaluate("document.querySelectorAll('.reading')[1].innerText.includes('✓ right')") is right
-    assert browser.evaluate("document.querySelectorAll('.reading')[0].innerText.includes('✗ wrong')")
-    assert browser.evaluate("document.activeElement.id") == "reading-head"
-    # The choice of models is a key press away as well, and reads anew.
-    browser.evaluate("document.querySelector('#models input').focus()")
-    press(browser, " ", windowsVirtualKeyCode=32, text=" ")
-    wait_for_reading(browser, 2)
-    assert len(readings(browser)) == 1
-
-
-def test_errors_of_a_model_can_be_browsed(browser: Any, running: Running, trained: Any) -> None:
-    see(browser, running)
-    browser.evaluate(
-        f"(() => {{ const menu = document.getElementById('shown'); menu.value = '{CRNN}';"
-        "menu.dispatchEvent(new Event('change')); })()"
-    )
-    browser.wait("document.getElementById('count').textContent.includes('misread')")
-    assert "read as" in browser.evaluate("document.querySelector('#samples button').innerText")
-    browser.evaluate("document.getElementById('next').click()")
-    browser.wait("document.getElementById('count').textContent.startsWith('25 to')")
-    assert browser.evaluate("document.activeElement.closest('#samples') !== null")
-
-
-UNNAMED = """[...document.querySelectorAll("button, input, select, a, img, [role=img]")].filter(element =>
-  !(element.ariaLabel || element.getAttribute("alt") !== null || element.textContent.trim() || element.labels?.length)
-).map(element => element.outerHTML)"""
-
-
-def test_everything_has_a_name_for_who_cannot_see_it(browser: Any, running: Running, trained: Any) -> None:
-    see(browser, running)
-    paste = "document.body.dispatchEvent(new ClipboardEvent('paste', {clipboardData: %s, bubbles: true}))"
-    browser.evaluate(paste % give(trained.images[0]))
-    wait_for_reading(browser, 1)
-    assert browser.evaluate(UNNAMED) == []
-    tree = browser.call("Accessibility.getFullAXTree")["nodes"]
-    named = {(node["role"]["value"], node.get("name", {}).get("value", "")) for node in tree if not node["ignored"]}
-    assert {("heading", "Readings"), ("navigation", "Pages"), ("group", "written")} <= named
-    assert any(role == "checkbox" and name.startswith("crnn") for role, name in named)
-    assert any(role == "image" and name.startswith("characters: ") for role, name in named)
-    assert {role for role, _ in named} >= {"status", "main", "combobox"}
-
-
-def test_the_description_of_the_interface_is_drawn_without_a_network(browser: Any, running: Running) -> None:
-    browser.open(f"{running.address}/docs")
-    assert browser.evaluate("document.querySelectorAll('.opblock').length") == 8
-    assert browser.problems == []
-    assert all(asked.startswith((running.address, "data:")) for asked in browser.requests)
-
-
-def test_the_process_that_reads_is_replaced_when_it_dies(running: Running, trained: Any) -> None:
-    (reader,) = (child for child in running.children() if "--multiprocessing-fork" in child.cmdline())
-    reader.kill()
-    path = f"/predict?model={SVC}"
-    answers = [running.ask("POST", path, trained.images[0]) for _ in range(2)]
-    statuses = [status for status, _ in answers]
-    assert statuses in ([503, 200], [200, 200])
-    assert answers[1][1]["results"][0]["readings"][0]["text"] == trained.texts[SVC][0]
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        before = refused()
+        browser.open(f"http://127.0.0.1:{other.server_port}/")
+        # The page may not see the answer; what it sent was refused all the same.
+        assert browser.evaluate(SEND % ("no-cors", running.port, SVC)) in ("[0]", "[-1]")
+        assert refused() == before + 1
+        other.shutdown()
+    browser.open(running.address)
+    assert browser.evaluate(SEND % ("cors", running.port, SVC)) == "[415]"

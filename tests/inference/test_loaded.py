@@ -184,9 +184,27 @@ def test_what_is_no_image_has_a_reason(image: bytes | Path, limits: Limits, reas
     assert caught.value.reason is reason
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP"])
+@pytest.mark.parametrize(
+    ("size", "says"),
+    [
+        ((4032, 3024), "too large: 4032x3024; at most 4 million pixels"),
+        ((4200, 16), "too large: 4200x16; at most 4,096 pixels a side"),
+        ((40, 7), "too small: 40x7; at least 8 pixels a side"),
+    ],
+)
+def test_of_what_size_an_image_may_be_is_said(kind: str, size: tuple[int, int], says: str) -> None:
+    encoded = io.BytesIO()
+    Image.new("L", size).save(encoded, kind)
+    with pytest.raises(Unreadable) as caught:
+        decode(encoded.getvalue())
+    assert caught.value.detail == says
+    assert caught.value.reason is Reason.ABSURD_DIMENSIONS
+
+
 def test_limits_are_kept(pictures: list[bytes], models: Models) -> None:
     assert decode(pictures[0], Limits(pixels=200 * 64)).shape == (64, 200)
-    with pytest.raises(Unreadable, match="absurd dimensions: 200x64 pixels"):
+    with pytest.raises(Unreadable, match=r"too large: 200x64; at most 0\.012799 million pixels"):
         load_recogniser(models("dummy"), Limits(pixels=200 * 64 - 1)).predict(pictures[:1])
     for array in (np.zeros((20, 20), np.float32), np.zeros((20, 20, 2), np.uint8), np.zeros((4, 20), np.uint8)):
         with pytest.raises(Unreadable):

@@ -297,3 +297,19 @@ def test_long_images_in_digits_are_not_tried(start: bytes) -> None:
     # Pillow takes minutes for a few megabytes of comments.
     assert reason(start + b"#\n" * 8_000_000) == Reason.UNDECODABLE
     assert decode_grey(b"P2 9 8 255\n" + b"7 " * 72).shape == (8, 9)
+
+
+def run_lengths(side: int) -> bytes:
+    """A BMP of runs of one pixel each, black and white in turn: what takes Pillow longest."""
+    rows = (b"\1\0\1\1" * (side // 2) + b"\0\0") * side + b"\0\1"
+    palette = bytes([0, 0, 0, 0, 255, 255, 255, 0])
+    head = struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, len(rows), 0, 0, 2, 0) + palette
+    return b"BM" + struct.pack("<IHHI", 14 + len(head) + len(rows), 0, 0, 14 + len(head)) + head + rows
+
+
+def test_long_images_of_run_lengths_are_not_tried() -> None:
+    # Pillow takes a second for eight megabytes.
+    assert decode_grey(run_lengths(100))[0, :2].tolist() == [0, 255]
+    assert reason(run_lengths(400)) == Reason.UNDECODABLE
+    # What is not compressed may be as long.
+    assert decode_grey(encoded(Image.new("L", (600, 600), 7), "BMP")).shape == (600, 600)

@@ -1,8 +1,10 @@
 """The page as a reader meets it, in headless Chromium."""
 
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from captchabench.report.page import page
 from captchabench.scoring.leaderboard import CLASSES, CONFUSIONS
 from captchabench.storage.files import write_text
 from captchabench.studies.cost import COST, SPEED
+from tests.browser import SMALL
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +165,37 @@ def test_the_charts_follow_the_theme(opened: Callable[..., Any]) -> None:
     light, dark = colours(), colours(dark=True)
     assert len(light) == len(dark) == 2
     assert not set(light) & set(dark)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_link_in_the_bar_leads_to_a_heading_that_is_in_sight(opened: Callable[..., Any], width: int) -> None:
+    browser = opened(width=width)
+    browser.evaluate("document.querySelector('.bar [href=\"#calibration\"]').click()")
+    browser.wait("scrollY > 0")
+    bar, head = browser.evaluate(
+        "[document.querySelector('.bar').getBoundingClientRect().bottom,"
+        "document.getElementById('calibration-head').getBoundingClientRect().top]"
+    )
+    assert bar <= head < 200
+
+
+@pytest.mark.parametrize(("width", "least"), [(1280, 24), (390, 44)])
+def test_what_is_clicked_is_large_enough(opened: Callable[..., Any], width: int, least: int) -> None:
+    assert opened(width=width).evaluate(SMALL % least) == []
+
+
+def test_where_the_demo_serves_it_it_leads_back_there(
+    browser: Any, opened: Callable[..., Any], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back = "[...document.querySelectorAll('.bar a')].filter(a => a.checkVisibility() && a.pathname === '/').length"
+    assert opened().evaluate(back) == 0
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "translate_path", lambda *_: str(place))
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        browser.open(f"http://127.0.0.1:{server.server_port}/report")
+        server.shutdown()
+    assert browser.evaluate(back) == 1
 
 
 def test_a_page_without_most_of_its_parts_opens_too(browser: Any, findings: Findings, tmp_path: Path) -> None:

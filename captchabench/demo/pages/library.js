@@ -1,32 +1,46 @@
 // Images whose labels are known: those held out, and those that a model misread.
-import {ask, make} from "./elements.js";
+import {Notice, ask, make} from "./elements.js";
+import {keep, kept} from "./session.js";
 
 const PAGE = 24;
+const MENUS = ["dataset", "shown", "fold", "order"];
 
 export class Library {
-  constructor(models, chosen, failed) {
+  // chosen: is given a list of samples to read.
+  constructor(models, chosen) {
     this.models = models;
     this.chosen = chosen;
-    this.failed = failed;
-    for (const id of ["dataset", "shown", "fold", "order", "count", "samples", "previous", "next"]) this[id] = document.getElementById(id);
+    this.trouble = new Notice(document.getElementById("library-trouble"));
+    for (const id of [...MENUS, "count", "samples", "all", "previous", "next"]) this[id] = document.getElementById(id);
     this.dataset.onchange = () => { this.offer(); this.from(0); };
     for (const menu of [this.shown, this.fold, this.order]) menu.onchange = () => this.from(0);
     this.previous.onclick = () => this.turn(-PAGE);
     this.next.onclick = () => this.turn(PAGE);
+    this.all.onclick = () => { this.press(null); this.chosen(this.items.map(({sample}) => sample)); };
   }
 
   async open() {
-    this.folds = (await ask("/datasets")).datasets;
+    try {
+      this.folds = (await ask("/datasets")).datasets;
+    } catch (error) {
+      this.fail(error, () => this.open());
+      return;
+    }
     const datasets = Object.keys(this.folds);
     if (!datasets.length) {
       document.getElementById("library").hidden = true;
       return;
     }
     this.dataset.replaceChildren(...datasets.map(name => make("option", {}, name)));
-    const first = [...this.models.groups().keys()].find(name => datasets.includes(name));
+    const before = kept("library") ?? {};
+    const first = [before.dataset, ...this.models.groups().keys()].find(name => datasets.includes(name));
     if (first) this.dataset.value = first;
     this.offer();
-    await this.from(0);
+    // What this tab showed before another page was opened in it.
+    for (const name of MENUS) {
+      if ([...this[name].options].some(({value}) => value === before[name])) this[name].value = before[name];
+    }
+    await this.from(before.offset ?? 0);
   }
 
   // What there is of the dataset chosen: folds, those held out from a model first, and models with their errors.
@@ -37,7 +51,7 @@ export class Library {
     this.fold.replaceChildren(...folds.map(fold => make("option", {value: fold}, held.has(fold) ? `${fold} (held out)` : `${fold}`)));
     const several = held.size > 1;
     const errors = mine.map(([name, about]) => make("option", {value: name}, `misread by ${about.model}${several ? `, fold ${about.fold}` : ""}`));
-    this.shown.replaceChildren(make("option", {value: ""}, "all"), ...errors);
+    this.shown.replaceChildren(make("option", {value: ""}, "all images"), ...errors);
   }
 
   async from(offset) {
@@ -50,28 +64,51 @@ export class Library {
       ? `/errors/${encodeURIComponent(model)}?surest=${this.order.value}&${range}`
       : `/samples/${encodeURIComponent(this.dataset.value)}?fold=${this.fold.value}&${range}`;
     const asked = this.asked = {};
+    this.trouble.clear();
     let found;
     try {
       found = await ask(address);
     } catch (error) {
-      this.failed(error);
+      if (asked === this.asked) this.fail(error, () => this.from(offset));
       return;
     }
     // Another choice was made meanwhile.
     if (asked !== this.asked) return;
+    keep("library", {offset, ...Object.fromEntries(MENUS.map(name => [name, this[name].value]))});
     const items = model ? found.misreadings : found.samples.map(sample => ({sample}));
-    const of = model ? `misread images, of ${found.images.toLocaleString("en")} held out` : "images";
-    this.count.textContent = items.length
+    const of = model ? `misread images, out of ${found.images.toLocaleString("en")} held out` : "images";
+    this.show(items, items.length
       ? `${offset + 1} to ${offset + items.length} of ${found.total.toLocaleString("en")} ${of}`
-      : `no ${of}`;
-    this.samples.replaceChildren(...items.map(item => make("li", {}, this.button(item))));
-    this.previous.disabled = offset === 0;
+      : `no ${of}`);
     this.next.disabled = offset + PAGE >= found.total;
+  }
+
+  show(items, count) {
+    this.items = items;
+    this.count.textContent = count;
+    const grids = [...this.models.about.values()].some(({dataset, task}) => dataset === this.dataset.value && task === "grid");
+    this.samples.classList.toggle("grids", grids);
+    this.samples.replaceChildren(...items.map(item => make("li", {}, this.button(item))));
+    this.all.textContent = `Read these ${items.length}`;
+    this.all.disabled = items.length < 2;
+    this.previous.disabled = this.offset === 0;
+    this.next.disabled = true;
+  }
+
+  // What was there before belongs to another choice.
+  fail(error, again) {
+    this.show([], "");
+    this.previous.disabled = true;
+    this.trouble.show(error, again);
   }
 
   async turn(by) {
     await this.from(this.offset + by);
     this.samples.querySelector("button")?.focus();
+  }
+
+  press(button) {
+    for (const other of this.samples.querySelectorAll("button")) other.ariaPressed = String(other === button);
   }
 
   button({sample, prediction, confidence}) {
@@ -81,10 +118,7 @@ export class Library {
       button.lastChild.append(" read as ", make("code", {}, prediction || "nothing"));
       button.append(make("span", {className: "soft"}, `confidence ${confidence.toFixed(2)}`));
     }
-    button.onclick = () => {
-      for (const other of this.samples.querySelectorAll("button")) other.ariaPressed = String(other === button);
-      this.chosen(sample);
-    };
+    button.onclick = () => { this.press(button); this.chosen([sample]); };
     return button;
   }
 }

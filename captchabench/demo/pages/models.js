@@ -38,11 +38,27 @@ export class Models {
   chosen() { return this.boxes().filter(box => box.checked).map(box => box.value); }
 
   // Choose those that were trained on a dataset, and unfold them; others stay as they are folded.
-  only(dataset) {
+  only(dataset) { this.choose(this.groups().get(dataset) ?? []); }
+
+  // Choose those named, if there are any of them.
+  choose(names) {
+    if (!names.some(name => this.about.has(name))) return;
     for (const box of this.boxes()) {
-      box.checked = this.about.get(box.value).dataset === dataset;
+      box.checked = names.includes(box.value);
       if (box.checked) box.closest("details").open = true;
     }
+  }
+
+  // Choose the models of a dataset unless some of them are chosen.
+  include(dataset) {
+    if (!this.chosen().some(name => this.about.get(name).dataset === dataset)) this.only(dataset);
+  }
+
+  // A model's name beside those of others.
+  called(name, others) {
+    const {model, dataset} = this.about.get(name);
+    const several = new Set(others.map(other => this.about.get(other).dataset)).size > 1;
+    return several ? `${model} (${dataset})` : model;
   }
 
   // What a model has to do with a sample.

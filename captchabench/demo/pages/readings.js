@@ -1,41 +1,40 @@
-// What the models read, and how.
-import {make} from "./elements.js";
+// What the models read of one picture, and how.
+import {make, sentence} from "./elements.js";
 
-const share = value => value.toFixed(2);
+// What reads as words rather than as one: the tiles of a grid.
+export const isLong = text => text.includes(", ");
 
-// One image of an answer. picture: its address; sample: what is known of it, or null.
-export function showResult(result, picture, sample, models) {
-  const caption = make("figcaption", {}, result.name);
+export const share = value => value.toFixed(2);
+
+// Alternatives that would be written as 0.00.
+const UNLIKELY = 0.005;
+
+export const describeProblem = ({detail}) => sentence(detail);
+
+// One result of an answer, in full.
+export function showPicture(result, {file, address, note, sample}, models) {
+  const caption = make("figcaption", {}, file.name);
   if (sample) caption.replaceChildren("label ", make("code", {}, sample.label), ` · ${sample.dataset}, fold ${sample.fold}`);
-  const image = make("img", {src: picture, alt: sample ? `The picture; its label is ${sample.label}` : "The picture"});
+  if (note) caption.append(` (${note})`);
+  const image = make("img", {src: address, alt: sample ? `The picture; its label is ${sample.label}` : "The picture"});
   // What the browser cannot show may be read all the same.
   image.onerror = () => image.remove();
   const article = make("article", {className: "image"}, make("figure", {}, image, caption));
-  if (result.problem) {
-    const reason = result.problem.reason.replaceAll("_", " ");
-    article.append(make("p", {className: "worse"}, `This image cannot be read: ${reason} (${result.problem.detail}).`));
-  }
+  if (result.problem) article.append(make("p", {className: "worse"}, describeProblem(result.problem)));
   article.append(...result.readings.map(reading => showReading(reading, sample, models)));
   return article;
 }
 
-// All that was read of an image in one line, for the status.
-export function summary(result, models) {
-  if (result.problem) return `${result.name || "The image"} cannot be read.`;
-  const abouts = result.readings.map(reading => models.about.get(reading.model));
-  const several = new Set(abouts.map(about => about.dataset)).size > 1;
-  const texts = result.readings.map((reading, place) => {
-    const {model, dataset} = abouts[place];
-    return `${model}${several ? ` (${dataset})` : ""}: ${reading.text || "nothing"}`;
-  });
-  return `${texts.join(", ")}.`;
+function kindOf(text) {
+  if (!text) return "text empty";
+  return isLong(text) ? "text long" : "text";
 }
 
 function showReading(reading, sample, models) {
   const {model, dataset} = models.about.get(reading.model);
-  const head = make("h4", {}, model, " ", make("span", {className: "tag"}, dataset));
-  if (reading.error) return make("div", {className: "reading"}, make("div", {}, head, make("p", {className: "worse"}, reading.error)));
-  const said = make("div", {}, head, make("p", {className: reading.text ? "text" : "text empty"}, reading.text || "nothing"));
+  const head = make("h3", {}, model, " ", make("span", {className: "tag"}, dataset));
+  if (reading.error) return make("div", {className: "reading"}, make("div", {}, head, make("p", {className: "worse"}, sentence(reading.error))));
+  const said = make("div", {}, head, make("p", {className: kindOf(reading.text)}, reading.text || "nothing"));
   if (sample) {
     const right = reading.text === sample.label;
     said.append(make("p", {className: right ? "right" : "worse"}, right ? "✓ right" : `✗ wrong, it is ${sample.label}`));
@@ -45,17 +44,17 @@ function showReading(reading, sample, models) {
   const sure = make("meter", {min: 0, max: 1, value: reading.confidence});
   sure.setAttribute("aria-hidden", "true");
   said.append(make("p", {className: "soft"}, `confidence ${share(reading.confidence)} `, sure));
-  const others = reading.alternatives.filter(other => other.text !== reading.text);
+  const others = reading.alternatives.filter(({text, probability}) => text !== reading.text && probability >= UNLIKELY);
   if (others.length) {
-    said.append(make("p", {className: "soft"}, "or ", others.map(other => `${other.text || "nothing"} ${share(other.probability)}`).join(", ")));
+    said.append(make("p", {className: "soft"}, "or ", others.map(other => `${other.text || "nothing"} ${share(other.probability)}`).join("; ")));
   }
   return make("div", {className: "reading"}, said, reading.how ? showHow(reading.how) : "");
 }
 
 const CAPTIONS = {
-  "time steps": "One column a time step: its likeliest symbol, or a dot for the blank; the higher the filling, the surer.",
-  characters: "The characters that it cut out, and what it took each for.",
-  cells: "The cells that it looked at, and what it took each for.",
+  "time steps": "One column a time step: its likeliest symbol, or a dot for the blank; a fuller bar means more certain.",
+  characters: "The characters that it cut out, and what it read each as.",
+  cells: "The cells that it looked at, and what it read each as.",
   none: "This model does not look at the picture.",
 };
 
@@ -67,7 +66,7 @@ function showHow(how) {
   const columns = how.steps.every(step => step.top <= 0 && step.bottom >= how.height);
   if (how.kind !== "time steps") seen.append(...how.steps.map(step => box(step, how, !columns)));
   if (columns && how.steps.length) drawn.append(make("div", {className: "strip"}, ...how.steps.map(step => mark(step, how))));
-  return make("figure", {className: "how"}, drawn, make("figcaption", {}, CAPTIONS[how.kind]));
+  return make("figure", {className: "how"}, drawn, make("figcaption", {}, CAPTIONS[how.kind]), how.steps.length ? stepsAsTable(how) : "");
 }
 
 function place(element, {left, right}, {width}) {
@@ -99,4 +98,19 @@ function mark(step, how) {
 function describe(how) {
   const seen = how.steps.filter(step => step.symbol).map(step => `${step.symbol} ${share(step.probability)} at ${Math.round(step.left)} to ${Math.round(step.right)} pixels`);
   return seen.length ? `${how.kind}: ${seen.join("; ")}` : `${how.kind}: no symbol was seen`;
+}
+
+// Every step in numbers, for keyboard and screen reader; filled when it is unfolded.
+function stepsAsTable(how) {
+  const details = make("details", {}, make("summary", {}, `${how.kind.charAt(0).toUpperCase()}${how.kind.slice(1)} as a table`));
+  details.ontoggle = () => {
+    if (details.childElementCount > 1) return;
+    const titles = ["symbol", "probability", "pixels"].map(title => make("th", {scope: "col"}, title));
+    const rows = how.steps.map(({symbol, probability, left, right, top, bottom}) => make("tr", {},
+      make("th", {scope: "row"}, symbol || "blank"),
+      make("td", {}, share(probability)),
+      make("td", {}, `${Math.round(left)} to ${Math.round(right)}${top > 0 || bottom < how.height ? `, ${Math.round(top)} to ${Math.round(bottom)} down` : ""}`)));
+    details.append(make("table", {}, make("thead", {}, make("tr", {}, ...titles)), make("tbody", {}, ...rows)));
+  };
+  return details;
 }

@@ -1,0 +1,52 @@
+// What this tab keeps while another page is open in it: the choices, and the pictures. It is gone when the tab closes.
+
+export function keep(name, value) {
+  try {
+    sessionStorage.setItem(name, JSON.stringify(value));
+    return true;
+  } catch {
+    // Full, or not allowed here.
+    return false;
+  }
+}
+
+export function kept(name) {
+  try {
+    return JSON.parse(sessionStorage.getItem(name));
+  } catch {
+    return null;
+  }
+}
+
+let latest = null;
+
+// Keep pictures, each {file, note, sample}. Those with a sample are the server's, and asked for again.
+export async function keepPictures(pictures) {
+  const mine = latest = {};
+  const plain = await Promise.all(pictures.map(async ({file, note, sample}) => {
+    if (sample) return {sample};
+    return {name: file.name, type: file.type, note, bytes: await base64(file)};
+  }));
+  // Others were chosen meanwhile, or they were cleared.
+  if (mine !== latest) return;
+  if (!keep("pictures", plain)) keep("pictures", []);
+}
+
+export function forgetPictures() {
+  latest = null;
+  keep("pictures", null);
+}
+
+// A picture as it was before it was kept.
+export function asFile({name, type, bytes}) {
+  return new File([Uint8Array.from(atob(bytes), character => character.charCodeAt(0))], name, {type});
+}
+
+function base64(file) {
+  return new Promise((done, failed) => {
+    const reader = new FileReader();
+    reader.onload = () => done(reader.result.slice(reader.result.indexOf(",") + 1));
+    reader.onerror = () => failed(reader.error);
+    reader.readAsDataURL(file);
+  });
+}

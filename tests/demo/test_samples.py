@@ -1,0 +1,73 @@
+"""Pictures of datasets: those of grids are what their models read, and what is damaged is not shown."""
+
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from captchabench.demo import pictures
+from captchabench.demo.app import create_app
+from captchabench.demo.samples import Library
+from captchabench.demo.service import Service
+from captchabench.errors import InputError
+
+GRID_SVC = "grid-hog_svc-0"
+
+
+def test_a_grid_can_be_seen_and_is_read_as_it_was_by_predict(
+    make_service: Callable[..., Service], trained_grids: Any
+) -> None:
+    with TestClient(create_app(make_service(project=trained_grids))) as client:
+        samples = client.get("/samples/grid", params={"fold": 0}).json()["samples"]
+        assert len(samples) > 10
+        answers = [client.get(sample["image"]) for sample in samples]
+        assert {(answer.status_code, answer.headers["content-type"]) for answer in answers} == {(200, "image/png")}
+        for answer, pixels in zip(answers, trained_grids.samples.pixels, strict=False):
+            shown = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_UNCHANGED)
+            np.testing.assert_array_equal(shown, pixels)
+        form = [("files", ("grid.png", answer.content)) for answer in answers]
+        results = client.post("/predict", params={"model": GRID_SVC}, files=form).json()["results"]
+        assert client.get("/samples/grid/0").status_code == 404
+    texts = [result["readings"][0]["text"] for result in results]
+    assert texts == trained_grids.texts[GRID_SVC][: len(texts)]
+
+
+@pytest.fixture
+def copied(trained: Any, tmp_path: Path) -> Path:
+    """A copy of the data, to be damaged."""
+    for name in ("raw", "shards"):
+        shutil.copytree(trained.data / name, tmp_path / name)
+    return tmp_path
+
+
+def first(library: Library) -> bytes:
+    return library.image("written", library.samples("written", 0, 0, 1)[1][0].sample_id)
+
+
+def test_a_damaged_picture_is_not_shown_until_it_is_mended(copied: Path, trained: Any) -> None:
+    raw = copied / "raw" / "written.parquet"
+    whole = raw.read_bytes()
+    # In the middle of a picture, where Parquet itself would notice nothing.
+    place = whole.index(trained.images[0]) + len(trained.images[0]) // 2
+    raw.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    library = Library(copied)
+    with pytest.raises(InputError, match=r"is damaged .*dvc repro"):
+        first(library)
+    raw.write_bytes(whole)
+    assert first(library) == trained.images[0]
+
+
+def test_a_file_is_checked_once_however_many_ask_at_once(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[Path] = []
+    check = pictures.check_raw
+    monkeypatch.setattr(pictures, "check_raw", lambda path: (checked.append(path), check(path)))
+    library = Library(copied)
+    with ThreadPoolExecutor(8) as pool:
+        shown = list(pool.map(lambda _: first(library), range(24)))
+    assert len(set(shown)) == len(checked) == 1
