@@ -158,6 +158,16 @@ LAYERS = [
 ]
 
 
+def test_the_architecture_guide_has_the_same_layers() -> None:
+    described: list[set[str]] = []
+    guide = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    for layer, names in re.findall(r"^\| (\d*) ?\| (`[\w/`, ]+`) \|", guide, re.MULTILINE):
+        if layer:
+            described.append(set())
+        described[-1] |= set(re.findall(r"\w+", names))
+    assert described == LAYERS
+
+
 def names_imported(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
