@@ -182,6 +182,13 @@ def test_the_citation_is_of_this_version() -> None:
     assert read_yaml(ROOT / "CITATION.cff")["version"] == captchabench.__version__
 
 
+@pytest.mark.parametrize("guide", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+def test_documents_name_modules_that_exist(guide: str) -> None:
+    text = (ROOT / "docs" / guide).read_text(encoding="utf-8")
+    for name in re.findall(r"`([\w/]+\.py)`", text):
+        assert (ROOT / name).is_file() or (ROOT / "captchabench" / name).is_file(), name
+
+
 def names_imported(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
