@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import captchabench
 from captchabench.cells.cell import expected_cells
 from captchabench.config import load_params, read_yaml
 from captchabench.datasets import DATASETS, stage_name
@@ -156,6 +157,36 @@ LAYERS = [
     {"cli"},
     {"__main__"},
 ]
+
+
+def test_the_architecture_guide_has_the_same_layers() -> None:
+    described: list[set[str]] = []
+    guide = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    for layer, names in re.findall(r"^\| (\d*) ?\| (`[\w/`, ]+`) \|", guide, re.MULTILINE):
+        if layer:
+            described.append(set())
+        described[-1] |= set(re.findall(r"\w+", names))
+    assert described == LAYERS
+
+
+def test_fonts_icons_weights_and_scripts_have_their_licences_stated() -> None:
+    locked = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    brought = r"^((?:font|fonticon|efficientnet)[\w-]*|fastapi-offline|vl-convert-python)==([\w.]+)"
+    packages = re.findall(brought, locked, re.MULTILINE)
+    assert len(packages) >= 11
+    stated = (ROOT / "docs/licences.md").read_text(encoding="utf-8")
+    assert [f"{name} {version}" for name, version in packages if f"`{name}` {version} |" not in stated] == []
+
+
+def test_the_citation_is_of_this_version() -> None:
+    assert read_yaml(ROOT / "CITATION.cff")["version"] == captchabench.__version__
+
+
+@pytest.mark.parametrize("guide", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+def test_documents_name_modules_that_exist(guide: str) -> None:
+    text = (ROOT / "docs" / guide).read_text(encoding="utf-8")
+    for name in re.findall(r"`([\w/]+\.py)`", text):
+        assert (ROOT / name).is_file() or (ROOT / "captchabench" / name).is_file(), name
 
 
 def names_imported(path: Path) -> set[str]:

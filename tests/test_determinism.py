@@ -17,17 +17,13 @@ import torch
 import yaml
 
 from captchabench.datasets import DATASETS
-from captchabench.models import build_recogniser
+from captchabench.models import RECOGNISERS, build_recogniser
 from captchabench.samples.shards import Samples
 from stages import ingest, normalize
+from tests.budgets import few_steps
 
 ROOT = Path(__file__).parents[1]
 NAME = "numbers6"
-SMALL = {
-    "hog_svc": {},
-    "char_cnn": {"channels": [8, 8, 8, 8], "training": {"steps": 2, "batch_size": 16}},
-    "crnn": {"channels": [8, 8, 16], "stem_stride": 2, "hidden": 16, "training": {"steps": 2}},
-}
 
 
 @contextmanager
@@ -130,7 +126,7 @@ def test_shards_depend_on_images_alone(folder: Callable[[str], Path], monkeypatc
     assert outputs(elsewhere) == made[0]
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", RECOGNISERS.names())
 def test_weights_and_readings_do_not_depend_on_the_machines_threads(
     name: str, make_samples: Callable[..., Samples], tmp_path: Path
 ) -> None:
@@ -138,7 +134,7 @@ def test_weights_and_readings_do_not_depend_on_the_machines_threads(
     found = []
     for count in (1, 3):
         with machine_threads(count):
-            model = build_recogniser(name, samples.info.spec, SMALL[name])
+            model = build_recogniser(name, samples.info.spec, few_steps(name))
             model.fit(samples, samples, seed=0)
             reading = model.predict(samples.pixels)
             losses = model.losses(samples.pixels, samples.labels)

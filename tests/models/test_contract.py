@@ -12,24 +12,19 @@ from captchabench.config import load_params
 from captchabench.errors import InputError
 from captchabench.models import RECOGNISERS, build_recogniser, load_recogniser
 from captchabench.models.base import Recogniser
-from captchabench.models.neural import NeuralRecogniser
+from captchabench.models.neural import CTCRecogniser, NeuralRecogniser
 from captchabench.samples.shards import Samples
+from tests.budgets import few_steps, overfitting
 
 MakeSamples = Callable[..., Samples]
 
-# Narrow networks and short budgets; the same code as the full ones.
-SMALL = {
-    "char_cnn": {"channels": [8, 8, 8, 8], "training": {"steps": 2, "batch_size": 16}},
-    "cnn_transformer": {"channels": [8, 8, 16], "stem_stride": 2, "dimension": 16, "training": {"steps": 2}},
-    "crnn": {"channels": [8, 8, 16], "stem_stride": 2, "hidden": 16, "training": {"steps": 2}},
-    "effnet_b1": {"training": {"steps": 1, "batch_size": 8, "evaluations": 1}},
-}
 EVERY = pytest.mark.parametrize("name", RECOGNISERS.names())
-DEEP = pytest.mark.parametrize("name", ["char_cnn", "crnn", "cnn_transformer", "effnet_b1"])
+DEEP = pytest.mark.parametrize("name", [n for n in RECOGNISERS.names() if issubclass(RECOGNISERS[n], NeuralRecogniser)])
+CTC = pytest.mark.parametrize("name", [n for n in RECOGNISERS.names() if issubclass(RECOGNISERS[n], CTCRecogniser)])
 
 
 def build(name: str, samples: Samples, parameters: dict | None = None) -> Recogniser:
-    return build_recogniser(name, samples.info.spec, SMALL.get(name, {}) if parameters is None else parameters)
+    return build_recogniser(name, samples.info.spec, few_steps(name) if parameters is None else parameters)
 
 
 @EVERY
@@ -113,42 +108,10 @@ def test_gradients_reach_every_weight(name: str, make_samples: MakeSamples) -> N
         assert torch.isfinite(weight.grad).all(), weight_name
 
 
-OVERFIT = {
-    "char_cnn": {"channels": [16, 16, 32, 32], "dropout": 0.0, "training": {"steps": 60, "batch_size": 16}},
-    "cnn_transformer": {
-        "channels": [16, 16, 32],
-        "stem_stride": 2,
-        "dimension": 32,
-        "heads": 4,
-        "feedforward": 64,
-        "dropout": 0.0,
-        "training": {"steps": 250, "batch_size": 16, "learning_rate": 5e-3},
-    },
-    "crnn": {
-        "channels": [16, 16, 32],
-        "stem_stride": 2,
-        "hidden": 32,
-        "layers": 1,
-        "dropout": 0.0,
-        "training": {"steps": 250, "batch_size": 16, "learning_rate": 5e-3},
-    },
-    # Running means of the normalisation follow some steps behind: several looks.
-    "effnet_b1": {
-        "training": {
-            "steps": 80,
-            "batch_size": 8,
-            "learning_rate": 1e-3,
-            "evaluations": 8,
-            "stop_when_perfect": True,
-        }
-    },
-}
-
-
 @DEEP
 def test_overfits_sixteen_samples(name: str, make_samples: MakeSamples) -> None:
     samples = make_samples(16)
-    model = build(name, samples, OVERFIT[name])
+    model = build(name, samples, overfitting(name))
     model.fit(samples, samples, seed=0)
     assert model.predict(samples.pixels).texts == samples.labels.tolist()
 
@@ -160,19 +123,19 @@ def test_too_few_time_steps_are_refused(name: str, make_samples: MakeSamples) ->
         build(name, samples)
 
 
-@pytest.mark.parametrize("name", ["crnn", "cnn_transformer"])
+@CTC
 def test_decoding_is_a_parameter(name: str, make_samples: MakeSamples, tmp_path: Path) -> None:
-    samples = make_samples(16, lengths=(5, 5))
-    model = build(name, samples, OVERFIT[name])
+    samples = make_samples(16)
+    model = build(name, samples, overfitting(name))
     model.fit(samples, samples, seed=0)
     model.save(tmp_path, samples.info, fold=0)
     for decoding in ({"method": "beam", "width": 4}, {"length_prior": True}, {"method": "beam", "length_prior": True}):
-        other = build(name, samples, {**OVERFIT[name], "decoding": decoding})
+        other = build(name, samples, {**overfitting(name), "decoding": decoding})
         other.load_weights(tmp_path)
         assert other.predict(samples.pixels).texts == samples.labels.tolist()
         if decoding.get("length_prior"):
             noise = np.random.default_rng(0).integers(0, 256, samples.pixels.shape, np.uint8)
-            assert {len(text) for text in other.predict(noise).texts} == {5}
+            assert {len(text) for text in other.predict(noise).texts} == {4}
 
 
 @EVERY

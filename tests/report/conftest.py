@@ -11,6 +11,7 @@ from captchabench.config import PARAMS, load_params
 from captchabench.report.findings import Findings
 from captchabench.report.inputs import Cleaning
 from captchabench.report.pictures import SUREST, WORST, Misreading
+from captchabench.report.sections.base import sections
 from captchabench.scoring.cells import Part, ScoredCell
 from captchabench.scoring.counts import Counts
 from captchabench.scoring.curves import CURVES
@@ -75,6 +76,7 @@ def findings(make_board: Callable[[], pl.DataFrame], cells: list[ScoredCell]) ->
     return Findings(
         board=make_board(),
         tables={
+            **{each: table(each.schema) for section in sections() for each in section.tables},
             CURVES: table(
                 CURVES.schema,
                 (*own, "crnn", 0, 1, 1.0, 0.1, 2.0, 2.0, 0.5),
