@@ -153,7 +153,7 @@ def _inputs(paths: Sequence[Path]) -> tuple[Sequence[ImageFile] | ImageFiles, bo
         return ImageFiles(paths), True
     if len(paths) > 1:
         raise InputError("- reads one image from standard input; give it alone")
-    from captchabench.inference.decoding import DEFAULT_LIMITS
+    from captchabench.inference.images import DEFAULT_LIMITS
 
     # One byte too many, and the image is refused as too large.
     content = sys.stdin.buffer.read(DEFAULT_LIMITS.size + 1)

@@ -8,7 +8,7 @@ import numpy as np
 
 from captchabench.demo.batching import Batcher
 from captchabench.demo.cost import cost_of_decoding, cost_of_reading
-from captchabench.demo.decoding import Decoder
+from captchabench.demo.decoder import Decoder
 from captchabench.demo.limits import Batching
 from captchabench.demo.reading import Answer, Job, Rejection
 

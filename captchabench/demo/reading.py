@@ -7,10 +7,8 @@ network waits for its turn after each of its hundreds of small steps.
 import asyncio
 import logging
 import math
-import multiprocessing
 import os
 import signal
-import threading
 import time
 from base64 import b64encode
 from collections import defaultdict
@@ -26,9 +24,10 @@ import cv2
 import numpy as np
 
 from captchabench.errors import InputError
-from captchabench.inference.decoding import DEFAULT_LIMITS, Limits, Unreadable, decode
+from captchabench.inference.images import DEFAULT_LIMITS, Limits, Unreadable, decode
 from captchabench.inference.loaded import LoadedRecogniser, load_recogniser
 from captchabench.inference.results import Explanation, Prediction
+from captchabench.orphans import end_with_parent
 
 logger = logging.getLogger(__name__)
 
@@ -243,19 +242,11 @@ def _begin(
     global _bench
     # Ctrl-C reaches the whole group; the server says when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     # OpenMP reads this when a model brings torch. Its threads would wait by spinning, on cores that the server needs.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     cv2.setNumThreads(1)
     _bench = Bench(folders, max_pixels, left_out, note)
-
-
-def _end_with_parent() -> None:
-    """A killed server must not leave this process behind."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _read_here(jobs: Sequence[Job]) -> list[Answer]:

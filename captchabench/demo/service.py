@@ -9,7 +9,7 @@ from pathlib import Path
 
 from captchabench.alphabet import named
 from captchabench.demo.admission import Admission, Ticket
-from captchabench.demo.decoding import Decoder
+from captchabench.demo.decoder import Decoder
 from captchabench.demo.limits import Batching, DemoLimits
 from captchabench.demo.monitoring import Monitor
 from captchabench.demo.queue import Queue

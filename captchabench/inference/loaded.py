@@ -10,7 +10,7 @@ from PIL.Image import Image
 
 from captchabench.alphabet import named
 from captchabench.errors import InputError, first_line
-from captchabench.inference.decoding import DEFAULT_LIMITS, Limits, as_grey, decode
+from captchabench.inference.images import DEFAULT_LIMITS, Limits, as_grey, decode
 from captchabench.inference.onnx_file import SUFFIX, read_onnx
 from captchabench.inference.results import Explanation, Prediction
 from captchabench.inference.soundness import check_reading, watch_network

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from captchabench.inference.decoding import Unreadable
 from captchabench.inference.files import ImageFile
+from captchabench.inference.images import Unreadable
 from captchabench.inference.loaded import LoadedRecogniser
 from captchabench.inference.results import Prediction
 from captchabench.pool import cores

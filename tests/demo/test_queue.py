@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from captchabench.demo.app import create_app
 from captchabench.demo.cost import cost_of_decoding, cost_of_reading
-from captchabench.demo.decoding import Decoder
+from captchabench.demo.decoder import Decoder
 from captchabench.demo.limits import Batching
 from captchabench.demo.queue import Queue
 from captchabench.demo.reading import Answer, Job, Rejection, Stopped

@@ -17,7 +17,7 @@ from PIL import Image
 import captchabench
 from captchabench.alphabet import Alphabet
 from captchabench.config import NormalizeParams
-from captchabench.inference.decoding import Limits, Unreadable, decode
+from captchabench.inference.images import Limits, Unreadable, decode
 from captchabench.inference.loaded import load_recogniser, read_about
 from captchabench.networks.ctc import ctc_losses
 from captchabench.networks.heads import CTCNetwork, Decoding, PositionNetwork

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from captchabench.demo.reading import Rejection, Stopped
-from captchabench.inference.decoding import DEFAULT_LIMITS, Unreadable, decode
+from captchabench.inference.images import DEFAULT_LIMITS, Unreadable, decode
 
 # Of one image: sound ones take a second at most.
 _PATIENCE_SECONDS = 30.0
