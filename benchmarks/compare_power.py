@@ -70,8 +70,8 @@ def main(
 def _simulate(scenario: Scenario, rng: np.random.Generator) -> dict[str, float]:
     """One pair of models: how many images each reads, how many differ, and the p-values."""
     ease = scenario.ease + _SPREAD * rng.standard_normal(scenario.images)
-    edits = [rng.binomial(_LENGTH, 1 / (1 + np.exp(ease + gain))) for gain in (0.0, scenario.gain)]
-    first, second = (wrong == 0 for wrong in edits)
+    before, after = (rng.binomial(_LENGTH, 1 / (1 + np.exp(ease + gain))) for gain in (0.0, scenario.gain))
+    first, second = before == 0, after == 0
     both, neither = int((first & second).sum()), int((~first & ~second).sum())
     gained, lost = int((~first & second).sum()), int((first & ~second).sum())
     test = mcnemar(gained, lost)
@@ -84,7 +84,7 @@ def _simulate(scenario: Scenario, rng: np.random.Generator) -> dict[str, float]:
         "mid_p": test.mid_p,
         "exact_p": test.exact_p,
         "unpaired_p": two_proportions(both + lost, n, both + gained, n).p,
-        "cer_p": paired_cer(*edits, np.full(n, _LENGTH), seed=_SEED).p,
+        "cer_p": paired_cer(before, after, np.full(n, _LENGTH), seed=_SEED).p,
     }
 
 

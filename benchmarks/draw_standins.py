@@ -84,6 +84,20 @@ def _write_sheet(path: Path, seed: int) -> None:
         sheet.save(temporary, "PNG")
 
 
+def _measure(
+    draw: Callable[[np.random.Generator], Drawing], count: int, rounds: int, seed: int
+) -> tuple[str, str, str, str, str]:
+    """The columns of the table for one drawer: rates, their ratio, bytes an image."""
+    rng = np.random.default_rng(seed)
+    drawings: list[Drawing] = []
+    cold = _rate(lambda _: drawings.append(draw(rng)), count, 1)
+    warm = _rate(lambda _: draw(rng), count, rounds)
+    size, suffix, dice = _opaque(drawings[0]).size, drawings[0].suffix, random.Random(seed)
+    usual = _rate(lambda k: plain_pillow(drawings[k].label, size, suffix, dice), count, rounds)
+    mean = sum(len(drawing.encoded) for drawing in drawings) / count
+    return f"{warm:,.0f}", f"{cold:,.0f}", f"{usual:,.0f}", f"{warm / usual:.1f}", f"{mean:,.0f}"
+
+
 def main(
     count: Annotated[int, typer.Option(min=1, help="Images a round.")] = 2000,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds, of which the fastest counts.")] = 3,
@@ -95,22 +109,7 @@ def main(
     columns = ("dataset", "images/s", "first round", "Pillow", "ratio", "bytes an image")
     table = Table(*columns, title=f"stand-ins drawn and encoded on one core, {count:,} images a round")
     for name in DATASETS.names():
-        draw = DATASETS[name].draw
-        rng = np.random.default_rng(seed)
-        drawings: list[Drawing] = []
-        cold = _rate(lambda _, draw=draw, rng=rng, kept=drawings: kept.append(draw(rng)), count, 1)  # type: ignore[misc]
-        warm = _rate(lambda _, draw=draw, rng=rng: draw(rng), count, rounds)  # type: ignore[misc]
-        size, suffix, dice = _opaque(drawings[0]).size, drawings[0].suffix, random.Random(seed)
-        usual = _rate(
-            lambda k, kept=drawings, size=size, suffix=suffix, dice=dice: plain_pillow(  # type: ignore[misc]
-                kept[k].label, size, suffix, dice
-            ),
-            count,
-            rounds,
-        )
-        mean = sum(len(d.encoded) for d in drawings) / count
-        rates = (f"{rate:,.0f}" for rate in (warm, cold, usual))
-        table.add_row(name, *rates, f"{warm / usual:.1f}", f"{mean:,.0f}")
+        table.add_row(name, *_measure(DATASETS[name].draw, count, rounds, seed))
     Console().print(table)
     if sheet is not None:
         _write_sheet(sheet, seed)

@@ -25,6 +25,7 @@ from typing import Annotated, Any
 import cv2
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.table import Table
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -147,7 +148,7 @@ def _fitted(
         yield way, recogniser
 
 
-def _measure(recogniser: Recogniser, pixels: np.ndarray, calls: int) -> dict[str, Any]:
+def _measure(recogniser: Recogniser, pixels: NDArray[np.uint8], calls: int) -> dict[str, Any]:
     """Throughput on all of `pixels` [N, H, W] in one call, latency on them one by one; texts leave the device, so
     that each call waits for it."""
     texts = recogniser.predict(pixels).texts

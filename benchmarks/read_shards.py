@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 import typer
+from numpy.typing import NDArray
 from PIL import Image
 from rich.table import Table
 from torch import Tensor
@@ -137,20 +138,20 @@ def _write_files(folder: Path, samples: Samples) -> list[Path]:
     return paths
 
 
-def _decoded(paths: list[Path], decode: Callable[[Path], np.ndarray], height: int, width: int) -> Tensor:
+def _decoded(paths: list[Path], decode: Callable[[Path], NDArray[np.uint8]], height: int, width: int) -> Tensor:
     tensor = torch.empty(len(paths), height, width, dtype=torch.uint8)
     for row, path in zip(tensor.numpy(), paths, strict=True):
         row[:] = decode(path)
     return tensor
 
 
-def _with_pillow(path: Path) -> np.ndarray:
+def _with_pillow(path: Path) -> NDArray[np.uint8]:
     with Image.open(path) as image:
         return np.asarray(image)
 
 
-def _with_opencv(path: Path) -> np.ndarray:
-    pixels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+def _with_opencv(path: Path) -> NDArray[np.uint8]:
+    pixels: NDArray[np.uint8] | None = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     assert pixels is not None, path
     return pixels
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from benchmarks.machine import synchronize
@@ -124,7 +125,7 @@ def _train(
 ) -> Iterator[float]:
     """Take steps of 64 images, with no end where `steps` is None; yield the loss of each."""
     network.to(device).train()
-    scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda")
+    scaler = GradScaler(device.type, enabled=device.type == "cuda")
     sampler = None if steps is None else RandomSampler(files, replacement=True, num_samples=BATCH * steps)
     loader = DataLoader(
         files,
@@ -167,7 +168,9 @@ def _loss(network: Network, log_probs: Tensor, targets: Tensor) -> Tensor:
         steps = torch.full((len(log_probs),), log_probs.shape[1], dtype=torch.long)
         lengths = (targets >= 0).sum(dim=1)
         # Padding is never read: PyTorch wants it to be a class all the same.
-        return nn.CTCLoss(zero_infinity=True)(log_probs.transpose(0, 1), (targets + 1).clamp(min=1), steps, lengths)
+        labels = (targets + 1).clamp(min=1)
+        loss: Tensor = nn.CTCLoss(zero_infinity=True)(log_probs.transpose(0, 1), labels, steps, lengths)
+        return loss
     # The class after the last symbol is "no character here".
     wanted = torch.where(targets < 0, log_probs.shape[2] - 1, targets)
     return nn.functional.nll_loss(log_probs.flatten(0, 1), wanted.flatten())

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from captchabench.alphabet import fold_case
 from captchabench.datasets.base import ROWS, TILES, Task
@@ -33,13 +34,13 @@ class _Rows:
     uint64. digests: [N] objects, equal for equal pixels.
     """
 
-    datasets: np.ndarray
-    labels: np.ndarray
-    names: np.ndarray
-    folds: np.ndarray
-    sizes: np.ndarray
-    hashes: np.ndarray
-    digests: np.ndarray
+    datasets: NDArray[np.object_]
+    labels: NDArray[np.object_]
+    names: NDArray[np.object_]
+    folds: NDArray[np.int8]
+    sizes: NDArray[np.int64]
+    hashes: NDArray[np.uint64]
+    digests: NDArray[np.object_]
 
     def called(self, row: int) -> str:
         """A sample as a reader finds it again."""
@@ -102,7 +103,7 @@ def audit(folders: Sequence[Path], folds: int) -> Audit:
     )
 
 
-def _near_groups(rows: _Rows) -> np.ndarray:
+def _near_groups(rows: _Rows) -> NDArray[np.int64]:
     """Group numbers [N] of near-duplicates. Images of another size are none: their hashes mean something else."""
     groups = np.empty(len(rows.sizes), np.int64)
     start = 0
@@ -113,10 +114,10 @@ def _near_groups(rows: _Rows) -> np.ndarray:
     return groups
 
 
-def _read(part: tuple[ShardInfo, Path]) -> tuple[np.ndarray, ...]:
+def _read(part: tuple[ShardInfo, Path]) -> tuple[NDArray[Any], ...]:
     """The columns of `_Rows` for one part file of a dataset."""
     info, path = part
-    columns: list[tuple[np.ndarray, ...]] = []
+    columns: list[tuple[NDArray[Any], ...]] = []
     for batch, images in read_batches(path):
         labels, names = batch["label"].to_pylist(), batch["name"].to_pylist()
         folds, pixels = batch["fold"].to_numpy(zero_copy_only=False), images
@@ -144,14 +145,14 @@ def _tile_size(info: ShardInfo) -> tuple[int, int]:
     return info.height // ROWS, info.width // ROWS
 
 
-def _members(groups: np.ndarray) -> list[np.ndarray]:
+def _members(groups: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """The rows of each group of two or more, in the order of their first rows."""
     order = np.argsort(groups, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
     return sorted((part for part in parts if len(part) > 1), key=lambda part: int(part[0]))
 
 
-def _one_dataset(rows: _Rows, mine: np.ndarray, folds: int, task: Task) -> dict[str, Any]:
+def _one_dataset(rows: _Rows, mine: NDArray[np.int64], folds: int, task: Task) -> dict[str, Any]:
     def count(labels: Iterable[str]) -> Counter[str]:
         """Symbols of texts, classes of tiles."""
         return Counter("".join(labels)) if task == "text" else Counter(labels)

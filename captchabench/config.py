@@ -7,14 +7,17 @@ import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
 from captchabench.errors import InputError, visible
 from captchabench.registry import did_you_mean
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 PARAMS = Path("params.yaml")
 
@@ -311,7 +314,7 @@ def build(cls: type[T], mapping: Any, where: str) -> T:
     if not isinstance(mapping, Mapping):
         raise InputError(f"{where}: must be a mapping of parameters, is {_kind(mapping)}")
     hints = get_type_hints(cls, include_extras=True)
-    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     for key in mapping:
         if key not in fields:
             raise InputError(f"{_join(where, key)}: no such parameter; {_near(key, fields)}")
@@ -361,8 +364,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, Mapping):
             raise InputError(f"{where}: must be a mapping, is {_kind(value)}")
         return {k: _convert(arguments[1], v, _join(where, k)) for k, v in value.items()}
-    if dataclasses.is_dataclass(hint):
-        return build(hint, value, where)  # type: ignore[arg-type]
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return build(hint, value, where)
     return _convert_scalar(hint, value, where)
 
 

@@ -36,7 +36,7 @@ class Registry(Generic[T]):
 
     def register(self, item: U) -> U:
         """Decorator that enters a class under the name of its file. Raises InputError if the name is taken."""
-        self.add(item.__module__.rpartition(".")[2], item)  # type: ignore[arg-type]
+        self.add(item.__module__.rpartition(".")[2], item)  # type: ignore[arg-type]  # no type says: T's subclass
         return item
 
     def add(self, name: str, item: T) -> T:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from numpy.typing import NDArray
 
 from captchabench.samples.shards import Samples, ShardInfo
 
@@ -44,7 +45,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason="run by `make test-gpu`"))
 
 
-def write_text(label: str, rng: np.random.Generator) -> np.ndarray:
+def write_text(label: str, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Dark text on a light ground, a little displaced: [HEIGHT, WIDTH] uint8."""
     image = np.full((HEIGHT, WIDTH), 230, np.uint8)
     for place, symbol in enumerate(label):

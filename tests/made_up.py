@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from numpy.typing import NDArray
 
 from captchabench.alphabet import Alphabet
 from captchabench.datasets import DATASETS
@@ -20,13 +21,16 @@ from captchabench.storage.checksum import UNSEALED, seal
 
 SYMBOLS = "ABab0123"
 Rewrite = Callable[[Path, pa.Table], None]
+Picture = Callable[..., bytes]
+Pack = Callable[[Path, dict[str, bytes]], Path]
 
 
-def noise(seed: int, height: int = 24, width: int = 60) -> np.ndarray:
+def noise(seed: int, height: int = 24, width: int = 60) -> NDArray[np.uint8]:
     """Blurred noise [H, W] uint8: no two seeds look alike."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (8, 16), dtype=np.uint8)
-    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    pixels: NDArray[np.uint8] = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    return pixels
 
 
 def draw(rng: np.random.Generator) -> Drawing:
@@ -63,7 +67,7 @@ def registered(fake: Dataset, monkeypatch: pytest.MonkeyPatch) -> Dataset:
 
 
 @pytest.fixture
-def picture() -> Callable[..., bytes]:
+def picture() -> Picture:
     """An encoded noise image: picture(seed, suffix=".png", **noise's parameters)."""
 
     def encode(seed: int, suffix: str = ".png", **size: int) -> bytes:
@@ -73,7 +77,7 @@ def picture() -> Callable[..., bytes]:
 
 
 @pytest.fixture
-def packed() -> Callable[[Path, dict[str, bytes]], Path]:
+def packed() -> Pack:
     """Put files (name: content) into the archive or folder that the path's suffix asks for."""
 
     def pack(path: Path, files: dict[str, bytes]) -> Path:

@@ -1,12 +1,14 @@
 """The second look at finished shards."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 
 from captchabench.audit import audit
 from captchabench.datasets import DATASETS
@@ -14,12 +16,14 @@ from captchabench.errors import InputError
 from captchabench.normalize.images import decode_grey
 from captchabench.samples.shards import ShardInfo, schema, write_shards
 
-Row = tuple[str, int, np.ndarray]
+Row = tuple[str, int, NDArray[np.uint8]]
+Change = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 
-def image(seed: int) -> np.ndarray:
+def image(seed: int) -> NDArray[np.uint8]:
     coarse = np.random.default_rng(seed).integers(0, 256, (8, 16), dtype=np.uint8)
-    return cv2.resize(coarse, (100, 32))
+    pixels: NDArray[np.uint8] = cv2.resize(coarse, (100, 32))
+    return pixels
 
 
 def shards(folder: Path, rows: Sequence[Row], alphabet: str = "ABab", rows_per_file: int = 3) -> Path:
@@ -37,8 +41,11 @@ def shards(folder: Path, rows: Sequence[Row], alphabet: str = "ABab", rows_per_f
     return folder
 
 
-def copy_of(pixels: np.ndarray) -> np.ndarray:
-    return cv2.imdecode(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 80])[1], 0)
+def copy_of(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
+    decoded: NDArray[np.uint8] | None = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
+    assert decoded is not None
+    return decoded
 
 
 def test_sound_shards_have_no_leaks(tmp_path: Path) -> None:
@@ -59,7 +66,7 @@ def test_duplicates_within_a_fold_are_counted_and_no_leak(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("change", [np.copy, copy_of])
-def test_copies_across_folds_are_named(tmp_path: Path, change) -> None:  # type: ignore[no-untyped-def]
+def test_copies_across_folds_are_named(tmp_path: Path, change: Change) -> None:
     rows = [("AB", n % 2, image(n)) for n in range(6)]
     result = audit([shards(tmp_path / "a", [*rows, ("AB", 1, change(image(4)))])], 2)
     assert result.leaks == [["a:4.png (fold 0)", "a:6.png (fold 1)"]]
@@ -72,8 +79,9 @@ def test_planted_copies_across_folds_are_all_found(tmp_path: Path, key: str) -> 
     draw = DATASETS[key].draw
     drawn = [decode_grey(draw(np.random.default_rng([4, n])).encoded) for n in range(400)]
     sound = [("AB", n % 5, cv2.resize(grey, (100, 32), interpolation=cv2.INTER_AREA)) for n, grey in enumerate(drawn)]
-    changes = [np.copy] * 30 + [copy_of] * 10
-    changes += [lambda grey, step=step: np.roll(grey, *step) for step in ((1, 0), (-1, 0), (1, 1), (-1, 1), (1, 1)) * 2]  # type: ignore[misc]
+    steps = ((1, 0), (-1, 0), (1, 1), (-1, 1), (1, 1)) * 2
+    moves: list[Change] = [partial(np.roll, shift=shift, axis=axis) for shift, axis in steps]
+    changes: list[Change] = [np.copy] * 30 + [copy_of] * 10 + moves
     planted = [("AB", (sound[7 * n][1] + 1) % 5, change(sound[7 * n][2])) for n, change in enumerate(changes)]
     assert audit([shards(tmp_path / "sound" / key, sound, rows_per_file=500)], 5).leaks == []
     result = audit([shards(tmp_path / "leaky" / key, [*sound, *planted], rows_per_file=500)], 5)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from captchabench.samples.raw import Entry, RawInfo, write_raw
 from captchabench.samples.shards import Samples, read_samples
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL = {"height": 32, "width": 100, "params": Budget.default, "quick": True}
+SMALL: dict[str, Any] = {"height": 32, "width": 100, "params": Budget.default, "quick": True}
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +38,7 @@ def one_thread() -> None:
 def test_train_throughput(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     # The real ones multiply and copy for seconds.
     monkeypatch.setattr(train_throughput, "measure_ceilings", lambda _: Ceilings("float32", 1e11, 1e10))
-    train_throughput.main(model=["crnn"], batch=8, images=200, out=tmp_path / "found.json", **SMALL)  # type: ignore[arg-type]
+    train_throughput.main(model=["crnn"], batch=8, images=200, out=tmp_path / "found.json", **SMALL)
     result = json.loads((tmp_path / "found.json").read_text())
     row = result["models"]["crnn"]
     ours = row["ours"]["images_per_second"]
@@ -52,14 +53,14 @@ def test_train_throughput(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
 
 def test_the_usual_recipe_trains_positions_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_throughput, "measure_ceilings", lambda _: Ceilings("float32", 1e11, 1e10))
-    train_throughput.main(model=["char_cnn"], batch=8, out=tmp_path / "found.json", **SMALL)  # type: ignore[arg-type]
+    train_throughput.main(model=["char_cnn"], batch=8, out=tmp_path / "found.json", **SMALL)
     row = json.loads((tmp_path / "found.json").read_text())["models"]["char_cnn"]
     assert row["usual_images_per_second"] > 0
 
 
 def test_time_to_accuracy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # Every run reaches nought at its first evaluation, after two of four steps.
-    time_to_accuracy.main(target=0.0, model="crnn", out=tmp_path / "found.json", **SMALL)  # type: ignore[arg-type]
+    time_to_accuracy.main(target=0.0, model="crnn", out=tmp_path / "found.json", **SMALL)
     result = json.loads((tmp_path / "found.json").read_text())
     assert [taken["seed"] for taken in result["runs"]] == [0, 1]
     for taken in result["runs"]:
@@ -106,7 +107,7 @@ def test_inference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         model=["crnn", "hog_svc"],
         device=inference.On.cpu,
         out=tmp_path / "found.json",
-        **SMALL,  # type: ignore[arg-type]
+        **SMALL,
     )
     rows = json.loads((tmp_path / "found.json").read_text())["rows"]
     assert [(row["model"], row["decoding"]) for row in rows][-1] == ("hog_svc", "")
@@ -184,7 +185,8 @@ class Layers(Network):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.layers(images)
+        output: Tensor = self.layers(images)
+        return output
 
     def losses(self, *_: object) -> Tensor:
         raise NotImplementedError
@@ -219,7 +221,8 @@ class Recurrent(nn.Module):
         self.lstm = nn.LSTM(8, 16, batch_first=True, bidirectional=True)
 
     def forward(self, rows: Tensor) -> Tensor:
-        return self.lstm(rows)[0]
+        output: Tensor = self.lstm(rows)[0]
+        return output
 
 
 def test_cost_of_an_lstm_by_hand() -> None:

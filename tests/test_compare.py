@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from dvc.repo import Repo
+from dvc.repo import Repo  # type: ignore[import-untyped]
+from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
 from captchabench.cli.app import app
@@ -95,7 +96,8 @@ class Benchmark:
 
     def _tables(self, cells: Sequence[ScoredCell]) -> None:
         """The columns that are looked at of leaderboard.csv and summary.json."""
-        board, nested = [], defaultdict(dict)
+        board = []
+        nested: defaultdict[str, dict[str, dict[str, float]]] = defaultdict(dict)
         for dataset, model in sorted({(cell.dataset, cell.model) for cell in cells}):
             folds = [c.parts[dataset].counts for c in cells if (c.dataset, c.model) == (dataset, model)]
             n, characters = sum(f.n for f in folds), sum(f.characters for f in folds)
@@ -107,7 +109,7 @@ class Benchmark:
         )
         write_json(self.folder / "metrics/summary.json", nested)
 
-    def _predictions(self, dataset: str, model: str, fold: int, right: np.ndarray) -> Path:
+    def _predictions(self, dataset: str, model: str, fold: int, right: NDArray[np.bool_]) -> Path:
         n = len(right)
         labels = [f"{i:06d}" for i in range(n)]
         texts = [label if r else f"{label[:5]}x" for label, r in zip(labels, right, strict=True)]

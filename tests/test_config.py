@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -176,7 +176,7 @@ json_values = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(["name", "inner", "pair", "other", "\x1b"]), json_values))
-def test_any_mapping_is_built_or_refused_in_one_line(mapping: dict) -> None:
+def test_any_mapping_is_built_or_refused_in_one_line(mapping: dict[str, Any]) -> None:
     message = "x"
     try:
         build(Outer, mapping, "x")

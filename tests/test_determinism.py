@@ -98,7 +98,7 @@ def test_shards_depend_on_images_alone(folder: Callable[[str], Path], monkeypatc
     shuffled = list(files)
     random.Random(0).shuffle(shuffled)
     slug = DATASETS[NAME].slug
-    made = {}
+    made: dict[int, dict[str, bytes]] = {}
     for kind, order in ((".zip", sorted(files)), (".zip", shuffled), (".tar.gz", shuffled), ("", shuffled[::-1])):
         place = folder(f"{len(made)}")
         pack(place / "in" / f"{slug}{kind}", files, order)

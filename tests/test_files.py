@@ -5,6 +5,7 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,7 @@ def test_what_another_writer_is_at_stays(tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG])
 @pytest.mark.parametrize("replacing", [replacing_file, replacing_folder])
 def test_a_disk_that_takes_no_more_is_one_line_and_the_old_output_stays(
-    tmp_path: Path, code: int, replacing: type[contextlib.AbstractContextManager[Path]]
+    tmp_path: Path, code: int, replacing: Callable[[Path], contextlib.AbstractContextManager[Path]]
 ) -> None:
     path = tmp_path / "output"
     path.mkdir()

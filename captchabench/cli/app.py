@@ -1,7 +1,7 @@
 """The command line: `captchabench --help`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -25,7 +25,7 @@ _EXTRAS = {
 class _Commands(typer.core.TyperGroup):
     """Ends a user's mistake in one line and exit code 1."""
 
-    def main(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+    def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().main(*args, **kwargs)
         except InputError as error:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import editdistance
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from captchabench.comparison.paired import Difference, McNemar, mcnemar, paired_cer, paired_proportions, two_proportions
 from captchabench.comparison.sides import Key, PredictionsMissing, Result, Side
@@ -194,7 +195,9 @@ def _paired_row(key: Key, before: Result, after: Result, pairs: pl.DataFrame) ->
     )
 
 
-def _edits(labels: np.ndarray, texts: np.ndarray, distance: Callable[[str, str], int]) -> np.ndarray:
+def _edits(
+    labels: NDArray[np.object_], texts: NDArray[np.object_], distance: Callable[[str, str], int]
+) -> NDArray[np.int64]:
     """Distances [N]: Levenshtein's of texts, of grids the tiles read wrong."""
     return np.array([distance(a, b) for a, b in zip(labels, texts, strict=True)], np.int64)
 
@@ -315,4 +318,5 @@ def holm(p_values: Sequence[float]) -> list[float]:
     order = np.argsort(p)
     adjusted = np.empty_like(p)
     adjusted[order] = np.maximum.accumulate(np.arange(len(p), 0, -1) * p[order])
-    return np.minimum(adjusted, 1.0).tolist()
+    corrected: list[float] = np.minimum(adjusted, 1.0).tolist()
+    return corrected

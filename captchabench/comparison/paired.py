@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import binom
 
 from captchabench.scoring.intervals import TAILS, resample, wilson
@@ -75,7 +76,9 @@ def paired_proportions(both: int, gained: int, lost: int, neither: int) -> Diffe
     return Difference(value, float(low), float(high), mcnemar(gained, lost).p)
 
 
-def paired_cer(first: np.ndarray, second: np.ndarray, characters: np.ndarray, seed: int) -> Difference:
+def paired_cer(
+    first: NDArray[np.int64], second: NDArray[np.int64], characters: NDArray[np.int64], seed: int
+) -> Difference:
     """Difference of two CERs on the same images, by resampling images (Efron & Tibshirani 1993, 13.3 and 16.4).
 
     first, second: [N] edits of each model; characters: [N] of the labels; all integers. The interval is the

@@ -8,6 +8,7 @@ from functools import cache
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from captchabench.alphabet import class_alphabet
 from captchabench.datasets import DATASETS
@@ -56,14 +57,14 @@ def class_name(folder: str) -> str:
 
 
 @cache
-def _shapes(name: str) -> tuple[np.ndarray, ...]:
+def _shapes(name: str) -> tuple[NDArray[np.uint8], ...]:
     """The pictograms of a class, each in the middle of a square: [side, side] uint8 coverage."""
     from fonticon_mdi7 import MDI7
 
     return tuple(_squared(glyph(_FACE, _EM, getattr(MDI7, icon)[-1]).mask) for icon in _PICTOGRAMS[name].split())
 
 
-def _squared(mask: np.ndarray) -> np.ndarray:
+def _squared(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     side = max(mask.shape)
     square = np.zeros((side, side), np.uint8)
     top, left = (side - mask.shape[0]) // 2, (side - mask.shape[1]) // 2
@@ -74,7 +75,7 @@ def _squared(mask: np.ndarray) -> np.ndarray:
 _AXIS = np.arange(SIDE, dtype=np.int32)
 
 
-def _placed(roll: Roll, shape: np.ndarray) -> np.ndarray:
+def _placed(roll: Roll, shape: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """`shape` turned, sheared, mirrored, scaled and moved onto a tile: [SIDE, SIDE] uint8."""
     size = _SMALLEST + roll(_LARGEST - _SMALLEST + 1)
     cosine, sine = warps.turn(roll(2 * _MOST_TURN + 1) - _MOST_TURN)
@@ -109,7 +110,7 @@ def draw(rng: np.random.Generator) -> Drawing:
     return Drawing(name, encode.jpeg(canvas, _QUALITY), "jpg")
 
 
-def _ink(roll: Roll, canvas: np.ndarray) -> np.ndarray:
+def _ink(roll: Roll, canvas: NDArray[np.uint8]) -> NDArray[np.int16]:
     """A colour that stands out from the mean of `canvas`: [3] int16 BGR."""
     mean = _grey(*map(int, cv2.sumElems(canvas)[:3])) // (SIDE * SIDE)
     while True:
@@ -123,7 +124,7 @@ def _grey(blue: int, green: int, red: int) -> int:
     return (29 * blue + 150 * green + 77 * red) >> 8
 
 
-def _blended(canvas: np.ndarray, mask: np.ndarray, ink: np.ndarray) -> np.ndarray:
+def _blended(canvas: NDArray[np.uint8], mask: NDArray[np.uint8], ink: NDArray[np.int16]) -> NDArray[np.uint8]:
     """`ink` laid over `canvas` where `mask` covers it."""
     under = canvas.astype(np.int16)
     cover = (mask >> 1).astype(np.int16)[..., None]  # half of it: the products fit 16 bits

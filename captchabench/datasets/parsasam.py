@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from captchabench.alphabet import Alphabet
 from captchabench.datasets import DATASETS
@@ -78,7 +79,7 @@ def _turned(style: _Style, size: int, symbol: str, degrees: int) -> Glyph:
     return Glyph(mask, left + x - _PEN[0], top + y - _PEN[1], width)
 
 
-def _line(canvas: np.ndarray, roll: Roll, value: int) -> None:
+def _line(canvas: NDArray[np.uint8], roll: Roll, value: int) -> None:
     """A line from the left half to the right, or from the upper half to the lower."""
     if roll(2):
         start, end = (roll(WIDTH // 2), roll(HEIGHT)), (WIDTH // 2 + roll(WIDTH // 2), roll(HEIGHT))
@@ -87,7 +88,7 @@ def _line(canvas: np.ndarray, roll: Roll, value: int) -> None:
     strokes.jagged(canvas, start, end, 1 + roll(3), value)
 
 
-def _write(label: str, roll: Roll) -> np.ndarray:
+def _write(label: str, roll: Roll) -> NDArray[np.uint8]:
     """The letters and the lines in front of them: coverage, [H, W] uint8."""
     ink = np.zeros((HEIGHT, WIDTH), np.uint8)
     style = _STYLES[roll(len(_STYLES))]
@@ -103,7 +104,7 @@ def _write(label: str, roll: Roll) -> np.ndarray:
 
 
 @cache
-def _push() -> np.ndarray:
+def _push() -> NDArray[np.int32]:
     """How far the radial warp moves a pixel, by its squared distance from the centre.
 
     A pixel at distance r shows the one at r + 4 sin(r / 30). Shares of r in 1/16384, [W * W + H * H] int32.
@@ -114,7 +115,7 @@ def _push() -> np.ndarray:
 
 
 @cache
-def _radial(x0: int, y0: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _radial(x0: int, y0: int) -> tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int64]]:
     """The radial warp about (x0, y0).
 
     Returns the places shown, x and y in 1/32 pixel, and the wave's angle there, 0.2 x, in 1/1024 turn.
@@ -134,13 +135,13 @@ def _maps(roll: Roll) -> warps.Maps:
 
 
 @cache
-def _contrast(percent: int) -> np.ndarray:
+def _contrast(percent: int) -> NDArray[np.uint8]:
     """Levels drawn away from grey by the square of `percent`, as a look-up table [1, 256, 3] uint8."""
     levels = (np.arange(256) - 127) * percent**2 // 10000 + 127
     return np.repeat(np.clip(levels, 0, 255).astype(np.uint8), 3).reshape(1, 256, 3)
 
 
-def _colours(roll: Roll) -> tuple[np.ndarray, list[int]]:
+def _colours(roll: Roll) -> tuple[NDArray[np.uint8], list[int]]:
     """The colour of each cover (in 64 steps) on each of what is behind: the ground, and up to three lines.
 
     Returns [64 * 4, 1, 3] uint8, and the ground.

@@ -4,6 +4,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from captchabench.alphabet import Alphabet
 from captchabench.datasets import DATASETS
@@ -72,7 +73,7 @@ _CLOUD_STEPS = 5
 
 
 @cache
-def _cloud() -> np.ndarray:
+def _cloud() -> NDArray[np.uint8]:
     """The background as palette entries, [H, W] uint8: white, then each colour in five steps of ink."""
     entries = np.zeros((HEIGHT, WIDTH), np.uint8)
     for word in _CLOUD:
@@ -97,7 +98,7 @@ def _palette() -> bytes:
 
 
 @cache
-def _tilted(degrees: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _tilted(degrees: int) -> tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int16]]:
     """The plane about a word's centre, tilted: where on the strip each pixel looks, before it is bent.
 
     Returns x and y in 1/32 pixel, and the wave's angle there in 1/1024 turn (64 pixels make a turn); each
@@ -132,7 +133,7 @@ def draw(rng: np.random.Generator) -> Drawing:
     x, y, angle = (plane[window] for plane in _tilted(roll(2 * _TILT + 1) - _TILT))
     wave = warps.wave(roll(warps.PERIOD), 32 + roll(33))  # one to two pixels high
     ink = warps.warp(strip, warps.split(x, y + wave[angle]))
-    return Drawing(label, encode.png((ink & 0xE0) + _cloud(), _palette()), "png")
+    return Drawing(label, encode.png((ink & np.uint8(0xE0)) + _cloud(), _palette()), "png")
 
 
 DATASETS.add(

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from captchabench.config import NormalizeParams
 from captchabench.datasets import DATASETS
@@ -121,7 +122,7 @@ def _try(name: str, samples: Samples, device: torch.device, *, compiled: bool) -
     return Tried(name, images / seconds, reading, steps, problem)
 
 
-def _batch_matters(recogniser: Recogniser, pixels: np.ndarray, tolerance: float) -> str:
+def _batch_matters(recogniser: Recogniser, pixels: NDArray[np.uint8], tolerance: float) -> str:
     """How reading one by one differs from reading a batch; empty where it does not."""
     whole = recogniser.predict(pixels)
     single = [recogniser.predict(pixels[place : place + 1]) for place in range(len(pixels))]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from captchabench.config import build
 from captchabench.models.saved import About, write_config
@@ -63,14 +64,14 @@ class Recogniser(ABC):
         """
 
     @abstractmethod
-    def predict(self, pixels: np.ndarray) -> Reading:
+    def predict(self, pixels: NDArray[np.uint8]) -> Reading:
         """Read images. pixels: [N, H, W] uint8, of any N, zero included."""
 
-    def losses(self, pixels: np.ndarray, labels: Labels) -> np.ndarray | None:
+    def losses(self, pixels: NDArray[np.uint8], labels: Labels) -> NDArray[np.float32] | None:
         """Negative log-likelihood in nats of each label under CTC: [N] float32. None for other models."""
         return None
 
-    def alternatives(self, pixels: np.ndarray, count: int) -> list[tuple[Alternative, ...]]:
+    def alternatives(self, pixels: NDArray[np.uint8], count: int) -> list[tuple[Alternative, ...]]:
         """The likeliest texts of each image, at most `count` of them, best first. pixels: [N, H, W] uint8.
 
         A model that weighs no others has its reading alone.
@@ -78,7 +79,7 @@ class Recogniser(ABC):
         reading = self.predict(pixels)
         return [(Alternative(*pair),) for pair in zip(reading.texts, reading.confidences.tolist(), strict=True)]
 
-    def explain(self, pixels: np.ndarray) -> list[Steps]:
+    def explain(self, pixels: NDArray[np.uint8]) -> list[Steps]:
         """How each image was read. pixels: [N, H, W] uint8."""
         return [Steps("none", ())] * len(pixels)
 

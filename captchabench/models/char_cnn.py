@@ -7,6 +7,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from captchabench.config import Between, Positive
@@ -57,7 +58,8 @@ class Encoder(nn.Module):
         crops = crops - crops.mean(dim=(2, 3), keepdim=True)
         crops = crops / (crops.square().mean(dim=(2, 3), keepdim=True).sqrt() + _LEAST_SPREAD)
         crops = crops.reshape(-1, 1, height, self.width)
-        return self.dropout(self.blocks(crops).flatten(1)).view(batch, width // self.width, -1)
+        features: Tensor = self.dropout(self.blocks(crops).flatten(1))
+        return features.view(batch, width // self.width, -1)
 
 
 @RECOGNISERS.register
@@ -102,11 +104,11 @@ class CharCnn(NeuralRecogniser):
         both = TensorSamples(torch.cat([known.images, found.images]), torch.cat([known.targets, found.targets]))
         return self.train(both, self.tensors(validation), seed=seed, progress=progress, checkpoints=checkpoints)
 
-    def network_input(self, pixels: np.ndarray) -> np.ndarray:
+    def network_input(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """See NeuralRecogniser.network_input: rows of crops."""
         return self._rows(pixels)
 
-    def explain(self, pixels: np.ndarray) -> list[Steps]:
+    def explain(self, pixels: NDArray[np.uint8]) -> list[Steps]:
         """See Recogniser.explain."""
         return self.segmenter.locate(pixels, super().explain(pixels))
 
@@ -128,7 +130,7 @@ class CharCnn(NeuralRecogniser):
         targets = encode_labels(self.spec.alphabet, samples.labels, self.spec.max_length)
         return TensorSamples(torch.from_numpy(self._rows(samples.pixels, known)), targets)
 
-    def _rows(self, pixels: np.ndarray, known: Labels | None = None) -> np.ndarray:
+    def _rows(self, pixels: NDArray[np.uint8], known: Labels | None = None) -> NDArray[np.uint8]:
         """The characters of each image side by side: [N, 32, L * W] uint8."""
         crops = self.segmenter.segment(pixels, known).crops
         count, length, _, width = crops.shape

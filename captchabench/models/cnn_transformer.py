@@ -62,7 +62,8 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """[B, 1, H, W] to [B, W/4, dimension]."""
         columns = self.project(self.front(images))
-        return self.layers(columns + self.positions[: columns.shape[1]])
+        steps: Tensor = self.layers(columns + self.positions[: columns.shape[1]])
+        return steps
 
 
 @RECOGNISERS.register

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from captchabench.config import Positive
 from captchabench.errors import InputError
@@ -52,7 +53,7 @@ class Dummy(Recogniser):
         self.share = count / len(train)
         return [CurvePoint(1, 1.0, None, None, None, float(np.mean(validation.labels == self.answer)))]
 
-    def predict(self, pixels: np.ndarray) -> Reading:
+    def predict(self, pixels: NDArray[np.uint8]) -> Reading:
         """See Recogniser.predict."""
         return Reading([self.answer] * len(pixels), np.full(len(pixels), self.share, np.float32))
 

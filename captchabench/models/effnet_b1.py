@@ -65,7 +65,8 @@ class LineEncoder(nn.Module):
         """[B, 1, H, W] to [B, L, 1280]."""
         columns = self.features(bright_ink(images)).mean(dim=2).transpose(1, 2)
         weights = (self.queries(columns).transpose(1, 2) + self.places).softmax(dim=2)
-        return self.dropout(weights @ columns)
+        features: Tensor = self.dropout(weights @ columns)
+        return features
 
 
 class TileEncoder(nn.Module):
@@ -84,7 +85,9 @@ class TileEncoder(nn.Module):
         cells = images[:, 0, : down * self.rows, : across * self.columns]
         cells = cells.reshape(batch, self.rows, down, self.columns, across).transpose(2, 3)
         tiles = cells.reshape(-1, 1, down, across).contiguous(memory_format=torch.channels_last)
-        return self.dropout(self.features(tiles).mean(dim=(2, 3)).view(batch, self.rows * self.columns, -1))
+        features: Tensor = self.features(tiles).mean(dim=(2, 3))
+        dropped: Tensor = self.dropout(features.view(batch, self.rows * self.columns, -1))
+        return dropped
 
 
 @RECOGNISERS.register

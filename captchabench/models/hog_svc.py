@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import solve
 from scipy.special import log_softmax
 
@@ -81,7 +82,7 @@ class HogSvc(Recogniser):
         exact = np.mean(np.asarray(self.predict(validation.pixels).texts, object) == validation.labels)
         return [CurvePoint(1, 1.0, None, None, None, float(exact))]
 
-    def predict(self, pixels: np.ndarray) -> Reading:
+    def predict(self, pixels: NDArray[np.uint8]) -> Reading:
         """See Recogniser.predict."""
         segments, log_probs = self._read(pixels)
         rows = np.repeat(np.arange(len(pixels)), segments.lengths)
@@ -90,7 +91,7 @@ class HogSvc(Recogniser):
         texts = [self.spec.alphabet.decode(row) for row in ids][: len(pixels)]
         return Reading(texts, np.exp(words).astype(np.float32))
 
-    def alternatives(self, pixels: np.ndarray, count: int) -> list[tuple[Alternative, ...]]:
+    def alternatives(self, pixels: NDArray[np.uint8], count: int) -> list[tuple[Alternative, ...]]:
         """See Recogniser.alternatives."""
         segments, log_probs = self._read(pixels)
         found = []
@@ -99,7 +100,7 @@ class HogSvc(Recogniser):
             found.append(as_alternatives(self.spec.alphabet, self.symbols[ids], scores, count))
         return found
 
-    def explain(self, pixels: np.ndarray) -> list[Steps]:
+    def explain(self, pixels: NDArray[np.uint8]) -> list[Steps]:
         """See Recogniser.explain."""
         segments, log_probs = self._read(pixels)
         symbols = self.spec.alphabet.decode(self.symbols[log_probs.argmax(axis=1)])
@@ -115,7 +116,7 @@ class HogSvc(Recogniser):
 
     def save_weights(self, folder: Path) -> None:
         """See Recogniser.save_weights."""
-        arrays: dict[str, np.ndarray] = {
+        arrays: dict[str, NDArray[Any]] = {
             **self.svms.arrays(),
             "symbols": self.symbols,
             "temperature": np.array(self.temperature),
@@ -142,12 +143,12 @@ class HogSvc(Recogniser):
         self.svms, self.symbols, self.temperature = svms, symbols, float(arrays["temperature"])
         self.segmenter.load(folder / SEGMENTER_FILE)
 
-    def _characters(self, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+    def _characters(self, samples: Samples) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Features and class ids of the samples' characters, found with the labels known."""
         crops = _present(self.segmenter.segment(samples.pixels, samples.labels))
         return hog_features(crops), np.array(self.spec.alphabet.encode("".join(samples.labels)), np.int64)
 
-    def _read(self, pixels: np.ndarray) -> tuple[Segments, np.ndarray]:
+    def _read(self, pixels: NDArray[np.uint8]) -> tuple[Segments, NDArray[np.float32]]:
         """The characters of all lines, and the log-probabilities of each one after the other: [M, K]."""
         segments = self.segmenter.segment(pixels)
         return segments, log_softmax(self.svms.margins(hog_features(_present(segments))) / self.temperature, axis=1)
@@ -170,16 +171,16 @@ class HogSvc(Recogniser):
         return float(np.exp(minimize_scalar(surprise, bounds=(-5.0, 3.0), method="bounded").x))
 
 
-def _present(segments: Segments) -> np.ndarray:
+def _present(segments: Segments) -> NDArray[np.uint8]:
     """The crops that hold a character, line after line: [M, 32, W] uint8."""
-    places: np.ndarray = np.arange(segments.crops.shape[1]) < segments.lengths[:, None]
+    places: NDArray[np.bool_] = np.arange(segments.crops.shape[1]) < segments.lengths[:, None]
     return segments.crops[places]
 
 
 _CELL, _BLOCK, _DIRECTIONS = 8, 16, 9
 
 
-def hog_features(crops: np.ndarray) -> np.ndarray:
+def hog_features(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
     """HOG of each crop: [M, H, W] uint8, H and W multiples of 8, to [M, feature_count(H, W)] float32.
 
     Cells of 8 x 8 pixels, normalised in blocks of 2 x 2 that overlap by half; 9 directions.
@@ -210,13 +211,15 @@ class KernelMachine:
     beside them. mean: [D]. directions: [D, R]. phases: [R]. weights: [R + D + 1, K]. All are float32.
     """
 
-    mean: np.ndarray
-    directions: np.ndarray
-    phases: np.ndarray
-    weights: np.ndarray
+    mean: NDArray[np.float32]
+    directions: NDArray[np.float32]
+    phases: NDArray[np.float32]
+    weights: NDArray[np.float32]
 
     @classmethod
-    def fit(cls, features: np.ndarray, classes: np.ndarray, cosines: int, ridge: float, seed: int) -> Self:
+    def fit(
+        cls, features: NDArray[np.float32], classes: NDArray[np.int64], cosines: int, ridge: float, seed: int
+    ) -> Self:
         """Learn from features [M, D] float32 and their rows of K symbols, `classes` [M] int64.
 
         The squared errors from 1 for a symbol and 0 for the others are minimised (least-squares SVM: Suykens and
@@ -239,14 +242,14 @@ class KernelMachine:
         machine.weights[:] = solve(gram, moments, assume_a="pos")
         return machine
 
-    def margins(self, features: np.ndarray) -> np.ndarray:
+    def margins(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """[M, D] float32 to [M, K] float32."""
         margins = np.empty((len(features), self.weights.shape[1]), np.float32)
         for rows in _chunks(len(features)):
             margins[rows] = self._map(features[rows]) @ self.weights
         return margins
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
         """All that it holds, by name."""
         return {name: getattr(self, name) for name in NAMES}
 
@@ -256,7 +259,7 @@ class KernelMachine:
         found = self.arrays().values()
         return all(a.shape == s and a.dtype == np.float32 for a, s in zip(found, shapes, strict=True))
 
-    def _map(self, features: np.ndarray) -> np.ndarray:
+    def _map(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Cosines, features and a one: [M, D] to [M, R + D + 1] float32."""
         centred = features - self.mean
         one = np.ones((len(features), 1), np.float32)

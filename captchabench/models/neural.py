@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -50,7 +51,7 @@ class NeuralRecogniser(Recogniser):
         # How training steps are to be run; None takes what pays. And what the last training was.
         self.acceleration: Acceleration | None = None
         self.trained: TrainingRun | None = None
-        self._forward: Callable[[np.ndarray], Tensor] = self._run_network
+        self._forward: Callable[[NDArray[np.uint8]], Tensor] = self._run_network
 
     @classmethod
     def from_parameters(cls, spec: TextSpec, parameters: Any, where: str) -> Self:
@@ -131,7 +132,7 @@ class NeuralRecogniser(Recogniser):
         )
 
     @torch.inference_mode()
-    def predict(self, pixels: np.ndarray) -> Reading:
+    def predict(self, pixels: NDArray[np.uint8]) -> Reading:
         """See Recogniser.predict."""
         texts: list[str] = []
         confidences = []
@@ -142,7 +143,7 @@ class NeuralRecogniser(Recogniser):
         return Reading(texts, np.concatenate([np.empty(0, np.float32), *confidences]))
 
     @torch.inference_mode()
-    def alternatives(self, pixels: np.ndarray, count: int) -> list[tuple[Alternative, ...]]:
+    def alternatives(self, pixels: NDArray[np.uint8], count: int) -> list[tuple[Alternative, ...]]:
         """See Recogniser.alternatives."""
         found = []
         for log_probs in self._log_probs(pixels):
@@ -151,7 +152,7 @@ class NeuralRecogniser(Recogniser):
         return found
 
     @torch.inference_mode()
-    def explain(self, pixels: np.ndarray) -> list[Steps]:
+    def explain(self, pixels: NDArray[np.uint8]) -> list[Steps]:
         """See Recogniser.explain. The places are columns of equal width, of a grid its tiles."""
         found = []
         for log_probs in self._log_probs(pixels):
@@ -163,11 +164,11 @@ class NeuralRecogniser(Recogniser):
                 found.append(Steps(self.steps_kind, tuple(steps)))
         return found
 
-    def network_input(self, pixels: np.ndarray) -> np.ndarray:
+    def network_input(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """What the network is given for images [N, H, W] uint8, before `standardize`: [N, H', W'] uint8."""
         return pixels
 
-    def run_by(self, forward: Callable[[np.ndarray], Tensor]) -> None:
+    def run_by(self, forward: Callable[[NDArray[np.uint8]], Tensor]) -> None:
         """Let another runtime stand in for the network. forward: `network_input` to log-probabilities [B, P, K]."""
         self._forward = forward
 
@@ -215,16 +216,16 @@ class NeuralRecogniser(Recogniser):
 
     def _place(self, device: torch.device) -> None:
         """Make the network ready to read on `device`."""
-        self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves this overload out
         self.network.eval()
 
-    def _log_probs(self, pixels: np.ndarray) -> Iterator[Tensor]:
+    def _log_probs(self, pixels: NDArray[np.uint8]) -> Iterator[Tensor]:
         """What the network makes of the images, a batch at a time: [B, P, K] on the device."""
         size = reading_batch(self.batch_size)
         for start in range(0, len(pixels), size):
             yield self._forward(self.network_input(pixels[start : start + size]))
 
-    def _run_network(self, images: np.ndarray) -> Tensor:
+    def _run_network(self, images: NDArray[np.uint8]) -> Tensor:
         device = choose_device()
         if self.network.training:
             self._place(device)
@@ -240,7 +241,7 @@ class CTCRecogniser(NeuralRecogniser):
     steps_kind = "time steps"
 
     @torch.inference_mode()
-    def losses(self, pixels: np.ndarray, labels: Labels) -> np.ndarray:
+    def losses(self, pixels: NDArray[np.uint8], labels: Labels) -> NDArray[np.float32]:
         """See Recogniser.losses."""
         targets = encode_labels(self.spec.alphabet, labels, self.spec.max_length)
         found = [np.empty(0, np.float32)]

@@ -58,7 +58,7 @@ def ctc_losses(log_probs: Tensor, targets: Tensor, lengths: Tensor, guide: Tenso
         emitted = emitted - guide * _distance_from_diagonal(emitted, ends)
     if not emitted.requires_grad:
         return -_total(_forward_variables(emitted, states, ends), ends)
-    losses: Tensor = _TrellisSum.apply(emitted, states, ends)
+    losses: Tensor = _TrellisSum.apply(emitted, states, ends)  # type: ignore[no-untyped-call]  # torch names no types
     return losses
 
 

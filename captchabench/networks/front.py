@@ -55,4 +55,5 @@ class ConvFront(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 1, H, W] to [B, T, C * rows]."""
-        return self.blocks(bright_ink(images)).permute(0, 3, 1, 2).flatten(2)
+        features: Tensor = self.blocks(bright_ink(images))
+        return features.permute(0, 3, 1, 2).flatten(2)

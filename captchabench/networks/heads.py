@@ -106,7 +106,8 @@ class CTCNetwork(Head):
 
     def forward(self, images: Tensor) -> Tensor:
         """Log-probabilities of blank and symbols at each time step: [B, T, K + 1] float32."""
-        return self.classify(self.encoder(images)).float().log_softmax(dim=2)
+        scores: Tensor = self.classify(self.encoder(images))
+        return scores.float().log_softmax(dim=2)
 
     def losses(self, log_probs: Tensor, targets: Tensor, lengths: Tensor, guide: Tensor | None = None) -> Tensor:
         """See Network.losses."""
@@ -163,7 +164,8 @@ class PositionNetwork(Head):
 
     def forward(self, images: Tensor) -> Tensor:
         """Log-probabilities of the classes of each cell: [B, L, K] or [B, L, K + 1] float32."""
-        return self.classify(self.encoder(images)).float().log_softmax(dim=2)
+        scores: Tensor = self.classify(self.encoder(images))
+        return scores.float().log_softmax(dim=2)
 
     def losses(self, log_probs: Tensor, targets: Tensor, lengths: Tensor, guide: Tensor | None = None) -> Tensor:
         """See Network.losses: the sum of the cells' cross-entropies."""

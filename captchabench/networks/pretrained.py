@@ -51,7 +51,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """The weights by name in `path`: safetensors, or what torch.save wrote. No code is unpickled. Raises InputError."""
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            weights: dict[str, Tensor] = load_file(path)
+            return weights
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -11,7 +12,7 @@ class Reading:
     """What a recogniser read: N texts and [N] float32 confidences, the probability of the whole word."""
 
     texts: list[str]
-    confidences: np.ndarray
+    confidences: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Step:
     bottom: float
     symbol: str
     probability: float
-    crop: np.ndarray | None = field(default=None, compare=False)
+    crop: NDArray[np.uint8] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from captchabench.alphabet import Alphabet
 from captchabench.networks.readings import Alternative
 
 
-def likeliest_words(log_probs: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def likeliest_words(log_probs: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The words with the highest product of their characters' probabilities, best first.
 
     log_probs: [N, L, K], the log-probability of each class at each place. Returns class ids [N, M, L] int64 and
@@ -28,7 +29,7 @@ def likeliest_words(log_probs: np.ndarray, count: int) -> tuple[np.ndarray, np.n
 
 
 def as_alternatives(
-    alphabet: Alphabet, ids: Iterable[np.ndarray], log_probs: Iterable[float], count: int
+    alphabet: Alphabet, ids: Iterable[NDArray[np.int64]], log_probs: Iterable[float], count: int
 ) -> tuple[Alternative, ...]:
     """The first `count` different texts that rows of class `ids`, best first, spell; negative ids are left out."""
     found: dict[str, float] = {}

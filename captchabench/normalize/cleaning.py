@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from captchabench.config import NormalizeParams
 from captchabench.datasets import stage_name
@@ -32,8 +33,8 @@ class Rows:
     ids: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
-    sizes: list[np.ndarray] = field(default_factory=list)
-    hashes: list[np.ndarray] = field(default_factory=list)
+    sizes: list[NDArray[np.int32]] = field(default_factory=list)
+    hashes: list[NDArray[np.uint64]] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
 
     def add(self, batch: Normalized) -> None:
@@ -44,7 +45,7 @@ class Rows:
         self.hashes.append(batch.hashes)
         self.rejects += batch.rejects
 
-    def settle_duplicates(self) -> np.ndarray:
+    def settle_duplicates(self) -> NDArray[np.int64]:
         """Indices of the rows to keep, ordered by sample_id; the others join `rejects`."""
         kept = []
         order = sorted(range(len(self.ids)), key=lambda i: (self.ids[i], self.names[i]))
@@ -73,13 +74,13 @@ class Cleaned:
 
     info: RawInfo
     rows: Rows
-    kept: np.ndarray
+    kept: NDArray[np.int64]
     spool: IO[bytes]
     read: int
     counts: Counter[str]
     dropped: float
 
-    def figures(self, folds: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
+    def figures(self, folds: NDArray[np.int8], groups: NDArray[np.int64]) -> dict[str, Any]:
         """What to publish of kept images with `folds` [K] and in `groups` [K] of near-duplicates."""
         sizes = Counter(f"{width}x{height}" for width, height in np.concatenate(self.rows.sizes)[self.kept].tolist())
         group_sizes = np.bincount(groups)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -36,7 +37,7 @@ _BANDS = 5
 _PAIRS_AT_ONCE = 1 << 21
 
 
-def hashes_of_moved(pixels: np.ndarray) -> np.ndarray:
+def hashes_of_moved(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """Hashes [N, 3, 4] uint64 of grey images [N, H, W] uint8: as they are, moved right and moved down by a pixel.
 
     [..., 0] holds the 64 lowest frequencies. They are computed in whole numbers, so that they are the same on every
@@ -48,7 +49,7 @@ def hashes_of_moved(pixels: np.ndarray) -> np.ndarray:
     return _windowed_hashes(pixels, 2, [(1, 1), (1, 0), (0, 1)])
 
 
-def _windowed_hashes(pixels: np.ndarray, smaller: int, corners: Sequence[tuple[int, int]]) -> np.ndarray:
+def _windowed_hashes(pixels: NDArray[np.uint8], smaller: int, corners: Sequence[tuple[int, int]]) -> NDArray[np.uint64]:
     """Hashes [N, C, 4] uint64 of C windows of each image, `smaller` than it both ways; corners: (top, left) of each."""
     n, height, width = pixels.shape[0], pixels.shape[1] - smaller, pixels.shape[2] - smaller
     down, across, rows, columns = _basis(height, width)
@@ -67,7 +68,9 @@ def _windowed_hashes(pixels: np.ndarray, smaller: int, corners: Sequence[tuple[i
     return np.packbits(bits, axis=2, bitorder="little").view("<u8")
 
 
-def near_pairs(hashes: np.ndarray, coarse_bits: int = COARSE_BITS) -> tuple[np.ndarray, np.ndarray]:
+def near_pairs(
+    hashes: NDArray[np.uint64], coarse_bits: int = COARSE_BITS
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Index arrays (i, j) of all pairs of near hashes among `hashes` [N, 4] uint64, which must differ.
 
     Near are those of which at most `coarse_bits` (9 or fewer) of the 64 lowest bits and FINE_BITS of all differ. Exact:
@@ -92,7 +95,7 @@ def near_pairs(hashes: np.ndarray, coarse_bits: int = COARSE_BITS) -> tuple[np.n
     return both[:, 0], both[:, 1]
 
 
-def duplicate_groups(hashes: np.ndarray) -> np.ndarray:
+def duplicate_groups(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Group numbers [N] of images with `hashes` [N, V, 4] uint64: of the image as it is, then of it moved.
 
     Near images share a number, whether as they are or with one of them moved, and so do images that a chain of near
@@ -108,10 +111,11 @@ def duplicate_groups(hashes: np.ndarray) -> np.ndarray:
     edges = np.concatenate([own, *(n + near for near in pairs)], axis=1)
     nodes = n + len(distinct)
     graph = coo_array((np.ones(edges.shape[1], bool), tuple(edges)), shape=(nodes, nodes))
-    return connected_components(graph, directed=False)[1][:n].astype(np.int64)
+    groups: NDArray[np.int32] = connected_components(graph, directed=False)[1][:n]
+    return groups.astype(np.int64)
 
 
-def _joins(counts: np.ndarray, flips: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _joins(counts: NDArray[np.int64], flips: Sequence[int]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """All pairs (left < right) of items whose keys differ in the bits of one of the `flips`.
 
     Items stand in the order of their keys, `counts` of them a key. Pairs come a bounded number at a time.
@@ -132,14 +136,17 @@ def _joins(counts: np.ndarray, flips: Sequence[int]) -> Iterator[tuple[np.ndarra
             yield np.repeat(items[some], lengths[some]), _runs(begins[some], lengths[some])
 
 
-def _runs(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def _runs(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """start, start + 1, ... for each of the `lengths`, one run after the other."""
     before = np.cumsum(lengths) - lengths
-    return np.arange(lengths.sum()) + np.repeat(starts - before, lengths)
+    runs: NDArray[np.int64] = np.arange(lengths.sum()) + np.repeat(starts - before, lengths)
+    return runs
 
 
 @lru_cache(maxsize=4)
-def _basis(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _basis(
+    height: int, width: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
     """Cosines [V, H] and [W, U] as whole numbers, and where in [V, U] the chosen frequencies lie."""
     v, u = np.mgrid[0:height, 0:width]
     # In half cycles over the image, whatever its size; the mean, frequency 0, is left out.

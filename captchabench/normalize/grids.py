@@ -3,11 +3,12 @@
 from hashlib import blake2b
 
 import numpy as np
+from numpy.typing import NDArray
 
 from captchabench.datasets.base import ROWS, TILES
 
 
-def deal(sample_ids: np.ndarray, folds: np.ndarray, seed: int) -> np.ndarray:
+def deal(sample_ids: NDArray[np.str_], folds: NDArray[np.int8], seed: int) -> NDArray[np.int64]:
     """Rows [G, 9] of the tiles that make up each grid. sample_ids: [N] strings; folds: [N] integers.
 
     A grid's tiles are all of one fold, and each tile is in one grid at most: held-out grids hold no tile, and no copy
@@ -22,14 +23,14 @@ def deal(sample_ids: np.ndarray, folds: np.ndarray, seed: int) -> np.ndarray:
     return np.concatenate(grids)
 
 
-def compose(tiles: np.ndarray) -> np.ndarray:
+def compose(tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Tiles [G, 9, h, w], row by row, as grids [G, 3h, 3w]."""
     count, _, height, width = tiles.shape
     apart = tiles.reshape(count, ROWS, ROWS, height, width)
     return np.ascontiguousarray(apart.swapaxes(2, 3)).reshape(count, ROWS * height, ROWS * width)
 
 
-def tiles_of(grids: np.ndarray) -> np.ndarray:
+def tiles_of(grids: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The tiles [G, 9, h, w] of grids [G, H, W]; a rest that does not divide by three is left out."""
     count, height, width = len(grids), grids.shape[1] // ROWS, grids.shape[2] // ROWS
     whole = grids[:, : ROWS * height, : ROWS * width].reshape(count, ROWS, height, ROWS, width)

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from captchabench.config import NormalizeParams
 from captchabench.datasets import stage_name
@@ -29,9 +30,9 @@ class Normalized:
     ids: list[str]
     labels: list[str]
     names: list[str]
-    sizes: np.ndarray
-    hashes: np.ndarray
-    pixels: np.ndarray
+    sizes: NDArray[np.int32]
+    hashes: NDArray[np.uint64]
+    pixels: NDArray[np.uint8]
     rejects: list[Reject]
 
 
@@ -58,7 +59,7 @@ class Normalizer:
         labels: list[str] = []
         names: list[str] = []
         sizes: list[tuple[int, int]] = []
-        pixels: list[np.ndarray] = []
+        pixels: list[NDArray[np.uint8]] = []
         rejects: list[Reject] = []
         columns = found.field("bytes"), found.field("path").to_pylist(), table["label"].to_pylist()
         for encoded, name, stem in zip(*columns, strict=True):
@@ -98,7 +99,7 @@ def _told_apart(symbol: str) -> str:
     return symbol if symbol.isascii() else f"{symbol} (U+{ord(symbol):04X})"
 
 
-def sample_id(grey: np.ndarray) -> str:
+def sample_id(grey: NDArray[np.uint8]) -> str:
     """32 hex digits that stand for the decoded pixels [H, W] uint8: equal for lossless re-encodings."""
     digest = blake2b(np.array(grey.shape, "<u4").tobytes(), digest_size=16)
     digest.update(np.ascontiguousarray(grey).data)

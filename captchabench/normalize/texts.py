@@ -8,6 +8,7 @@ from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from captchabench.config import NormalizeParams
 from captchabench.datasets.base import Dataset
@@ -73,7 +74,7 @@ def _shard_info(dataset: Dataset, info: RawInfo, params: NormalizeParams) -> Sha
 
 
 def _gather(
-    info: ShardInfo, rows: Rows, kept: np.ndarray, folds: np.ndarray, spool: IO[bytes]
+    info: ShardInfo, rows: Rows, kept: NDArray[np.int64], folds: NDArray[np.int8], spool: IO[bytes]
 ) -> Iterator[pa.RecordBatch]:
     """The rows to keep, in their order, with their pixels fetched from the spool."""
     size = info.height * info.width

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from captchabench.alphabet import Alphabet, class_alphabet
 from captchabench.config import NormalizeParams, TileParams
@@ -86,14 +87,14 @@ def normalize_tiles(
 
 
 def _gather(
-    info: ShardInfo, found: Cleaned, labels: list[str], places: np.ndarray, folds: np.ndarray
+    info: ShardInfo, found: Cleaned, labels: list[str], places: NDArray[np.int64], folds: NDArray[np.int8]
 ) -> Iterator[pa.RecordBatch]:
     """The grids in the order of their sample_ids. places: [G, 9] of the kept tiles; labels, folds: theirs."""
     shape = (len(found.rows.ids), info.height // ROWS, info.width // ROWS)
     # Mapped, so that memory holds no more of it than there is room for.
     pixels = np.memmap(found.spool, np.uint8, "r", shape=shape)
 
-    def grids(chosen: np.ndarray) -> np.ndarray:
+    def grids(chosen: NDArray[np.int64]) -> NDArray[np.uint8]:
         return compose(pixels[found.kept[places[chosen]]])
 
     rows = np.arange(len(places))
@@ -119,6 +120,6 @@ def _gather(
         )
 
 
-def _name(found: Cleaned, grid: np.ndarray) -> str:
+def _name(found: Cleaned, grid: NDArray[np.int64]) -> str:
     """The names of a grid's tiles as one text, which `tile_names` takes apart."""
     return json.dumps([found.rows.names[i] for i in found.kept[grid]])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from captchabench.cells.cell import Cell, stage_of
 from captchabench.errors import InputError
@@ -68,7 +69,7 @@ class PredictionInfo:
 
 
 def write_predictions(
-    path: Path, info: PredictionInfo, samples: Samples, reading: "Reading", losses: np.ndarray | None
+    path: Path, info: PredictionInfo, samples: Samples, reading: "Reading", losses: NDArray[np.float32] | None
 ) -> None:
     """Write what a model read of `samples`, sorted by sample_id, whole or not at all."""
     n = len(samples)

@@ -10,6 +10,7 @@ import cv2
 import editdistance
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from captchabench.cells.cell import expected_cells
 from captchabench.config import MatrixParams
@@ -102,7 +103,7 @@ def pictures(shards: Path, wanted: Iterable[tuple[str, str]]) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _uri(image: np.ndarray) -> str:
+def _uri(image: NDArray[np.uint8]) -> str:
     done, encoded = cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, _LOSSLESS])
     assert done, "OpenCV writes WebP"
     return "data:image/webp;base64," + b64encode(encoded.tobytes()).decode("ascii")

@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from captchabench.alphabet import Alphabet, merge
 from captchabench.datasets import stage_name
@@ -30,7 +31,9 @@ METADATA_KEY = b"captchabench"
 CHECKSUM_KEY = b"captchabench.checksum"
 
 # N texts: a list, or an array of str objects.
-Labels = Sequence[str] | np.ndarray
+Labels = Sequence[str] | NDArray[np.object_]
+# Of N rows: a mask, or their indices.
+Chosen = NDArray[np.bool_] | NDArray[np.int64]
 _ROWS_AT_ONCE = 4096
 
 
@@ -91,16 +94,16 @@ class Samples:
     """
 
     info: ShardInfo
-    sample_ids: np.ndarray
-    labels: np.ndarray
-    folds: np.ndarray
-    datasets: np.ndarray
-    pixels: np.ndarray
+    sample_ids: NDArray[np.object_]
+    labels: NDArray[np.object_]
+    folds: NDArray[np.int8]
+    datasets: NDArray[np.object_]
+    pixels: NDArray[np.uint8]
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def where(self, chosen: np.ndarray) -> "Samples":
+    def where(self, chosen: Chosen) -> "Samples":
         """The samples that a boolean mask or an index array [N] chooses."""
         return Samples(
             self.info,
@@ -235,7 +238,7 @@ def read_samples(folder: Path) -> Samples:
     )
 
 
-def read_batches(path: Path) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
+def read_batches(path: Path) -> Iterator[tuple[pa.RecordBatch, NDArray[np.uint8]]]:
     """One part file in pieces, each with its pixels as [n, H, W] uint8.
 
     For what must not hold a whole dataset. Raises InputError if the part is damaged or not ours.
@@ -292,7 +295,7 @@ def read_union(folders: Sequence[Path], name: str) -> Samples:
     )
 
 
-def _new_pixels(shape: tuple[int, ...]) -> np.ndarray:
+def _new_pixels(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """An uninitialized uint8 array: in memory where it leaves half of what is free, else in a file without a name.
 
     So data larger than memory costs disk and time, and nothing else changes.
@@ -305,7 +308,7 @@ def _new_pixels(shape: tuple[int, ...]) -> np.ndarray:
         return np.memmap(file, np.uint8, mode="r+", shape=shape)
 
 
-def _take(pixels: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+def _take(pixels: NDArray[np.uint8], chosen: Chosen) -> NDArray[np.uint8]:
     """`pixels[chosen]`, a piece at a time where `pixels` lie in a file."""
     if not isinstance(pixels, np.memmap):
         return pixels[chosen]
@@ -321,7 +324,7 @@ def _free_memory() -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _pixels_of(column: pa.Array, info: ShardInfo) -> np.ndarray:
+def _pixels_of(column: pa.Array, info: ShardInfo) -> NDArray[np.uint8]:
     """The images [n, H, W] of a `pixels` column, without a copy."""
     size = info.height * info.width
     flat = np.frombuffer(column.buffers()[1], np.uint8, len(column) * size, column.offset * size)

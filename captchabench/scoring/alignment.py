@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 # The gaps of an alignment, as words: symbols are single characters, so they cannot be mistaken for one.
 DELETED = "deleted"
@@ -46,13 +47,15 @@ def count_confusions(labels: Sequence[str], predictions: Sequence[str]) -> Confu
     return dict(sorted(totals.items()))
 
 
-def _code_points(texts: Sequence[str], length: int) -> np.ndarray:
+def _code_points(texts: Sequence[str], length: int) -> NDArray[np.int32]:
     """Texts of one length as [length, N] int32."""
     flat = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), "<i4")
     return flat.reshape(len(texts), length).T
 
 
-def _tally(actual: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> Iterator[tuple[tuple[str, str], int]]:
+def _tally(
+    actual: NDArray[np.int32], predicted: NDArray[np.int32], weights: NDArray[np.int64]
+) -> Iterator[tuple[tuple[str, str], int]]:
     """Confusion counts of N pairs. actual: [L, N], predicted: [M, N] code points, weights: [N]."""
     keys, times = [], []
     for left, right, chosen in _backtrace(actual, predicted, _costs(actual, predicted)):
@@ -66,7 +69,7 @@ def _tally(actual: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> It
         yield (INSERTED if left == _GAP else chr(left), DELETED if right == _GAP else chr(right)), count
 
 
-def _costs(actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+def _costs(actual: NDArray[np.int32], predicted: NDArray[np.int32]) -> NDArray[np.int32]:
     """Cost of aligning each prefix pair: [L + 1, M + 1, N], edits first and gaps second in one integer."""
     length, width = len(actual), len(predicted)
     edit = length + width + 1
@@ -82,8 +85,8 @@ def _costs(actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def _backtrace(
-    actual: np.ndarray, predicted: np.ndarray, costs: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    actual: NDArray[np.int32], predicted: NDArray[np.int32], costs: NDArray[np.int32]
+) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]]:
     """Walk all pairs from their ends at once; yield one step each: actual, predicted, index of the pair."""
     length, width = len(actual), len(predicted)
     edit = length + width + 1

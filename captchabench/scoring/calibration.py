@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 BINS = 15
 
@@ -21,7 +22,7 @@ class Reliability:
     confidence: tuple[float, ...]
 
     @classmethod
-    def of(cls, confidences: np.ndarray, right: np.ndarray) -> Self:
+    def of(cls, confidences: NDArray[np.floating], right: NDArray[np.bool_]) -> Self:
         """Sort samples into bins. confidences: [N] floats from 0 to 1; right: [N] bool."""
         wide = np.asarray(confidences, np.float64)
         bins = np.clip(np.ceil(wide * BINS).astype(int) - 1, 0, BINS - 1)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from captchabench.cells.cell import Cell
 from captchabench.errors import InputError
@@ -88,14 +89,16 @@ def parts_of(info: PredictionInfo, table: pa.Table) -> dict[str, pa.Table]:
     return parts
 
 
-def confidences_of(table: pa.Table) -> np.ndarray:
+def confidences_of(table: pa.Table) -> NDArray[np.float32]:
     """Confidences of N checked predictions: [N] float32 from 0 to 1."""
-    return np.clip(table["confidence"].to_numpy(), 0, 1)
+    confidences: NDArray[np.float32] = table["confidence"].to_numpy()
+    return np.clip(confidences, 0, 1)
 
 
-def right_of(table: pa.Table) -> np.ndarray:
+def right_of(table: pa.Table) -> NDArray[np.bool_]:
     """Which of N predictions are exact: [N] bool."""
-    return pc.equal(table["label"], table["prediction"]).to_numpy()
+    right: NDArray[np.bool_] = pc.equal(table["label"], table["prediction"]).to_numpy()
+    return right
 
 
 def write_cell(path: Path, cell: ScoredCell) -> None:

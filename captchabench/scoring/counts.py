@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import editdistance
 import numpy as np
+from numpy.typing import NDArray
 
 from captchabench.alphabet import fold_case
 from captchabench.scoring.alignment import Confusion, count_confusions
@@ -44,8 +45,8 @@ class Counts:
         cls,
         labels: Sequence[str],
         predictions: Sequence[str],
-        confidences: np.ndarray,
-        losses: np.ndarray | None,
+        confidences: NDArray[np.floating],
+        losses: NDArray[np.float64] | None,
         *,
         grids: bool = False,
     ) -> Self:
@@ -74,7 +75,6 @@ class Counts:
 
     def __add__(self, other: Self) -> "Counts":
         """Counts of both sets of predictions. A loss that one of them lacks is lacking in the sum."""
-        lacking = self.ctc_loss is None or other.ctc_loss is None
         return Counts(
             self.n + other.n,
             self.exact + other.exact,
@@ -84,7 +84,7 @@ class Counts:
             dict(sorted((Counter(self.images) + Counter(other.images)).items())),
             dict(sorted((Counter(self.confusion) + Counter(other.confusion)).items())),
             self.reliability + other.reliability,
-            None if lacking else self.ctc_loss + other.ctc_loss,  # type: ignore[operator]
+            None if self.ctc_loss is None or other.ctc_loss is None else self.ctc_loss + other.ctc_loss,
             None
             if self.selections is None or other.selections is None
             else add_selections(self.selections, other.selections),

@@ -6,6 +6,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 TAILS = (0.025, 0.975)
 _RESAMPLES = 2000
@@ -52,7 +53,7 @@ def edit_intervals(images: Mapping[tuple[int, int], int]) -> EditIntervals:
     return EditIntervals(_percentile(errors / (drawn @ characters)), _percentile(errors / drawn.sum(axis=1)))
 
 
-def resample(counts: np.ndarray, times: int, seed: int) -> np.ndarray:
+def resample(counts: NDArray[np.int64], times: int, seed: int) -> NDArray[np.int64]:
     """Draw as many images as there are, with replacement, again and again: [times, K] images of each of K kinds.
 
     counts: [K] images of each kind. Images of one kind are alike, so this is the bootstrap over all images
@@ -61,6 +62,6 @@ def resample(counts: np.ndarray, times: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).multinomial(counts.sum(), counts / counts.sum(), size=times)
 
 
-def _percentile(values: np.ndarray) -> Interval | None:
+def _percentile(values: NDArray[np.float64]) -> Interval | None:
     low, high = np.quantile(values, TAILS)
     return Interval(float(low), float(high)) if low < high else None

@@ -7,6 +7,7 @@ from itertools import combinations
 import cv2
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -74,14 +75,15 @@ def alike(symbols: str, face: Face) -> list[str]:
     return list(groups.values())
 
 
-def _at_one_height(mask: np.ndarray) -> np.ndarray:
+def _at_one_height(mask: NDArray[np.uint8]) -> NDArray[np.float32]:
     """A glyph's mask [h, w] uint8 scaled to the common height, with room around it, and blurred: float32."""
     width = max(1, round(mask.shape[1] * _HEIGHT / mask.shape[0]))
     scaled = cv2.resize(mask.astype(np.float32), (width, _HEIGHT), interpolation=cv2.INTER_AREA)
-    return cv2.GaussianBlur(np.pad(scaled, _ROOM), (0, 0), _BLUR)
+    blurred: NDArray[np.float32] = cv2.GaussianBlur(np.pad(scaled, _ROOM), (0, 0), _BLUR)
+    return blurred
 
 
-def _apart(one: np.ndarray, other: np.ndarray) -> float:
+def _apart(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     """1 less the cosine of two images of one height, where they fit best: 0 for equal ones, at most 1."""
     narrow, wide = sorted((one, other), key=lambda image: image.shape[1])
     overlaps = cv2.matchTemplate(np.pad(wide, 2), narrow, cv2.TM_CCORR)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from captchabench.cells.cell import Cell
 from captchabench.errors import InputError
@@ -46,8 +47,8 @@ class Confidences:
     dataset: str
     source: str
     model: str
-    confidences: np.ndarray
-    right: np.ndarray
+    confidences: NDArray[np.float32]
+    right: NDArray[np.bool_]
 
 
 def read_confidences(folder: Path, cells: Sequence[Cell]) -> list[Confidences]:
@@ -55,7 +56,7 @@ def read_confidences(folder: Path, cells: Sequence[Cell]) -> list[Confidences]:
 
     Raises InputError where predictions are missing, damaged or of another cell.
     """
-    found: dict[tuple[str, str, str], list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
+    found: dict[tuple[str, str, str], list[tuple[NDArray[np.float32], NDArray[np.bool_]]]] = defaultdict(list)
     for cell in sorted(cells):
         path = folder / f"{cell}.parquet"
         info, table = checked_predictions(path)
@@ -120,12 +121,12 @@ class RiskCoverage:
     are and how many of them are exact. Images of equal confidence are read together or not at all.
     """
 
-    thresholds: np.ndarray
-    read: np.ndarray
-    right: np.ndarray
+    thresholds: NDArray[np.float32]
+    read: NDArray[np.int64]
+    right: NDArray[np.int64]
 
     @classmethod
-    def of(cls, confidences: np.ndarray, right: np.ndarray) -> "RiskCoverage":
+    def of(cls, confidences: NDArray[np.float32], right: NDArray[np.bool_]) -> "RiskCoverage":
         """confidences: [N] float32 from 0 to 1; right: [N] bool; at least one image."""
         values, inverse, counts = np.unique(confidences, return_inverse=True, return_counts=True)
         hits = np.bincount(inverse, weights=right, minlength=len(values)).astype(np.int64)

@@ -11,6 +11,7 @@ from hashlib import blake2b
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 STRENGTHS = (1, 2, 3)
 # Lengths are given for lines of this height, and grow with the image.
@@ -23,10 +24,12 @@ class Corruption:
     to [H, W] uint8."""
 
     levels: tuple[float, float, float]
-    apply: Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
+    apply: Callable[[NDArray[np.uint8], float, np.random.Generator], NDArray[np.uint8]]
 
 
-def corrupt(pixels: np.ndarray, sample_ids: Sequence[str] | np.ndarray, name: str, strength: int) -> np.ndarray:
+def corrupt(
+    pixels: NDArray[np.uint8], sample_ids: Sequence[str] | NDArray[np.object_], name: str, strength: int
+) -> NDArray[np.uint8]:
     """Images [N, H, W] uint8 under the corruption called `name`, at `strength` 1 to 3: as many of the same size.
 
     What is random depends on the name and an image's sample_id alone: not on the order of images, and strengths
@@ -41,17 +44,18 @@ def corrupt(pixels: np.ndarray, sample_ids: Sequence[str] | np.ndarray, name: st
     return done
 
 
-def _noise(image: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
+def _noise(image: NDArray[np.uint8], level: float, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Gaussian noise; level: its standard deviation in grey levels."""
     return _grey(image + level * rng.standard_normal(image.shape, np.float32))
 
 
-def _blur(image: np.ndarray, level: float, _rng: np.random.Generator) -> np.ndarray:
+def _blur(image: NDArray[np.uint8], level: float, _rng: np.random.Generator) -> NDArray[np.uint8]:
     """Gaussian blur; level: its standard deviation in pixels."""
-    return cv2.GaussianBlur(image, (0, 0), level * image.shape[0] / _HEIGHT)
+    blurred: NDArray[np.uint8] = cv2.GaussianBlur(image, (0, 0), level * image.shape[0] / _HEIGHT)
+    return blurred
 
 
-def _contrast(image: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
+def _contrast(image: NDArray[np.uint8], level: float, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Text that fades into its ground along the line, as in uneven light; level: the contrast left at the faint end.
 
     An even loss would be no test: recognisers undo it when they standardise an image.
@@ -61,7 +65,7 @@ def _contrast(image: np.ndarray, level: float, rng: np.random.Generator) -> np.n
     return _grey(ground + (image - ground) * (gain[::-1] if rng.random() < 0.5 else gain))
 
 
-def _lines(image: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
+def _lines(image: NDArray[np.uint8], level: float, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Straight lines across the text, in its own grey; level: how many."""
     height, width = image.shape
     low, ground, high = np.percentile(image, (2, 50, 98))
@@ -75,15 +79,15 @@ def _lines(image: np.ndarray, level: float, rng: np.random.Generator) -> np.ndar
     return drawn
 
 
-def _jpeg(image: np.ndarray, level: float, _rng: np.random.Generator) -> np.ndarray:
+def _jpeg(image: NDArray[np.uint8], level: float, _rng: np.random.Generator) -> NDArray[np.uint8]:
     """JPEG and back; level: the quality."""
     _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, round(level)])
-    decoded = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
+    decoded: NDArray[np.uint8] | None = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
     assert decoded is not None  # what has just been encoded
     return decoded
 
 
-def _grey(levels: np.ndarray) -> np.ndarray:
+def _grey(levels: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 

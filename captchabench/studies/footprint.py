@@ -6,13 +6,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from captchabench.models.base import Recogniser
 
 _WARM_UP = 5
 
 
-def flops_per_image(recogniser: Recogniser, image: np.ndarray) -> int | None:
+def flops_per_image(recogniser: Recogniser, image: NDArray[np.uint8]) -> int | None:
     """Floating-point operations of the recogniser's network on one `image` [H, W] uint8.
 
     Those of matrix products and convolutions, a multiplication and an addition counting two, by PyTorch's counter;
@@ -43,7 +44,7 @@ def bytes_on_disk(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def latency_seconds(recogniser: Recogniser, pixels: np.ndarray) -> float:
+def latency_seconds(recogniser: Recogniser, pixels: NDArray[np.uint8]) -> float:
     """The median time to read one image by itself, over the images [N, H, W] uint8, N at least 1, after a warm-up."""
     for image in pixels[:_WARM_UP]:
         recogniser.predict(image[None])

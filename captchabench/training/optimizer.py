@@ -138,7 +138,7 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     By Newton and Schulz's iteration, which needs products alone; on a GPU in bfloat16, which it bears.
     """
     wide = matrices.shape[1] <= matrices.shape[2]
-    x = matrices if wide else matrices.mT
+    x: Tensor = matrices if wide else matrices.mT
     if x.is_cuda:
         x = x.bfloat16()
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
@@ -146,7 +146,8 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     for _ in range(_QUINTIC_STEPS):
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
-    return (x if wide else x.mT).to(matrices.dtype)
+    shaped: Tensor = x if wide else x.mT
+    return shaped.to(matrices.dtype)
 
 
 def _shaped_like(part: Tensor, parameter: Tensor) -> Tensor:

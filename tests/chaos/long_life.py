@@ -68,7 +68,7 @@ class Life:
             probe={"images": 10},
         )
         self.rows: list[Row] = []
-        self._past: list[dict[str, Any]] = []
+        self._past: list[str] = []
 
     @property
     def environment(self) -> dict[str, str]:

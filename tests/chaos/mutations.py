@@ -57,8 +57,8 @@ NAMES = (
     'a"b,c.png',
     "nested.zip",
 )
-_EXTREMES = (0, 1, 7, 8, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 30_000, 65_500, 0x10000, 1 << 24)
-_EXTREMES += (0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
+_EXTREMES = [0, 1, 7, 8, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 30_000, 65_500, 0x10000, 1 << 24]
+_EXTREMES += [0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1]
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 Mutator = Callable[[random.Random, bytes], bytes]

@@ -104,8 +104,8 @@ def variants(locales: Path) -> list[Variant]:
 
 def stages_of(folder: Path) -> list[Stage]:
     """The stages of the repository, each after those that it needs."""
-    import networkx as nx
-    from dvc.repo import Repo
+    import networkx as nx  # type: ignore[import-untyped]
+    from dvc.repo import Repo  # type: ignore[import-untyped]
 
     with Repo(str(folder)) as repo:
         graph = repo.index.graph

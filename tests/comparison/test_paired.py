@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.stats import chi2, chi2_contingency
 from statsmodels.stats import contingency_tables
 from statsmodels.stats.proportion import confint_proportions_2indep
@@ -122,7 +123,7 @@ def test_paired_images_tell_more_than_unrelated_ones() -> None:
     assert paired.p < 0.01 < 0.05 < apart.p
 
 
-def edits_of(rng: np.random.Generator, n: int) -> np.ndarray:
+def edits_of(rng: np.random.Generator, n: int) -> NDArray[np.int64]:
     return np.minimum(rng.geometric(0.6, n) - 1, 5)
 
 

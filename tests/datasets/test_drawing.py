@@ -31,7 +31,9 @@ def test_png_gives_back_the_pixels(height: int, width: int, seed: int, mode: str
         colours = np.frombuffer(palette, np.uint8).reshape(-1, 3)
         assert np.array_equal(np.asarray(image.convert("RGB")), colours[pixels])
     if mode == "L":
-        assert np.array_equal(cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED), pixels)
+        decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert decoded is not None
+        assert np.array_equal(decoded, pixels)
 
 
 def test_png_refuses_what_does_not_fit_one_block() -> None:

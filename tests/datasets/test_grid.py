@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from captchabench.datasets import DATASETS
@@ -21,7 +22,7 @@ def draw_some(seed: int, count: int) -> list[Drawing]:
     return [GRID.draw(rng) for _ in range(count)]
 
 
-def pixels(drawing: Drawing) -> np.ndarray:
+def pixels(drawing: Drawing) -> NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(drawing.encoded)).convert("RGB"))
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from captchabench.datasets import DATASETS, parsasam, vtu
@@ -42,7 +43,7 @@ def pixel_hash(name: str) -> str:
     return hashlib.sha256(pixels).hexdigest()[:16]
 
 
-def grey_on_white(drawing: Drawing) -> np.ndarray:
+def grey_on_white(drawing: Drawing) -> NDArray[np.uint8]:
     image = decode(drawing)
     return np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("L"))
 

@@ -1,8 +1,9 @@
 """Every registered model keeps the contract of `models/base.py`."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ DEEP = pytest.mark.parametrize("name", [n for n in RECOGNISERS.names() if issubc
 CTC = pytest.mark.parametrize("name", [n for n in RECOGNISERS.names() if issubclass(RECOGNISERS[n], CTCRecogniser)])
 
 
-def build(name: str, samples: Samples, parameters: dict | None = None) -> Recogniser:
+def build(name: str, samples: Samples, parameters: Mapping[str, Any] | None = None) -> Recogniser:
     return build_recogniser(name, samples.info.spec, few_steps(name) if parameters is None else parameters)
 
 

@@ -1,11 +1,12 @@
 """Kernel machines: what a line cannot part, the same seed the same machine."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from captchabench.models.hog_svc import KernelMachine
 
 
-def ring(seed: int) -> tuple[np.ndarray, np.ndarray]:
+def ring(seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Points in the plane; class 0 inside a circle, class 1 outside: [400, 2] float32, [400] int64."""
     points = np.random.default_rng(seed).uniform(-1, 1, (400, 2)).astype(np.float32)
     return points, (np.linalg.norm(points, axis=1) > 0.8).astype(np.int64)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from captchabench.errors import InputError
 from captchabench.models import build_recogniser, load_recogniser
@@ -61,7 +62,7 @@ def test_an_open_length_is_estimated(make_samples: MakeSamples) -> None:
     ],
     ids=["white", "black", "diagonal", "noise", "one speck"],
 )
-def test_any_image_gives_the_expected_number_of_crops(image: np.ndarray, make_samples: MakeSamples) -> None:
+def test_any_image_gives_the_expected_number_of_crops(image: NDArray[np.uint8], make_samples: MakeSamples) -> None:
     segments = fitted(make_samples(40)).segment(np.stack([image, 255 - image]))
     assert segments.lengths.tolist() == [4, 4]
     assert np.isfinite(segments.spans).all()

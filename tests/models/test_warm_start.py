@@ -63,7 +63,8 @@ def test_what_lite1_lacks_has_no_effect(started: nn.Module) -> None:
     with torch.inference_mode():
         for stage, channels in ((0, 16), (6, 320)):
             features = torch.randn(2, channels, 4, 5)
-            torch.testing.assert_close(started.blocks[stage][-1](features), features)
+            *_, last = started.get_submodule(f"blocks.{stage}").children()
+            torch.testing.assert_close(last(features), features)
         gates = [module for name, module in started.named_modules() if name.endswith("se.conv_expand")]
         assert len(gates) == 23
         for gate in gates:
@@ -151,9 +152,9 @@ def test_weights_from_a_file(suffix: str, colour_weights: dict[str, torch.Tensor
     model = build_recogniser("effnet_b1", SPEC, {"weights": str(path)})
     assert isinstance(model, NeuralRecogniser)
     model.warm_start(model.network)
-    features = model.network.encoder.features  # type: ignore[attr-defined]
-    torch.testing.assert_close(features.conv_stem.weight, colour_weights["conv_stem.weight"].sum(dim=1, keepdim=True))
-    torch.testing.assert_close(features.conv_head.weight, colour_weights["conv_head.weight"])
+    stem, head = (model.network.get_parameter(f"encoder.features.{name}.weight") for name in ("conv_stem", "conv_head"))
+    torch.testing.assert_close(stem.data, colour_weights["conv_stem.weight"].sum(dim=1, keepdim=True))
+    torch.testing.assert_close(head.data, colour_weights["conv_head.weight"])
 
 
 def refused(network: torch.nn.Module, path: Path) -> str:

@@ -18,7 +18,7 @@ def by_enumeration(log_probs: Tensor) -> dict[tuple[int, ...], float]:
     found: dict[tuple[int, ...], float] = {}
     for path in itertools.product(range(classes), repeat=steps):
         label = tuple(k - 1 for k, _ in itertools.groupby(path) if k != 0)
-        weight = sum(log_probs[t, k] for t, k in enumerate(path)).exp().item()
+        weight = sum((log_probs[t, k] for t, k in enumerate(path)), torch.zeros(())).exp().item()
         found[label] = found.get(label, 0.0) + weight
     return found
 

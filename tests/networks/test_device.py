@@ -7,6 +7,7 @@ import torch
 from captchabench.alphabet import Alphabet
 from captchabench.errors import InputError
 from captchabench.models import build_recogniser
+from captchabench.models.neural import NeuralRecogniser
 from captchabench.networks.device import memory_share, reading_batch
 from captchabench.samples.shards import TextSpec
 from captchabench.training.feed import default_window_bytes
@@ -26,10 +27,11 @@ def test_less_memory_means_less_data_on_the_device_and_smaller_batches(monkeypat
 def test_smaller_batches_read_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = TextSpec(Alphabet("0123456789"), 1, 4, 32, 100)
     recogniser = build_recogniser("crnn", spec, {"channels": [4, 4, 4], "hidden": 4, "layers": 1})
+    assert isinstance(recogniser, NeuralRecogniser)
     pixels = np.random.default_rng(0).integers(0, 255, (9, 32, 100), np.uint8)
     whole = recogniser.predict(pixels)
     sizes: list[int] = []
-    recogniser.network.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))  # type: ignore[attr-defined]
+    recogniser.network.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
     monkeypatch.setenv("CAPTCHABENCH_MEMORY_SHARE", str(4 / 512))
     parts = recogniser.predict(pixels)
     assert sizes == [4, 4, 1]

@@ -3,16 +3,17 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from captchabench.normalize.duplicates import duplicate_groups
 from captchabench.normalize.folds import assign_folds
 
 
-def ids(rng: np.random.Generator, count: int) -> np.ndarray:
+def ids(rng: np.random.Generator, count: int) -> NDArray[np.str_]:
     return np.array([rng.bytes(16).hex() for _ in range(count)])
 
 
-def with_copies(rng: np.random.Generator, count: int) -> np.ndarray:
+def with_copies(rng: np.random.Generator, count: int) -> NDArray[np.uint64]:
     """Hashes [count, 4], about half of them a few bits from another one."""
     hashes = rng.integers(0, 2**64, (count, 4), dtype=np.uint64)
     for row in range(1, count, 2):

@@ -25,13 +25,15 @@ from captchabench.samples.raw import Entry, RawInfo, write_raw
 from captchabench.samples.shards import read_info, read_samples
 from captchabench.sources.archives import open_archive
 from captchabench.sources.standin import Drawn
+from tests.made_up import Pack, Picture
 
-Picture = Callable[..., bytes]
+Run = Callable[..., dict[str, Any]]
+Rejects = Callable[[], dict[str, tuple[str, str]]]
 LENIENT = NormalizeParams(max_rejected=1.0)
 
 
 @pytest.fixture
-def run(tmp_path: Path, fake: Dataset) -> Callable[..., dict[str, Any]]:
+def run(tmp_path: Path, fake: Dataset) -> Run:
     """Normalise entries of the made-up dataset into tmp_path/shards/fake, in two folds."""
 
     def call(
@@ -46,7 +48,7 @@ def run(tmp_path: Path, fake: Dataset) -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture
-def rejects(tmp_path: Path) -> Callable[[], dict[str, tuple[str, str]]]:
+def rejects(tmp_path: Path) -> Rejects:
     """The list of rejects as path: (label, reason)."""
 
     def read() -> dict[str, tuple[str, str]]:
@@ -65,7 +67,7 @@ def sound(picture: Picture) -> list[Entry]:
     return [Entry(f"in/{n:02d}/A{n % 4}b.png", picture(n)) for n in range(20)]
 
 
-def test_sound_images_become_samples(run, sound, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_sound_images_become_samples(run: Run, sound: list[Entry], tmp_path: Path) -> None:
     figures = run(sound)
     samples = read_samples(tmp_path / "shards" / "fake")
     names = pq.read_table(tmp_path / "shards" / "fake")["name"].to_pylist()
@@ -95,7 +97,7 @@ def test_sound_images_become_samples(run, sound, tmp_path) -> None:  # type: ign
     assert figures["rejected"] == {}
 
 
-def test_every_reject_has_its_reason(run, rejects, sound, picture) -> None:  # type: ignore[no-untyped-def]
+def test_every_reject_has_its_reason(run: Run, rejects: Rejects, sound: list[Entry], picture: Picture) -> None:
     twin = picture(100)
     bad = {
         "AAa.png": (b"no image", "undecodable"),
@@ -130,7 +132,7 @@ def test_every_reject_has_its_reason(run, rejects, sound, picture) -> None:  # t
     assert figures["images_read"] == figures["kept"] + sum(figures["rejected"].values())
 
 
-def test_pixels_count_as_equal_whatever_the_encoding(run, rejects, sound) -> None:  # type: ignore[no-untyped-def]
+def test_pixels_count_as_equal_whatever_the_encoding(run: Run, rejects: Rejects, sound: list[Entry]) -> None:
     pixels = cv2.imdecode(np.frombuffer(sound[0].encoded, np.uint8), cv2.IMREAD_UNCHANGED)
     again = Entry("zzz/A0b.bmp", cv2.imencode(".bmp", pixels)[1].tobytes())
     run([*sound, again])
@@ -153,7 +155,9 @@ ODD = {
 }
 
 
-def test_odd_labels_are_rejected_one_a_line(run, rejects, sound, picture, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_odd_labels_are_rejected_one_a_line(
+    run: Run, rejects: Rejects, sound: list[Entry], picture: Picture, tmp_path: Path
+) -> None:
     odd = [Entry(f"odd/{i:02d}/{label}.png", picture(200 + i)) for i, label in enumerate(ODD)]
     figures = run([*sound, *odd])
     assert figures["kept"] + sum(figures["rejected"].values()) == figures["images_read"] == len(sound) + len(odd)
@@ -166,7 +170,9 @@ def test_odd_labels_are_rejected_one_a_line(run, rejects, sound, picture, tmp_pa
     assert "U+0410" in text
 
 
-def test_odd_labels_of_an_archive_are_rejected(run, rejects, sound, packed, picture, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_odd_labels_of_an_archive_are_rejected(
+    run: Run, rejects: Rejects, sound: list[Entry], packed: Pack, picture: Picture, tmp_path: Path
+) -> None:
     files = {f"{i:02d}/{label}.png": picture(200 + i) for i, label in enumerate(ODD) if len(label) < 250 and label}
     for kind in ("a.zip", "a.tar.gz", "a"):
         archive = open_archive(packed(tmp_path / kind, files))
@@ -175,11 +181,11 @@ def test_odd_labels_of_an_archive_are_rejected(run, rejects, sound, packed, pict
         assert len(rejects()) == len(files)
 
 
-def test_a_wrong_suffix_does_not_matter(run, sound, picture) -> None:  # type: ignore[no-untyped-def]
+def test_a_wrong_suffix_does_not_matter(run: Run, sound: list[Entry], picture: Picture) -> None:
     assert run([*sound, Entry("ABa.png", picture(300, ".jpg")), Entry("ABb.jpg", picture(301))])["kept"] == 22
 
 
-def test_a_flipped_byte_in_the_raw_file_is_named(run, fake, sound, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_flipped_byte_in_the_raw_file_is_named(run: Run, fake: Dataset, sound: list[Entry], tmp_path: Path) -> None:
     run(sound)
     raw_file = tmp_path / "fake.parquet"
     content = bytearray(raw_file.read_bytes())
@@ -190,7 +196,7 @@ def test_a_flipped_byte_in_the_raw_file_is_named(run, fake, sound, tmp_path) -> 
         normalize(fake, raw_file, LENIENT, 2, *places, 1)
 
 
-def test_near_duplicates_share_a_fold(run, sound, picture, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_near_duplicates_share_a_fold(run: Run, sound: list[Entry], picture: Picture, tmp_path: Path) -> None:
     copies = [Entry(f"copy/{n:02d}/A0b.jpg", picture(n, ".jpg")) for n in range(20)]
     figures = run([*sound, *copies])
     table = pq.read_table(tmp_path / "shards" / "fake").to_pydict()
@@ -204,7 +210,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_order_of_the_source_changes_nothing(run, sound, picture, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_order_of_the_source_changes_nothing(run: Run, sound: list[Entry], picture: Picture, tmp_path: Path) -> None:
     entries = [*sound, Entry("zz/A1b.png", sound[1].encoded), Entry("AA.png", picture(50))]
     figures = run(entries)
     before = contents(tmp_path / "shards"), (tmp_path / "rejects.csv").read_bytes()
@@ -229,8 +235,11 @@ def test_number_of_processes_changes_nothing(tmp_path: Path, monkeypatch: pytest
     assert contents(tmp_path / "1") == contents(tmp_path / "3")
 
 
-def test_parts_are_bounded_and_sorted_over_all(run, sound, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    whole = run(sound) and read_samples(tmp_path / "shards" / "fake")
+def test_parts_are_bounded_and_sorted_over_all(
+    run: Run, sound: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(sound)
+    whole = read_samples(tmp_path / "shards" / "fake")
     monkeypatch.setattr(normalizing, "PART_BYTES", 7 * 3200)
     monkeypatch.setattr(normalizing, "_ROWS_AT_ONCE", 3)
     run(sound)
@@ -241,7 +250,7 @@ def test_parts_are_bounded_and_sorted_over_all(run, sound, tmp_path, monkeypatch
     np.testing.assert_array_equal(again.pixels, whole.pixels)
 
 
-def test_clahe_raises_contrast(run, sound, picture, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_clahe_raises_contrast(run: Run, sound: list[Entry], picture: Picture, tmp_path: Path) -> None:
     dull = [
         Entry(
             f"{n}/A0b.png",
@@ -255,7 +264,9 @@ def test_clahe_raises_contrast(run, sound, picture, tmp_path) -> None:  # type: 
     assert read_samples(tmp_path / "shards" / "fake").pixels.std() > 1.3 * plain
 
 
-def test_too_many_rejects_fail_and_can_be_looked_at(run, rejects, sound, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_too_many_rejects_fail_and_can_be_looked_at(
+    run: Run, rejects: Rejects, sound: list[Entry], tmp_path: Path
+) -> None:
     run(sound)
     before = contents(tmp_path / "shards")
     bad = Entry("AA.png", b"")
@@ -269,19 +280,19 @@ def test_too_many_rejects_fail_and_can_be_looked_at(run, rejects, sound, tmp_pat
     assert [p.name for p in (tmp_path / "shards").iterdir()] == ["fake"]
 
 
-def test_duplicates_are_not_held_against_the_limit(run, sound) -> None:  # type: ignore[no-untyped-def]
+def test_duplicates_are_not_held_against_the_limit(run: Run, sound: list[Entry]) -> None:
     copies = [Entry(f"zz{entry.path}", entry.encoded) for entry in sound]
     figures = run([*sound, *copies], NormalizeParams(max_rejected=0.0))
     assert figures["rejected"] == {"duplicate": 20}
     assert figures["rejected_share"] == 0
 
 
-def test_nothing_kept_is_an_error(run) -> None:  # type: ignore[no-untyped-def]
+def test_nothing_kept_is_an_error(run: Run) -> None:
     with pytest.raises(InputError, match=r"fake: no image of 1 is fit to keep \(1 undecodable\); see .*rejects\.csv"):
         run([Entry("AAA.png", b"x")])
 
 
-def test_an_empty_fold_is_an_error(run, sound, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_an_empty_fold_is_an_error(run: Run, sound: list[Entry], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"folds\.count: fold \d+ of 'fake' is empty with 50 folds of 20 images; "):
         run(sound, folds=50)
     assert not list((tmp_path / "shards").iterdir())

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,6 +26,11 @@ from captchabench.normalize.tiles import normalize_tiles
 from captchabench.samples.raw import RawInfo, write_raw
 from captchabench.samples.shards import Samples, read_names, read_samples, tile_names
 from captchabench.sources.opening import open_source
+from tests.made_up import Pack, Rewrite
+
+# Samples, figures, and of each reject its reason.
+Read = tuple[Samples, dict[str, Any], dict[str, str]]
+ReadTiles = Callable[..., Read]
 
 GRID = DATASETS["grid"]
 SIZE = TileParams(height=48, width=48)
@@ -32,7 +38,7 @@ SIZE = TileParams(height=48, width=48)
 
 @given(st.lists(st.integers(0, 4), max_size=120), st.integers(0, 3))
 def test_dealing(fold_of: list[int], seed: int) -> None:
-    ids = np.array([f"{i * 7919 % 1009:08x}" for i in range(len(fold_of))], object)
+    ids = np.array([f"{i * 7919 % 1009:08x}" for i in range(len(fold_of))], np.str_)
     folds = np.array(fold_of, np.int8)
     if not fold_of:
         return
@@ -78,12 +84,10 @@ def tile_files(classes: list[str], each: int) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def read_tiles(
-    tmp_path: Path, packed: Callable[[Path, dict[str, bytes]], Path]
-) -> Callable[..., tuple[Samples, dict, dict[str, str]]]:
+def read_tiles(tmp_path: Path, packed: Pack) -> ReadTiles:
     """A function that takes files by name through a folder in downloads to shards: samples, figures, rejects."""
 
-    def read(files: dict[str, bytes], folds: int = 2, place: str = "grid") -> tuple[Samples, dict, dict[str, str]]:
+    def read(files: dict[str, bytes], folds: int = 2, place: str = "grid") -> Read:
         packed(tmp_path / "downloads" / place, files)
         params = DataParams(source="archive", downloads=str(tmp_path / "downloads"))
         source = open_source(GRID, params, "all")
@@ -97,7 +101,7 @@ def read_tiles(
     return read
 
 
-def test_a_messy_folder(read_tiles: Callable, tmp_path: Path) -> None:
+def test_a_messy_folder(read_tiles: ReadTiles, tmp_path: Path) -> None:
     files = tile_files(["bus", "Traffic_Light", "tree"], 20)
     sideways = Image.Exif()
     sideways[0x0112] = 6
@@ -146,12 +150,12 @@ def test_a_messy_folder(read_tiles: Callable, tmp_path: Path) -> None:
     assert len(seen) == 9 * len(samples)
 
 
-def test_near_duplicates_across_classes_share_a_fold_and_are_reported(read_tiles: Callable, tmp_path: Path) -> None:
+def test_near_duplicates_across_classes_share_a_fold_and_are_reported(read_tiles: ReadTiles, tmp_path: Path) -> None:
     files = tile_files(["bus", "tree"], 30)
     for k in range(6):
         files[f"tree/again-{k}.jpg"] = saved(picture(k), "JPEG", quality=80)
     samples, _, _ = read_tiles(files)
-    folds = {}
+    folds: dict[str, int] = {}
     names = read_names(tmp_path / "shards")
     for sample_id, fold in zip(samples.sample_ids, samples.folds, strict=True):
         folds |= dict.fromkeys(tile_names(names[sample_id]), fold)
@@ -165,7 +169,7 @@ def test_near_duplicates_across_classes_share_a_fold_and_are_reported(read_tiles
     assert found.figures["datasets"]["matrix"]["images"] == 9 * len(samples)
 
 
-def test_the_audit_sees_a_tile_in_two_folds(read_tiles: Callable, rewrite: Callable, tmp_path: Path) -> None:
+def test_the_audit_sees_a_tile_in_two_folds(read_tiles: ReadTiles, rewrite: Rewrite, tmp_path: Path) -> None:
     samples, _, _ = read_tiles(tile_files(["bus", "tree"], 30))
     pixels = samples.pixels.copy()
     first, second = (int(np.flatnonzero(samples.folds == fold)[0]) for fold in (0, 1))
@@ -191,7 +195,7 @@ def test_the_audit_sees_a_tile_in_two_folds(read_tiles: Callable, rewrite: Calla
         (["bus", "tree"], 5, r"folds.count: fold \d of 'grid' has \d tiles, and a grid takes 9"),
     ],
 )
-def test_too_little_is_refused(read_tiles: Callable, classes: list[str], each: int, message: str) -> None:
+def test_too_little_is_refused(read_tiles: ReadTiles, classes: list[str], each: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_tiles(tile_files(classes, each))
 
@@ -202,7 +206,7 @@ def test_nothing_falls_back(tmp_path: Path) -> None:
         open_source(GRID, params, "all")
 
 
-def test_an_archive_does_as_well(read_tiles: Callable) -> None:
+def test_an_archive_does_as_well(read_tiles: ReadTiles) -> None:
     samples, figures, _ = read_tiles(tile_files(["set/train/bus", "set/train/tree"], 15), place="grid.zip")
     assert figures["source"] == "archive"
     assert samples.info.class_names == ("bus", "tree")

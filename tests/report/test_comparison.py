@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from captchabench.cells.cell import Cell
 from captchabench.comparison.compare import Change, Comparison, Flip, Row, Verdict
 from captchabench.comparison.paired import McNemar, mcnemar
 from captchabench.comparison.sides import Result
@@ -14,7 +15,7 @@ from captchabench.report.comparison import markdown_comparison, print_comparison
 
 
 def scored(exact: int, edits: int) -> Result:
-    return Result((("vtu", "crnn", 0),), "standin", 1, ("ab",), 1000, exact, edits, 6000, {})
+    return Result((Cell("vtu", "crnn", 0),), "standin", 1, ("ab",), 1000, exact, edits, 6000, {})
 
 
 def row(

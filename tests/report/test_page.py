@@ -45,7 +45,8 @@ def html(findings: Findings, _short_script: None) -> str:
 def data_of(html: str) -> dict[str, Any]:
     found = re.search(r'<script type="application/json" id="page-data">(.*?)</script>', html, flags=re.S)
     assert found
-    return json.loads(found[1])
+    data: dict[str, Any] = json.loads(found[1])
+    return data
 
 
 def body_of(html: str) -> str:

@@ -100,6 +100,7 @@ def test_pictures_are_the_pixels_of_the_shard(tmp_path: Path) -> None:
         kind, _, text = uri.partition(",")
         assert kind == "data:image/webp;base64"
         decoded = cv2.imdecode(np.frombuffer(b64decode(text), np.uint8), cv2.IMREAD_GRAYSCALE)
+        assert decoded is not None
         assert np.array_equal(decoded, pixels[place])
     # Noise is the worst that can happen: even so, all of the default grid leaves a page below 5 MB.
     datasets, readers = 4, 6

@@ -48,9 +48,9 @@ def test_the_terminal_table_fits_100_columns(make_board: Board, tmp_path: Path) 
     path = tmp_path / "leaderboard.csv"
     longest = make_board().with_columns(pl.col("model").str.replace("crnn", "cnn_transformer"))
     write_leaderboard(path, longest)
-    console = Console(file=StringIO(), width=100)
-    print_leaderboard(path, console)
-    text = console.file.getvalue()
+    written = StringIO()
+    print_leaderboard(path, Console(file=written, width=100))
+    text = written.getvalue()
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 100
     assert "numbers6 · drawn stand-ins, not the Kaggle images · 4 images, 1 fold" in text

@@ -27,7 +27,7 @@ def of_grids(findings: Findings) -> Findings:
     counted = Counts.of(["abaaaaaac", "bbbbbbbbb"], ["baaaaaaac", "bbbbbbbbb"], np.full(2, 0.5), None, grids=True)
     cell = ScoredCell("grid", "hog_svc", 0, "archive", 1, 10, {"grid": Part("x", counted)}, CLASSES)
     timing = Timing(1.0, 2, 0.1, "cpu", 1)
-    board = leaderboard([cell], {("grid", "hog_svc", 0): timing}, {("grid", "hog_svc"): 0.0})
+    board = leaderboard([cell], {cell.cell: timing}, {("grid", "hog_svc"): 0.0})
     wrong = Misreading("grid", "hog_svc", WORST, "a1", "abaaaaaac", "baaaaaaac", 0.5, 2, CLASSES)
     return replace(
         findings,

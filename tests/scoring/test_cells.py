@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,7 +75,7 @@ def test_a_members_images_have_the_same_digest_wherever_they_are_scored(predict:
         ({"pairs": [("1", None), ("2", "2")]}, "1 of 2 rows have no prediction"),
     ],
 )
-def test_bad_predictions_are_one_clear_line(predict: Predict, changes: dict, message: str) -> None:
+def test_bad_predictions_are_one_clear_line(predict: Predict, changes: dict[str, Any], message: str) -> None:
     pairs = changes.pop("pairs", [("1", "1"), ("2", "2")])
     path = predict(pairs, **changes)
     with pytest.raises(InputError, match=message) as caught:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.stats import bootstrap
 from statsmodels.stats.proportion import proportion_confint
 
@@ -79,7 +80,7 @@ def test_every_resample_has_as_many_images() -> None:
 def test_intervals_of_cer_hold_the_true_one_about_as_often_as_they_say(ease: float) -> None:
     rng = np.random.default_rng(0)
 
-    def edits(images: int) -> np.ndarray:
+    def edits(images: int) -> NDArray[np.int64]:
         # Of five characters each; some images are far harder than others.
         return rng.binomial(5, 1 / (1 + np.exp(ease + 2 * rng.standard_normal(images))))
 

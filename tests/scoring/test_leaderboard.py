@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from captchabench.cells.cell import Cell
+from captchabench.cells.cell import Cell, expected_cells
 from captchabench.config import MatrixParams
 from captchabench.errors import InputError
 from captchabench.scoring import leaderboard as board_module
@@ -18,7 +18,6 @@ from captchabench.scoring.leaderboard import (
     SCHEMA,
     Timing,
     confusions,
-    expected_cells,
     leaderboard,
     read_cells,
     read_leaderboard,
@@ -32,7 +31,7 @@ TIMING = Timing(train_seconds=2.0, images=10, predict_seconds=0.5, device="cpu",
 
 
 def timed(cells: list[ScoredCell], timing: Timing = TIMING) -> pl.DataFrame:
-    return leaderboard(cells, {(c.dataset, c.model, c.fold): timing for c in cells}, covered(cells))
+    return leaderboard(cells, {cell.cell: timing for cell in cells}, covered(cells))
 
 
 def covered(cells: list[ScoredCell]) -> dict[tuple[str, str], float]:

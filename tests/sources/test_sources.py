@@ -70,8 +70,8 @@ def test_an_archive_with_fewer_images_gives_all(tmp_path: Path, packed: Pack, fa
 
 def stand_in_client(monkeypatch: pytest.MonkeyPatch, token: object, download: Callable[[str], str]) -> None:
     client, config = types.ModuleType("kagglehub"), types.ModuleType("kagglehub.config")
-    client.dataset_download = download  # type: ignore[attr-defined]
-    config.get_kaggle_credentials = lambda: token  # type: ignore[attr-defined]
+    monkeypatch.setattr(client, "dataset_download", download, raising=False)
+    monkeypatch.setattr(config, "get_kaggle_credentials", lambda: token, raising=False)
     monkeypatch.setitem(sys.modules, "kagglehub", client)
     monkeypatch.setitem(sys.modules, "kagglehub.config", config)
 
@@ -111,11 +111,15 @@ def test_no_token_says_where_one_goes_and_what_else(
     assert "\n" not in message
 
 
+class Refused(ConnectionError):
+    """As requests raises one."""
+
+    response = types.SimpleNamespace(status_code=401)
+
+
 def test_a_failing_client_gives_no_token_away(fake: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     def download(handle: str) -> str:
-        error = ConnectionError("401 for https://someone:hunter2@kaggle.com")
-        error.response = types.SimpleNamespace(status_code=401)  # type: ignore[attr-defined]
-        raise error
+        raise Refused("401 for https://someone:hunter2@kaggle.com")
 
     stand_in_client(monkeypatch, object(), download)
     with pytest.raises(InputError, match="ConnectionError 401") as caught:

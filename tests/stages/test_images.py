@@ -17,12 +17,13 @@ from captchabench.datasets.base import Dataset
 from captchabench.errors import InputError
 from captchabench.samples.shards import read_samples
 from stages import audit, ingest, normalize
+from tests.made_up import Pack, Picture, Rewrite
 
-Pack = Callable[[Path, dict[str, bytes]], Path]
+Write = Callable[..., None]
 
 
 @pytest.fixture
-def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registered: Dataset) -> Callable[..., None]:
+def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registered: Dataset) -> Write:
     """Write a params.yaml for the made-up dataset into a fresh working folder."""
     monkeypatch.chdir(tmp_path)
 
@@ -41,7 +42,9 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registered: Dataset)
     return write
 
 
-def test_archive_to_audit(params, packed: Pack, picture, capsys, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_archive_to_audit(
+    params: Write, packed: Pack, picture: Picture, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     files = {f"in/{n:02d}/AB{n % 4}.png": picture(n) for n in range(20)}
     packed(tmp_path / "downloads/fake-captchas.zip", {**files, "in/toolong.png": picture(77), "LICENCE": b""})
     ingest.main("fake")
@@ -62,7 +65,7 @@ def test_archive_to_audit(params, packed: Pack, picture, capsys, tmp_path: Path)
     assert json.loads(Path("metrics/data/audit.json").read_text(encoding="utf-8"))["datasets"]["fake"]["images"] == 20
 
 
-def test_standins_to_shards_twice_are_the_same_bytes(params, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_standins_to_shards_twice_are_the_same_bytes(params: Write, tmp_path: Path) -> None:
     params(images=30, source="standin")
 
     def made() -> dict[str, bytes]:
@@ -73,7 +76,9 @@ def test_standins_to_shards_twice_are_the_same_bytes(params, tmp_path: Path) -> 
     assert made() == made()
 
 
-def test_leakage_fails_and_leaves_the_figures(params, packed: Pack, picture, rewrite, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_leakage_fails_and_leaves_the_figures(
+    params: Write, packed: Pack, picture: Picture, rewrite: Rewrite, tmp_path: Path
+) -> None:
     packed(
         tmp_path / "downloads/fake-captchas",
         {f"{n:02d}/AB{n % 4}.{kind}": picture(n, f".{kind}") for n in range(9) for kind in ("png", "jpg")},
@@ -95,7 +100,7 @@ def test_leakage_fails_and_leaves_the_figures(params, packed: Pack, picture, rew
     assert found["leakage"]["near_groups_across_folds"] == 1
 
 
-def test_an_emptied_fold_fails_and_is_named(params, packed: Pack, picture, rewrite) -> None:  # type: ignore[no-untyped-def]
+def test_an_emptied_fold_fails_and_is_named(params: Write, packed: Pack, picture: Picture, rewrite: Rewrite) -> None:
     packed(Path("downloads/fake-captchas.zip"), {f"{n:02d}/AB{n % 4}.png": picture(n) for n in range(20)})
     ingest.main("fake")
     normalize.main("fake")
@@ -108,14 +113,14 @@ def test_an_emptied_fold_fails_and_is_named(params, packed: Pack, picture, rewri
     assert found["datasets"]["fake"]["folds"]["1"] == 0
 
 
-def test_a_dataset_without_a_section_is_one_clear_line(params) -> None:  # type: ignore[no-untyped-def]
+def test_a_dataset_without_a_section_is_one_clear_line(params: Write) -> None:
     with pytest.raises(InputError, match=r"params\.yaml: datasets\.vtu: missing"):
         ingest.main("vtu")
     with pytest.raises(InputError, match=r"no dataset called 'fak'; did you mean 'fake'\?"):
         ingest.main("fak")
 
 
-def test_a_dataset_in_the_wrong_list_is_one_clear_line(params, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_dataset_in_the_wrong_list_is_one_clear_line(params: Write, tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     content["datasets"]["grid"] = {"images": 9}
@@ -131,7 +136,7 @@ def test_a_dataset_in_the_wrong_list_is_one_clear_line(params, tmp_path: Path) -
         ingest.main("fake")
 
 
-def test_normalize_without_ingest_says_what_to_run(params) -> None:  # type: ignore[no-untyped-def]
+def test_normalize_without_ingest_says_what_to_run(params: Write) -> None:
     with pytest.raises(InputError, match=r"data/raw/fake\.parquet: is missing; run `dvc repro ingest@fake`"):
         normalize.main("fake")
 

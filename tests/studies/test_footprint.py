@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from captchabench.alphabet import Alphabet
 from captchabench.models import build_recogniser
+from captchabench.models.char_cnn import CharCnn
 from captchabench.networks.readings import Reading
 from captchabench.samples.shards import Samples, TextSpec
 from captchabench.studies.footprint import bytes_on_disk, flops_per_image, latency_seconds
@@ -48,7 +50,8 @@ def test_flops_of_cnn_transformer_by_hand() -> None:
 def test_flops_of_char_cnn_by_hand(make_samples: Callable[..., Samples]) -> None:
     samples = make_samples(20, lengths=(6, 6))
     recogniser = build_recogniser("char_cnn", samples.info.spec, {"channels": [2, 3, 4, 5]})
-    recogniser.segmenter.fit(samples.pixels, samples.labels)  # type: ignore[attr-defined]
+    assert isinstance(recogniser, CharCnn)
+    recogniser.segmenter.fit(samples.pixels, samples.labels)
     sizes = [(32 * 24, 1, 2), (16 * 12, 2, 3), (8 * 6, 3, 4), (4 * 3, 4, 5)]
     convolutions = sum(2 * pixels * inputs * outputs * 9 for pixels, inputs, outputs in sizes)
     expected = 6 * (convolutions + 2 * 4 * 3 * 5 * 10)
@@ -76,16 +79,18 @@ def test_bytes_of_all_files_count(tmp_path: Path) -> None:
     assert bytes_on_disk(tmp_path) == 8
 
 
-def test_latency_is_the_median_of_single_images(make_samples: Callable[..., Samples]) -> None:
+def test_latency_is_the_median_of_single_images(
+    make_samples: Callable[..., Samples], monkeypatch: pytest.MonkeyPatch
+) -> None:
     recogniser = build_recogniser("dummy", SPEC, {})
     asked = []
 
-    def predict(pixels: np.ndarray) -> Reading:
+    def predict(pixels: NDArray[np.uint8]) -> Reading:
         asked.append(len(pixels))
         time.sleep(0.05 if len(asked) == 8 else 0.002)
         return Reading([""], np.zeros(1, np.float32))
 
-    recogniser.predict = predict  # type: ignore[method-assign]
+    monkeypatch.setattr(recogniser, "predict", predict)
     found = latency_seconds(recogniser, make_samples(9).pixels)
     # Five to warm up, then each of the nine; one slow image moves no median.
     assert asked == [1] * 14

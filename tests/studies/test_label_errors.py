@@ -1,8 +1,11 @@
 """Wrong labels among right ones: they come first in the list, and the list is what it says."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 from polars.testing import assert_frame_equal
 
 from captchabench.predictions.held_out import SCHEMA, PredictionInfo
@@ -18,7 +21,7 @@ def predictions(
     rows: list[tuple[str, str, float]],
     model: str = "crnn",
     dataset: str = "numbers6",
-    losses: list[float] | None = None,
+    losses: Sequence[float | None] | None = None,
 ) -> Predictions:
     """(label, reading, confidence) of images 0, 1, ... as one cell's predictions of numbers6."""
     n = len(rows)
@@ -95,14 +98,15 @@ def test_the_list_is_bounded_and_ordered() -> None:
     assert found["sample_id"][0] == "00309"
 
 
-def posteriors(truth: np.ndarray, distance: float, rng: np.random.Generator) -> np.ndarray:
+def posteriors(truth: NDArray[np.int64], distance: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """What an ideal reader believes who sees each symbol as a point in noise: [N, LENGTH, 10], calibrated by design."""
     seen = rng.standard_normal((*truth.shape, 10)) + distance * np.eye(10)[truth]
     odds = np.exp(distance * (seen - seen.max(axis=-1, keepdims=True)))
-    return odds / odds.sum(axis=-1, keepdims=True)
+    believed: NDArray[np.float64] = odds / odds.sum(axis=-1, keepdims=True)
+    return believed
 
 
-def read(believed: np.ndarray, labels: np.ndarray, model: str, *, losses: bool) -> Predictions:
+def read(believed: NDArray[np.float64], labels: NDArray[np.int64], model: str, *, losses: bool) -> Predictions:
     texts = ["".join(row) for row in DIGITS[believed.argmax(axis=-1)]]
     given = ["".join(row) for row in DIGITS[labels]]
     confidences = believed.max(axis=-1).prod(axis=-1).tolist()

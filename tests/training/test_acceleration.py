@@ -270,7 +270,8 @@ class Dropping(Network):
         self.classify = torch.nn.Linear(3200, 10)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.classify(self.dropout(images.flatten(1))).log_softmax(1)[:, None]
+        scores: torch.Tensor = self.classify(self.dropout(images.flatten(1)))
+        return scores.log_softmax(1)[:, None]
 
     def losses(
         self,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,13 +30,13 @@ def at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAPTCHABENCH_CHECKPOINT_SECONDS", "0")
 
 
-def crnn(samples: Samples, **training: object) -> Crnn:
+def crnn(samples: Samples, **training: Any) -> Crnn:
     budget = TrainingConfig(**{"steps": 12, "batch_size": 8, "evaluations": 4, "augment": 1.0, **training})
     config = Config(channels=(8, 8, 8), stem_stride=2, hidden=8, layers=1, dropout=0.2, training=budget)
     return Crnn(samples.info.spec, config)
 
 
-def char_cnn(samples: Samples, **training: object) -> CharCnn:
+def char_cnn(samples: Samples, **training: Any) -> CharCnn:
     budget = TrainingConfig(**{"steps": 12, "batch_size": 8, "evaluations": 4, **training})
     return CharCnn(samples.info.spec, CharCnnConfig(channels=(4, 4, 4, 4), training=budget))
 

@@ -1,6 +1,7 @@
 """The engine: it learns, repeats itself bit for bit, keeps the best weights, stops early."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,13 +12,14 @@ from captchabench.errors import InputError
 from captchabench.models.crnn import Config, Crnn
 from captchabench.networks.network import Network, same_text, standardize
 from captchabench.samples.shards import Samples
+from captchabench.training.checkpoints import CurvePoint
 from captchabench.training.engine import evaluate, train_network
 from captchabench.training.settings import TrainingConfig
 
 MakeSamples = Callable[..., Samples]
 
 
-def small_crnn(samples: Samples, **training: object) -> Crnn:
+def small_crnn(samples: Samples, **training: Any) -> Crnn:
     config = Config(
         channels=(8, 8, 8),
         stem_stride=2,
@@ -63,15 +65,25 @@ def test_training_leaves_the_global_generator_alone(make_samples: MakeSamples) -
     assert torch.equal(before, torch.get_rng_state())
 
 
+def loss_of(point: CurvePoint) -> float:
+    assert point.validation_loss is not None
+    return point.validation_loss
+
+
+def rate_of(point: CurvePoint) -> float:
+    assert point.learning_rate is not None
+    return point.learning_rate
+
+
 def test_the_kept_weights_are_the_best_of_the_curve(make_samples: MakeSamples) -> None:
     samples = make_samples(60, lengths=(1, 1))
     # A rate this high makes the curve go up and down.
     model = small_crnn(samples, steps=120, evaluations=30, learning_rate=0.05)
     curve = model.fit(samples, samples, seed=0)
     loss, exact = evaluate(model.network, model.tensors(samples))
-    best = max(curve, key=lambda p: (p.validation_exact, -p.validation_loss))
+    best = max(curve, key=lambda point: (point.validation_exact, -loss_of(point)))
     assert exact == best.validation_exact
-    assert loss == pytest.approx(best.validation_loss, rel=1e-5)
+    assert loss == pytest.approx(loss_of(best), rel=1e-5)
     assert not model.network.training
 
 
@@ -96,7 +108,7 @@ def test_a_perfect_validation_can_end_training(make_samples: MakeSamples) -> Non
 def test_plateau_lowers_the_rate(make_samples: MakeSamples) -> None:
     samples = make_samples(16)
     model = small_crnn(samples, steps=60, evaluations=20, schedule="plateau", learning_rate=0.3)
-    rates = [point.learning_rate for point in model.fit(samples, samples, seed=0)]
+    rates = [rate_of(point) for point in model.fit(samples, samples, seed=0)]
     assert rates[0] == pytest.approx(0.3)
     assert rates[-1] <= 0.101 * rates[0]
 
@@ -104,7 +116,7 @@ def test_plateau_lowers_the_rate(make_samples: MakeSamples) -> None:
 def test_one_cycle_warms_up_and_decays(make_samples: MakeSamples) -> None:
     samples = make_samples(16)
     model = small_crnn(samples, steps=40, evaluations=40, learning_rate=1e-3)
-    rates = [point.learning_rate for point in model.fit(samples, samples, seed=0)]
+    rates = [rate_of(point) for point in model.fit(samples, samples, seed=0)]
     assert max(rates) == pytest.approx(1e-3, rel=0.05)
     assert 0 < rates.index(max(rates)) < 12
     assert rates[-1] < 0.9e-5

@@ -23,7 +23,8 @@ class Small(Network):
         self.head = nn.Linear(6, 3)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.linear(self.convolution(self.stem(images)).flatten(1)))
+        scores: Tensor = self.head(self.linear(self.convolution(self.stem(images)).flatten(1)))
+        return scores
 
     def losses(self, log_probs: Tensor, targets: Tensor, lengths: Tensor, guide: Tensor | None = None) -> Tensor:
         return log_probs.square().mean(dim=1)
@@ -32,12 +33,14 @@ class Small(Network):
         return log_probs.argmax(dim=1), log_probs.amax(dim=1)
 
     def hidden_weights(self) -> list[tuple[nn.Parameter, int]]:
-        return [(self.linear.weight, 3), (self.convolution.weight, 1)]
+        return [(self.linear.get_parameter("weight"), 3), (self.convolution.get_parameter("weight"), 1)]
 
 
 def network() -> Small:
     torch.manual_seed(0)
-    return Small().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    small = Small()
+    small.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves this overload out
+    return small
 
 
 @pytest.mark.parametrize("clip_norm", [0.05, 1e3])

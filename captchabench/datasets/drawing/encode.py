@@ -5,11 +5,12 @@ import zlib
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 _GREY, _PALETTE, _GREY_ALPHA = 0, 3, 4
 
 
-def png(pixels: np.ndarray, palette: bytes = b"") -> bytes:
+def png(pixels: NDArray[np.uint8], palette: bytes = b"") -> bytes:
     """A PNG of `pixels` uint8: [h, w] grey, [h, w, 2] grey and alpha, or [h, w] entries of a `palette`.
 
     palette: RGB, three bytes an entry. The pixels are stored, not deflated: ten times quicker to write, the
@@ -41,7 +42,7 @@ def _chunk(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(name)))
 
 
-def jpeg(pixels: np.ndarray, quality: int) -> bytes:
+def jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
     """A JPEG of `pixels` [h, w, 3] uint8 BGR, at `quality` 0 to 100."""
     done, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:

@@ -5,6 +5,7 @@ from functools import cache
 from importlib.resources import as_file, files
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from captchabench.errors import InputError
@@ -28,7 +29,7 @@ class Glyph:
     advance: pixels the pen moves on.
     """
 
-    mask: np.ndarray
+    mask: NDArray[np.uint8]
     left: int
     top: int
     advance: int
@@ -66,7 +67,7 @@ def glyph(face: Face, size: int, text: str) -> Glyph:
     return Glyph(mask, ink[0] - size, ink[1] - 2 * size, advance)
 
 
-def paste(canvas: np.ndarray, mask: np.ndarray, x: int, y: int) -> None:
+def paste(canvas: NDArray[np.uint8], mask: NDArray[np.uint8], x: int, y: int) -> None:
     """Lay `mask` over `canvas`, both [h, w] uint8 coverage; its corner goes to (x, y), the rest is cut."""
     height, width = mask.shape
     x0, y0 = max(x, 0), max(y, 0)

@@ -2,20 +2,21 @@
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from captchabench.datasets.drawing.dice import Roll
 
 _SHIFT = 4  # coordinates in 1/16 pixel
 
 
-def ground(roll: Roll, rng: np.random.Generator, side: int) -> np.ndarray:
+def ground(roll: Roll, rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
     """A random ground: [side, side, 3] uint8."""
     knots = (2, 2, 3, 5, 9)[roll(5)]
     # Few knots are a slope, many are blotches: their colours keep to one another, the more the more there are.
     spread = 96 if knots < 4 else 64
     base = [roll(256 - spread) for _ in range(3)]
     coarse = (rng.integers(0, spread, (knots, knots, 3), np.uint8) + np.array(base, np.uint8)).astype(np.uint8)
-    canvas = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_LINEAR)
+    canvas: NDArray[np.uint8] = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_LINEAR)
     kind = roll(4)
     if kind == 0:
         _stripes(roll, canvas)
@@ -28,7 +29,7 @@ def ground(roll: Roll, rng: np.random.Generator, side: int) -> np.ndarray:
     return canvas
 
 
-def bar(roll: Roll, canvas: np.ndarray, width: int) -> None:
+def bar(roll: Roll, canvas: NDArray[np.uint8], width: int) -> None:
     """Draw a straight bar of a random colour, `width` pixels wide, anywhere on `canvas` [side, side, 3] uint8."""
     side = len(canvas)
     ends = [(roll(side << _SHIFT), roll(side << _SHIFT)) for _ in range(2)]
@@ -40,7 +41,7 @@ def colour(roll: Roll) -> tuple[int, int, int]:
     return roll(256), roll(256), roll(256)
 
 
-def _stripes(roll: Roll, canvas: np.ndarray) -> None:
+def _stripes(roll: Roll, canvas: NDArray[np.uint8]) -> None:
     side = len(canvas)
     gap, width, lean, shade = 6 + roll(12), 1 + roll(4), roll(2 * side) - side, colour(roll)
     upright = roll(2)
@@ -50,7 +51,7 @@ def _stripes(roll: Roll, canvas: np.ndarray) -> None:
         cv2.line(canvas, a, b, shade, width, cv2.LINE_AA)
 
 
-def _blob(roll: Roll, canvas: np.ndarray) -> None:
+def _blob(roll: Roll, canvas: NDArray[np.uint8]) -> None:
     side = len(canvas)
     axes = (2 + roll(side // 4), 2 + roll(side // 4))
     cv2.ellipse(canvas, (roll(side), roll(side)), axes, roll(180), 0, 360, colour(roll), -1, cv2.LINE_AA)

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 _SHIFT = 4  # coordinates in 1/16 pixel
 _SOFT_EDGE = 21  # what OpenCV's smooth edges add to a polygon's width, in 1/16 pixel
 
 
-def _bernstein(segments: int) -> np.ndarray:
+def _bernstein(segments: int) -> NDArray[np.int64]:
     """Weights of a cubic's control points at the ends of `segments` equal pieces, in 1/segments**3."""
     steps = [(k, segments - k) for k in range(segments + 1)]
     return np.array([[u**3, 3 * t * u * u, 3 * t * t * u, t**3] for t, u in steps], np.int64)
@@ -19,7 +20,7 @@ def _bernstein(segments: int) -> np.ndarray:
 _WEIGHTS = {segments: _bernstein(segments) for segments in (1, 2, 4)}
 
 
-def curve(canvas: np.ndarray, xs: Sequence[int], ys: Sequence[int], widths: Sequence[int]) -> None:
+def curve(canvas: NDArray[np.uint8], xs: Sequence[int], ys: Sequence[int], widths: Sequence[int]) -> None:
     """Draw a cubic Bezier curve in full ink, smooth-edged and with square ends, on `canvas` [h, w] uint8.
 
     xs, ys: of the four control points, in pixels. The more it bends the more straight pieces it has: 1, 2
@@ -33,7 +34,7 @@ def curve(canvas: np.ndarray, xs: Sequence[int], ys: Sequence[int], widths: Sequ
         _smooth(canvas, corners[k], corners[k + 1], widths[min(k, len(widths) - 1)])
 
 
-def _smooth(canvas: np.ndarray, start: list[int], end: list[int], width: int) -> None:
+def _smooth(canvas: NDArray[np.uint8], start: list[int], end: list[int], width: int) -> None:
     """Fill the rectangle about start-end; all in 1/16 pixel."""
     dx, dy = end[0] - start[0], end[1] - start[1]
     length = max(math.isqrt(dx * dx + dy * dy), 1)
@@ -48,7 +49,7 @@ def _smooth(canvas: np.ndarray, start: list[int], end: list[int], width: int) ->
     cv2.fillConvexPoly(canvas, np.array(corners, np.int32), 255, cv2.LINE_AA, _SHIFT)
 
 
-def jagged(canvas: np.ndarray, start: tuple[int, int], end: tuple[int, int], width: int, value: int) -> None:
+def jagged(canvas: NDArray[np.uint8], start: tuple[int, int], end: tuple[int, int], width: int, value: int) -> None:
     """Draw a hard-edged line, `width` pixels thick across its steeper direction, on `canvas` uint8."""
     flat = abs(end[0] - start[0]) >= abs(end[1] - start[1])
     for k in range(-(width // 2), width - width // 2):

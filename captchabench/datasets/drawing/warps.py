@@ -5,19 +5,20 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 STEPS = 32  # of a pixel
 UNIT = 1 << 14  # what `turn` calls one
 PERIOD = 1024  # parts of a full turn, in `wave`
 
-Maps = tuple[np.ndarray, np.ndarray]
+Maps = tuple[NDArray[np.int16], NDArray[np.uint16]]
 
 # Two periods, so that one from any phase on is a slice. With math's functions, element by element: numpy's
 # may differ in the last bit between processors.
 _SINE = np.array([round(UNIT * math.sin(2 * math.pi * i / PERIOD)) for i in range(2 * PERIOD)], np.int32)
 
 
-def wave(phase: int, height: int) -> np.ndarray:
+def wave(phase: int, height: int) -> NDArray[np.int16]:
     """One period of a sine, by the angle in 1/1024 turn: [1024] int16.
 
     phase: where it begins, in 1/1024 turn, below 1024. height: in 1/32 pixel.
@@ -31,7 +32,7 @@ def turn(degrees: int) -> tuple[int, int]:
     return round(UNIT * math.cos(angle)), round(UNIT * math.sin(angle))
 
 
-def split(x: np.ndarray, y: np.ndarray) -> Maps:
+def split(x: NDArray[np.signedinteger], y: NDArray[np.signedinteger]) -> Maps:
     """The maps OpenCV wants, whole pixels int16 [h, w, 2] and fractions uint16 [h, w].
 
     x, y: [h, w] of any signed type, for each pixel drawn the place it shows, in 1/32 pixel.
@@ -42,6 +43,9 @@ def split(x: np.ndarray, y: np.ndarray) -> Maps:
     return whole, ((y & 31) << 5 | (x & 31)).astype(np.uint16)
 
 
-def warp(image: np.ndarray, maps: Maps, outside: Sequence[int] = (0,)) -> np.ndarray:
+def warp(image: NDArray[np.uint8], maps: Maps, outside: Sequence[int] = (0,)) -> NDArray[np.uint8]:
     """`image` uint8 seen through `maps` of `split`; places off the image show the colour `outside`."""
-    return cv2.remap(image, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=outside)
+    warped: NDArray[np.uint8] = cv2.remap(
+        image, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=outside
+    )
+    return warped

@@ -2,11 +2,12 @@
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 HEIGHT, WIDTH = 32, 24  # pixels; tiles of a grid are square
 
 
-def cut_crops(strength: np.ndarray, centres: np.ndarray, window: float) -> np.ndarray:
+def cut_crops(strength: NDArray[np.uint8], centres: NDArray[np.int64], window: float) -> NDArray[np.uint8]:
     """What stands in a window of `window` columns around each centre, scaled to 32 x 24.
 
     strength: [N, H, W] uint8. centres: [N, L] columns; a negative one gives an empty crop. Outside the image is

@@ -2,13 +2,14 @@
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 # Specks of at most this share of the image are dropped: two pixels of 32 x 100.
 _SPECK = 1 / 1600
 _GROUND_IMAGES = 500
 
 
-def fit_ground(pixels: np.ndarray) -> np.ndarray:
+def fit_ground(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The background that images of one look have in common. pixels: [N, H, W] uint8. Returns [H, W] uint8.
 
     At each pixel it is the level that 15 % of the images exceed where texts are darker than their ground, and fall
@@ -19,7 +20,7 @@ def fit_ground(pixels: np.ndarray) -> np.ndarray:
     return np.percentile(some, 85 if darker else 15, axis=0).round().astype(np.uint8)
 
 
-def ink_strength(pixels: np.ndarray, ground: np.ndarray) -> np.ndarray:
+def ink_strength(pixels: NDArray[np.uint8], ground: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """How strongly each pixel is inked: 0 is ground, 255 is text. [N, H, W] uint8 in and out.
 
     The ground of an image is `ground` (see `fit_ground`) or its own median level, whichever it differs less from:
@@ -36,7 +37,7 @@ def ink_strength(pixels: np.ndarray, ground: np.ndarray) -> np.ndarray:
     return _without_specks(strength.reshape(pixels.shape), inked.reshape(pixels.shape))
 
 
-def otsu_thresholds(levels: np.ndarray) -> np.ndarray:
+def otsu_thresholds(levels: NDArray[np.integer]) -> NDArray[np.int64]:
     """Otsu's threshold of each row: [N, M] integers of 0 to 255 in, [N] out. Levels above it are one class."""
     n = len(levels)
     counts = np.bincount((levels + 256 * np.arange(n)[:, None]).ravel(), minlength=256 * n).reshape(n, 256)
@@ -45,10 +46,11 @@ def otsu_thresholds(levels: np.ndarray) -> np.ndarray:
     total, sum_ = below[:, -1:], weight[:, -1:]
     parted = below * (total - below)
     between = np.divide((sum_ * below / total - weight) ** 2, parted, out=np.zeros_like(below), where=parted > 0)
-    return between.argmax(axis=1)
+    thresholds: NDArray[np.int64] = between.argmax(axis=1)
+    return thresholds
 
 
-def level_text(strength: np.ndarray) -> np.ndarray:
+def level_text(strength: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Shift each column up or down so that the text around it has its centre of mass at half height.
 
     [N, H, W] uint8 in and out. For texts that climb, wave or stand at any height.
@@ -67,7 +69,7 @@ def level_text(strength: np.ndarray) -> np.ndarray:
     return np.where(inside, moved, 0).astype(np.uint8).reshape(n, height, width)
 
 
-def _without_specks(strength: np.ndarray, inked: np.ndarray) -> np.ndarray:
+def _without_specks(strength: NDArray[np.uint8], inked: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """`strength` with the connected components of `inked` [N, H, W] that are only a speck set to 0."""
     n, height, width = inked.shape
     # One tall image with an empty row between two images: one call labels them all.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from captchabench.alphabet import Alphabet
 from captchabench.errors import InputError
@@ -55,17 +56,17 @@ class Segments:
     24 and 255 is ink. Spans and crops beyond a line's length are 0.
     """
 
-    lengths: np.ndarray
-    spans: np.ndarray
-    crops: np.ndarray
+    lengths: NDArray[np.int64]
+    spans: NDArray[np.float32]
+    crops: NDArray[np.uint8]
 
 
-def equal_cells(count: int, length: int, width: int) -> np.ndarray:
+def equal_cells(count: int, length: int, width: int) -> NDArray[np.int64]:
     """Boundaries of `length` equally wide cells across `width` columns: [count, length + 1] int64."""
     return np.tile(np.rint(np.linspace(0, width, length + 1)).astype(np.int64), (count, 1))
 
 
-def cut_columns(strength: np.ndarray, length: int, pitch: float) -> np.ndarray:
+def cut_columns(strength: NDArray[np.uint8], length: int, pitch: float) -> NDArray[np.int64]:
     """Boundaries of `length` characters in each line: [N, length + 1] int64 columns, ascending.
 
     strength: [N, H, W] uint8. Dynamic programming over all boundaries at once, the outer two included: it pays for
@@ -130,7 +131,7 @@ class Segmenter:
         """The number of learned numbers."""
         return self.ground.size + self.weights.size + self.starts.size + 2
 
-    def fit(self, pixels: np.ndarray, labels: Labels) -> None:
+    def fit(self, pixels: NDArray[np.uint8], labels: Labels) -> None:
         """Learn the look of the lines: ground, distance of characters, and what a centred character is like.
 
         pixels: [N, H, W] uint8. Of more than 1500 lines, 1500 at even distances are used. Whether texts are levelled
@@ -152,7 +153,7 @@ class Segmenter:
             self.level = shares[1] > shares[0]
         self._learn(levelled if self.level else lines, classes, centres, rounds=_ROUNDS)
 
-    def segment(self, pixels: np.ndarray, labels: Labels | None = None) -> Segments:
+    def segment(self, pixels: NDArray[np.uint8], labels: Labels | None = None) -> Segments:
         """Find the characters. pixels: [N, H, W] uint8. With `labels`, where those very characters are."""
         width = self.spec.max_length
         wanted = None if labels is None else _classes(self.spec.alphabet, labels, width)
@@ -172,7 +173,7 @@ class Segmenter:
             crops[rows] = cut_crops(lines, centres, WINDOW * self.pitch)
         return Segments(lengths, spans, crops)
 
-    def locate(self, pixels: np.ndarray, read: Sequence[Steps]) -> list[Steps]:
+    def locate(self, pixels: NDArray[np.uint8], read: Sequence[Steps]) -> list[Steps]:
         """What was `read` of the characters of each image, in the places where they were found, with their crops."""
         found = self.segment(pixels)
         bottom = float(self.spec.height)
@@ -206,7 +207,7 @@ class Segmenter:
         self.pitch, self.threshold = arrays["scalars"][:2].tolist()
         self.level = bool(arrays["scalars"][2])
 
-    def _lines(self, pixels: np.ndarray, *, level: bool) -> np.ndarray:
+    def _lines(self, pixels: NDArray[np.uint8], *, level: bool) -> NDArray[np.uint8]:
         """Ink on lines of the common size: [N, 32, line width] uint8."""
         lines = np.empty((len(pixels), LINE_HEIGHT, self.line_width), np.uint8)
         for rows in _chunks(len(pixels)):
@@ -214,7 +215,7 @@ class Segmenter:
                 cv2.resize(strength, (self.line_width, LINE_HEIGHT), line, interpolation=cv2.INTER_AREA)
         return level_text(lines) if level else lines
 
-    def _first_centres(self, lines: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    def _first_centres(self, lines: NDArray[np.uint8], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
         """Centres of the characters by cuts alone: [N, M] int64, -1 beyond a line's length. Sets the pitch."""
         inked = np.asarray((lines > 127).any(axis=1))
         extent = self.line_width - inked.argmax(axis=1) - inked[:, ::-1].argmax(axis=1)
@@ -228,7 +229,9 @@ class Segmenter:
             self.pitch = _usual_gap(centres, self.pitch)
         return centres
 
-    def _learn(self, lines: np.ndarray, classes: np.ndarray, centres: np.ndarray, rounds: int) -> None:
+    def _learn(
+        self, lines: NDArray[np.uint8], classes: NDArray[np.int64], centres: NDArray[np.int64], rounds: int
+    ) -> None:
         """Fit the scorer to the centres, place the labels' characters by it, and again."""
         features = cell_features(lines)
         for remaining in range(rounds, -1, -1):
@@ -244,7 +247,7 @@ class Segmenter:
         image, place = np.nonzero(centres[some] >= 0)
         self.threshold = float(np.median(scores[image, centres[image, place]])) / 2
 
-    def _share_read(self, lines: np.ndarray, classes: np.ndarray) -> float:
+    def _share_read(self, lines: NDArray[np.uint8], classes: NDArray[np.int64]) -> float:
         """The share of characters whose class scores highest where they are found, labels unknown."""
         right = 0
         for rows in _chunks(len(lines)):
@@ -252,9 +255,9 @@ class Segmenter:
             centres = self._find(scores)
             read = np.take_along_axis(scores.argmax(axis=2), centres.clip(0), axis=1)
             right += ((read == classes[rows]) & (centres >= 0)).sum()
-        return right / (classes >= 0).sum()
+        return float(right / (classes >= 0).sum())
 
-    def _find(self, scores: np.ndarray) -> np.ndarray:
+    def _find(self, scores: NDArray[np.float32]) -> NDArray[np.int64]:
         """Centres of unknown characters: [N, W, K] to [N, M] int64, -1 beyond a line's length."""
         characters = any_character(scores)
         found = np.full((len(scores), self.spec.max_length), -1, np.int64)
@@ -267,7 +270,7 @@ class Segmenter:
             best = np.maximum(best, sums)
         return found
 
-    def _align(self, scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    def _align(self, scores: NDArray[np.float32], classes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Centres of the characters `classes` [N, M], -1 beyond a line's length: [N, W, K] to [N, M] int64."""
         found = np.full(classes.shape, -1, np.int64)
         lengths = (classes >= 0).sum(axis=1)
@@ -277,9 +280,9 @@ class Segmenter:
             found[rows, :length] = best_centres(wanted, self.pitch)[0]
         return found
 
-    def _even(self, centres: np.ndarray) -> np.ndarray:
+    def _even(self, centres: NDArray[np.int64]) -> NDArray[np.int64]:
         """As many evenly spaced centres as each row of `centres` has."""
-        lengths = np.maximum((centres >= 0).sum(axis=1, keepdims=True), 1)
+        lengths: NDArray[np.int64] = np.maximum((centres >= 0).sum(axis=1, keepdims=True), 1)
         return ((np.arange(centres.shape[1]) + 0.5) * self.line_width / lengths).astype(np.int64)
 
 
@@ -287,14 +290,14 @@ def _chunks(count: int) -> Iterator[slice]:
     return (slice(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK))
 
 
-def _classes(alphabet: Alphabet, labels: Labels, width: int) -> np.ndarray:
+def _classes(alphabet: Alphabet, labels: Labels, width: int) -> NDArray[np.int64]:
     classes = np.full((len(labels), width), -1, np.int64)
     for row, label in zip(classes, labels, strict=True):
         row[: len(label)] = alphabet.encode(label)
     return classes
 
 
-def _usual_gap(centres: np.ndarray, otherwise: float) -> float:
+def _usual_gap(centres: NDArray[np.int64], otherwise: float) -> float:
     """The median distance of neighbouring centres, `otherwise` where no line has two."""
     gaps = np.diff(centres, axis=1)[centres[:, 1:] >= 0]
     return float(np.median(gaps)) if len(gaps) else otherwise

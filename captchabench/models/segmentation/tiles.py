@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from captchabench.models.segmentation.boxes import equal_boxes
 from captchabench.models.segmentation.crops import HEIGHT
@@ -26,10 +27,10 @@ class TileCutter:
     def __init__(self, spec: TextSpec) -> None:
         self.spec = spec
 
-    def fit(self, pixels: np.ndarray, labels: Labels) -> None:
+    def fit(self, pixels: NDArray[np.uint8], labels: Labels) -> None:
         """See Segmenter.fit. There is nothing to learn."""
 
-    def segment(self, pixels: np.ndarray, labels: Labels | None = None) -> Segments:
+    def segment(self, pixels: NDArray[np.uint8], labels: Labels | None = None) -> Segments:
         """See Segmenter.segment. The labels change nothing."""
         spec, count = self.spec, len(pixels)
         across = equal_cells(1, spec.columns, spec.width)[0]
@@ -44,7 +45,7 @@ class TileCutter:
         spans = np.tile(edges, (count, spec.rows, 1))
         return Segments(np.full(count, spec.max_length, np.int64), spans, crops)
 
-    def locate(self, pixels: np.ndarray, read: Sequence[Steps]) -> list[Steps]:
+    def locate(self, pixels: NDArray[np.uint8], read: Sequence[Steps]) -> list[Steps]:
         """See Segmenter.locate."""
         boxes = equal_boxes(self.spec, self.spec.max_length)
         placed = []

@@ -7,6 +7,7 @@ programming finds the best row of centres: recognition-based segmentation (Casey
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 CELL = 4  # pixels, both ways
 # Gradients left, right, up and down, and ink.
@@ -27,7 +28,7 @@ def weight_rows(line_height: int) -> int:
     return len(_OFFSETS) * _CHANNELS * (line_height // CELL) + 1
 
 
-def cell_features(strength: np.ndarray) -> np.ndarray:
+def cell_features(strength: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Gradients (left, right, up, down) and ink, averaged over cells of 4 x 4 pixels at every column.
 
     strength: [N, H, W] uint8, H a multiple of 4. Returns [N, W + 20, F] float32: entry x holds the cells whose left
@@ -46,12 +47,14 @@ def cell_features(strength: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.sqrt(np.maximum(boxes, 0)).transpose(0, 2, 1))
 
 
-def windows_at(features: np.ndarray, images: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def windows_at(
+    features: NDArray[np.float32], images: NDArray[np.int64], columns: NDArray[np.int64]
+) -> NDArray[np.float32]:
     """The windows centred on `columns` [M] of `images` [M] (row numbers): [M, 6 * F] float32."""
     return np.concatenate([features[images, columns + offset + _PAD] for offset in _OFFSETS], axis=1)
 
 
-def column_scores(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def column_scores(features: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
     """How well a character of each class is centred at each column: [N, W, K] float32. weights: [6 * F + 1, K]."""
     n, padded, size = features.shape
     width = padded - 2 * _PAD + CELL
@@ -61,7 +64,9 @@ def column_scores(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return scores
 
 
-def fit_scorer(features: np.ndarray, centres: np.ndarray, classes: np.ndarray, count: int, pitch: float) -> np.ndarray:
+def fit_scorer(
+    features: NDArray[np.float32], centres: NDArray[np.int64], classes: NDArray[np.int64], count: int, pitch: float
+) -> NDArray[np.float32]:
     """Ridge regression: 1 for a class's centre, 0 elsewhere. Returns weights [6 * F + 1, count] float32.
 
     centres: [N, L] int64 columns, -1 where a text is shorter. classes: [N, L] int64. `pitch`: the usual distance of
@@ -92,18 +97,20 @@ def fit_scorer(features: np.ndarray, centres: np.ndarray, classes: np.ndarray, c
     return weights
 
 
-def any_character(scores: np.ndarray) -> np.ndarray:
+def any_character(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     """How well some character is centred at each column: [N, W, K] to [N, W]."""
-    return scores.max(axis=2) + _ANY * scores.sum(axis=2)
+    best: NDArray[np.float32] = scores.max(axis=2) + _ANY * scores.sum(axis=2)
+    return best
 
 
-def this_character(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
+def this_character(scores: NDArray[np.float32], classes: NDArray[np.int64]) -> NDArray[np.float32]:
     """How well the character of class `classes` [N] is centred at each column: [N, W, K] to [N, W]."""
-    named: np.ndarray = np.take_along_axis(scores, classes[:, None, None], axis=2)[:, :, 0]
-    return named + _ANY * scores.sum(axis=2)
+    named: NDArray[np.float32] = np.take_along_axis(scores, classes[:, None, None], axis=2)[:, :, 0]
+    sums: NDArray[np.float32] = scores.sum(axis=2)
+    return named + _ANY * sums
 
 
-def start_scores(centres: np.ndarray, width: int) -> np.ndarray:
+def start_scores(centres: NDArray[np.int64], width: int) -> NDArray[np.float32]:
     """How usual each column is as the centre of a line's first character: [W] float32, 0 for the most usual.
 
     centres: [N, L] int64. It is a smoothed log-histogram. Without it a wide character that looks like two narrow
@@ -113,12 +120,13 @@ def start_scores(centres: np.ndarray, width: int) -> np.ndarray:
     columns = np.arange(width)
     near = np.exp(-0.5 * ((columns[:, None] - columns) / _START_SPREAD) ** 2)
     smooth = near @ counts
-    return (_START_WEIGHT * np.log(smooth / smooth.max() + _START_FLOOR)).astype(np.float32)
+    usual: NDArray[np.float64] = smooth / smooth.max()
+    return (_START_WEIGHT * np.log(usual + _START_FLOOR)).astype(np.float32)
 
 
 def best_centres(
-    scores: Sequence[np.ndarray], pitch: float, starts: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+    scores: Sequence[NDArray[np.float32]], pitch: float, starts: NDArray[np.float32] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The row of centres with the highest sum of scores, less a penalty for distances unlike `pitch`.
 
     scores: for each of L characters [N, W]. starts: what `start_scores` says, added to the first.
