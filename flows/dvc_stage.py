@@ -8,6 +8,7 @@ folder is the repository's.
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -125,13 +126,13 @@ def _differing(stage: Any) -> list[str]:
     return [str(entry) for entry in (*stage.deps, *stage.outs) if entry.workspace_status()]
 
 
-_COMMANDS = {"run": run, "offer": offer, "make": make, "take": take, "send": send_all}
+_COMMANDS: dict[str, Callable[..., int]] = {"run": run, "offer": offer, "make": make, "take": take, "send": send_all}
 
 
 def main() -> int:
     """Do what the command line says; DVC's exit codes, 1 for what a person has to mend."""
     try:
-        return int(_COMMANDS[sys.argv[1]](*sys.argv[2:]))  # type: ignore[operator]
+        return int(_COMMANDS[sys.argv[1]](*sys.argv[2:]))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -62,7 +62,7 @@ def _name_models(app: FastAPI, names: list[str]) -> None:
                         schema.get("items", schema)["enum"] = names
         return document
 
-    app.openapi = described  # type: ignore[method-assign]
+    app.openapi = described  # type: ignore[method-assign]  # as FastAPI would have it
 
 
 def _explain_failures(app: FastAPI) -> None:

@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from captchabench.errors import InputError
 from captchabench.inference.images import DEFAULT_LIMITS, Limits, Unreadable, decode
@@ -40,7 +41,7 @@ _LOOK_SECONDS = 0.5
 class Job:
     """One image, and who is to read it. image: encoded, or [H, W] uint8 grey. `explain`: say how, too."""
 
-    image: bytes | np.ndarray
+    image: bytes | NDArray[np.uint8]
     models: tuple[str, ...]
     top_k: int = 1
     explain: bool = False
@@ -254,7 +255,7 @@ def _read_here(jobs: Sequence[Job]) -> list[Answer]:
     return _bench.read(jobs)
 
 
-def _decode(image: bytes | np.ndarray, limits: Limits) -> np.ndarray | Rejection:
+def _decode(image: bytes | NDArray[np.uint8], limits: Limits) -> NDArray[np.uint8] | Rejection:
     if isinstance(image, np.ndarray):
         return image
     try:
@@ -301,7 +302,7 @@ def _as_how(explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def _as_uri(picture: np.ndarray) -> str:
+def _as_uri(picture: NDArray[np.uint8]) -> str:
     done, encoded = cv2.imencode(".png", picture)
     assert done, "OpenCV writes PNG"
     return "data:image/png;base64," + b64encode(encoded.tobytes()).decode("ascii")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from captchabench.errors import InputError
@@ -43,7 +44,7 @@ class Unreadable(InputError):
         self.path = path
 
 
-def decode(image: bytes | Path, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
+def decode(image: bytes | Path, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
     """An encoded image, or the file that holds one, as [H, W] uint8 grey, exactly as `normalize` decodes it.
 
     Raises Unreadable, with the reason, where that cannot be done or goes beyond `limits`.
@@ -58,7 +59,7 @@ def decode(image: bytes | Path, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
         raise Unreadable(error.reason, _in_words(error, most), path) from None
 
 
-def as_grey(image: np.ndarray | Image.Image) -> np.ndarray:
+def as_grey(image: NDArray[np.uint8] | Image.Image) -> NDArray[np.uint8]:
     """A decoded image as [H, W] uint8 grey: see `grey_of`. Raises Unreadable."""
     try:
         return grey_of(image)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL.Image import Image
 
 from captchabench.alphabet import named
@@ -22,7 +23,7 @@ from captchabench.networks.readings import Steps
 from captchabench.normalize.images import contrast, fit
 
 # A path, an encoded image, Pillow's, or an array [H, W], [H, W, 3] RGB or [H, W, 4] RGBA of uint8.
-AnyImage: TypeAlias = str | Path | bytes | Image | np.ndarray
+AnyImage: TypeAlias = str | Path | bytes | Image | NDArray[np.uint8]
 
 
 class LoadedRecogniser:
@@ -56,23 +57,23 @@ class LoadedRecogniser:
         parts = zip(predictions, greys, pixels, steps, strict=True)
         return [Explanation(*part) for part in parts]
 
-    def decode(self, image: AnyImage) -> np.ndarray:
+    def decode(self, image: AnyImage) -> NDArray[np.uint8]:
         """The image as [H, W] uint8 grey at its own size. Raises Unreadable."""
         if isinstance(image, str):
             image = Path(image)
         return decode(image, self.limits) if isinstance(image, bytes | Path) else as_grey(image)
 
-    def prepare(self, grey: np.ndarray) -> np.ndarray:
+    def prepare(self, grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A grey image of any size as the model takes it: [about.height, about.width] uint8. Threads may share it."""
         preprocessing = self.about.preprocessing
         return fit(grey, preprocessing, contrast(preprocessing))
 
-    def stack(self, greys: Iterable[np.ndarray]) -> np.ndarray:
+    def stack(self, greys: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         """Grey images of any size, prepared: [N, about.height, about.width] uint8."""
         prepared = [self.prepare(grey) for grey in greys]
         return np.array(prepared, np.uint8).reshape(-1, self.about.height, self.about.width)
 
-    def read(self, pixels: np.ndarray, top_k: int = 1) -> list[Prediction]:
+    def read(self, pixels: NDArray[np.uint8], top_k: int = 1) -> list[Prediction]:
         """Read prepared images [N, about.height, about.width] uint8; see `predict`. For one thread at a time."""
         if top_k < 1:
             raise ValueError(f"top_k must be at least 1, is {top_k}")

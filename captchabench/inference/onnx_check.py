@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from captchabench.cells.split import held_out
 from captchabench.datasets import UNION
@@ -28,7 +29,7 @@ class Agreement:
     onnx_seconds: float
 
 
-def held_out_pixels(shards: Path, about: About) -> np.ndarray:
+def held_out_pixels(shards: Path, about: About) -> NDArray[np.uint8]:
     """The images that the model held out, of the datasets in `shards`: [N, H, W] uint8, none where they are not there.
 
     Those of a union are all whose symbols it knows.
@@ -46,7 +47,7 @@ def held_out_pixels(shards: Path, about: About) -> np.ndarray:
     return np.concatenate(found)
 
 
-def compare_exported(folder: Path, exported: Path, pixels: np.ndarray) -> Agreement:
+def compare_exported(folder: Path, exported: Path, pixels: NDArray[np.uint8]) -> Agreement:
     """Read the images [N, H, W] uint8, N at least 1, with the deep model in `folder` and with the file `exported`.
 
     Texts are compared on the CPU: where torch reads on a GPU, its roundings are its own.

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from captchabench.errors import InputError, first_line
 from captchabench.inference.onnx_graph import INPUT, OUTPUT, check_graph
@@ -99,7 +100,7 @@ def _load_rest(recogniser: "NeuralRecogniser", files: dict[str, bytes], path: Pa
         recogniser.load_rest(folder)
 
 
-def _read_blank(recogniser: "NeuralRecogniser", takes: np.ndarray) -> "Tensor":
+def _read_blank(recogniser: "NeuralRecogniser", takes: NDArray[np.uint8]) -> "Tensor":
     """What the network, still without its weights, makes of one image: [1, P, K]."""
     import torch
 
@@ -110,7 +111,7 @@ def _read_blank(recogniser: "NeuralRecogniser", takes: np.ndarray) -> "Tensor":
     return log_probs
 
 
-def _runner(model: "ModelProto", path: Path, takes: np.ndarray, gives: "Tensor") -> Callable[[np.ndarray], "Tensor"]:
+def _runner(model: "ModelProto", path: Path, takes: NDArray[np.uint8], gives: "Tensor") -> Callable[[NDArray[np.uint8]], "Tensor"]:
     """What runs the graph, on one thread: images such as `takes` to log-probabilities such as `gives`.
 
     takes: [1, H, W] uint8. gives: [1, P, K]. Raises InputError where the graph is none of ours, or cannot be run.
@@ -138,11 +139,11 @@ def _runner(model: "ModelProto", path: Path, takes: np.ndarray, gives: "Tensor")
     except Exception as error:
         raise InputError(f"{path}: cannot be run ({first_line(error)}); export it anew") from None
 
-    def run(images: np.ndarray) -> "Tensor":
+    def run(images: NDArray[np.uint8]) -> "Tensor":
         found: Any = session.run([OUTPUT], {INPUT: images})[0]
         return torch.from_numpy(found)
 
-    def forward(images: np.ndarray) -> "Tensor":
+    def forward(images: NDArray[np.uint8]) -> "Tensor":
         log_probs = torch.cat([run(images[start : start + most]) for start in range(0, len(images), most)])
         if log_probs.shape != (len(images), *gives.shape[1:]):
             raise InputError(f"{path}: gives log-probabilities of the shape {tuple(log_probs.shape)}; export it anew")

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from captchabench.inference.files import ImageFile
 from captchabench.inference.images import Unreadable
@@ -31,11 +32,11 @@ class FileReading:
 def read_files(recogniser: LoadedRecogniser, files: Iterable[ImageFile], top_k: int) -> Iterator[list[FileReading]]:
     """What `recogniser` reads of each file, in order, a batch at a time. Two batches are in memory at once."""
 
-    def prepare(file: ImageFile) -> np.ndarray:
+    def prepare(file: ImageFile) -> NDArray[np.uint8]:
         return recogniser.prepare(recogniser.decode(file.path if file.content is None else file.content))
 
     with ThreadPoolExecutor(cores()) as pool:
-        waiting: list[tuple[ImageFile, Future[np.ndarray]]] = []
+        waiting: list[tuple[ImageFile, Future[NDArray[np.uint8]]]] = []
         for batch in _batches(files):
             started = [(file, pool.submit(prepare, file)) for file in batch]
             if waiting:
@@ -46,7 +47,7 @@ def read_files(recogniser: LoadedRecogniser, files: Iterable[ImageFile], top_k: 
 
 
 def _read(
-    recogniser: LoadedRecogniser, batch: list[tuple[ImageFile, "Future[np.ndarray]"]], top_k: int
+    recogniser: LoadedRecogniser, batch: list[tuple[ImageFile, "Future[NDArray[np.uint8]]"]], top_k: int
 ) -> list[FileReading]:
     pixels = []
     errors: list[Unreadable | None] = []

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from captchabench.networks.readings import Alternative, Steps
 
@@ -28,6 +29,6 @@ class Explanation:
     """
 
     prediction: Prediction
-    grey: np.ndarray
-    picture: np.ndarray
+    grey: NDArray[np.uint8]
+    picture: NDArray[np.uint8]
     steps: Steps

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from zlib import crc32
 
 import numpy as np
+from numpy.typing import NDArray
 
 from captchabench.alphabet import Alphabet
 from captchabench.cells.cell import stage_of
@@ -157,13 +158,13 @@ def check_config(saved: Any, where: str) -> SavedConfig:
     return config
 
 
-def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write the arrays to `path`. Equal arrays give equal bytes: numpy dates the parts of the archive 1980."""
     with path.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # mypy tries them as allow_pickle, too
 
 
-def load_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+def load_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     """The arrays called `names` in `path`; never unpickles. Raises InputError where the file is not such."""
     try:
         with np.load(path, allow_pickle=False) as file:

@@ -12,7 +12,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from captchabench.config import NormalizeParams
 from captchabench.errors import visible
@@ -51,6 +52,9 @@ _EIGHT_BIT_GREY = {"1", "L"}
 _WITH_ALPHA = {"LA", "PA", "RGBA", "La", "RGBa"}
 _NUMERIC = {"I", "F"}
 
+# uint8; or uint16, which `_composite` scales.
+_Decoded = NDArray[Any]
+
 
 @dataclass(frozen=True)
 class _Header:
@@ -67,7 +71,7 @@ class _Header:
     turned: int = 1
 
 
-def decode_grey(encoded: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode_grey(encoded: bytes, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """The image as [H, W] uint8 grey, composited on white where it is transparent.
 
     Colour is weighted as in ITU-R BT.601; 16-bit samples are scaled to 8; what a camera held sideways is turned
@@ -91,7 +95,7 @@ def decode_grey(encoded: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     return _upright(_composite(pixels), header.turned)
 
 
-def grey_of(image: np.ndarray | Image.Image) -> np.ndarray:
+def grey_of(image: NDArray[np.uint8] | Image.Image) -> NDArray[np.uint8]:
     """An image that is decoded already as [H, W] uint8 grey, by the rules of `decode_grey`.
 
     image: Pillow's, or [H, W], [H, W, 3] RGB or [H, W, 4] RGBA uint8. Raises Rejected where it is neither, or of no
@@ -113,7 +117,7 @@ def contrast(params: NormalizeParams) -> Any:
     return cv2.createCLAHE(_CLAHE_LIMIT, _CLAHE_TILES) if params.clahe else None
 
 
-def fit(grey: np.ndarray, params: NormalizeParams, clahe: Any = None) -> np.ndarray:
+def fit(grey: NDArray[np.uint8], params: NormalizeParams, clahe: Any = None) -> NDArray[np.uint8]:
     """`grey` [h, w] as [params.height, params.width] uint8.
 
     `stretch` ignores the aspect; `pad` keeps it and centres the image on the median grey of its own border.
@@ -133,7 +137,7 @@ def fit(grey: np.ndarray, params: NormalizeParams, clahe: Any = None) -> np.ndar
     return page
 
 
-def _resize(grey: np.ndarray, height: int, width: int) -> np.ndarray:
+def _resize(grey: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     # OpenCV averages areas only where neither side grows: so first what shrinks, then what grows.
     smaller = (min(width, grey.shape[1]), min(height, grey.shape[0]))
     if smaller != grey.shape[::-1]:
@@ -143,7 +147,7 @@ def _resize(grey: np.ndarray, height: int, width: int) -> np.ndarray:
     return grey
 
 
-def _composite(pixels: np.ndarray) -> np.ndarray:
+def _composite(pixels: _Decoded) -> NDArray[np.uint8]:
     """[H, W], [H, W, 3] BGR or [H, W, 4] BGRA, uint8 or uint16, as grey on white."""
     if pixels.dtype == np.uint16:
         pixels = _TO_8_BITS[pixels]
@@ -151,7 +155,7 @@ def _composite(pixels: np.ndarray) -> np.ndarray:
         raise Rejected(Reason.UNDECODABLE, f"samples of type {pixels.dtype}")
     if pixels.ndim == 2:
         return pixels
-    grey = cv2.cvtColor(pixels, cv2.COLOR_BGRA2GRAY if pixels.shape[2] == 4 else cv2.COLOR_BGR2GRAY)
+    grey: NDArray[np.uint8] = cv2.cvtColor(pixels, cv2.COLOR_BGRA2GRAY if pixels.shape[2] == 4 else cv2.COLOR_BGR2GRAY)
     if pixels.shape[2] == 4:
         alpha = pixels[:, :, 3].astype(np.uint16)
         if alpha.min() < 255:
@@ -282,7 +286,7 @@ def _orientation(exif: bytes) -> int:
         return 1
 
 
-def _upright(pixels: np.ndarray, turned: int) -> np.ndarray:
+def _upright(pixels: _Decoded, turned: int) -> _Decoded:
     """`pixels` [H, W] or [H, W, C] as they are meant to be seen, given Exif's orientation."""
     if turned in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
@@ -293,7 +297,7 @@ def _upright(pixels: np.ndarray, turned: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def _decode_with_pillow(encoded: bytes, formats: tuple[str, ...], max_pixels: int) -> np.ndarray:
+def _decode_with_pillow(encoded: bytes, formats: tuple[str, ...], max_pixels: int) -> _Decoded:
     """[H, W] grey, [H, W, 3] BGR or [H, W, 4] BGRA."""
     if not encoded:
         raise Rejected(Reason.UNDECODABLE, "an empty file")
@@ -314,7 +318,7 @@ def _decode_with_pillow(encoded: bytes, formats: tuple[str, ...], max_pixels: in
         raise
     except Image.DecompressionBombError:
         raise Rejected(Reason.ABSURD_DIMENSIONS, "more pixels than Pillow opens") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise Rejected(Reason.UNDECODABLE, f"no image: starts with {encoded[:8]!r}") from None
     except Exception as error:
         raise _undecodable(error) from None
@@ -331,7 +335,7 @@ def _has_more(image: Image.Image) -> bool:
     return True
 
 
-def _load(image: Image.Image) -> np.ndarray:
+def _load(image: Image.Image) -> _Decoded:
     try:
         image.load()
         return _upright(_as_array(image), int(image.getexif().get(ExifTags.Base.Orientation, 1)))
@@ -347,7 +351,7 @@ def _undecodable(error: Exception) -> Rejected:
     return Rejected(reason, f"{type(error).__name__} while decoding")
 
 
-def _as_array(image: Image.Image) -> np.ndarray:
+def _as_array(image: Image.Image) -> _Decoded:
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)
     if image.mode in _NUMERIC:

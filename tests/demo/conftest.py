@@ -1,6 +1,6 @@
 """Two small models with all that `dvc repro` leaves behind of them, and a demo of both."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +55,7 @@ def trained(make_samples: Callable[..., Samples], tmp_path_factory: pytest.TempP
     pngs = [cv2.imencode(".png", pixels)[1].tobytes() for pixels in samples.pixels]
     entries = [Entry(name, png) for name, png in zip(names, pngs, strict=True)]
     write_raw(data / "raw" / "written.parquet", RawInfo("written", "standin", 1, len(samples), {}), entries)
-    rows = [
+    rows: list[Iterable[object]] = [
         samples.sample_ids,
         samples.labels,
         samples.folds,

@@ -60,7 +60,7 @@ def test_a_form_of_many_images_for_several_models(client: TestClient, trained: A
 
 
 def test_how_it_was_read_and_what_else_it_may_be(client: TestClient, trained: Any) -> None:
-    asked = {"model": [SVC, CRNN], "explain": True, "top_k": 3}
+    asked: dict[str, Any] = {"model": [SVC, CRNN], "explain": True, "top_k": 3}
     response = client.post("/predict", params=asked, content=trained.images[0], headers=PNG)
     svc, crnn = Results.model_validate(response.json()).results[0].readings
     assert svc.how is not None
@@ -338,7 +338,7 @@ def test_whatever_a_form_looks_like_it_is_no_fault_of_the_server(client: TestCli
         part = b'--b\r\ncontent-disposition: form-data; name="' + field + b'"; filename="' + name + b'"\r\n\r\n'
         body = part + trained.images[0] + b"\r\n--b" + (b"--\r\n" if whole else rest)
         kind = b"multipart/form-data; boundary=b; charset=" + charset
-        response = client.post("/predict", params={"model": SVC}, content=body, headers={"content-type": kind})
+        response = client.post("/predict", params={"model": SVC}, content=body, headers={b"content-type": kind})
         assert response.status_code in (200, 400, 415, 422), response.text
         response.json()
 

@@ -16,7 +16,7 @@ Answer = Callable[[list[int]], Awaitable[Sequence[int]]]
 
 def run(scenario: Callable[[], Awaitable[Any]]) -> Any:
     """The result of a scenario, which may take ten seconds."""
-    return asyncio.run(asyncio.wait_for(scenario(), 10))  # type: ignore[arg-type]
+    return asyncio.run(asyncio.wait_for(scenario(), 10))
 
 
 async def beside(batcher: Batcher[int, int], *work: Awaitable[Any]) -> list[Any]:

@@ -6,12 +6,14 @@ from functools import partial
 from typing import Any
 
 import pytest
-from prefect.states import State
+from prefect.client.schemas.objects import State
 
 from captchabench.errors import InputError
 from flows import benchmark as flow
 from flows import tasks
 from flows.fixed import fix
+
+Run = Callable[..., State[Any]]
 
 
 # Nothing here has a leaderboard: what is published is looked at by itself.
@@ -21,14 +23,19 @@ def _nothing_published(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "run_stage", tasks.run_stage.with_options(retry_delay_seconds=0.1))
 
 
+def message_of(state: State[Any]) -> str:
+    assert state.message is not None
+    return state.message
+
+
 @pytest.fixture
-def run(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., State]:
+def run(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the flow in the pipeline's folder."""
     monkeypatch.setattr(flow, "ROOT", pipeline.folder)
     return partial(flow.benchmark, return_state=True)
 
 
-def test_everything_runs_once_and_then_nothing(pipeline: Any, run: Callable[..., State]) -> None:
+def test_everything_runs_once_and_then_nothing(pipeline: Any, run: Run) -> None:
     state = run()
     assert state.is_completed(), state.message
     assert sorted(pipeline.ran()) == ["make-a", "make-b", "read-a", "read-b", "table"]
@@ -38,7 +45,7 @@ def test_everything_runs_once_and_then_nothing(pipeline: Any, run: Callable[...,
     assert pipeline.ran() == []
 
 
-def test_a_change_runs_what_it_touches(pipeline: Any, run: Callable[..., State]) -> None:
+def test_a_change_runs_what_it_touches(pipeline: Any, run: Run) -> None:
     run()
     pipeline.ran()
     pipeline.write("params.yaml", "cells: [a, b]\nsizes: {a: 2, b: 1}\n")
@@ -48,12 +55,12 @@ def test_a_change_runs_what_it_touches(pipeline: Any, run: Callable[..., State])
     assert state.message == "1 stages run, 4 up to date"
 
 
-def test_a_mistake_stops_its_dependents_alone_and_is_not_tried_again(pipeline: Any, run: Callable[..., State]) -> None:
+def test_a_mistake_stops_its_dependents_alone_and_is_not_tried_again(pipeline: Any, run: Run) -> None:
     pipeline.order("make-a", "sys.exit('error: sizes.a: must be at least 2; is 1')")
     state = run()
     assert state.is_failed()
     assert sorted(pipeline.ran()) == ["make-a", "make-b", "read-b"]
-    first, *rest = state.message.splitlines()
+    first, *rest = message_of(state).splitlines()
     assert first == "make@a: sizes.a: must be at least 2; is 1"
     assert "    error: sizes.a: must be at least 2; is 1" in rest
     assert rest[-1] == "not run for that: read@a, table"
@@ -63,7 +70,7 @@ def test_a_mistake_stops_its_dependents_alone_and_is_not_tried_again(pipeline: A
     assert sorted(pipeline.ran()) == ["make-a", "read-a", "table"]
 
 
-def test_what_passes_is_tried_again(pipeline: Any, run: Callable[..., State]) -> None:
+def test_what_passes_is_tried_again(pipeline: Any, run: Run) -> None:
     pipeline.order(
         "read-a",
         """
@@ -90,26 +97,26 @@ def test_what_passes_is_tried_again(pipeline: Any, run: Callable[..., State]) ->
     assert (pipeline.folder / "shares.txt").read_text() == "1 0.5 "
 
 
-def test_a_stage_is_stopped_when_its_time_is_up(pipeline: Any, run: Callable[..., State]) -> None:
+def test_a_stage_is_stopped_when_its_time_is_up(pipeline: Any, run: Run) -> None:
     text = (pipeline.folder / "dvc.yaml").read_text()
     pipeline.write("dvc.yaml", text.replace("time_limit: 600", "time_limit: 8"))
     pipeline.order("read-a", "time.sleep(600)")
     state = run()
     # On a busy machine the others may be stopped, too.
-    assert "read@a: not done after 8 s\n" in state.message
+    assert "read@a: not done after 8 s\n" in message_of(state)
     assert pipeline.ran().count("read-a") <= 1
 
 
-def test_one_model_alone(pipeline: Any, run: Callable[..., State]) -> None:
+def test_one_model_alone(pipeline: Any, run: Run) -> None:
     assert run(only=["a"]).is_completed()
     assert sorted(pipeline.ran()) == ["make-a", "read-a"]
     state = run(only=["c"])
     assert state.is_failed()
-    assert "no stage has c in its matrix" in state.message
+    assert "no stage has c in its matrix" in message_of(state)
 
 
 def test_results_go_to_the_branch_that_was_fixed_before(
-    pipeline: Any, run: Callable[..., State], monkeypatch: pytest.MonkeyPatch
+    pipeline: Any, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for who in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{who}_NAME", "a")

@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 from typing import Any
+from uuid import UUID
 
 import pytest
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import State
 
 from captchabench.errors import InputError
 from captchabench.storage.lockfile import KEPT, entries, keep_lock_file
@@ -50,6 +52,12 @@ def sleeping(pipeline: Any) -> subprocess.Popen[bytes]:
     return run
 
 
+def state_of(client: SyncPrefectClient, flow_run: str) -> State[Any]:
+    state = client.read_flow_run(UUID(flow_run)).state
+    assert state is not None
+    return state
+
+
 @needs_proc
 def test_a_killed_run_leaves_no_process_and_the_next_closes_it_and_goes_on(
     pipeline: Any, api: None, monkeypatch: pytest.MonkeyPatch
@@ -63,7 +71,7 @@ def test_a_killed_run_leaves_no_process_and_the_next_closes_it_and_goes_on(
     run.wait()
     await_that(lambda: not alive(pipeline))
     with get_client(sync_client=True) as client:
-        assert client.read_flow_run(dead).state.is_running()
+        assert state_of(client, dead).is_running()
         assert "make-a" in pipeline.ran()
 
         pipeline.order("read-a", "")
@@ -72,7 +80,7 @@ def test_a_killed_run_leaves_no_process_and_the_next_closes_it_and_goes_on(
         assert flow.benchmark(return_state=True).is_completed()
         assert "make-a" not in pipeline.ran()
         assert (pipeline.folder / "out/table").read_text() == "make-aread-amake-bread-btable"
-        assert client.read_flow_run(dead).state.is_crashed()
+        assert state_of(client, dead).is_crashed()
     assert (pipeline.folder / ".dvc/tmp/flow.lock").read_text() == ""
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -10,7 +11,7 @@ import yaml
 from captchabench.errors import InputError
 from flows import publish
 
-GRID = {"datasets": ["numbers6"], "models": ["crnn", "hog_svc"], "union": [], "folds": [0]}
+GRID: dict[str, Any] = {"datasets": ["numbers6"], "models": ["crnn", "hog_svc"], "union": [], "folds": [0]}
 
 
 def git(folder: Path, *words: str) -> None:

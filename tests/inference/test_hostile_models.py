@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from captchabench.errors import InputError
@@ -103,14 +105,14 @@ def test_weights_that_do_not_fit_are_refused(crnn: Path, weight: torch.Tensor | 
 @pytest.mark.parametrize("name", ["weights.npz", "segmenter.npz"])
 def test_damaged_arrays_are_refused(hog_svc: Path, name: str) -> None:
     sound = dict(np.load(hog_svc / name))
-    spoiled: list[dict[str, np.ndarray]] = [
+    spoiled: list[dict[str, NDArray[Any]]] = [
         {key: array[..., :-1] if array.ndim else array.reshape(1) for key, array in sound.items()},
         {key: array.astype(complex) for key, array in sound.items()},
         {key: np.full_like(array, np.nan) if array.dtype.kind == "f" else array for key, array in sound.items()},
         {},
     ]
     for arrays in spoiled:
-        np.savez(hog_svc / name, **arrays)  # type: ignore[arg-type]
+        np.savez(hog_svc / name, **arrays)  # type: ignore[arg-type]  # mypy tries them as allow_pickle, too
         reseal(hog_svc)
         # A file may be too small or too large for what config.json says of the model, which is looked at first.
         with pytest.raises(InputError, match=rf"{name}|about\.parameter_count"):

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
 import captchabench
@@ -206,7 +208,8 @@ def test_limits_are_kept(pictures: list[bytes], models: Models) -> None:
     assert decode(pictures[0], Limits(pixels=200 * 64)).shape == (64, 200)
     with pytest.raises(Unreadable, match=r"too large: 200x64; at most 0\.012799 million pixels"):
         load_recogniser(models("dummy"), Limits(pixels=200 * 64 - 1)).predict(pictures[:1])
-    for array in (np.zeros((20, 20), np.float32), np.zeros((20, 20, 2), np.uint8), np.zeros((4, 20), np.uint8)):
+    bad: list[NDArray[Any]] = [np.zeros((20, 20), np.float32), np.zeros((20, 20, 2), np.uint8)]
+    for array in (*bad, np.zeros((4, 20), np.uint8)):
         with pytest.raises(Unreadable):
             load_recogniser(models("dummy")).predict([array])
 

@@ -14,6 +14,8 @@ from captchabench.cli.app import app
 from captchabench.errors import InputError
 from captchabench.inference.loaded import load_recogniser
 from captchabench.inference.onnx_file import CONFIG_KEY, FILES_KEY
+from captchabench.models.base import Recogniser
+from captchabench.models.saved import About
 from tests.inference.onnx_edits import Edit, edited, said
 
 Models = Callable[[str], Path]
@@ -97,7 +99,7 @@ def test_a_text_that_differs_stops_the_export(
 ) -> None:
     from captchabench.inference import onnx_check as module
 
-    def other_network(path: Path):  # type: ignore[no-untyped-def]
+    def other_network(path: Path) -> tuple[About, Recogniser]:
         loaded = load_recogniser(models("dummy"))
         return loaded.about, loaded.recogniser
 

@@ -4,6 +4,7 @@ import contextlib
 import io
 import struct
 import zlib
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -139,8 +140,8 @@ def test_several_frames_are_rejected(kind: str) -> None:
 
 @pytest.mark.parametrize("resize", ["stretch", "pad"])
 @pytest.mark.parametrize("size", [(40, 150), (8, 8), (16, 300), (300, 16), (32, 100)])
-def test_any_size_becomes_the_size_asked_for(resize: str, size: tuple[int, int]) -> None:
-    params = NormalizeParams(32, 100, resize)  # type: ignore[arg-type]
+def test_any_size_becomes_the_size_asked_for(resize: Literal["stretch", "pad"], size: tuple[int, int]) -> None:
+    params = NormalizeParams(32, 100, resize)
     grey = np.full(size, 77, np.uint8)
     fitted = fit(grey, params)
     assert fitted.shape == (32, 100)
