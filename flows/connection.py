@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import dask
 from distributed import Security
-from distributed.comm import CommClosedError, connect
+from distributed.comm.core import CommClosedError, connect
 
 from captchabench.errors import InputError
 from flows.address import parse

@@ -30,7 +30,7 @@ async def _serve(address: str) -> None:
     )
     async with scheduler:
         print(f"the scheduler listens at {scheduler.address} (Ctrl-C ends it)", flush=True)
-        await scheduler.finished()
+        await scheduler.finished()  # type: ignore[no-untyped-call]  # Dask's, without types
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -32,7 +32,7 @@ class PixelNetwork(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]  # torch leaves this overload out
+        self.network = network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]  # not in its stub
 
     def forward(self, pixels: Tensor) -> Tensor:
         """See the class."""

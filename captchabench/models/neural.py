@@ -216,7 +216,7 @@ class NeuralRecogniser(Recogniser):
 
     def _place(self, device: torch.device) -> None:
         """Make the network ready to read on `device`."""
-        self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves this overload out
+        self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stub
         self.network.eval()
 
     def _log_probs(self, pixels: NDArray[np.uint8]) -> Iterator[Tensor]:

@@ -52,7 +52,7 @@ def train_network(
     device = choose_device()
     if device.type == "cpu":
         keep_freed_memory()
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves this overload out
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stub
     validation = validation.to(device)
     if window_bytes is None:
         window_bytes = default_window_bytes(device)

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import dask
 import pytest
 
 from captchabench.errors import InputError
-from flows import run, scheduler, worker
+from flows import ROOT, run, scheduler, worker
 from flows.address import check_address, facing
 from flows.connection import reach
 from flows.workers import Workers
@@ -64,10 +64,10 @@ def clone(pipeline: Any) -> Path:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", OWN, V6])
 def test_each_listens_on_one_port_of_one_interface(host: str, ours: dict[str, str], clone: Path) -> None:
-    environment = {**os.environ, **certificates.environment(ours), "PYTHONPATH": str(listening.ROOT)}
+    environment = {**os.environ, **certificates.environment(ours), "PYTHONPATH": str(ROOT)}
     with listening.scheduler(f"tls://{host}:0", environment=environment) as (central, address):
         assert listening.listened(central.process.pid) == [host.strip("[]")]
-        assert listening.scratch(central.process.pid) == {listening.ROOT / SCRATCH}
+        assert listening.scratch(central.process.pid) == {ROOT / SCRATCH}
         with listening.started("flows.worker", address, folder=clone, environment=environment) as other:
             assert other.said(r" at (\S+) \(Ctrl-C").startswith(f"tls://{host}:")
             assert listening.listened(other.process.pid) == [host.strip("[]")]
@@ -153,7 +153,7 @@ def test_what_cannot_be_reached_has_none() -> None:
         facing("tls://nowhere.invalid:8786")
 
 
-def refused(address: str, told: dict[str, str]) -> list[str]:
+def refused(address: str, told: Mapping[str, object]) -> list[str]:
     """What a worker, then a run hears at an address."""
     with dask.config.set(told):
         with pytest.raises(InputError) as one:
@@ -175,7 +175,7 @@ def test_certificates_of_another_ca_are_refused(encrypted: str, folders: tuple[P
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs OpenSSL")
 def test_the_documented_commands_make_certificates_that_meet(tmp_path: Path, folders: tuple[Path, Path]) -> None:
-    blocks = re.findall(r"```sh\n(.*?)```", (listening.ROOT / "docs/machines.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/machines.md").read_text(), re.DOTALL)
     make, _, tell = blocks[:3]
     environment = {**os.environ, "HOME": str(tmp_path)}
     for block in (make, tell):
@@ -235,7 +235,7 @@ def test_a_worker_of_a_stranger_ends_in_one_line(encrypted: str, folders: tuple[
     done = subprocess.run(
         [sys.executable, "-m", "flows.worker", encrypted],
         cwd=clone,
-        env={**os.environ, **told, "PYTHONPATH": str(listening.ROOT)},
+        env={**os.environ, **told, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,

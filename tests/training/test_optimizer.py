@@ -39,7 +39,7 @@ class Small(Network):
 def network() -> Small:
     torch.manual_seed(0)
     small = Small()
-    small.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves this overload out
+    small.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stub
     return small
 
 

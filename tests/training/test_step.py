@@ -42,7 +42,7 @@ def losses(
 ) -> list[float]:
     """The loss of each of eight steps; `prepare` must not show in them."""
     model = recogniser(name, samples)
-    model.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves this overload out
+    model.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stub
     model.network.train()
     order = torch.arange(64).remainder(len(samples)).view(8, 8).to(device)
     window = Window(model.tensors(samples).to(device), order)
