@@ -30,8 +30,8 @@ EXAMPLES = 5
 class _Rows:
     """Samples, or tiles of them, without their pixels.
 
-    labels: of a tile, its class. sizes: [N] numbers that differ where images do in height or width. hashes: [N, 3, 4]
-    uint64. digests: [N] objects, equal for equal pixels.
+    labels: of a tile, its class. sizes: [N] numbers that differ where images do in height or width. hashes: [N, 3, 4].
+    digests: [N], equal for equal pixels.
     """
 
     datasets: NDArray[np.object_]

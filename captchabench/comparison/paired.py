@@ -81,7 +81,7 @@ def paired_cer(
 ) -> Difference:
     """Difference of two CERs on the same images, by resampling images (Efron & Tibshirani 1993, 13.3 and 16.4).
 
-    first, second: [N] edits of each model; characters: [N] of the labels; all integers. The interval is the
+    first, second: [N] edits of each model; characters: [N] of the labels. The interval is the
     percentile one; p is the share of resamples that stray from the difference by as much as that is from
     nought. The same images give the same numbers in any order.
     """

@@ -49,7 +49,7 @@ def _maps(place: Callable[[int, int], tuple[float, float]]) -> warps.Maps:
 
 @cache
 def _slope() -> NDArray[np.uint16]:
-    """The background: 192 in the upper left corner, 255 in the lower right, [H, W] uint16."""
+    """The background: 192 in the upper left corner, 255 in the lower right, [H, W]."""
     x, y = np.arange(WIDTH), np.arange(HEIGHT)[:, None]
     return (192 + 63 * (x * WIDTH + y * HEIGHT) // (WIDTH**2 + HEIGHT**2)).astype(np.uint16)
 

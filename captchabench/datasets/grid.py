@@ -58,7 +58,7 @@ def class_name(folder: str) -> str:
 
 @cache
 def _shapes(name: str) -> tuple[NDArray[np.uint8], ...]:
-    """The pictograms of a class, each in the middle of a square: [side, side] uint8 coverage."""
+    """The pictograms of a class, each in the middle of a square: [side, side] coverage."""
     from fonticon_mdi7 import MDI7
 
     return tuple(_squared(glyph(_FACE, _EM, getattr(MDI7, icon)[-1]).mask) for icon in _PICTOGRAMS[name].split())
@@ -76,7 +76,7 @@ _AXIS = np.arange(SIDE, dtype=np.int32)
 
 
 def _placed(roll: Roll, shape: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """`shape` turned, sheared, mirrored, scaled and moved onto a tile: [SIDE, SIDE] uint8."""
+    """`shape` turned, sheared, mirrored, scaled and moved onto a tile: [SIDE, SIDE]."""
     size = _SMALLEST + roll(_LARGEST - _SMALLEST + 1)
     cosine, sine = warps.turn(roll(2 * _MOST_TURN + 1) - _MOST_TURN)
     shear = roll(2 * _MOST_SHEAR + 1) - _MOST_SHEAR
@@ -111,7 +111,7 @@ def draw(rng: np.random.Generator) -> Drawing:
 
 
 def _ink(roll: Roll, canvas: NDArray[np.uint8]) -> NDArray[np.int16]:
-    """A colour that stands out from the mean of `canvas`: [3] int16 BGR."""
+    """A colour that stands out from the mean of `canvas`: [3] BGR."""
     mean = _grey(*map(int, cv2.sumElems(canvas)[:3])) // (SIDE * SIDE)
     while True:
         ink = colour(roll)

@@ -89,7 +89,7 @@ def _line(canvas: NDArray[np.uint8], roll: Roll, value: int) -> None:
 
 
 def _write(label: str, roll: Roll) -> NDArray[np.uint8]:
-    """The letters and the lines in front of them: coverage, [H, W] uint8."""
+    """The letters and the lines in front of them: coverage, [H, W]."""
     ink = np.zeros((HEIGHT, WIDTH), np.uint8)
     style = _STYLES[roll(len(_STYLES))]
     size = style.size - roll(4)
@@ -107,7 +107,7 @@ def _write(label: str, roll: Roll) -> NDArray[np.uint8]:
 def _push() -> NDArray[np.int32]:
     """How far the radial warp moves a pixel, by its squared distance from the centre.
 
-    A pixel at distance r shows the one at r + 4 sin(r / 30). Shares of r in 1/16384, [W * W + H * H] int32.
+    A pixel at distance r shows the one at r + 4 sin(r / 30). Shares of r in 1/16384, [W * W + H * H].
     """
     radii = [math.sqrt(square) for square in range(1, WIDTH**2 + HEIGHT**2)]
     shares = [4 / 30] + [4 * math.sin(r / 30) / r for r in radii]
@@ -136,7 +136,7 @@ def _maps(roll: Roll) -> warps.Maps:
 
 @cache
 def _contrast(percent: int) -> NDArray[np.uint8]:
-    """Levels drawn away from grey by the square of `percent`, as a look-up table [1, 256, 3] uint8."""
+    """Levels drawn away from grey by the square of `percent`, as a look-up table [1, 256, 3]."""
     levels = (np.arange(256) - 127) * percent**2 // 10000 + 127
     return np.repeat(np.clip(levels, 0, 255).astype(np.uint8), 3).reshape(1, 256, 3)
 
@@ -144,7 +144,7 @@ def _contrast(percent: int) -> NDArray[np.uint8]:
 def _colours(roll: Roll) -> tuple[NDArray[np.uint8], list[int]]:
     """The colour of each cover (in 64 steps) on each of what is behind: the ground, and up to three lines.
 
-    Returns [64 * 4, 1, 3] uint8, and the ground.
+    Returns [64 * 4, 1, 3], and the ground.
     """
     ground = [200 + roll(56) for _ in range(3)]
     behind = np.array([ground] + [[100 + roll(156) for _ in range(3)] for _ in range(3)])

@@ -74,7 +74,7 @@ _CLOUD_STEPS = 5
 
 @cache
 def _cloud() -> NDArray[np.uint8]:
-    """The background as palette entries, [H, W] uint8: white, then each colour in five steps of ink."""
+    """The background as palette entries, [H, W]: white, then each colour in five steps of ink."""
     entries = np.zeros((HEIGHT, WIDTH), np.uint8)
     for word in _CLOUD:
         shape = glyph(_CLOUD_FACE, word.size, word.text)
@@ -102,7 +102,7 @@ def _tilted(degrees: int) -> tuple[NDArray[np.int16], NDArray[np.int16], NDArray
     """The plane about a word's centre, tilted: where on the strip each pixel looks, before it is bent.
 
     Returns x and y in 1/32 pixel, and the wave's angle there in 1/1024 turn (64 pixels make a turn); each
-    [2 H, 2 W] int16, the centre in the middle, so that a picture is a window of it.
+    [2 H, 2 W], the centre in the middle, so that a picture is a window of it.
     """
     cos, sin = warps.turn(degrees)
     x, y = np.arange(-WIDTH, WIDTH), np.arange(-HEIGHT, HEIGHT)[:, None]

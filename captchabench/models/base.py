@@ -65,14 +65,14 @@ class Recogniser(ABC):
 
     @abstractmethod
     def predict(self, pixels: NDArray[np.uint8]) -> Reading:
-        """Read images. pixels: [N, H, W] uint8, of any N, zero included."""
+        """Read images. pixels: [N, H, W], of any N, zero included."""
 
     def losses(self, pixels: NDArray[np.uint8], labels: Labels) -> NDArray[np.float32] | None:
-        """Negative log-likelihood in nats of each label under CTC: [N] float32. None for other models."""
+        """Negative log-likelihood in nats of each label under CTC: [N]. None for other models."""
         return None
 
     def alternatives(self, pixels: NDArray[np.uint8], count: int) -> list[tuple[Alternative, ...]]:
-        """The likeliest texts of each image, at most `count` of them, best first. pixels: [N, H, W] uint8.
+        """The likeliest texts of each image, at most `count` of them, best first. pixels: [N, H, W].
 
         A model that weighs no others has its reading alone.
         """
@@ -80,7 +80,7 @@ class Recogniser(ABC):
         return [(Alternative(*pair),) for pair in zip(reading.texts, reading.confidences.tolist(), strict=True)]
 
     def explain(self, pixels: NDArray[np.uint8]) -> list[Steps]:
-        """How each image was read. pixels: [N, H, W] uint8."""
+        """How each image was read. pixels: [N, H, W]."""
         return [Steps("none", ())] * len(pixels)
 
     @property

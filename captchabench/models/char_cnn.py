@@ -131,7 +131,7 @@ class CharCnn(NeuralRecogniser):
         return TensorSamples(torch.from_numpy(self._rows(samples.pixels, known)), targets)
 
     def _rows(self, pixels: NDArray[np.uint8], known: Labels | None = None) -> NDArray[np.uint8]:
-        """The characters of each image side by side: [N, 32, L * W] uint8."""
+        """The characters of each image side by side: [N, 32, L * W]."""
         crops = self.segmenter.segment(pixels, known).crops
         count, length, _, width = crops.shape
         return np.ascontiguousarray(crops.transpose(0, 2, 1, 3).reshape(count, HEIGHT, length * width))

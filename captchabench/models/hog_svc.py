@@ -172,7 +172,7 @@ class HogSvc(Recogniser):
 
 
 def _present(segments: Segments) -> NDArray[np.uint8]:
-    """The crops that hold a character, line after line: [M, 32, W] uint8."""
+    """The crops that hold a character, line after line: [M, 32, W]."""
     places: NDArray[np.bool_] = np.arange(segments.crops.shape[1]) < segments.lengths[:, None]
     return segments.crops[places]
 
@@ -181,7 +181,7 @@ _CELL, _BLOCK, _DIRECTIONS = 8, 16, 9
 
 
 def hog_features(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """HOG of each crop: [M, H, W] uint8, H and W multiples of 8, to [M, feature_count(H, W)] float32.
+    """HOG of each crop: [M, H, W], H and W multiples of 8, to [M, feature_count(H, W)].
 
     Cells of 8 x 8 pixels, normalised in blocks of 2 x 2 that overlap by half; 9 directions.
     """
@@ -208,7 +208,7 @@ class KernelMachine:
     """One machine against the rest for each of K symbols, on D features.
 
     A Gaussian kernel is approximated by R random cosines (Rahimi and Recht, NIPS 2007); the features themselves stand
-    beside them. mean: [D]. directions: [D, R]. phases: [R]. weights: [R + D + 1, K]. All are float32.
+    beside them. mean: [D]. directions: [D, R]. phases: [R]. weights: [R + D + 1, K].
     """
 
     mean: NDArray[np.float32]
@@ -220,7 +220,7 @@ class KernelMachine:
     def fit(
         cls, features: NDArray[np.float32], classes: NDArray[np.int64], cosines: int, ridge: float, seed: int
     ) -> Self:
-        """Learn from features [M, D] float32 and their rows of K symbols, `classes` [M] int64.
+        """Learn from features [M, D] and their rows of K symbols, `classes` [M].
 
         The squared errors from 1 for a symbol and 0 for the others are minimised (least-squares SVM: Suykens and
         Vandewalle, Neural Processing Letters 9, 1999). ridge: in units of the mean square of a column.
@@ -243,7 +243,7 @@ class KernelMachine:
         return machine
 
     def margins(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """[M, D] float32 to [M, K] float32."""
+        """[M, D] to [M, K]."""
         margins = np.empty((len(features), self.weights.shape[1]), np.float32)
         for rows in _chunks(len(features)):
             margins[rows] = self._map(features[rows]) @ self.weights
@@ -260,7 +260,7 @@ class KernelMachine:
         return all(a.shape == s and a.dtype == np.float32 for a, s in zip(found, shapes, strict=True))
 
     def _map(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Cosines, features and a one: [M, D] to [M, R + D + 1] float32."""
+        """Cosines, features and a one: [M, D] to [M, R + D + 1]."""
         centred = features - self.mean
         one = np.ones((len(features), 1), np.float32)
         return np.concatenate([np.cos(centred @ self.directions + self.phases), centred, one], axis=1)

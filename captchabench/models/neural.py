@@ -165,7 +165,7 @@ class NeuralRecogniser(Recogniser):
         return found
 
     def network_input(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """What the network is given for images [N, H, W] uint8, before `standardize`: [N, H', W'] uint8."""
+        """What the network is given for images [N, H, W], before `standardize`: [N, H', W']."""
         return pixels
 
     def run_by(self, forward: Callable[[NDArray[np.uint8]], Tensor]) -> None:

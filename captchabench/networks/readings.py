@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Reading:
-    """What a recogniser read: N texts and [N] float32 confidences, the probability of the whole word."""
+    """What a recogniser read: N texts and [N] confidences, the probability of the whole word."""
 
     texts: list[str]
     confidences: NDArray[np.float32]

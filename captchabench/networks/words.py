@@ -12,7 +12,7 @@ from captchabench.networks.readings import Alternative
 def likeliest_words(log_probs: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The words with the highest product of their characters' probabilities, best first.
 
-    log_probs: [N, L, K], the log-probability of each class at each place. Returns class ids [N, M, L] int64 and
+    log_probs: [N, L, K], the log-probability of each class at each place. Returns class ids [N, M, L] and
     log-probabilities [N, M], M being `count` or the number of words there are. Exact: the first characters of a word
     among the best are among the best of that length.
     """

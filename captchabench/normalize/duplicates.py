@@ -38,7 +38,7 @@ _PAIRS_AT_ONCE = 1 << 21
 
 
 def hashes_of_moved(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Hashes [N, 3, 4] uint64 of grey images [N, H, W] uint8: as they are, moved right and moved down by a pixel.
+    """Hashes [N, 3, 4] of grey images [N, H, W]: as they are, moved right and moved down by a pixel.
 
     [..., 0] holds the 64 lowest frequencies. They are computed in whole numbers, so that they are the same on every
     machine.
@@ -50,7 +50,7 @@ def hashes_of_moved(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 def _windowed_hashes(pixels: NDArray[np.uint8], smaller: int, corners: Sequence[tuple[int, int]]) -> NDArray[np.uint64]:
-    """Hashes [N, C, 4] uint64 of C windows of each image, `smaller` than it both ways; corners: (top, left) of each."""
+    """Hashes [N, C, 4] of C windows of each image, `smaller` than it both ways; corners: (top, left) of each."""
     n, height, width = pixels.shape[0], pixels.shape[1] - smaller, pixels.shape[2] - smaller
     down, across, rows, columns = _basis(height, width)
     # A frequency counts as present from 1/8 grey level on average: flat areas must not flip on rounding.
@@ -71,7 +71,7 @@ def _windowed_hashes(pixels: NDArray[np.uint8], smaller: int, corners: Sequence[
 def near_pairs(
     hashes: NDArray[np.uint64], coarse_bits: int = COARSE_BITS
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Index arrays (i, j) of all pairs of near hashes among `hashes` [N, 4] uint64, which must differ.
+    """Index arrays (i, j) of all pairs of near hashes among `hashes` [N, 4], which must differ.
 
     Near are those of which at most `coarse_bits` (9 or fewer) of the 64 lowest bits and FINE_BITS of all differ. Exact:
     finds every such pair, without comparing all with all. By the pigeonhole principle the coarse halves of a pair
@@ -96,7 +96,7 @@ def near_pairs(
 
 
 def duplicate_groups(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Group numbers [N] of images with `hashes` [N, V, 4] uint64: of the image as it is, then of it moved.
+    """Group numbers [N] of images with `hashes` [N, V, 4]: of the image as it is, then of it moved.
 
     Near images share a number, whether as they are or with one of them moved, and so do images that a chain of near
     ones connects.

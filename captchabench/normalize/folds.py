@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def assign_folds(sample_ids: NDArray[np.str_], groups: NDArray[np.int64], count: int) -> NDArray[np.int8]:
-    """Folds [N] int8 of images with `sample_ids` [N] (strings) in `groups` [N] of near-duplicates.
+    """Folds [N] of images with `sample_ids` [N] in `groups` [N] of near-duplicates.
 
     Groups are numbered from 0 without a gap. A group's fold is the hash of its smallest sample_id. So
     near-duplicates share a fold, equal images of two datasets do too, and an image that duplicates nothing

@@ -9,7 +9,7 @@ from captchabench.datasets.base import ROWS, TILES
 
 
 def deal(sample_ids: NDArray[np.str_], folds: NDArray[np.int8], seed: int) -> NDArray[np.int64]:
-    """Rows [G, 9] of the tiles that make up each grid. sample_ids: [N] strings; folds: [N] integers.
+    """Rows [G, 9] of the tiles that make up each grid. sample_ids, folds: [N].
 
     A grid's tiles are all of one fold, and each tile is in one grid at most: held-out grids hold no tile, and no copy
     of one, that a model was trained on. Within a fold tiles are dealt in the order of a hash of `seed` and sample_id;

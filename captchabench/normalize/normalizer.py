@@ -23,8 +23,8 @@ from captchabench.normalize.rejects import Reason, Reject, Rejected
 class Normalized:
     """The images of a row group that are sound by themselves, and the others.
 
-    ids, labels, names: n strings each. sizes: [n, 2] int32, source width and height. hashes: [n, 3, 4] uint64.
-    pixels: [n, H, W] uint8.
+    ids, labels, names: n strings each. sizes: [n, 2], source width and height. hashes: [n, 3, 4].
+    pixels: [n, H, W].
     """
 
     ids: list[str]
@@ -100,7 +100,7 @@ def _told_apart(symbol: str) -> str:
 
 
 def sample_id(grey: NDArray[np.uint8]) -> str:
-    """32 hex digits that stand for the decoded pixels [H, W] uint8: equal for lossless re-encodings."""
+    """32 hex digits that stand for the decoded pixels [H, W]: equal for lossless re-encodings."""
     digest = blake2b(np.array(grey.shape, "<u4").tobytes(), digest_size=16)
     digest.update(np.ascontiguousarray(grey).data)
     return digest.hexdigest()

@@ -89,7 +89,7 @@ class ShardInfo:
 class Samples:
     """Labelled images in memory.
 
-    pixels: [N, H, W] uint8. folds: [N] int8. sample_ids, labels, datasets: N strings each;
+    pixels: [N, H, W]. folds: [N]. sample_ids, labels, datasets: N strings each;
     `datasets` names the dataset each sample comes from, which differs within `union`.
     """
 
@@ -239,7 +239,7 @@ def read_samples(folder: Path) -> Samples:
 
 
 def read_batches(path: Path) -> Iterator[tuple[pa.RecordBatch, NDArray[np.uint8]]]:
-    """One part file in pieces, each with its pixels as [n, H, W] uint8.
+    """One part file in pieces, each with its pixels as [n, H, W].
 
     For what must not hold a whole dataset. Raises InputError if the part is damaged or not ours.
     """

@@ -48,7 +48,7 @@ def count_confusions(labels: Sequence[str], predictions: Sequence[str]) -> Confu
 
 
 def _code_points(texts: Sequence[str], length: int) -> NDArray[np.int32]:
-    """Texts of one length as [length, N] int32."""
+    """Texts of one length as [length, N]."""
     flat = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), "<i4")
     return flat.reshape(len(texts), length).T
 

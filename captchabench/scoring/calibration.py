@@ -23,7 +23,7 @@ class Reliability:
 
     @classmethod
     def of(cls, confidences: NDArray[np.floating], right: NDArray[np.bool_]) -> Self:
-        """Sort samples into bins. confidences: [N] floats from 0 to 1; right: [N] bool."""
+        """Sort samples into bins. confidences: [N] floats from 0 to 1; right: [N]."""
         wide = np.asarray(confidences, np.float64)
         bins = np.clip(np.ceil(wide * BINS).astype(int) - 1, 0, BINS - 1)
         return cls(

@@ -90,13 +90,13 @@ def parts_of(info: PredictionInfo, table: pa.Table) -> dict[str, pa.Table]:
 
 
 def confidences_of(table: pa.Table) -> NDArray[np.float32]:
-    """Confidences of N checked predictions: [N] float32 from 0 to 1."""
+    """Confidences of N checked predictions: [N] from 0 to 1."""
     confidences: NDArray[np.float32] = table["confidence"].to_numpy()
     return np.clip(confidences, 0, 1)
 
 
 def right_of(table: pa.Table) -> NDArray[np.bool_]:
-    """Which of N predictions are exact: [N] bool."""
+    """Which of N predictions are exact: [N]."""
     right: NDArray[np.bool_] = pc.equal(table["label"], table["prediction"]).to_numpy()
     return right
 

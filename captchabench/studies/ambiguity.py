@@ -76,7 +76,7 @@ def alike(symbols: str, face: Face) -> list[str]:
 
 
 def _at_one_height(mask: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """A glyph's mask [h, w] uint8 scaled to the common height, with room around it, and blurred: float32."""
+    """A glyph's mask [h, w] scaled to the common height, with room around it, and blurred."""
     width = max(1, round(mask.shape[1] * _HEIGHT / mask.shape[0]))
     scaled = cv2.resize(mask.astype(np.float32), (width, _HEIGHT), interpolation=cv2.INTER_AREA)
     blurred: NDArray[np.float32] = cv2.GaussianBlur(np.pad(scaled, _ROOM), (0, 0), _BLUR)

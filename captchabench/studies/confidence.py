@@ -42,7 +42,7 @@ RISK = Table("metrics/risk_coverage.csv", RISK_SCHEMA, "calibration")
 
 @dataclass(frozen=True)
 class Confidences:
-    """All folds of one row of the leaderboard: [N] float32 confidences, and [N] bool whether they were right."""
+    """All folds of one row of the leaderboard: [N] confidences, and [N] whether they were right."""
 
     dataset: str
     source: str
@@ -117,7 +117,7 @@ POINTS = 60
 class RiskCoverage:
     """What is read at every distinct confidence, most confident first (El-Yaniv & Wiener 2010).
 
-    thresholds: [K] float32, falling: images at least so sure are read; read, right: [K] int64, how many those
+    thresholds: [K], falling: images at least so sure are read; read, right: [K], how many those
     are and how many of them are exact. Images of equal confidence are read together or not at all.
     """
 
@@ -127,7 +127,7 @@ class RiskCoverage:
 
     @classmethod
     def of(cls, confidences: NDArray[np.float32], right: NDArray[np.bool_]) -> "RiskCoverage":
-        """confidences: [N] float32 from 0 to 1; right: [N] bool; at least one image."""
+        """confidences: [N] from 0 to 1; right: [N]; at least one image."""
         values, inverse, counts = np.unique(confidences, return_inverse=True, return_counts=True)
         hits = np.bincount(inverse, weights=right, minlength=len(values)).astype(np.int64)
         return cls(values[::-1], np.cumsum(counts[::-1]), np.cumsum(hits[::-1]))

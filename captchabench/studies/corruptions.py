@@ -30,7 +30,7 @@ class Corruption:
 def corrupt(
     pixels: NDArray[np.uint8], sample_ids: Sequence[str] | NDArray[np.object_], name: str, strength: int
 ) -> NDArray[np.uint8]:
-    """Images [N, H, W] uint8 under the corruption called `name`, at `strength` 1 to 3: as many of the same size.
+    """Images [N, H, W] under the corruption called `name`, at `strength` 1 to 3: as many of the same size.
 
     What is random depends on the name and an image's sample_id alone: not on the order of images, and strengths
     share it, so that a stronger corruption is more of the same.

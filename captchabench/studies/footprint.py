@@ -14,7 +14,7 @@ _WARM_UP = 5
 
 
 def flops_per_image(recogniser: Recogniser, image: NDArray[np.uint8]) -> int | None:
-    """Floating-point operations of the recogniser's network on one `image` [H, W] uint8.
+    """Floating-point operations of the recogniser's network on one `image` [H, W].
 
     Those of matrix products and convolutions, a multiplication and an addition counting two, by PyTorch's counter;
     what comes before and after the network (segmentation, decoding) is left out. None for a recogniser without a
@@ -45,7 +45,7 @@ def bytes_on_disk(folder: Path) -> int:
 
 
 def latency_seconds(recogniser: Recogniser, pixels: NDArray[np.uint8]) -> float:
-    """The median time to read one image by itself, over the images [N, H, W] uint8, N at least 1, after a warm-up."""
+    """The median time to read one image by itself, over the images [N, H, W], N at least 1, after a warm-up."""
     for image in pixels[:_WARM_UP]:
         recogniser.predict(image[None])
     spent = []

@@ -43,7 +43,7 @@ def _chunk(name: bytes, body: bytes) -> bytes:
 
 
 def jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
-    """A JPEG of `pixels` [h, w, 3] uint8 BGR, at `quality` 0 to 100."""
+    """A JPEG of `pixels` [h, w, 3] BGR, at `quality` 0 to 100."""
     done, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise ValueError(f"OpenCV could not encode an image of shape {pixels.shape}")

@@ -24,7 +24,7 @@ class Face:
 class Glyph:
     """A character's coverage and where it goes.
 
-    mask: [h, w] uint8, read-only, 255 where the ink covers the whole pixel; it may be empty.
+    mask: [h, w], read-only, 255 where the ink covers the whole pixel; it may be empty.
     left, top: pixels from the pen on the baseline to the mask's corner (above is negative).
     advance: pixels the pen moves on.
     """
@@ -68,7 +68,7 @@ def glyph(face: Face, size: int, text: str) -> Glyph:
 
 
 def paste(canvas: NDArray[np.uint8], mask: NDArray[np.uint8], x: int, y: int) -> None:
-    """Lay `mask` over `canvas`, both [h, w] uint8 coverage; its corner goes to (x, y), the rest is cut."""
+    """Lay `mask` over `canvas`, both [h, w] coverage; its corner goes to (x, y), the rest is cut."""
     height, width = mask.shape
     x0, y0 = max(x, 0), max(y, 0)
     x1, y1 = min(x + width, canvas.shape[1]), min(y + height, canvas.shape[0])

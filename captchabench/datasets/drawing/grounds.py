@@ -10,7 +10,7 @@ _SHIFT = 4  # coordinates in 1/16 pixel
 
 
 def ground(roll: Roll, rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
-    """A random ground: [side, side, 3] uint8."""
+    """A random ground: [side, side, 3]."""
     knots = (2, 2, 3, 5, 9)[roll(5)]
     # Few knots are a slope, many are blotches: their colours keep to one another, the more the more there are.
     spread = 96 if knots < 4 else 64
@@ -30,7 +30,7 @@ def ground(roll: Roll, rng: np.random.Generator, side: int) -> NDArray[np.uint8]
 
 
 def bar(roll: Roll, canvas: NDArray[np.uint8], width: int) -> None:
-    """Draw a straight bar of a random colour, `width` pixels wide, anywhere on `canvas` [side, side, 3] uint8."""
+    """Draw a straight bar of a random colour, `width` pixels wide, anywhere on `canvas` [side, side, 3]."""
     side = len(canvas)
     ends = [(roll(side << _SHIFT), roll(side << _SHIFT)) for _ in range(2)]
     cv2.line(canvas, ends[0], ends[1], colour(roll), width, cv2.LINE_AA, _SHIFT)

@@ -21,7 +21,7 @@ _WEIGHTS = {segments: _bernstein(segments) for segments in (1, 2, 4)}
 
 
 def curve(canvas: NDArray[np.uint8], xs: Sequence[int], ys: Sequence[int], widths: Sequence[int]) -> None:
-    """Draw a cubic Bezier curve in full ink, smooth-edged and with square ends, on `canvas` [h, w] uint8.
+    """Draw a cubic Bezier curve in full ink, smooth-edged and with square ends, on `canvas` [h, w].
 
     xs, ys: of the four control points, in pixels. The more it bends the more straight pieces it has: 1, 2
     or 4. widths: of the pieces from the first on, in 1/16 pixel; the last goes on to the end.

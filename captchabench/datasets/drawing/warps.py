@@ -19,7 +19,7 @@ _SINE = np.array([round(UNIT * math.sin(2 * math.pi * i / PERIOD)) for i in rang
 
 
 def wave(phase: int, height: int) -> NDArray[np.int16]:
-    """One period of a sine, by the angle in 1/1024 turn: [1024] int16.
+    """One period of a sine, by the angle in 1/1024 turn: [1024].
 
     phase: where it begins, in 1/1024 turn, below 1024. height: in 1/32 pixel.
     """

@@ -10,8 +10,8 @@ HEIGHT, WIDTH = 32, 24  # pixels; tiles of a grid are square
 def cut_crops(strength: NDArray[np.uint8], centres: NDArray[np.int64], window: float) -> NDArray[np.uint8]:
     """What stands in a window of `window` columns around each centre, scaled to 32 x 24.
 
-    strength: [N, H, W] uint8. centres: [N, L] columns; a negative one gives an empty crop. Outside the image is
-    ground. Returns [N, L, 32, 24] uint8.
+    strength: [N, H, W]. centres: [N, L] columns; a negative one gives an empty crop. Outside the image is
+    ground. Returns [N, L, 32, 24].
     """
     n, height, _ = strength.shape
     crops = np.zeros((*centres.shape, HEIGHT, WIDTH), np.uint8)

@@ -10,7 +10,7 @@ _GROUND_IMAGES = 500
 
 
 def fit_ground(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The background that images of one look have in common. pixels: [N, H, W] uint8. Returns [H, W] uint8.
+    """The background that images of one look have in common. pixels: [N, H, W]. Returns [H, W].
 
     At each pixel it is the level that 15 % of the images exceed where texts are darker than their ground, and fall
     below where they are lighter: even where most texts cover the pixel, the ground shows through in some image.
@@ -21,7 +21,7 @@ def fit_ground(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def ink_strength(pixels: NDArray[np.uint8], ground: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """How strongly each pixel is inked: 0 is ground, 255 is text. [N, H, W] uint8 in and out.
+    """How strongly each pixel is inked: 0 is ground, 255 is text. [N, H, W] in and out.
 
     The ground of an image is `ground` (see `fit_ground`) or its own median level, whichever it differs less from:
     text may be lighter or darker than either. Otsu's threshold (IEEE Trans. SMC 9, 1979) on the difference says
@@ -53,7 +53,7 @@ def otsu_thresholds(levels: NDArray[np.integer]) -> NDArray[np.int64]:
 def level_text(strength: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Shift each column up or down so that the text around it has its centre of mass at half height.
 
-    [N, H, W] uint8 in and out. For texts that climb, wave or stand at any height.
+    [N, H, W] in and out. For texts that climb, wave or stand at any height.
     """
     n, height, width = strength.shape
     reach = (0.65 * height, 1)

@@ -51,8 +51,8 @@ _RUN, _WIDTH_SPREAD = 5, 0.3
 class Segments:
     """The characters found in N lines, M at most.
 
-    lengths: [N] int64. spans: [N, M, 2] float32, left and right edge in columns of the source image (the right one
-    exclusive); windows of neighbours overlap and may reach beyond the image. crops: [N, M, 32, W] uint8; in lines W is
+    lengths: [N]. spans: [N, M, 2], left and right edge in columns of the source image (the right one
+    exclusive); windows of neighbours overlap and may reach beyond the image. crops: [N, M, 32, W]; in lines W is
     24 and 255 is ink. Spans and crops beyond a line's length are 0.
     """
 
@@ -62,14 +62,14 @@ class Segments:
 
 
 def equal_cells(count: int, length: int, width: int) -> NDArray[np.int64]:
-    """Boundaries of `length` equally wide cells across `width` columns: [count, length + 1] int64."""
+    """Boundaries of `length` equally wide cells across `width` columns: [count, length + 1]."""
     return np.tile(np.rint(np.linspace(0, width, length + 1)).astype(np.int64), (count, 1))
 
 
 def cut_columns(strength: NDArray[np.uint8], length: int, pitch: float) -> NDArray[np.int64]:
-    """Boundaries of `length` characters in each line: [N, length + 1] int64 columns, ascending.
+    """Boundaries of `length` characters in each line: [N, length + 1] columns, ascending.
 
-    strength: [N, H, W] uint8. Dynamic programming over all boundaries at once, the outer two included: it pays for
+    strength: [N, H, W]. Dynamic programming over all boundaries at once, the outer two included: it pays for
     ink that a boundary cuts through, for strokes left outside, for hollow columns inside and for widths unlike
     `pitch`. Lines without ink get equal cells.
     """
@@ -134,7 +134,7 @@ class Segmenter:
     def fit(self, pixels: NDArray[np.uint8], labels: Labels) -> None:
         """Learn the look of the lines: ground, distance of characters, and what a centred character is like.
 
-        pixels: [N, H, W] uint8. Of more than 1500 lines, 1500 at even distances are used. Whether texts are levelled
+        pixels: [N, H, W]. Of more than 1500 lines, 1500 at even distances are used. Whether texts are levelled
         first is decided by which way reads more characters of every fifth line when learnt from the others.
         """
         chosen = np.unique(np.linspace(0, len(pixels) - 1, _FIT_LINES).astype(np.int64))
@@ -154,7 +154,7 @@ class Segmenter:
         self._learn(levelled if self.level else lines, classes, centres, rounds=_ROUNDS)
 
     def segment(self, pixels: NDArray[np.uint8], labels: Labels | None = None) -> Segments:
-        """Find the characters. pixels: [N, H, W] uint8. With `labels`, where those very characters are."""
+        """Find the characters. pixels: [N, H, W]. With `labels`, where those very characters are."""
         width = self.spec.max_length
         wanted = None if labels is None else _classes(self.spec.alphabet, labels, width)
         lengths = np.zeros(len(pixels), np.int64)
@@ -208,7 +208,7 @@ class Segmenter:
         self.level = bool(arrays["scalars"][2])
 
     def _lines(self, pixels: NDArray[np.uint8], *, level: bool) -> NDArray[np.uint8]:
-        """Ink on lines of the common size: [N, 32, line width] uint8."""
+        """Ink on lines of the common size: [N, 32, line width]."""
         lines = np.empty((len(pixels), LINE_HEIGHT, self.line_width), np.uint8)
         for rows in _chunks(len(pixels)):
             for line, strength in zip(lines[rows], ink_strength(pixels[rows], self.ground), strict=True):
@@ -216,7 +216,7 @@ class Segmenter:
         return level_text(lines) if level else lines
 
     def _first_centres(self, lines: NDArray[np.uint8], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Centres of the characters by cuts alone: [N, M] int64, -1 beyond a line's length. Sets the pitch."""
+        """Centres of the characters by cuts alone: [N, M], -1 beyond a line's length. Sets the pitch."""
         inked = np.asarray((lines > 127).any(axis=1))
         extent = self.line_width - inked.argmax(axis=1) - inked[:, ::-1].argmax(axis=1)
         self.pitch = float(np.median(extent / lengths))
@@ -258,7 +258,7 @@ class Segmenter:
         return float(right / (classes >= 0).sum())
 
     def _find(self, scores: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Centres of unknown characters: [N, W, K] to [N, M] int64, -1 beyond a line's length."""
+        """Centres of unknown characters: [N, W, K] to [N, M], -1 beyond a line's length."""
         characters = any_character(scores)
         found = np.full((len(scores), self.spec.max_length), -1, np.int64)
         best = np.full(len(scores), -np.inf)
@@ -271,7 +271,7 @@ class Segmenter:
         return found
 
     def _align(self, scores: NDArray[np.float32], classes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Centres of the characters `classes` [N, M], -1 beyond a line's length: [N, W, K] to [N, M] int64."""
+        """Centres of the characters `classes` [N, M], -1 beyond a line's length: [N, W, K] to [N, M]."""
         found = np.full(classes.shape, -1, np.int64)
         lengths = (classes >= 0).sum(axis=1)
         for length in np.unique(lengths).tolist():

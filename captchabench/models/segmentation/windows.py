@@ -31,7 +31,7 @@ def weight_rows(line_height: int) -> int:
 def cell_features(strength: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Gradients (left, right, up, down) and ink, averaged over cells of 4 x 4 pixels at every column.
 
-    strength: [N, H, W] uint8, H a multiple of 4. Returns [N, W + 20, F] float32: entry x holds the cells whose left
+    strength: [N, H, W], H a multiple of 4. Returns [N, W + 20, F]: entry x holds the cells whose left
     edge is at column x - 12.
     """
     n, height, width = strength.shape
@@ -50,12 +50,12 @@ def cell_features(strength: NDArray[np.uint8]) -> NDArray[np.float32]:
 def windows_at(
     features: NDArray[np.float32], images: NDArray[np.int64], columns: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """The windows centred on `columns` [M] of `images` [M] (row numbers): [M, 6 * F] float32."""
+    """The windows centred on `columns` [M] of `images` [M] (row numbers): [M, 6 * F]."""
     return np.concatenate([features[images, columns + offset + _PAD] for offset in _OFFSETS], axis=1)
 
 
 def column_scores(features: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How well a character of each class is centred at each column: [N, W, K] float32. weights: [6 * F + 1, K]."""
+    """How well a character of each class is centred at each column: [N, W, K]. weights: [6 * F + 1, K]."""
     n, padded, size = features.shape
     width = padded - 2 * _PAD + CELL
     scores = np.broadcast_to(weights[-1], (n, width, weights.shape[1])).copy()
@@ -67,9 +67,9 @@ def column_scores(features: NDArray[np.float32], weights: NDArray[np.float32]) -
 def fit_scorer(
     features: NDArray[np.float32], centres: NDArray[np.int64], classes: NDArray[np.int64], count: int, pitch: float
 ) -> NDArray[np.float32]:
-    """Ridge regression: 1 for a class's centre, 0 elsewhere. Returns weights [6 * F + 1, count] float32.
+    """Ridge regression: 1 for a class's centre, 0 elsewhere. Returns weights [6 * F + 1, count].
 
-    centres: [N, L] int64 columns, -1 where a text is shorter. classes: [N, L] int64. `pitch`: the usual distance of
+    centres: [N, L] columns, -1 where a text is shorter. classes: [N, L]. `pitch`: the usual distance of
     two centres; columns nearer than a quarter of it to a centre are not used as examples of "elsewhere".
     """
     width = features.shape[1] - 2 * _PAD + CELL
@@ -111,9 +111,9 @@ def this_character(scores: NDArray[np.float32], classes: NDArray[np.int64]) -> N
 
 
 def start_scores(centres: NDArray[np.int64], width: int) -> NDArray[np.float32]:
-    """How usual each column is as the centre of a line's first character: [W] float32, 0 for the most usual.
+    """How usual each column is as the centre of a line's first character: [W], 0 for the most usual.
 
-    centres: [N, L] int64. It is a smoothed log-histogram. Without it a wide character that looks like two narrow
+    centres: [N, L]. It is a smoothed log-histogram. Without it a wide character that looks like two narrow
     ones, an m, pushes the first character of its line out of the row.
     """
     counts = np.bincount(centres[:, 0], minlength=width).astype(np.float64)
@@ -130,7 +130,7 @@ def best_centres(
     """The row of centres with the highest sum of scores, less a penalty for distances unlike `pitch`.
 
     scores: for each of L characters [N, W]. starts: what `start_scores` says, added to the first.
-    Returns [N, L] int64 columns, ascending, and their sums [N].
+    Returns [N, L] columns, ascending, and their sums [N].
     """
     n, width = scores[0].shape
     low = max(1, min(round(_NEAREST * pitch), (width - 1) // len(scores)))
