@@ -123,8 +123,6 @@ def _batches(samples: Samples, images: int) -> Iterator[pa.RecordBatch]:
                 pa.array(samples.folds[chosen]),
                 pa.FixedSizeBinaryArray.from_buffers(pa.binary(size), len(chosen), [None, pixels]),
                 pa.array([f"{number}.png" for number in numbers]),
-                pa.array(np.full(len(chosen), samples.info.width, np.int32)),
-                pa.array(np.full(len(chosen), samples.info.height, np.int32)),
             ],
             schema=schema(samples.info),
         )
