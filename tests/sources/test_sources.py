@@ -111,18 +111,18 @@ def test_no_token_says_where_one_goes_and_what_else(
     assert "\n" not in message
 
 
-class Refused(ConnectionError):
-    """As requests raises one."""
+class HTTPError(ConnectionError):
+    """Like the one of requests."""
 
     response = types.SimpleNamespace(status_code=401)
 
 
 def test_a_failing_client_gives_no_token_away(fake: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     def download(handle: str) -> str:
-        raise Refused("401 for https://someone:hunter2@kaggle.com")
+        raise HTTPError("401 for https://someone:hunter2@kaggle.com")
 
     stand_in_client(monkeypatch, object(), download)
-    with pytest.raises(InputError, match="ConnectionError 401") as caught:
+    with pytest.raises(InputError, match="HTTPError 401") as caught:
         open_source(fake, DataParams("kaggle"), "all")
     assert "hunter2" not in str(caught.value)
     assert caught.value.__context__ is None
