@@ -197,7 +197,7 @@ async def _halves(port: int, form: bytes, counts: Counter[str]) -> None:
     await asyncio.gather(*(half(turn) for turn in range(_HALVES)))
 
 
-async def _heads(port: int, _: bytes, counts: Counter[str]) -> None:
+async def _heads(port: int, _encoded: bytes, counts: Counter[str]) -> None:
     piece = b"x" * (256 << 10)
     while True:
         with suppress(OSError, TimeoutError):
@@ -217,11 +217,11 @@ async def _heads(port: int, _: bytes, counts: Counter[str]) -> None:
         await asyncio.sleep(0.1)
 
 
-async def _deaf(port: int, _: bytes, counts: Counter[str]) -> None:
+async def _deaf(port: int, _encoded: bytes, counts: Counter[str]) -> None:
     while True:
         with suppress(OSError, TimeoutError):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            writer.transport.pause_reading()  # type: ignore[attr-defined]  # a Transport, in fact
             counts["deaf connections"] += 1
             try:
                 async with asyncio.timeout(_PATIENCE):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,8 +50,8 @@ def test_the_wheel_holds_pages_types_and_the_licence(wheel: Path) -> None:
     assert not any(name.startswith(("tests", "stages", "flows")) or "__pycache__" in name for name in names)
 
 
-def test_the_library_alone_reads_an_image(wheel: Path, make_samples, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    samples: Samples = make_samples(40)
+def test_the_library_alone_reads_an_image(wheel: Path, make_samples: Callable[..., Samples], tmp_path: Path) -> None:
+    samples = make_samples(40)
     recogniser = build_recogniser("hog_svc", samples.info.spec, {"cosines": 50})
     recogniser.fit(samples, samples, seed=0)
     (tmp_path / "model").mkdir()

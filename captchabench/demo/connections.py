@@ -114,7 +114,7 @@ class Connection(HttpToolsProtocol):
         # `cycle` is the last request that came, this the one that is being answered.
         self._answered: RequestResponseCycle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # asyncio's is wider
         super().connection_made(transport)
         self.network = network_of(self.client[0]) if self.client else None
         if self._gate.enter(self):

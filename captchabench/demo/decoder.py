@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from captchabench.demo.reading import Rejection, Stopped
 from captchabench.inference.images import DEFAULT_LIMITS, Unreadable, decode
@@ -35,7 +36,7 @@ class Decoder:
         self._process: BaseProcess | None = None
         self._closed = False
 
-    def decode(self, image: bytes) -> np.ndarray | Rejection:
+    def decode(self, image: bytes) -> NDArray[np.uint8] | Rejection:
         """The image as [H, W] uint8 grey, or why it cannot be read.
 
         Raises Stopped if the process died over it, or was ended because it took too long. For threads: it waits.
@@ -47,7 +48,7 @@ class Decoder:
                 self._connection.send_bytes(image)
                 if not self._connection.poll(self._patience):
                     raise EOFError
-                decoded: np.ndarray | Rejection = self._connection.recv()
+                decoded: NDArray[np.uint8] | Rejection = self._connection.recv()
                 return decoded
             except (EOFError, OSError):
                 self._end()
@@ -84,7 +85,7 @@ def _work(connection: Connection, max_pixels: int) -> None:
     with suppress(EOFError, OSError):
         while True:
             image = connection.recv_bytes()
-            decoded: np.ndarray | Rejection
+            decoded: NDArray[np.uint8] | Rejection
             try:
                 decoded = decode(image, limits)
             except Unreadable as error:

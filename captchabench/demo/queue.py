@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from captchabench.demo.batching import Batcher
 from captchabench.demo.cost import cost_of_decoding, cost_of_reading
@@ -31,7 +32,9 @@ class Queue:
         self._decoder = decoder
         self._most_pixels = most_pixels
         self._reading: Batcher[Job, Answer] = Batcher(read, batching)
-        self._decoding: Batcher[bytes, np.ndarray | Rejection] = Batcher(self._decode, Batching(size=1, seconds=0.0))
+        self._decoding: Batcher[bytes, NDArray[np.uint8] | Rejection] = Batcher(
+            self._decode, Batching(size=1, seconds=0.0)
+        )
 
     def __len__(self) -> int:
         """Images that wait, counted once for each turn that they take."""
@@ -80,12 +83,12 @@ class Queue:
         found = iter(await self._reading.submit(parts, [self.cost(part) for part in parts], client))
         return [_joined([next(found) for _ in range(0, len(job.models), _MODELS)]) for job in jobs]
 
-    async def _decode(self, images: list[bytes]) -> list[np.ndarray | Rejection]:
+    async def _decode(self, images: list[bytes]) -> list[NDArray[np.uint8] | Rejection]:
         return [await asyncio.to_thread(self._decoder.decode, image) for image in images]
 
     def _cost_of_decoding(self, job: Job) -> int:
         # What is decoded is still made smaller.
-        return job.image.size if isinstance(job.image, np.ndarray) else cost_of_decoding(job.image, self._most_pixels)
+        return cost_of_decoding(job.image, self._most_pixels) if isinstance(job.image, bytes) else job.image.size
 
 
 def _joined(parts: list[Answer]) -> Answer:

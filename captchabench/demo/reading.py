@@ -222,7 +222,7 @@ class _Spawning(SpawnContext):
         super().__init__()
         self._last: SpawnProcess | None = None
 
-    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]
+    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]  # there an attribute
         """What a pool calls to start one."""
         self._last = SpawnProcess(*args, **kwargs)
         return self._last
@@ -256,7 +256,7 @@ def _read_here(jobs: Sequence[Job]) -> list[Answer]:
 
 
 def _decode(image: bytes | NDArray[np.uint8], limits: Limits) -> NDArray[np.uint8] | Rejection:
-    if isinstance(image, np.ndarray):
+    if not isinstance(image, bytes):
         return image
     try:
         return decode(image, limits)

@@ -78,7 +78,7 @@ def server_of(service: Service, limits: ConnectionLimits, names: Names | None = 
     """The server, which is given its socket when it runs. names: see `create_app`."""
     config = uvicorn.Config(
         create_app(service, names),
-        http=partial(Connection, Gate(limits, service.monitor)),  # type: ignore[arg-type]
+        http=partial(Connection, Gate(limits, service.monitor)),  # type: ignore[arg-type]  # uvicorn names classes alone
         access_log=False,
         # Requests that cannot be understood are counted, not written down one by one.
         log_level="error",

@@ -111,7 +111,9 @@ def _read_blank(recogniser: "NeuralRecogniser", takes: NDArray[np.uint8]) -> "Te
     return log_probs
 
 
-def _runner(model: "ModelProto", path: Path, takes: NDArray[np.uint8], gives: "Tensor") -> Callable[[NDArray[np.uint8]], "Tensor"]:
+def _runner(
+    model: "ModelProto", path: Path, takes: NDArray[np.uint8], gives: "Tensor"
+) -> Callable[[NDArray[np.uint8]], "Tensor"]:
     """What runs the graph, on one thread: images such as `takes` to log-probabilities such as `gives`.
 
     takes: [1, H, W] uint8. gives: [1, P, K]. Raises InputError where the graph is none of ours, or cannot be run.

@@ -197,7 +197,7 @@ def _multiplications(node: "NodeProto", shapes: dict[str, list[int] | None], siz
         case "LSTM" if second:
             return moved + sizes[node.input[0]] // max(1, second[-1]) * sum(sizes[name] for name in node.input[1:3])
         case "MaxPool":
-            kernel = (side for a in node.attribute if a.name == "kernel_shape" for side in a.ints)
+            kernel: list[int] = [side for a in node.attribute if a.name == "kernel_shape" for side in a.ints]
             return moved + out * math.prod(kernel)
         case "MatMul" | "Gemm" | "Conv" | "LSTM":
             raise ValueError(f"{node.op_type} takes what has no shape that could be known")

@@ -16,6 +16,7 @@ from zlib import crc32
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from captchabench.inference.onnx_export import export_onnx
@@ -82,15 +83,15 @@ def _changed(rng: random.Random, name: str, content: bytes) -> bytes:
                 return json.dumps(document).encode()
             case ".npz":
                 stream = io.BytesIO()
-                np.savez(stream, **_change_arrays(rng, dict(np.load(io.BytesIO(content)))))  # type: ignore[arg-type]
+                np.savez(stream, **_change_arrays(rng, dict(np.load(io.BytesIO(content)))))  # type: ignore[arg-type]  # mypy: as allow_pickle, too
                 return stream.getvalue()
             case ".safetensors":
-                return save(_change_arrays(rng, load(content)))
+                return bytes(save(_change_arrays(rng, load(content))))
             case _:
                 model = onnx.load_model_from_string(content)
                 for _ in range(rng.choice((1, 1, 3))):
                     _change_message(rng, model)
-                return model.SerializeToString()
+                return bytes(model.SerializeToString())
     # What was blindly damaged before is damaged so again.
     except Exception:
         return blindly(rng, content)
@@ -110,7 +111,7 @@ def _change_json(rng: random.Random, document: Any) -> None:
             document[key] = rng.choice(_ODD)
 
 
-def _change_arrays(rng: random.Random, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _change_arrays(rng: random.Random, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     changed = dict(arrays)
     name = rng.choice(sorted(changed))
     array = np.array(changed[name])
@@ -143,7 +144,8 @@ def _change_message(rng: random.Random, message: Any) -> None:
         field = rng.choice(deeper)
         value = getattr(message, field.name)
         if not field.is_repeated:
-            return _change_message(rng, value)
+            _change_message(rng, value)
+            return
         place = rng.randrange(len(value))
         match rng.randrange(12):
             case 0:
@@ -154,18 +156,20 @@ def _change_message(rng: random.Random, message: Any) -> None:
                 value[place].CopyFrom(rng.choice(value))
             case _:
                 _change_message(rng, value[place])
-        return None
+        return
     field = rng.choice(there if there and rng.random() < 0.8 else list(message.DESCRIPTOR.fields))
     if rng.random() < 0.1:
-        return message.ClearField(field.name)
+        message.ClearField(field.name)
+        return
     if field.message_type is not None:
-        return (getattr(message, field.name).add if field.is_repeated else getattr(message, field.name).SetInParent)()
+        value = getattr(message, field.name)
+        (value.add if field.is_repeated else value.SetInParent)()
+        return
     value = _scalar(rng, message, field)
     if field.is_repeated:
         getattr(message, field.name).append(value)
     else:
         setattr(message, field.name, value)
-    return None
 
 
 def _scalar(rng: random.Random, message: Any, field: Any) -> Any:

@@ -11,7 +11,7 @@ from captchabench.demo.clients import client_of
 
 
 def run(scenario: Callable[[], Awaitable[Any]]) -> Any:
-    return asyncio.run(asyncio.wait_for(scenario(), 10))  # type: ignore[arg-type]
+    return asyncio.run(asyncio.wait_for(scenario(), 10))
 
 
 async def holding(admission: Admission, client: str, held: int = 0, work: int = 0) -> str:

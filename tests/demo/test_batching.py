@@ -108,7 +108,7 @@ def test_who_has_gone_is_not_read_for() -> None:
 
     async def scenario() -> None:
         batcher = Batcher(answer, Batching(8, seconds=0.0))
-        gone = asyncio.create_task(ask(batcher, [1, 2]))
+        gone = asyncio.ensure_future(ask(batcher, [1, 2]))
         await asyncio.sleep(0)
         gone.cancel()
         with pytest.raises(asyncio.CancelledError):

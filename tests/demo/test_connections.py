@@ -243,7 +243,7 @@ def test_who_waits_when_the_demo_is_stopped_is_told_so(
         await asyncio.sleep(3600)
         return []
 
-    service.queue.answer = answer  # type: ignore[method-assign]
+    vars(service.queue)["answer"] = answer
     with ExitStack() as opened:
         with listening(service) as demo:
             line = opened.enter_context(demo.connect())

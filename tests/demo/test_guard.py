@@ -122,7 +122,7 @@ def failing(make_service: Callable[..., Service], error: BaseException) -> Servi
     async def answer(*_: object) -> list[Any]:
         raise error
 
-    service.queue.answer = answer  # type: ignore[method-assign]
+    vars(service.queue)["answer"] = answer
     return service
 
 

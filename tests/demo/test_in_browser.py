@@ -82,7 +82,10 @@ def wait_for_reading(browser: Any, number: int = 1) -> None:
     browser.wait(f"document.body.dataset.read === '{number}'")
 
 
-KEYS = {"Enter": {"windowsVirtualKeyCode": 13, "text": "\r"}, "Tab": {"windowsVirtualKeyCode": 9}}
+KEYS: dict[str, dict[str, Any]] = {
+    "Enter": {"windowsVirtualKeyCode": 13, "text": "\r"},
+    "Tab": {"windowsVirtualKeyCode": 9},
+}
 
 
 def press(browser: Any, key: str, **more: Any) -> None:

@@ -116,7 +116,8 @@ def test_many_models_take_several_turns(decoder: Decoder) -> None:
     batches: list[list[Job]] = []
     names = tuple("abcdefghij")
     answers = asked(Queue(echo(batches), decoder, Batching(size=1), MOST), [Job(b"x", names), Job(b"xy", ("k",))])
-    assert [[reading["model"] for reading in answer] for answer in answers] == [list(names), ["k"]]
+    named = [[reading["model"] for reading in answer] for answer in answers if not isinstance(answer, Rejection)]
+    assert named == [list(names), ["k"]]
     assert [len(job.models) for batch in batches for job in batch] == [4, 4, 2, 1]
 
 

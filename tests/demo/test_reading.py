@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from captchabench.demo.reading import Job, Reader, Rejection, Stopped
+from captchabench.inference.loaded import load_recogniser
 from captchabench.models import build_recogniser
 from captchabench.samples.shards import Samples
 
@@ -93,9 +94,8 @@ def test_a_fault_that_one_model_brings_to_light_is_its_own(
     def load(path: Any) -> Any:
         if isinstance(path, Pit):
             raise MemoryError
-        return loaded(path)
+        return load_recogniser(path)
 
-    loaded = module.load_recogniser
     monkeypatch.setattr(module, "load_recogniser", load)
     reader = Reader(folders, 10_000, lambda: ThreadPoolExecutor(1))
     answer = asyncio.run(ask(reader, "pit", "sound"))

@@ -16,6 +16,7 @@ from captchabench.demo.app import create_app
 from captchabench.demo.samples import Library
 from captchabench.demo.service import Service
 from captchabench.errors import InputError
+from captchabench.samples.raw import RawInfo, read_info
 
 GRID_SVC = "grid-hog_svc-0"
 
@@ -65,8 +66,12 @@ def test_a_damaged_picture_is_not_shown_until_it_is_mended(copied: Path, trained
 
 def test_a_file_is_checked_once_however_many_ask_at_once(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[Path] = []
-    check = pictures.check_raw
-    monkeypatch.setattr(pictures, "check_raw", lambda path: (checked.append(path), check(path)))
+
+    def check(path: Path) -> RawInfo:
+        checked.append(path)
+        return read_info(path)
+
+    monkeypatch.setattr(pictures, "check_raw", check)
     library = Library(copied)
     with ThreadPoolExecutor(8) as pool:
         shown = list(pool.map(lambda _: first(library), range(24)))

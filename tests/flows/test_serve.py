@@ -82,7 +82,7 @@ class Served:
         await_that(lambda: any(line.startswith("UI: ") for line in self.said) or self._process.poll() is not None)
         assert self._process.poll() is None, self.said
         self.string = (self.folder / f".prefect/string-{self.port}").read_text()
-        who = tuple(self.string.split(":"))
+        who = httpx.BasicAuth(*self.string.split(":"))
         self._client = httpx.Client(base_url=f"{self.address}/api/", auth=who, trust_env=False, timeout=60)
         token = self._client.get("csrf-token?client=test").json()["token"]
         self._client.headers.update({"prefect-csrf-token": token, "prefect-csrf-client": "test"})
@@ -269,7 +269,7 @@ def test_the_page_goes_by_no_other_name(served: Served, host: str) -> None:
 def test_the_string_is_shown_at_a_terminal_and_nowhere_else(
     served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    own = Server("http://127.0.0.1:4200", "captchabench:x", None, [])  # type: ignore[arg-type]
+    own = Server("http://127.0.0.1:4200", "captchabench:x", threading.Thread(), [])
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     assert "http://127.0.0.1:4200/sign-in#captchabench:x " in serve._how_to_sign_in(own, tmp_path)
     assert not any(served.string.partition(":")[2] in line for line in served.said)

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import psutil
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
 
 from captchabench.errors import InputError
 from flows.server import Server, kept_string, server
@@ -77,12 +79,17 @@ def running() -> psutil.Process:
 
 def open_socket(own: Server, path: str, **more: Any) -> ClientConnection:
     address = own.address.replace("http", "ws")
-    return connect(f"{address}/api/{path}", subprotocols=["prefect"], proxy=None, **more)
+    return connect(f"{address}/api/{path}", subprotocols=[Subprotocol("prefect")], proxy=None, **more)
 
 
 @pytest.mark.parametrize(("method", "path"), REQUESTS)
 def test_without_the_string_nothing_is_done_or_told(client: httpx.Client, method: str, path: str) -> None:
-    wrong = ({}, {"auth": ("captchabench", "guess")}, {"auth": ("known", "to all")}, {"auth": ("", "")})
+    wrong: tuple[dict[str, Any], ...] = (
+        {},
+        {"auth": ("captchabench", "guess")},
+        {"auth": ("known", "to all")},
+        {"auth": ("", "")},
+    )
     for who in wrong:
         answered = client.request(method, path, json={} if method != "GET" else None, **who)
         # 403: no CSRF token, which is not given without the string.
@@ -149,7 +156,7 @@ def test_the_string_is_kept_in_a_file_for_its_owners_eyes_while_the_server_lasts
     monkeypatch.setenv("PREFECT_HOME", str(home))
     left = home / "string-4200"
     left.touch(0o644)
-    with kept_string(Server("http://127.0.0.1:4200", "captchabench:x", None, [])) as path:  # type: ignore[arg-type]
+    with kept_string(Server("http://127.0.0.1:4200", "captchabench:x", threading.Thread(), [])) as path:
         assert path == left
         assert path.read_text() == "captchabench:x"
         assert path.stat().st_mode & 0o777 == 0o600

@@ -174,7 +174,7 @@ def test_an_answer_that_is_no_label_is_refused(models: Models, tmp_path: Path) -
             load_recogniser(folder)
 
 
-def signs(shape: tuple[int, ...], size: float) -> np.ndarray:
+def signs(shape: tuple[int, ...], size: float) -> NDArray[np.float32]:
     """Numbers of that size, half of them negative."""
     return (np.random.default_rng(0).choice([-1, 1], shape) * size).astype(np.float32)
 

@@ -155,7 +155,7 @@ def test_huge_weights_give_no_confidence(exported: Path, tmp_path: Path, picture
     def enlarge(model: onnx.ModelProto) -> None:
         (last,) = (node for node in model.graph.node if node.op_type == "MatMul")
         (tensor,) = (tensor for tensor in model.graph.initializer if tensor.name == last.input[1])
-        signs = np.random.default_rng(0).choice(np.float32([-3e38, 3e38]), tensor.dims)
+        signs = np.random.default_rng(0).choice(np.array([-3e38, 3e38], np.float32), tensor.dims)
         tensor.raw_data = signs.tobytes()
 
     path = edited(exported, tmp_path / "huge.onnx", enlarge)

@@ -63,7 +63,7 @@ def exports(make_samples: Callable[..., Samples], tmp_path_factory: pytest.TempP
 def test_what_is_allowed_is_what_exports_have(exports: dict[str, Path]) -> None:
     assert len(exports) > len({key.split()[0] for key in exports}) > 3
     operators = set()
-    fields = defaultdict(set)
+    fields: defaultdict[str, set[str]] = defaultdict(set)
     for path in exports.values():
         model = onnx.load(path)
         assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", OPSET)]
@@ -117,8 +117,9 @@ def in_a_sparse_weight(model: onnx.ModelProto) -> None:
 
 def a_loop(model: onnx.ModelProto) -> None:
     weights(model, times=np.array(2**62), always=np.array(True))
-    values = [helper.make_tensor_value_info(*v) for v in (("i", 7, []), ("on", 9, []), ("x", 1, None))]
-    ends = [helper.make_tensor_value_info(*v) for v in (("on2", 9, []), ("y", 1, None))]
+    info = helper.make_tensor_value_info
+    values = [info("i", 7, []), info("on", 9, []), info("x", 1, None)]
+    ends = [info("on2", 9, []), info("y", 1, None)]
     body = helper.make_graph(
         [helper.make_node("Identity", ["on"], ["on2"]), helper.make_node("Identity", ["x"], ["y"])],
         "body",
