@@ -5,6 +5,7 @@ the number of an inherited socket that listens.
 """
 
 import os
+import secrets
 import socket
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+# The environment variable with the code of the link to sign in.
+CODE = "CAPTCHABENCH_SIGN_IN_CODE"
 # The UI asks nobody else for anything, and no page may have it in a frame.
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-eval'; worker-src 'self' blob:; style-src 'self' 'unsafe-inline'; "
@@ -31,10 +34,13 @@ class Gate:
 
     own: host and port, as in http://HOST:PORT. A page elsewhere that leads a name of its own here still sends that
     name, and a browser says of each request to another site whose page makes it.
+
+    code: whoever sends it to /sign-in is told `string`, once. A link keeps it in the browser's history.
     """
 
-    def __init__(self, app: ASGIApp, own: str) -> None:
+    def __init__(self, app: ASGIApp, own: str, code: str = "", string: str = "") -> None:
         self._app = app
+        self._code, self._string = code, string
         self._host, self._origin = own.encode(), f"http://{own}".encode()
         self._refusal = f"this server goes by http://{own} alone, and takes nothing from pages of other sites\n"
 
@@ -48,8 +54,20 @@ class Gate:
                 await _answer(send, 403, "text/plain", _POLICY, self._refusal)
         elif scope["type"] == "http" and scope["path"] == "/sign-in" and scope["method"] == "GET":
             await _answer(send, 200, "text/html", _SIGN_IN_POLICY, _SIGN_IN.read_text(encoding="utf-8"))
+        elif scope["type"] == "http" and scope["path"] == "/sign-in" and scope["method"] == "POST":
+            await self._exchange(receive, send)
         else:
             await self._app(scope, receive, _guarded(send))
+
+    async def _exchange(self, receive: Receive, send: Send) -> None:
+        """Tell the string to whoever has the code that no one has used yet."""
+        message = await receive()
+        given = message.get("body", b"")
+        if not message.get("more_body") and self._code and secrets.compare_digest(given, self._code.encode()):
+            self._code = ""
+            await _answer(send, 200, "text/plain", _POLICY, self._string)
+        else:
+            await _answer(send, 403, "text/plain", _POLICY, "this code is not valid, or was used\n")
 
     def _is_own(self, scope: Scope) -> bool:
         hosts = [value for name, value in scope["headers"] if name == b"host"]
@@ -90,12 +108,14 @@ def main() -> None:
     """Serve Prefect on the socket whose number is given, as its settings in the environment say."""
     # What it makes is for its owner's eyes, the database above all.
     os.umask(0o077)
+    # Not for what is started from here.
+    code = os.environ.pop(CODE, "")
     from prefect.server.api.server import create_app
 
     listener = socket.socket(fileno=int(sys.argv[1]))
     host, port = listener.getsockname()
     config = uvicorn.Config(
-        Gate(create_app(), f"{host}:{port}"),
+        Gate(create_app(), f"{host}:{port}", code, os.environ["PREFECT_SERVER_API_AUTH_STRING"]),
         lifespan="on",
         log_level="warning",
         access_log=False,

@@ -67,9 +67,9 @@ def _serve(own: Server, string: Path, cron: str | None) -> None:
 
 
 def _how_to_sign_in(own: Server, string: Path) -> str:
-    """The string is shown to whoever sits at the terminal, and written into no log."""
+    """The link for whoever sits at the terminal; in a log only the name of the file with the string."""
     if sys.stdout.isatty():
-        return f"UI: {own.address}/sign-in#{own.string} (Ctrl-C ends it)"
+        return f"UI: {own.address}/sign-in#{own.code} (for one sign-in; Ctrl-C ends it)"
     return f"UI: {own.address} (Ctrl-C ends it); it asks for what is in {string}"
 
 

@@ -21,6 +21,7 @@ from typing import TextIO
 
 from captchabench.errors import InputError
 from flows import ROOT
+from flows.gate import CODE
 from flows.process import Processes, Stopped
 from flows.resources import own_cores
 
@@ -38,11 +39,12 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 class Server:
     """Prefect's server on this machine, which may still be starting. last_words: of each time that it ended.
 
-    string: what it asks for.
+    string: what it asks for. code: what the link to sign in holds; it is exchanged for the string, once.
     """
 
     address: str
     string: str = field(repr=False)
+    code: str = field(repr=False)
     keeper: threading.Thread
     last_words: list[str]
 
@@ -79,15 +81,16 @@ def server(port: int, *, for_people: bool) -> Iterator[Server]:
     _keep_from_others(_home())
     processes = Processes()
     log, last_words, string = _open_log(), list[str](), f"captchabench:{secrets.token_urlsafe(32)}"
+    code = secrets.token_urlsafe(16)
     with listen(port) as listener:
         own = f"{HOST}:{listener.getsockname()[1]}"
         keeper = threading.Thread(
             target=_keep_running,
-            args=(processes, listener, _environment(own, string, for_people), log, last_words),
+            args=(processes, listener, _environment(own, string, for_people), code, log, last_words),
         )
         keeper.start()
         try:
-            yield Server(f"http://{own}", string, keeper, last_words)
+            yield Server(f"http://{own}", string, code, keeper, last_words)
         finally:
             processes.end_all()
             keeper.join()
@@ -147,7 +150,12 @@ def _no_proxy() -> dict[str, str]:
 
 
 def _keep_running(
-    processes: Processes, listener: socket.socket, environment: Mapping[str, str], log: TextIO, last_words: list[str]
+    processes: Processes,
+    listener: socket.socket,
+    environment: Mapping[str, str],
+    code: str,
+    log: TextIO,
+    last_words: list[str],
 ) -> None:
     def keep(line: str) -> None:
         # A disk that takes no log does not end the server.
@@ -159,7 +167,8 @@ def _keep_running(
             ended = processes.run(
                 [sys.executable, "-m", "flows.gate", str(listener.fileno())],
                 cwd=ROOT,
-                environment=environment,
+                # A server that died may have taken the code already.
+                environment=environment if last_words else {**environment, CODE: code},
                 cores=own_cores(),
                 time_limit=float("inf"),
                 handed_down=[listener.fileno()],

@@ -100,6 +100,15 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
             open_regular(path)
 
 
+@pytest.mark.skipif(not Path("/proc/version").exists(), reason="needs /proc")
+def test_what_looks_empty_is_not_opened(tmp_path: Path) -> None:
+    # Reading such a file may wait for ever: /proc/kmsg is one.
+    (tmp_path / "empty").touch()
+    for path in (tmp_path / "empty", Path("/proc/version")):
+        with pytest.raises(OSError, match="Empty"):
+            open_regular(path)
+
+
 def test_of_a_large_file_just_enough_is_read(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "file")
     (tmp_path / "file").write_bytes(b"abc")

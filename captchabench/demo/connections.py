@@ -153,12 +153,17 @@ class Connection(HttpToolsProtocol):
             self._piece = len(piece)
             self._beside += len(piece)
             super().data_received(piece)
+            if not self._refused and not self.transport.is_closing():
+                self._check_size()
+            # What follows is not looked at: it could complete the request that was refused.
             if self._refused or self.transport.is_closing():
                 return
-            if self._beside > self._limits.head + self._body // _CHUNKING:
-                self._refuse(431, f"more than {self._limits.head >> 10} KiB beside the body; send fewer headers")
-            elif self._body > self._limits.body:
-                self._refuse(413, f"more than {self._limits.body >> 20} MiB")
+
+    def _check_size(self) -> None:
+        if self._beside > self._limits.head + self._body // _CHUNKING:
+            self._refuse(431, f"more than {self._limits.head >> 10} KiB beside the body; send fewer headers")
+        elif self._body > self._limits.body:
+            self._refuse(413, f"more than {self._limits.body >> 20} MiB")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -255,7 +260,8 @@ class Connection(HttpToolsProtocol):
         self._expect(None)
         answered = self._answered
         begun = answered is not None and answered.response_started and not answered.response_complete
-        if begun or self._answering():
+        # An earlier request is being answered: this answer would be taken for that one's.
+        if begun or (self._arriving and self._answering()):
             self.end(HTTPStatus(status).phrase.lower())
             return
         self._hang_up()
@@ -271,6 +277,8 @@ class Connection(HttpToolsProtocol):
         """Tell the application that nobody listens: it must not write to what is closed."""
         if self._answered is not None and not self._answered.response_complete:
             self._answered.disconnected = True
+            # Nor that the body may come.
+            self._answered.waiting_for_100_continue = False
             self._answered.message_event.set()
 
     def _refusal(self, status: int, error: str) -> bytes:

@@ -76,6 +76,9 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> str | None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
+        names = [name for name, _ in scope["headers"]]
+        if names.count(b"host") > 1 or names.count(b"origin") > 1:
+            return "a request has one Host and one Origin at most"
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if self._names is not None and not self._names.include(host, scope["server"]):
             return f"this demo does not go by that name; use {self._names.shown}, or start it with --allow-name NAME"

@@ -13,7 +13,7 @@ from captchabench.demo.decoder import Decoder
 from captchabench.demo.limits import Batching, DemoLimits
 from captchabench.demo.monitoring import Monitor
 from captchabench.demo.queue import Queue
-from captchabench.demo.reading import Answer, Job, Reader, Rejection
+from captchabench.demo.reading import Answer, Job, Reader, Rejection, Stopped
 from captchabench.demo.samples import Library
 from captchabench.models.saved import About
 
@@ -80,6 +80,9 @@ class Service:
     async def _warm(self) -> None:
         try:
             await self.reader.warm()
+        except Stopped:
+            # Told to end before it had begun.
+            return
         except Exception:
             logger.exception("the process that reads did not start well")
 

@@ -67,7 +67,8 @@ def check_graph(model: "ModelProto", takes: Sequence[int], gives: Sequence[int])
     if [(opset.domain, opset.version) for opset in model.opset_import] != [("", OPSET)]:
         raise ValueError(f"is not of ONNX's opset {OPSET}")
     graph = model.graph
-    weights = {tensor.name for tensor in graph.initializer}
+    initializers = [tensor.name for tensor in graph.initializer]
+    weights = set(initializers)
     for tensor in graph.initializer:
         _check_weights(tensor)
     for node in graph.node:
@@ -77,7 +78,7 @@ def check_graph(model: "ModelProto", takes: Sequence[int], gives: Sequence[int])
             raise ValueError(f"{node.op_type} depends on what was computed")
         if any(abs(number) > _LARGEST_ATTRIBUTE for a in node.attribute for number in (a.i, *a.ints)):
             raise ValueError(f"{node.op_type} has an absurd attribute")
-    given = [*weights, INPUT, *(name for node in graph.node for name in node.output if name)]
+    given = [*initializers, INPUT, *(name for node in graph.node for name in node.output if name)]
     if len(set(given)) < len(given):
         raise ValueError("has two tensors of one name")
     if [value.name for value in (*graph.input, *graph.output)] != [INPUT, OUTPUT]:

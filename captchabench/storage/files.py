@@ -104,6 +104,10 @@ def open_regular(path: Path) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    # Files of /proc look empty, and some of them are waited for.
+    if os.fstat(handle).st_size == 0:
+        os.close(handle)
+        raise OSError(errno.ENODATA, "Empty", str(path))
     return os.fdopen(handle, "rb")
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import re
 import socket
 import threading
@@ -84,6 +85,8 @@ CHUNKED = POST + b"transfer-encoding: chunked\r\n\r\n"
     [
         b"GET / HTTP/1.1\r\nhost: localhost\r\nx: " + LONG + b"\r\n\r\n",
         b"GET / HTTP/1.1\r\nhost: localhost\r\nx: " + LONG,
+        # The piece that passes the limit completes the request.
+        b"GET / HTTP/1.1\r\nhost: localhost\r\nx: " + b"x" * 70_000 + b"\r\n\r\n",
         b"GET / HTTP/1.1\r\nhost: localhost\r\n" + LONG + b": x\r\n\r\n",
         b"GET /" + LONG + b" HTTP/1.1\r\nhost: localhost\r\n\r\n",
         b"GET / HTTP/1.1\r\nhost: localhost\r\n" + b"x: y\r\n" * 200 + b"\r\n",
@@ -93,7 +96,7 @@ CHUNKED = POST + b"transfer-encoding: chunked\r\n\r\n"
         CHUNKED + b"1\r\nx\r\n" * (40 << 10),
         CHUNKED + b"1\r\nx\r\n0\r\nx: " + LONG + b"\r\n\r\n",
     ],
-    ids=["value", "half", "name", "url", "many", "nothing", "chunk", "chunks", "trailer"],
+    ids=["value", "half", "whole", "name", "url", "many", "nothing", "chunk", "chunks", "trailer"],
 )
 def test_a_large_head_is_refused(listening: Callable[..., Any], request_: bytes) -> None:
     with listening() as demo, demo.connect() as line:
@@ -104,6 +107,28 @@ def test_a_large_head_is_refused(listening: Callable[..., Any], request_: bytes)
         assert headers["connection"] == "close"
         assert headers["content-security-policy"].startswith("default-src 'none';")
         assert demo.counted('requests_total{route="other",status="431"}') == 1
+
+
+def test_nothing_is_written_after_a_refusal(
+    listening: Callable[..., Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("ERROR")
+    # The application answers `Expect` when it asks for the body.
+    head = POST + b"expect: 100-continue\r\ntransfer-encoding: chunked\r\n\r\n"
+    with listening() as demo:
+        for name in ("uvicorn", "uvicorn.error"):
+            monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+        for pieces in ([head + b"zz\r\n"], [head, b"zz\r\n"]):
+            with demo.connect() as line:
+                for piece in pieces:
+                    line.sendall(piece)
+                assert b" 400 " in rest(line)
+        # What completes the request comes with the piece that passes the limit.
+        for size in range(80_000, 100_000, 2000):
+            with demo.connect() as line:
+                line.sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: " + b"x" * size + b"\r\n\r\n")
+                assert b" 431 " in rest(line)
+    assert not [record.getMessage() for record in caplog.records if record.exc_info]
 
 
 def test_who_goes_on_sending_headers_is_cut_off(listening: Callable[..., Any]) -> None:

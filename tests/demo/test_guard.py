@@ -20,11 +20,14 @@ LAN, LOOPBACK = "10.0.0.7", "127.0.0.1"
 def asked(make_service: Callable[..., Service], trained: Any) -> Callable[..., int]:
     """A function that sends an image with headers to a demo of some names; the status of the answer."""
 
-    def ask(names: Names, headers: dict[str, str]) -> int:
+    def ask(names: Names, headers: dict[str, str] | list[tuple[str, str]]) -> int:
         with TestClient(create_app(make_service(), names)) as client:
-            headers = {"content-type": "image/png", **headers}
+            pairs = [*(headers.items() if isinstance(headers, dict) else headers)]
             return client.post(
-                "/predict", params={"model": SVC}, content=trained.images[0], headers=headers
+                "/predict",
+                params={"model": SVC},
+                content=trained.images[0],
+                headers=[("content-type", "image/png"), *pairs],
             ).status_code
 
     return ask
@@ -52,10 +55,15 @@ def asked(make_service: Callable[..., Service], trained: Any) -> Callable[..., i
         # A name that was made to lead here, with a page that it gave.
         ({"host": "made.to.lead.here:8000", "origin": "http://made.to.lead.here:8000"}, 403),
         ({"host": ""}, 403),
+        # Only programs send two.
+        ([("host", "elsewhere.example"), ("host", "127.0.0.1:8000")], 403),
+        ([("host", "127.0.0.1:8000"), ("host", "127.0.0.1:8000")], 403),
+        ([("host", "127.0.0.1:8000"), ("origin", "null"), ("origin", "http://127.0.0.1:8000")], 403),
     ],
 )
-def test_on_loopback(asked: Callable[..., int], said: dict[str, str], status: int) -> None:
-    assert asked(names_of(LOOPBACK, []), {"host": "127.0.0.1:8000", **said}) == status
+def test_on_loopback(asked: Callable[..., int], said: dict[str, str] | list[tuple[str, str]], status: int) -> None:
+    said = {"host": "127.0.0.1:8000", **said} if isinstance(said, dict) else said
+    assert asked(names_of(LOOPBACK, []), said) == status
 
 
 @pytest.mark.parametrize(

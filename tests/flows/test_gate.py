@@ -75,3 +75,16 @@ def test_no_page_may_hold_these_in_a_frame_or_be_asked_for_anything_by_them(clie
     assert "frame-ancestors 'none'" in policy
     assert policy[0] in ("default-src 'self'", "default-src 'none'")
     assert not any("//" in part or "*" in part for part in policy)
+
+
+def test_a_code_is_exchanged_for_the_string_once() -> None:
+    client = TestClient(Gate(Starlette(), OWN, "once", "captchabench:x"), base_url=f"http://{OWN}")
+    assert client.post("/sign-in", content="other").status_code == 403
+    assert client.post("/sign-in", content="once", headers={"origin": "http://evil.example"}).status_code == 403
+    answer = client.post("/sign-in", content="once")
+    assert (answer.status_code, answer.text) == (200, "captchabench:x")
+    assert client.post("/sign-in", content="once").status_code == 403
+
+
+def test_without_a_code_nobody_is_told_the_string(client: TestClient) -> None:
+    assert client.post("/sign-in", content="").status_code == 403

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from flows import ROOT, serve
+from flows.gate import CODE
 from flows.server import Server
 from tests.browser import Browser
 from tests.flows.watching import await_that
@@ -215,8 +217,14 @@ def test_who_has_the_string_signs_in_and_starts_a_run(served: Served, browser: B
     before = served.runs().keys()
     browser.requests.clear()
     go(browser, f"{served.address}/sign-in#captchabench:guess", "string, which is new at each start")
+    for broken in ("%E0%A4%A", "%E2%82%AC", "guess"):
+        go(browser, f"{served.address}/sign-in#{broken}", "This link was used")
     assert browser.evaluate("localStorage.length") == 0
-    go(browser, f"{served.address}/sign-in#{served.string}", "Deployments")
+    gates = [p for p in psutil.Process(served._process.pid).children(recursive=True) if "flows.gate" in p.cmdline()]
+    (code,) = {gate.environ().get(CODE) for gate in gates} - {None}
+    go(browser, f"{served.address}/sign-in#{code}", "Deployments")
+    # It is in the browser's history now, and worth nothing.
+    assert httpx.post(f"{served.address}/sign-in", content=code, trust_env=False).status_code == 403
     assert served.string not in browser.evaluate("location.href")
     go(browser, f"{served.address}/v2/deployments", "nightly")
     for text in ("nightly", "Run", "Quick run"):
@@ -269,8 +277,8 @@ def test_the_page_goes_by_no_other_name(served: Served, host: str) -> None:
 def test_the_string_is_shown_at_a_terminal_and_nowhere_else(
     served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    own = Server("http://127.0.0.1:4200", "captchabench:x", threading.Thread(), [])
+    own = Server("http://127.0.0.1:4200", "captchabench:x", "once", threading.Thread(), [])
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    assert "http://127.0.0.1:4200/sign-in#captchabench:x " in serve._how_to_sign_in(own, tmp_path)
+    assert "http://127.0.0.1:4200/sign-in#once " in serve._how_to_sign_in(own, tmp_path)
     assert not any(served.string.partition(":")[2] in line for line in served.said)
     assert any(line.strip().endswith(f".prefect/string-{served.port}") for line in served.said)

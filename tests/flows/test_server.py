@@ -156,7 +156,7 @@ def test_the_string_is_kept_in_a_file_for_its_owners_eyes_while_the_server_lasts
     monkeypatch.setenv("PREFECT_HOME", str(home))
     left = home / "string-4200"
     left.touch(0o644)
-    with kept_string(Server("http://127.0.0.1:4200", "captchabench:x", threading.Thread(), [])) as path:
+    with kept_string(Server("http://127.0.0.1:4200", "captchabench:x", "once", threading.Thread(), [])) as path:
         assert path == left
         assert path.read_text() == "captchabench:x"
         assert path.stat().st_mode & 0o777 == 0o600

@@ -203,6 +203,10 @@ def two_of_one_name(model: onnx.ModelProto) -> None:
     insert(model, helper.make_node("Relu", ["was"], [name]), node("Relu", "was"))
 
 
+def two_weights_of_one_name(model: onnx.ModelProto) -> None:
+    model.graph.initializer.append(model.graph.initializer[0])
+
+
 def weights_cut_off(model: onnx.ModelProto) -> None:
     model.graph.initializer[0].raw_data = model.graph.initializer[0].raw_data[:-4]
 
@@ -232,6 +236,7 @@ HOSTILE: dict[Edit, str] = {
     half_of_memory: "numbers an image",
     hours: "multiplications",
     two_of_one_name: "two tensors of one name",
+    two_weights_of_one_name: "two tensors of one name",
     weights_cut_off: "that are not whole",
     an_older_opset: "is not of ONNX's opset",
 }
