@@ -21,16 +21,16 @@ def first_line(error: BaseException) -> str:
     return visible((str(error) or type(error).__name__).splitlines()[0], _MAX_QUOTED)
 
 
-def visible(text: str, most: int | None = None) -> str:
+def visible(text: str, max_length: int | None = None) -> str:
     """`text` with every unprintable character escaped, for example as \\x1b or \\u202e.
 
-    Bytes of a file name that are not UTF-8 become \\xNN. most: the maximum length in characters; the middle of a
-    longer text is left out.
+    Bytes of a file name that are not UTF-8 become \\xNN. max_length: in characters; the middle of a longer text is
+    left out.
     """
     if not text.isprintable():
         text = "".join(symbol if symbol.isprintable() else _escape(ord(symbol)) for symbol in text)
-    if most is not None and len(text) > most:
-        text = f"{text[: most // 2]}...{text[-(most // 2) :]}"
+    if max_length is not None and len(text) > max_length:
+        text = f"{text[: max_length // 2]}...{text[-(max_length // 2) :]}"
     return text
 
 

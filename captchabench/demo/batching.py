@@ -59,7 +59,7 @@ class Batcher(Generic[Item, Result]):
         return len(self._queue) - self._cancelled
 
     async def submit(self, items: Sequence[Item], costs: Sequence[int], client: str) -> list[Result]:
-        """The results of `items`, in their order. Raises whatever `answer` raised for the batch of one of them."""
+        """The results of `items`, in order. Raises the exception that `answer` raised for a batch with one of them."""
         loop = asyncio.get_running_loop()
         if not self._queue:
             self._since = loop.time()

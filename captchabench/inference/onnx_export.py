@@ -92,22 +92,25 @@ def _other_files(recogniser: NeuralRecogniser) -> dict[str, str]:
 
 
 def _preprocessing(about: About, recogniser: NeuralRecogniser) -> str:
-    steps = ["grey by ITU-R BT.601, on white where transparent"]
+    steps = ["grey by ITU-R BT.601, transparent areas on white"]
     if about.clahe:
         steps.append("CLAHE, clip limit 2, 8 x 8 tiles (OpenCV)")
-    padding = ", its aspect kept, centred on the median grey of its border" if about.resize == "pad" else ""
+    padding = ", keeping the aspect ratio, centred on the median grey of its border" if about.resize == "pad" else ""
     steps.append(f"resized to {about.width} x {about.height} pixels{padding}, by area where smaller, else bilinear")
     if recogniser.steps_kind == "characters":
-        steps.append(f"characters cut out by {', '.join(_other_files(recogniser))} (captchabench), side by side")
-    return "; ".join([*steps, "uint8 as it is: standardisation is in the graph"])
+        steps.append(f"characters segmented by {', '.join(_other_files(recogniser))} (captchabench), side by side")
+    return "; ".join([*steps, "passed as uint8: the graph standardises them"])
 
 
 def _decoding(recogniser: NeuralRecogniser) -> str:
     if not isinstance(recogniser.network, CTCNetwork):
-        return "the likeliest class at each place; class i is symbol i of the alphabet, one beyond it means none"
+        return (
+            "the most probable class at each position; class i is symbol i of the alphabet, "
+            "the class after the last symbol means none"
+        )
     decoding: Decoding = recogniser.network.decoding
     settings: dict[str, Any] = asdict(decoding)
     return (
-        "CTC: class 0 is the blank, class i + 1 symbol i of the alphabet; repeats merge, then blanks go; trained for "
-        + ", ".join(f"{key} {value}" for key, value in settings.items())
+        "CTC: class 0 is the blank, class i + 1 is symbol i of the alphabet; merge repeats, then remove blanks; "
+        "decoding settings: " + ", ".join(f"{key} {value}" for key, value in settings.items())
     )

@@ -107,10 +107,10 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(handle, "rb")
 
 
-def read_regular(path: Path, most: int) -> bytes:
-    """The bytes of the file at `path`, cut off after `most` + 1 bytes. Raises: see `open_regular`."""
+def read_regular(path: Path, max_bytes: int) -> bytes:
+    """The bytes of the file at `path`, cut off after `max_bytes` + 1 bytes. Raises: see `open_regular`."""
     with open_regular(path) as file:
-        return file.read(min(most, os.fstat(file.fileno()).st_size) + 1)
+        return file.read(min(max_bytes, os.fstat(file.fileno()).st_size) + 1)
 
 
 def _claim(path: Path, make: Callable[[Path], tuple[int, str]]) -> tuple[Path, int]:

@@ -63,11 +63,11 @@ def test_ctc_and_its_decoding_go_with_it(
     assert "not compared with torch" in done.stderr
     wanted = load_recogniser(models("crnn")).predict(pictures)
     assert [p.text for p in load_recogniser(out).predict(pictures)] == [p.text for p in wanted]
-    editing_metadata = {entry.key: entry.value for entry in onnx.load(out).metadata_props}
-    assert editing_metadata["alphabet"] == "0123456789"
-    assert "method beam, width 3, length_prior True" in editing_metadata["decoding"]
-    for step in ("BT.601", "CLAHE", "100 x 32 pixels, its aspect kept"):
-        assert step in editing_metadata["preprocessing"]
+    metadata = {entry.key: entry.value for entry in onnx.load(out).metadata_props}
+    assert metadata["alphabet"] == "0123456789"
+    assert "method beam, width 3, length_prior True" in metadata["decoding"]
+    for step in ("BT.601", "CLAHE", "100 x 32 pixels, keeping the aspect ratio"):
+        assert step in metadata["preprocessing"]
     assert [d.dim_param or d.dim_value for d in onnx.load(out).graph.input[0].type.tensor_type.shape.dim] == [
         "batch",
         32,
