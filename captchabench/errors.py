@@ -1,41 +1,41 @@
-"""The one exception a user is meant to read."""
+"""The exception whose message is shown to the user."""
 
-# Characters of a message, and of what it quotes of another library's.
-_LONGEST, _LONGEST_QUOTED = 1500, 400
+# Longest message, and longest quotation of another library's error, in characters.
+_MAX_MESSAGE, _MAX_QUOTED = 1500, 400
 
 
 class InputError(Exception):
-    """Something the user gave us is wrong: a file, a parameter, a name.
+    """Invalid input from the user: a file, a parameter or a name.
 
-    The message is one line that names the file or key and says how to mend it. Entry points print it
-    without a traceback and exit with code 1; anything else that escapes is a bug. Messages quote what we were given:
-    what a terminal would obey, and line breaks, come out as escapes, and the middle of what is very long is left out.
+    The message is one line that names the file or key and says how to fix it. Entry points print it without a
+    traceback and exit with code 1. Any other exception that escapes is a bug. Messages quote the input: terminal
+    control characters and line breaks are escaped, and the middle of a very long message is left out.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(visible(message, _LONGEST))
+        super().__init__(visible(message, _MAX_MESSAGE))
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of another library says, in one line that can be read: it may quote a file at any length."""
-    return visible((str(error) or type(error).__name__).splitlines()[0], _LONGEST_QUOTED)
+    """The first line of another library's error, made printable and shortened: it may quote a file of any length."""
+    return visible((str(error) or type(error).__name__).splitlines()[0], _MAX_QUOTED)
 
 
-def visible(text: str, most: int | None = None) -> str:
-    """`text` with every character that cannot be seen, or is no text, as an escape such as \\x1b or \\u202e.
+def visible(text: str, max_length: int | None = None) -> str:
+    """`text` with every unprintable character escaped, for example as \\x1b or \\u202e.
 
-    Bytes that Python took from a name without understanding them become \\xNN. most: characters at most, the middle
-    left out of a longer text.
+    Bytes of a file name that are not UTF-8 become \\xNN. max_length: in characters; the middle of a longer text is
+    left out.
     """
     if not text.isprintable():
         text = "".join(symbol if symbol.isprintable() else _escape(ord(symbol)) for symbol in text)
-    if most is not None and len(text) > most:
-        text = f"{text[: most // 2]}...{text[-(most // 2) :]}"
+    if max_length is not None and len(text) > max_length:
+        text = f"{text[: max_length // 2]}...{text[-(max_length // 2) :]}"
     return text
 
 
 def _escape(code: int) -> str:
-    if 0xDC80 <= code <= 0xDCFF:  # surrogateescape: a byte
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that surrogateescape kept
         code -= 0xDC00
     if code < 0x100:
         return f"\\x{code:02x}"

@@ -1,4 +1,4 @@
-"""Processes that must not outlive the one that they work for."""
+"""Ends child processes when the process that they work for ends."""
 
 import ctypes
 import multiprocessing
@@ -14,57 +14,57 @@ _SHELLS = {"sh", "ash", "bash", "dash", "fish", "ksh", "zsh"}
 
 
 def end_with_dvc() -> None:
-    """Have this process killed when the DVC above it ends, however that went. Does nothing but on Linux.
+    """Arrange for this process to be killed when the DVC process above it ends for any reason. Linux only.
 
-    A shell between the two, which some machines have there and others not, would live on: so what is above it is
-    watched, by a thread.
+    On some machines a shell runs between the two, and it survives DVC. So a thread watches the nearest ancestor that
+    is not a shell.
     """
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    above = _above_shells()
-    # Adopted: DVC ended while Python started. In a container DVC itself may be the first process.
-    if above <= 1 and b"dvc" not in Path("/proc/1/cmdline").read_bytes():
-        _end()
-    threading.Thread(target=_await, args=(above,), daemon=True).start()
+    ancestor = _nearest_ancestor()
+    # Reparented to init: DVC ended while Python started. In a container DVC itself may be process 1.
+    if ancestor <= 1 and b"dvc" not in Path("/proc/1/cmdline").read_bytes():
+        _kill_self()
+    threading.Thread(target=_kill_self_after, args=(ancestor,), daemon=True).start()
 
 
 def end_with_parent() -> None:
-    """Have this process, which `multiprocessing` started, end when the one that asked for it does, however it went."""
-    threading.Thread(target=_end_after_parent, daemon=True).start()
+    """Arrange for this process, started by `multiprocessing`, to exit when its parent ends for any reason."""
+    threading.Thread(target=_exit_after_parent, daemon=True).start()
 
 
-def _end_after_parent() -> None:
-    # Not the server that forked this one: that ends when its last worker does.
+def _exit_after_parent() -> None:
+    # This is the process that created the pool, not the fork server, which ends after its last worker.
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
     os._exit(1)
 
 
-def _above_shells() -> int:
-    """The number of the nearest process above this one that is no shell; 0 where there is none."""
-    number = os.getppid()
-    while number > 0:
-        # Its name stands in brackets, and may have blanks and brackets itself.
-        head, _, rest = Path(f"/proc/{number}/stat").read_text().rpartition(")")
+def _nearest_ancestor() -> int:
+    """The PID of the nearest ancestor that is not a shell; 0 if there is none."""
+    pid = os.getppid()
+    while pid > 0:
+        # The process name stands in parentheses and may itself contain blanks and parentheses.
+        head, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
         if head.partition("(")[2] not in _SHELLS:
             break
-        number = int(rest.split()[1])
-    return number
+        pid = int(rest.split()[1])
+    return pid
 
 
-def _await(number: int) -> None:
+def _kill_self_after(pid: int) -> None:
     try:
-        handle = os.pidfd_open(number)
+        pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
-        _end()
+        _kill_self()
     except OSError:
-        # A kernel before 5.3.
+        # Kernels before 5.3 have no pidfd.
         return
-    select.select([handle], [], [])
-    _end()
+    select.select([pidfd], [], [])
+    _kill_self()
 
 
-def _end() -> None:
+def _kill_self() -> None:
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Work spread over the machine's cores, with results in order."""
+"""A parallel map over worker processes, with results in order."""
 
 import multiprocessing
 import os
@@ -15,10 +15,10 @@ from captchabench.orphans import end_with_parent
 T = TypeVar("T")
 R = TypeVar("R")
 
-# A worker holds about 150 MB: more of them would cost memory, while one writer cannot feed on more.
-_MOST_WORKERS = 16
+# A worker takes about 150 MB. More workers would only cost memory, since the single writer is the bottleneck.
+_MAX_WORKERS = 16
 
-# Starting the processes takes longer than this, so what is done by then is not worth it.
+# Starting the workers takes longer than this, so shorter work is done without them.
 PATIENCE_SECONDS = 1.0
 
 _work: Callable[[Any], Any] | None = None
@@ -30,13 +30,13 @@ def cores() -> int:
 
 
 def ordered(work: Callable[[T], R], items: Sequence[T], workers: int | None = None) -> Iterator[R]:
-    """`work(item)` for each item, in order, on `workers` processes (all cores unless told).
+    """Yield `work(item)` for each item, in order, computed by `workers` processes (default: one per core).
 
-    The first second's work, all of it with one worker, is done in this process. After that `work` is sent to
-    each worker once, the items one by one, and only a few results wait at a time, so that memory does not
-    grow with the number of items. Raises InputError where one of the processes is killed.
+    This process works alone for the first second, and to the end with one worker. After that `work` is sent to each
+    worker once and the items one by one. At most a few results are pending, so memory does not grow with the number
+    of items. Raises InputError if a worker is killed.
     """
-    workers = min(workers or cores(), len(items), _MOST_WORKERS)
+    workers = min(workers or cores(), len(items), _MAX_WORKERS)
     start = time.monotonic()
     done = 0
     while done < len(items) and (workers <= 1 or time.monotonic() - start < PATIENCE_SECONDS):
@@ -44,11 +44,11 @@ def ordered(work: Callable[[T], R], items: Sequence[T], workers: int | None = No
         done += 1
     if done == len(items):
         return
-    # A fresh server forks the workers: forking this process could copy a lock that some thread holds.
-    # It imports what the work needs once, for all of them.
+    # A new server process forks the workers: forking this process could copy a lock that another thread holds.
+    # The server imports the module of `work` once for all workers.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([work.__module__])
-    with ProcessPoolExecutor(workers, context, _adopt, (work,)) as pool:
+    with ProcessPoolExecutor(workers, context, _init_worker, (work,)) as pool:
         running: deque[Future[R]] = deque()
         try:
             for item in items[done:]:
@@ -59,18 +59,18 @@ def ordered(work: Callable[[T], R], items: Sequence[T], workers: int | None = No
                 yield running.popleft().result()
         except BrokenProcessPool:
             raise InputError(
-                "a process that shared the work was killed, for want of memory perhaps; run it again, on fewer cores "
-                "(`taskset -c 0-1`) should it happen again"
+                "a worker process was killed, perhaps because memory ran out; run it again, "
+                "and on fewer cores (`taskset -c 0-1`) if it happens again"
             ) from None
         finally:
             for future in running:
                 future.cancel()
 
 
-def _adopt(work: Callable[[Any], Any]) -> None:
+def _init_worker(work: Callable[[Any], Any]) -> None:
     global _work
     _work = work
-    # A worker waits for work for ever, whether there is anybody to give it or not.
+    # Otherwise a worker would wait for work forever after its parent was killed.
     end_with_parent()
 
 

@@ -1,4 +1,4 @@
-"""Progress bars on the terminal; silent where standard error is not one."""
+"""Progress bars on standard error. Nothing is shown if that is not a terminal."""
 
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 
 
 class TrainingProgress:
-    """A bar over training steps with the loss, the exact match and the speed."""
+    """A progress bar over training steps that shows loss, exact match and speed."""
 
     def __init__(self, steps: int, *, enabled: bool) -> None:
         console = Console(stderr=True)
@@ -34,11 +34,11 @@ class TrainingProgress:
         self._progress.stop()
 
     def advance(self, steps: int = 1) -> None:
-        """So many steps more are done."""
+        """Count `steps` more steps as done."""
         self._progress.advance(self._task, steps)
 
     def report(self, loss: float, exact: float, images_per_second: float) -> None:
-        """Show an evaluation: mean loss, exact match (a share) and images/s."""
+        """Show the result of an evaluation: mean loss, exact match (0 to 1) and images per second."""
         state = f"loss {loss:.3f}  exact {exact:.1%}  {images_per_second:,.0f} images/s"
         self._progress.update(self._task, state=state)
 
@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 
 def tracked(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """`items`, with a bar called `what` that fills as they pass."""
+    """Yield `items` and show a progress bar called `what`."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield from items

@@ -14,18 +14,18 @@ U = TypeVar("U")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A clause that names the nearest of `known`, or lists them all where none is near."""
+    """A hint that suggests the name in `known` closest to `name`, or lists them all if none is close."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+    matches = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{matches[0]}'?" if matches else f"known: {', '.join(known)}"
 
 
 class Registry(Generic[T]):
-    """Names to objects of one kind.
+    """A mapping from names to objects of one kind.
 
-    With a `package`, every module directly in it is an entry of its own name, except those in `apart`;
-    it is imported on first use, so that listing names costs nothing and a model that needs no torch
-    does not pay for one that does. Subpackages hold shared parts and are not entries.
+    With a `package`, every module directly in it registers one entry under the module's name, except the modules in
+    `apart`. A module is imported on first use: listing names imports nothing, and a model that does not need torch
+    does not load it. Subpackages hold shared code and are not entries.
     """
 
     def __init__(self, noun: str, package: str = "", apart: Iterable[str] = ("base",)) -> None:
@@ -35,23 +35,23 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
 
     def register(self, item: U) -> U:
-        """Decorator that enters a class under the name of its file. Raises InputError if the name is taken."""
-        self.add(item.__module__.rpartition(".")[2], item)  # type: ignore[arg-type]  # no type says: T's subclass
+        """Class decorator: register a class under the name of its module. Raises InputError if the name is taken."""
+        self.add(item.__module__.rpartition(".")[2], item)  # type: ignore[arg-type]  # the type system cannot express: a subclass of T
         return item
 
     def add(self, name: str, item: T) -> T:
-        """Enter `item` under `name` and return it. Raises InputError if the name is taken."""
+        """Register `item` under `name` and return it. Raises InputError if the name is taken."""
         if name in self._entries:
             raise InputError(f"{self.noun} '{name}' is registered twice")
         self._entries[name] = item
         return item
 
     def names(self) -> list[str]:
-        """All names, sorted; imports nothing."""
+        """All names, sorted. Imports no module."""
         return sorted(self._entries.keys() | self._modules())
 
     def __getitem__(self, name: str) -> T:
-        """The object called `name`. Raises InputError, with the nearest name, if there is none."""
+        """The object registered as `name`. Raises InputError, which suggests the closest name, if there is none."""
         if name not in self._entries and name in self._modules():
             importlib.import_module(f"{self._package}.{name}")
             if name not in self._entries:

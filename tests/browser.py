@@ -1,4 +1,4 @@
-"""A page of headless Chromium, spoken to over a pipe: no driver to install, no port to open."""
+"""Drives a page of headless Chromium over a pipe, which needs no driver and no port."""
 
 import base64
 import fcntl
@@ -24,7 +24,7 @@ _FLAGS = (
 )
 
 
-# What is clicked or touched and not as high as it should be; a label counts for the box in it.
+# Clickable elements lower than a given height. For a control inside a label, the label counts.
 SMALL = """(least => [...document.querySelectorAll("a, button, input, select, summary, label")].filter(element => {
   const target = element.closest("label") ?? element;
   const height = target.getBoundingClientRect().height;
@@ -33,29 +33,31 @@ SMALL = """(least => [...document.querySelectorAll("a, button, input, select, su
 
 
 class Browser:
-    """One tab. problems: what the console called an error; requests: addresses that were asked for; events: the last
-    one of each kind."""
+    """One tab.
+
+    problems: errors and warnings of the console. requests: the URLs requested. events: the latest event of each kind.
+    """
 
     def __init__(self, program: str, profile: Path) -> None:
         # Chromium reads commands from file descriptor 3 and answers on 4.
         commands, answers = os.pipe(), os.pipe()
-        theirs = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in (commands[0], answers[1])]
+        inherited = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in (commands[0], answers[1])]
 
-        def place() -> None:
-            os.dup2(theirs[0], 3)
-            os.dup2(theirs[1], 4)
+        def move_descriptors() -> None:
+            os.dup2(inherited[0], 3)
+            os.dup2(inherited[1], 4)
 
         self._process = subprocess.Popen(
             [program, *_FLAGS, f"--user-data-dir={profile}", "about:blank"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=(3, 4),
-            preexec_fn=place,
+            preexec_fn=move_descriptors,
         )
-        for fd in (commands[0], answers[1], *theirs):
+        for fd in (commands[0], answers[1], *inherited):
             os.close(fd)
         self._in, self._out = commands[1], answers[0]
-        self._left = b""
+        self._buffer = b""
         self._count = 0
         self._session: str | None = None
         self.problems: list[str] = []
@@ -67,7 +69,7 @@ class Browser:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """One command of the DevTools protocol, and its result."""
+        """Send a command of the DevTools protocol and return its result."""
         self._count += 1
         message: dict[str, Any] = {"id": self._count, "method": method, "params": params}
         if self._session:
@@ -81,7 +83,7 @@ class Browser:
             self._note(answer)
 
     def open(self, page: Path | str, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Show a file or an address, and wait until the page says that it is drawn."""
+        """Open a file or a URL and wait until the page marks itself as drawn."""
         self.problems.clear()
         self.requests.clear()
         self.events.clear()
@@ -94,20 +96,20 @@ class Browser:
         self.wait("document.body?.dataset.ready === 'drawn'")
 
     def evaluate(self, script: str) -> Any:
-        """The value of a script; a promise is waited for."""
-        found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in found, found["exceptionDetails"]
-        return found["result"].get("value")
+        """The value of a script; promises are awaited."""
+        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
 
     def wait(self, condition: str) -> None:
-        """Wait until a condition holds; the test's time limit ends a wait in vain."""
+        """Wait until a condition holds. Only the time limit of the test ends an unsuccessful wait."""
         look = f"const look = () => {condition} ? done(true) : setTimeout(look, 20)"
         self.evaluate(f"new Promise(done => {{ {look}; look(); }})")
 
-    def screenshot(self, place: Path, *, whole: bool = False) -> None:
-        """Save what is in view, or the whole page, as PNG."""
+    def screenshot(self, path: Path, *, whole: bool = False) -> None:
+        """Save the visible part, or the whole page, as PNG."""
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
-        place.write_bytes(base64.b64decode(shot["data"]))
+        path.write_bytes(base64.b64decode(shot["data"]))
 
     def close(self) -> None:
         with suppress(OSError):
@@ -120,11 +122,11 @@ class Browser:
         os.close(self._out)
 
     def _read(self) -> dict[str, Any]:
-        while b"\0" not in self._left:
+        while b"\0" not in self._buffer:
             received = os.read(self._out, 1 << 20)
             assert received, "Chromium ended"
-            self._left += received
-        message, _, self._left = self._left.partition(b"\0")
+            self._buffer += received
+        message, _, self._buffer = self._buffer.partition(b"\0")
         return dict(json.loads(message))
 
     def _note(self, event: dict[str, Any]) -> None:
@@ -142,13 +144,13 @@ class Browser:
 
 
 def _runs(program: str) -> bool:
-    """Some systems have a program of that name which only says how to get the real one."""
+    """Whether the program starts: on some systems `chromium` only prints how to install it."""
     return subprocess.run([program, "--version"], capture_output=True, check=False).returncode == 0
 
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """A tab of Chromium; tests that need it are skipped where none is installed."""
+    """A tab of Chromium. Tests that need it are skipped if it is not installed."""
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
     program = next(filter(_runs, filter(None, map(shutil.which, names))), None)
     if program is None:

@@ -6,9 +6,9 @@ from typing import Any
 from captchabench.config import load_params, merged
 from captchabench.models import RECOGNISERS
 
-# A few steps: whether a model keeps its contract does not depend on how well it reads.
+# Enough for tests of the contract, which do not depend on accuracy.
 _FEW = {"steps": 2, "batch_size": 8, "evaluations": 1}
-# Running means of the normalisation lag some steps behind the weights: several evaluations, of which the best counts.
+# Running means of batch normalisation lag a few steps behind the weights, so the best of several evaluations counts.
 _TO_OVERFIT = {
     "steps": 240,
     "batch_size": 8,
@@ -20,12 +20,12 @@ _TO_OVERFIT = {
 
 
 def few_steps(name: str) -> dict[str, Any]:
-    """The model's parameters from params.yaml, with a training of a few steps where it has a `training` section."""
+    """The model's parameters from params.yaml; if it has a `training` section, with a few training steps."""
     return _with_budget(name, _FEW)
 
 
 def overfitting(name: str) -> dict[str, Any]:
-    """The same with the steps that it takes to learn a few images by heart."""
+    """The same with enough steps to overfit a few images."""
     return _with_budget(name, _TO_OVERFIT)
 
 

@@ -1,8 +1,8 @@
-"""Samples small enough to train on in a test."""
+"""Fixtures for all tests: small datasets, and the settings of pytest and hypothesis."""
 
 import os
 
-# Tests run side by side: a thread each, set before torch is imported.
+# Tests run in parallel with one thread each. Set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import gc
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from captchabench.samples.shards import Samples, ShardInfo
 
-# A busy machine is no failure.
+# No time limits: tests must not fail on a busy machine.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
@@ -26,7 +26,7 @@ pytest_plugins = ["tests.browser", "tests.made_up", "tests.predicted"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tests are of the CPU, on every machine; those of a GPU are asked for by `-m gpu`, and are then not skipped."""
+    """Hide GPUs from all tests, except with `-m gpu`, which fails if there is none."""
     if config.option.markexpr != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         return
@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The longest file first: it runs in one process, and the others fill up beside it."""
+    """Run the longest file first: one worker runs it while the others run the rest. Skip GPU tests without `-m gpu`."""
     items.sort(key=lambda item: item.path.name != "test_dag.py")
     if config.option.markexpr != "gpu":
         for item in items:
@@ -46,17 +46,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def write_text(label: str, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Dark text on a light ground, a little displaced: [HEIGHT, WIDTH] uint8."""
+    """Dark text on a light background, slightly displaced: [HEIGHT, WIDTH] uint8."""
     image = np.full((HEIGHT, WIDTH), 230, np.uint8)
-    for place, symbol in enumerate(label):
-        x = 6 + place * 88 // len(label) + int(rng.integers(-1, 2))
+    for index, symbol in enumerate(label):
+        x = 6 + index * 88 // len(label) + int(rng.integers(-1, 2))
         cv2.putText(image, symbol, (x, 24 + int(rng.integers(-2, 3))), cv2.FONT_HERSHEY_SIMPLEX, 0.7, 30, 2)
     return image
 
 
 @pytest.fixture(scope="session")
 def make_samples() -> Callable[..., Samples]:
-    """A function that writes `count` labels of given lengths over an alphabet, folds 0 to 4 in turn."""
+    """A function that makes `count` samples with labels of given lengths over an alphabet; folds 0 to 4 in turn."""
 
     def make(count: int, *, alphabet: str = "0123456789", lengths: tuple[int, int] = (4, 4), seed: int = 0) -> Samples:
         rng = np.random.default_rng(seed)
@@ -78,7 +78,7 @@ def make_samples() -> Callable[..., Samples]:
 
 @pytest.fixture(scope="module")
 def spared_garbage() -> Iterator[None]:
-    """statsmodels collects garbage at each call, which takes an eighth of a second after so many imports."""
+    """Exempt existing objects from garbage collection: statsmodels collects at each call, which takes 0.125 s."""
     gc.freeze()
     yield
     gc.unfreeze()

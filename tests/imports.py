@@ -1,4 +1,4 @@
-"""What the project's files import of each other, read from their text."""
+"""The imports between the project's files, from their syntax trees."""
 
 import ast
 from collections.abc import Iterator
@@ -10,15 +10,15 @@ ROOT = Path(__file__).parents[1]
 
 @cache
 def imports_of(path: Path) -> frozenset[Path]:
-    """The project's files that the one at `path` imports anywhere but for types, and their packages."""
+    """The project's files that the file at `path` imports, and their packages. Type-checking imports do not count."""
     reached: set[Path] = set()
     for name in _imported(ast.parse(path.read_text(encoding="utf-8"))):
         parts = name.split(".")
         if parts[0] not in ("captchabench", "stages"):
             continue
         for length in range(1, len(parts) + 1):
-            place = ROOT.joinpath(*parts[:length])
-            reached |= {file for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file()}
+            module = ROOT.joinpath(*parts[:length])
+            reached |= {file for file in (module / "__init__.py", module.with_suffix(".py")) if file.is_file()}
     return frozenset(reached)
 
 
@@ -34,19 +34,19 @@ def _imported(tree: ast.AST) -> Iterator[str]:
 
 
 def closure(start: set[Path], apart: set[str]) -> set[str]:
-    """All files that those in `start` import, directly or not, themselves among them.
+    """All files that those in `start` import, directly or indirectly, including `start`.
 
-    apart: files and folders that are neither followed nor named.
+    apart: files and folders that are neither followed nor returned.
     """
-    reached, waiting = set[Path](), list(start)
-    while waiting:
-        path = waiting.pop()
+    reached, pending = set[Path](), list(start)
+    while pending:
+        path = pending.pop()
         if path not in reached and not is_within(path.relative_to(ROOT).as_posix(), apart):
             reached.add(path)
-            waiting += imports_of(path)
+            pending += imports_of(path)
     return {path.relative_to(ROOT).as_posix() for path in reached}
 
 
-def is_within(file: str, places: set[str]) -> bool:
-    """Whether a file is one of `places`, or in a folder that is."""
-    return any(file == place or file.startswith(f"{place}/") for place in places)
+def is_within(file: str, paths: set[str]) -> bool:
+    """Whether a file is one of `paths`, or in a folder that is."""
+    return any(file == path or file.startswith(f"{path}/") for path in paths)

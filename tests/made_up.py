@@ -1,4 +1,4 @@
-"""A small made-up dataset, images for it, and the archives they come in."""
+"""A small synthetic dataset, its images and its archives."""
 
 import io
 import tarfile
@@ -26,7 +26,7 @@ Pack = Callable[[Path, dict[str, bytes]], Path]
 
 
 def noise(seed: int, height: int = 24, width: int = 60) -> NDArray[np.uint8]:
-    """Blurred noise [H, W] uint8: no two seeds look alike."""
+    """Blurred noise [H, W] uint8, different for each seed."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (8, 16), dtype=np.uint8)
     pixels: NDArray[np.uint8] = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -55,13 +55,13 @@ def make_dataset(key: str = "fake") -> Dataset:
 
 @pytest.fixture
 def fake() -> Dataset:
-    """Three symbols of eight; archives are called fake-captchas."""
+    """A dataset with labels of three symbols out of eight. Its archives are called fake-captchas."""
     return make_dataset()
 
 
 @pytest.fixture
 def registered(fake: Dataset, monkeypatch: pytest.MonkeyPatch) -> Dataset:
-    """The made-up dataset, known to the stages."""
+    """The synthetic dataset, registered so that stages can use it."""
     monkeypatch.setitem(DATASETS._entries, fake.key, fake)
     return fake
 
@@ -78,7 +78,7 @@ def picture() -> Picture:
 
 @pytest.fixture
 def packed() -> Pack:
-    """Put files (name: content) into the archive or folder that the path's suffix asks for."""
+    """A function that writes files (name: content) to a folder, or to an archive if the path has its suffix."""
 
     def pack(path: Path, files: dict[str, bytes]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def packed() -> Pack:
 
 @pytest.fixture
 def rewrite() -> Rewrite:
-    """Put other rows into a shard, its checksum right."""
+    """A function that replaces the rows of a shard and updates its checksum."""
 
     def write(part: Path, table: pa.Table) -> None:
         metadata = {**table.schema.metadata, CHECKSUM_KEY: UNSEALED.encode()}

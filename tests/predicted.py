@@ -1,4 +1,4 @@
-"""Predictions made by hand."""
+"""Prediction files with given predictions."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

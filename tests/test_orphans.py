@@ -1,4 +1,4 @@
-"""Processes that end with the DVC above them, whatever stands between."""
+"""Stages end with the DVC process above them, with or without a shell between."""
 
 import os
 import signal
@@ -18,17 +18,17 @@ end_with_dvc()
 print(os.getpid(), flush=True)
 time.sleep(60)
 """
-# Stands in for DVC: it starts a stage, by a shell that does something after it, and waits.
+# Stands in for DVC: it starts a stage through a shell, which then runs a second command, and waits.
 DVC = """
 import subprocess, sys
 subprocess.run(["/bin/sh", "-c", f"{sys.executable} -c '{sys.argv[1]}'; {sys.argv[2]}"])
 """
 
 
-def ends(number: int) -> bool:
+def ends(pid: int) -> bool:
     until = time.monotonic() + 10
     while time.monotonic() < until:
-        if not Path(f"/proc/{number}").exists():
+        if not Path(f"/proc/{pid}").exists():
             return True
         time.sleep(0.01)
     return False
@@ -36,8 +36,8 @@ def ends(number: int) -> bool:
 
 @pytest.mark.parametrize("after", ["", "true"], ids=["the shell makes way", "the shell waits"])
 def test_a_stage_ends_with_the_process_that_started_it(after: str) -> None:
-    words = [sys.executable, "-c", DVC, STAGE, after]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as dvc:
+    argv = [sys.executable, "-c", DVC, STAGE, after]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as dvc:
         assert dvc.stdout
         stage = int(dvc.stdout.readline())
         assert Path(f"/proc/{stage}").exists()
@@ -46,13 +46,13 @@ def test_a_stage_ends_with_the_process_that_started_it(after: str) -> None:
 
 
 def test_a_stage_whose_dvc_died_before_it_looked_ends_at_once() -> None:
-    # Whoever adopts it where that is not the first process is not known from here.
+    # With a subreaper the process is reparented to that and not to process 1; then this test checks nothing.
     late = f"import os, time; time.sleep(0.3)\nif os.getppid() > 1: raise SystemExit{STAGE}"
-    words = [
+    argv = [
         sys.executable,
         "-c",
         "import subprocess, sys; subprocess.Popen([sys.executable, '-c', sys.argv[1]])",
         late,
     ]
-    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True, timeout=300)
+    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True, timeout=300)
     assert done.stdout == ""

@@ -1,4 +1,4 @@
-"""Work spread over processes."""
+"""The parallel map over worker processes."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ def test_an_error_in_a_worker_reaches_the_caller(monkeypatch: pytest.MonkeyPatch
 
 def test_a_killed_process_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "PATIENCE_SECONDS", 0)
-    with pytest.raises(InputError, match="was killed, for want of memory perhaps; run it again"):
+    with pytest.raises(InputError, match="was killed, perhaps because memory ran out; run it again"):
         list(pool.ordered(eval, ["__import__('os').kill(__import__('os').getpid(), 9)"] * 4, workers=2))
 
 

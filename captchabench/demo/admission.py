@@ -1,4 +1,4 @@
-"""Who is let in: so many bytes of uploads, and so much work, at a time. Who takes most gives way to the others."""
+"""Admission control: limits the bytes of uploads and the work in progress. The client with most gives way first."""
 
 import asyncio
 from collections import Counter
@@ -10,11 +10,11 @@ _Kind = Literal["held", "work"]
 
 
 class Busy(Exception):
-    """More is waiting than may wait. Nothing was taken on; ask again later."""
+    """The limit on waiting work or memory is reached. The request was not processed; the client may retry."""
 
 
 class Ticket:
-    """One request that was let in. held: bytes that it brought. work: what its images cost."""
+    """One admitted request. held: bytes of its upload in memory. work: the cost of its images, see cost.py."""
 
     def __init__(self, admission: "Admission", client: str) -> None:
         self._admission = admission
@@ -24,50 +24,50 @@ class Ticket:
         self.work = 0
         self.revoked = False
 
-    def pay(self, size: int) -> None:
-        """Take on `size` more bytes. Raises Busy where all hold too many, and no other client holds more."""
+    def add_bytes(self, size: int) -> None:
+        """Reserve `size` more bytes. Raises Busy if the limit is reached and no other client holds more."""
         self._admission.charge(self, "held", size)
 
-    def ask(self, work: int) -> None:
-        """Take on `work`, as cost.py counts it. Raises Busy where too much waits, and no other client asks more."""
+    def add_work(self, work: int) -> None:
+        """Reserve `work`, as cost.py counts it. Raises Busy if the limit is reached and no other client has more."""
         self._admission.charge(self, "work", work)
 
     def revoke(self) -> None:
-        """End the request: where it was let in, Busy is raised."""
+        """Cancel the request: Busy is raised in `Admission.enter`."""
         self.revoked = True
         if self._task is not None:
             self._task.cancel()
 
     def settle(self) -> bool:
-        """Once the request has ended in a cancellation: whether that was by `revoke`, and by nothing else."""
+        """After a cancellation: whether `revoke` alone was the cause. Clears the cancellation by `revoke`."""
         return self.revoked and self._task is not None and self._task.uncancel() == 0
 
 
 class Admission:
-    """Counts what the requests hold that are being received or answered.
+    """Counts the bytes and the work of the requests that are being received or answered.
 
-    Where there is too much of it, the client that has most loses its largest request: whoever sends little is let in
+    At the limit, the client with the largest total loses its largest request. So a client that sends little is admitted
     however much others send.
     """
 
-    def __init__(self, most_bytes: int, most_work: int) -> None:
-        self._most: dict[_Kind, int] = {"held": most_bytes, "work": most_work}
+    def __init__(self, max_bytes: int, max_work: int) -> None:
+        self._limits: dict[_Kind, int] = {"held": max_bytes, "work": max_work}
         self._total: dict[_Kind, int] = {"held": 0, "work": 0}
         self._tickets: set[Ticket] = set()
 
     @property
     def requests(self) -> int:
-        """Requests that are in."""
+        """The number of admitted requests."""
         return len(self._tickets)
 
     @property
     def held(self) -> int:
-        """Bytes of their uploads."""
+        """The bytes of their uploads."""
         return self._total["held"]
 
     @contextmanager
     def enter(self, client: str) -> Iterator[Ticket]:
-        """Let one request in. Raises Busy where it had to give way to others."""
+        """Admit one request. Raises Busy if it is revoked for the sake of others."""
         ticket = Ticket(self, client)
         self._tickets.add(ticket)
         try:
@@ -80,37 +80,38 @@ class Admission:
             self._release(ticket)
 
     def charge(self, ticket: Ticket, kind: _Kind, amount: int) -> None:
-        """Let `ticket` have `amount` more. Raises Busy."""
-        for other in self._to_give_way(ticket, kind, amount):
+        """Add `amount` to `ticket`. Raises Busy."""
+        for other in self._to_revoke(ticket, kind, amount):
             self._release(other)
             other.revoke()
         self._total[kind] += amount
         setattr(ticket, kind, getattr(ticket, kind) + amount)
 
-    def _to_give_way(self, ticket: Ticket, kind: _Kind, amount: int) -> list[Ticket]:
-        """Those that make room for `amount` more: each the largest of the client that has most then.
+    def _to_revoke(self, ticket: Ticket, kind: _Kind, amount: int) -> list[Ticket]:
+        """The requests to revoke for `amount` more: repeatedly the largest of the client with the largest total.
 
-        Raises Busy where that client would come to have less than this one.
+        Raises Busy if that client has no more than this one would have.
         """
-        over = self._total[kind] + amount - self._most[kind]
-        found: list[Ticket] = []
-        if over <= 0:
-            return found
+        excess = self._total[kind] + amount - self._limits[kind]
+        revoked: list[Ticket] = []
+        if excess <= 0:
+            return revoked
         totals: Counter[str] = Counter()
-        for one in self._tickets:
-            totals[one.client] += getattr(one, kind)
-        wanted = totals.pop(ticket.client, 0) + amount
-        left = sorted((one for one in self._tickets if one is not ticket), key=lambda one: int(getattr(one, kind)))
-        while over > 0:
-            client, most = max(totals.items(), key=lambda item: item[1], default=("", 0))
-            if most <= wanted:
+        for admitted in self._tickets:
+            totals[admitted.client] += getattr(admitted, kind)
+        new_total = totals.pop(ticket.client, 0) + amount
+        others = [admitted for admitted in self._tickets if admitted is not ticket]
+        by_size = sorted(others, key=lambda other: int(getattr(other, kind)))
+        while excess > 0:
+            client, largest_total = max(totals.items(), key=lambda item: item[1], default=("", 0))
+            if largest_total <= new_total:
                 raise Busy
-            place = max(place for place, one in enumerate(left) if one.client == client)
-            found.append(left.pop(place))
-            size = getattr(found[-1], kind)
+            largest = max(index for index, other in enumerate(by_size) if other.client == client)
+            revoked.append(by_size.pop(largest))
+            size = getattr(revoked[-1], kind)
             totals[client] -= size
-            over -= size
-        return found
+            excess -= size
+        return revoked
 
     def _release(self, ticket: Ticket) -> None:
         if ticket in self._tickets:

@@ -1,4 +1,4 @@
-"""The routes that programs use, the page among them: predict, models, samples, health."""
+"""The JSON routes, used by the page and by other programs: predict, models, samples, health."""
 
 import json
 import time
@@ -13,9 +13,9 @@ from captchabench.demo.clients import client_of
 from captchabench.demo.monitoring import CONTENT_TYPE
 from captchabench.demo.reading import Job, Rejection
 from captchabench.demo.refusals import Refused
-from captchabench.demo.samples import Known
+from captchabench.demo.samples import LabelledSample
 from captchabench.demo.service import Service
-from captchabench.demo.uploads import FIELD, receive, unless_gone
+from captchabench.demo.uploads import FIELD, receive, unless_disconnected
 from captchabench.normalize.images import MAX_SIDE
 from captchabench.registry import did_you_mean
 
@@ -31,10 +31,10 @@ _FORM = {
 }
 _UPLOAD = {
     "required": True,
-    "description": f"One image as the body, or a form with any number of them in the field `{FIELD}`.",
+    "description": f"One image as the body, or a form with any number of images in the field `{FIELD}`.",
     "content": {"multipart/form-data": _FORM, "image/png": _BINARY, "image/jpeg": _BINARY, "image/*": _BINARY},
 }
-_SNIFFED = ((b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"), (b"BM", "image/bmp"))
+_MAGIC = ((b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"), (b"BM", "image/bmp"))
 
 
 def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -62,11 +62,13 @@ def _service(request: Request) -> Service:
 )
 async def predict(
     request: Request,
-    model: Annotated[list[str], Query(min_length=1, max_length=64, description="The models that read; see /models.")],
-    top_k: Annotated[int, Query(ge=1, le=10, description="How many alternatives to return; with 1, none.")] = 1,
-    explain: Annotated[bool, Query(description="Return how each model read: time steps, characters or cells.")] = False,
+    model: Annotated[list[str], Query(min_length=1, max_length=64, description="The models to use; see /models.")],
+    top_k: Annotated[int, Query(ge=1, le=10, description="How many alternatives to return; none if 1.")] = 1,
+    explain: Annotated[
+        bool, Query(description="Return how each model read the image: its time steps, characters or cells.")
+    ] = False,
 ) -> Response:
-    """Read images, text and grids alike."""
+    """Read images of text or grids of tiles."""
     service = _service(request)
     models = tuple(dict.fromkeys(model))
     for name in models:
@@ -77,7 +79,7 @@ async def predict(
     with service.admission.enter(client) as ticket:
         uploads = await receive(request, service.limits, ticket)
         jobs = [Job(upload.image, models, top_k, explain) for upload in uploads]
-        answers = await unless_gone(request, service.read(jobs, ticket))
+        answers = await unless_disconnected(request, service.read(jobs, ticket))
     results: list[dict[str, Any]] = []
     for upload, answer in zip(uploads, answers, strict=True):
         if isinstance(answer, Rejection):
@@ -88,14 +90,14 @@ async def predict(
     none_read = all(result["problem"] for result in results)
     if not none_read:
         service.monitor.seconds.observe(time.perf_counter() - started)
-    # Checked by a test, not for each of thousands of answers a second.
+    # Not validated against the schema for every answer, at thousands per second; a test checks it.
     content = json.dumps({"results": results}, allow_nan=False)
     return Response(content, 422 if none_read else 200, media_type="application/json")
 
 
 @router.get("/models", tags=["read"], summary="The models that can read")
 async def models(request: Request) -> schemas.Models:
-    """The models, as their own files describe them, and the limits of a request."""
+    """The models, as their config files describe them, and the limits on a request."""
     service = _service(request)
     limits = service.limits
     return schemas.Models(
@@ -106,7 +108,7 @@ async def models(request: Request) -> schemas.Models:
 
 @router.get("/datasets", tags=["browse"], summary="The datasets", responses=_refusals(404))
 def datasets(request: Request) -> schemas.Datasets:
-    """The datasets whose images can be looked at, with their folds."""
+    """The datasets whose images can be browsed, with their folds."""
     library = _service(request).library
     return schemas.Datasets(datasets={dataset: library.folds(dataset) for dataset in library.datasets})
 
@@ -126,10 +128,10 @@ def samples(
     """Images of a dataset with their labels, sorted by id."""
     service = _service(request)
     try:
-        total, found = service.library.samples(dataset, fold, offset, limit)
+        total, labelled = service.library.samples(dataset, fold, offset, limit)
     except KeyError:
         raise Refused(404, f"no dataset called {dataset[:100]!r}; see /datasets") from None
-    return schemas.Samples(total=total, samples=[_sample(service, known) for known in found])
+    return schemas.Samples(total=total, samples=[_sample(service, sample) for sample in labelled])
 
 
 @router.get(
@@ -140,12 +142,12 @@ def samples(
     responses={200: {"content": {"image/*": {}}}, **_refusals(404)},
 )
 def image(request: Request, dataset: str, sample_id: str) -> Response:
-    """The image of a sample: as it came, or of a grid as models read it."""
+    """The original image of a sample; for a grid, the assembled image that models read."""
     try:
         encoded = _service(request).library.image(dataset, sample_id)
     except KeyError:
         raise Refused(404, "no such sample; see /samples/{dataset}") from None
-    kinds = (kind for start, kind in _SNIFFED if encoded.startswith(start))
+    kinds = (kind for start, kind in _MAGIC if encoded.startswith(start))
     kind = next(kinds, "image/webp" if encoded[8:12] == b"WEBP" else "application/octet-stream")
     return Response(encoded, media_type=kind, headers={"cache-control": "private, max-age=3600"})
 
@@ -154,15 +156,15 @@ def image(request: Request, dataset: str, sample_id: str) -> Response:
 def errors(
     request: Request,
     model: Annotated[str, Path(description="See /models.")],
-    surest: Annotated[bool, Query(description="The most certain first, not those with the most edits.")] = False,
+    surest: Annotated[bool, Query(description="Sort by confidence instead of the number of edits.")] = False,
     offset: _Offset = 0,
     limit: _Limit = 24,
 ) -> schemas.Misreadings:
-    """What a model misread of its held-out fold."""
+    """The images of its held-out fold that a model misread."""
     service = _service(request)
     if model not in service.abouts:
         raise Refused(404, f"no model called {model[:100]!r}; see /models")
-    images, total, found = service.library.errors(model, surest, offset, limit)
+    images, total, page = service.library.errors(model, surest, offset, limit)
     return schemas.Misreadings(
         total=total,
         images=images,
@@ -173,14 +175,14 @@ def errors(
                 confidence=error.confidence,
                 edits=error.edits,
             )
-            for error in found
+            for error in page
         ],
     )
 
 
 @router.get("/healthz", tags=["run"], summary="Health", responses=_refusals(503))
 async def healthz(request: Request) -> schemas.Health:
-    """Whether images that are sent are read."""
+    """Whether the demo can read images."""
     service = _service(request)
     if not service.alive:
         raise Refused(503, "the queue has stopped; restart the demo")
@@ -195,15 +197,15 @@ async def healthz(request: Request) -> schemas.Health:
     responses={200: {"content": {"text/plain": {}}}},
 )
 async def metrics(request: Request) -> Response:
-    """Counters, in Prometheus' format."""
+    """Counters in the Prometheus text format."""
     return Response(_service(request).monitor.text(), headers={"content-type": CONTENT_TYPE})
 
 
-def _sample(service: Service, known: Known) -> schemas.Sample:
+def _sample(service: Service, sample: LabelledSample) -> schemas.Sample:
     return schemas.Sample(
-        sample_id=known.sample_id,
-        dataset=known.dataset,
-        label=service.named(known.dataset, known.label),
-        fold=known.fold,
-        image=f"/samples/{known.dataset}/{known.sample_id}",
+        sample_id=sample.sample_id,
+        dataset=sample.dataset,
+        label=service.named(sample.dataset, sample.label),
+        fold=sample.fold,
+        image=f"/samples/{sample.dataset}/{sample.sample_id}",
     )

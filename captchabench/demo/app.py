@@ -24,7 +24,7 @@ _RETRY = {"retry-after": "1"}
 
 
 def create_app(service: Service, names: Names | None = None) -> ASGIApp:
-    """The demo as an ASGI application. names: what it goes by, anything if None."""
+    """The demo as an ASGI application. names: the host names that it accepts; None: any."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -44,12 +44,12 @@ def create_app(service: Service, names: Names | None = None) -> ASGIApp:
     site.mount(app)
     _explain_failures(app)
     _name_models(app, list(service.abouts))
-    # Around all of it, what FastAPI answers to an error that nobody has caught as well.
+    # The outermost layer, so that it also covers FastAPI's answers to uncaught errors.
     return Guard(app, service.monitor, names)
 
 
 def _name_models(app: FastAPI, names: list[str]) -> None:
-    """Say in the OpenAPI document which models there are."""
+    """List the models in the OpenAPI document."""
     describe = app.openapi
 
     def described() -> dict[str, Any]:
@@ -62,11 +62,11 @@ def _name_models(app: FastAPI, names: list[str]) -> None:
                         schema.get("items", schema)["enum"] = names
         return document
 
-    app.openapi = described  # type: ignore[method-assign]  # as FastAPI would have it
+    app.openapi = described  # type: ignore[method-assign]  # FastAPI documents this way to extend the schema
 
 
 def _explain_failures(app: FastAPI) -> None:
-    """Answer every failure as JSON with one line."""
+    """Answer every error with one line, as JSON."""
 
     @app.exception_handler(Refused)
     async def refused(_: Request, error: Refused) -> JSONResponse:
@@ -86,17 +86,17 @@ def _explain_failures(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        found = error.errors()[0]
-        return _trouble(422, f"{found['loc'][-1]}: {found['msg']}")
+        first = error.errors()[0]
+        return _trouble(422, f"{first['loc'][-1]}: {first['msg']}")
 
     @app.exception_handler(HTTPException)
     async def other(_: Request, error: HTTPException) -> JSONResponse:
         return _trouble(error.status_code, error.detail, dict(error.headers or {}))
 
     @app.exception_handler(Exception)
-    async def unforeseen(_: Request, __: Exception) -> JSONResponse:
-        # The error itself goes on to the server, which writes it to the terminal.
-        return _trouble(500, "the demo made a mistake; its terminal says which")
+    async def unexpected(_: Request, __: Exception) -> JSONResponse:
+        # The exception also propagates to the server, which logs it to the terminal.
+        return _trouble(500, "internal error; see the terminal that the demo runs in")
 
 
 def _trouble(status: int, error: str, headers: dict[str, str] | None = None) -> JSONResponse:

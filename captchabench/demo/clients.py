@@ -1,15 +1,15 @@
-"""Who is who: requests of one client take turns with those of others."""
+"""Identifies the client of a request, for fair queueing and limits per client."""
 
 import ipaddress
 from functools import lru_cache
 
-# What one household or host is given of IPv6: its addresses are one client's.
-_PREFIX = 64
+# The IPv6 prefix that one household or host is assigned: all addresses in it count as one client.
+_IPV6_PREFIX = 64
 
 
 @lru_cache(maxsize=4096)
 def network_of(host: str) -> str | None:
-    """The address that is one client's; None for this machine, whose users cannot be told apart by it."""
+    """The address, or IPv6 network, of one client; None for loopback, where all users share one address."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -17,12 +17,12 @@ def network_of(host: str) -> str | None:
     if address.is_loopback:
         return None
     if address.version == 6:
-        return str(ipaddress.ip_network((address, _PREFIX), strict=False))
+        return str(ipaddress.ip_network((address, _IPV6_PREFIX), strict=False))
     return host
 
 
 def client_of(address: tuple[str, int] | None) -> str:
-    """A client by where its connection comes from: its network, or on this machine the connection itself."""
+    """The client of a connection: its address or network, or for loopback the connection itself."""
     if address is None:
         return ""
     host, port = address

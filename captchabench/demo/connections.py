@@ -1,7 +1,7 @@
-"""What comes before the application: connections, and requests that are not whole yet.
+"""Limits on connections and on incomplete requests, before the application sees them.
 
-uvicorn leaves the size of a head, the time until a request is whole and the number of connections to a proxy in front
-of it. The demo is run without one.
+uvicorn relies on a proxy in front of it to limit the size of headers, the time that a request takes to arrive and the
+number of connections. The demo runs without a proxy.
 """
 
 import asyncio
@@ -19,20 +19,21 @@ from captchabench.demo.guard import security_headers
 from captchabench.demo.limits import ConnectionLimits
 from captchabench.demo.monitoring import Monitor
 
-# Bytes parsed before they are counted.
+# Received data are parsed in pieces of this many bytes; the limits are checked after each piece.
 _PIECE = 16 << 10
-# Of a body that comes in chunks, one byte in so many may say how long they are.
-_CHUNKING = 64
-# What is read of a request that was refused, and for how long, so that the client hears the answer.
+# With chunked encoding, one byte of chunk headers is allowed for this many bytes of the body.
+_BODY_PER_CHUNK_HEADER = 64
+# How much of a refused request is still read, and for how long, so that the client receives the answer.
 _LINGER_BYTES = 1 << 20
 _LINGER_SECONDS = 2.0
 
 
 class Gate:
-    """Counts connections. Where there are too many, the one that has waited longest for its client makes room.
+    """Counts connections. At the limit, the one that has waited longest for its client is closed.
 
-    First of the address that has most. A connection waits for its client from its beginning until a request is whole,
-    and from its answer to the next; and while an answer is not taken. What works is not ended.
+    The address with the most connections loses one first. A connection waits for its client until a request is
+    complete, between an answer and the next request, and while the client does not read an answer. A connection whose
+    request is being answered is not closed.
     """
 
     def __init__(self, limits: ConnectionLimits, monitor: Monitor) -> None:
@@ -40,26 +41,26 @@ class Gate:
         self.monitor = monitor
         self._networks: dict[Connection, str | None] = {}
         self._counts: Counter[str | None] = Counter()
-        # By the time since when.
+        # In the order in which they began to wait.
         self._waiting: dict[Connection, None] = {}
 
     def enter(self, connection: "Connection") -> bool:
-        """Count a connection that waits for its client, if there is room or another can make it."""
+        """Count a new connection, which waits for its client. Returns False if there is no room for it."""
         network = connection.network
         if network is not None and self._counts[network] >= self.limits.each:
-            made = self._make_room(network)
+            has_room = self._make_room(network)
         elif len(self._networks) >= self.limits.connections:
-            made = any(self._make_room(network) for network, _ in self._counts.most_common())
+            has_room = any(self._make_room(network) for network, _ in self._counts.most_common())
         else:
-            made = True
-        if made:
+            has_room = True
+        if has_room:
             self._networks[connection] = network
             self._counts[network] += 1
             self._waiting[connection] = None
-        return made
+        return has_room
 
     def leave(self, connection: "Connection") -> None:
-        """Count a connection no more."""
+        """Stop counting a connection."""
         if connection in self._networks:
             network = self._networks.pop(connection)
             self._counts[network] -= 1
@@ -68,16 +69,16 @@ class Gate:
             self._waiting.pop(connection, None)
 
     def wait(self, connection: "Connection") -> None:
-        """From now on it waits for its client."""
+        """Note that the connection now waits for its client."""
         if connection in self._networks:
             self._waiting.setdefault(connection)
 
     def work(self, connection: "Connection") -> None:
-        """Its client waits for it."""
+        """Note that the client now waits for an answer."""
         self._waiting.pop(connection, None)
 
     def _make_room(self, network: str | None) -> bool:
-        """End the connection of `network` that has waited longest; whether there was one."""
+        """Close the connection of `network` that has waited longest. Returns False if none waits."""
         for connection in self._waiting:
             if self._networks[connection] == network:
                 self.leave(connection)
@@ -87,7 +88,7 @@ class Gate:
 
 
 class Connection(HttpToolsProtocol):
-    """One connection, within the limits of its gate."""
+    """One connection, subject to the limits of its gate."""
 
     def __init__(
         self,
@@ -103,18 +104,18 @@ class Connection(HttpToolsProtocol):
         self._limits = gate.limits
         self._deadline: asyncio.TimerHandle | None = None
         self._answer_deadline: asyncio.TimerHandle | None = None
-        # Of the request that is arriving: bytes that are its body, bytes that are not.
+        # Of the request that is arriving: bytes of its body, and bytes outside the body.
         self._body = 0
-        self._beside = 0
-        self._piece = 0
+        self._overhead = 0
+        self._piece_size = 0
         self._arriving = False
         self._too_many_headers = False
         self._refused = False
         self._discarded = 0
-        # `cycle` is the last request that came, this the one that is being answered.
+        # `cycle` is the latest request; this is the one that is being answered.
         self._answered: RequestResponseCycle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # asyncio's is wider
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # asyncio declares a wider type
         super().connection_made(transport)
         self.network = network_of(self.client[0]) if self.client else None
         if self._gate.enter(self):
@@ -125,7 +126,7 @@ class Connection(HttpToolsProtocol):
             transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._hang_up()
+        self._mark_disconnected()
         super().connection_lost(exc)
         self._gate.leave(self)
         self._refused = True
@@ -134,10 +135,10 @@ class Connection(HttpToolsProtocol):
                 timer.cancel()
 
     def end(self, why: str) -> None:
-        """Close it at once, whatever the client was about to do."""
+        """Close the connection at once."""
         self._gate.monitor.cut_off.labels(why).inc()
         self._refused = True
-        self._hang_up()
+        self._mark_disconnected()
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -150,18 +151,18 @@ class Connection(HttpToolsProtocol):
             self._expect(self._limits.head_seconds)
         for start in range(0, len(data), _PIECE):
             piece = data[start : start + _PIECE]
-            self._piece = len(piece)
-            self._beside += len(piece)
+            self._piece_size = len(piece)
+            self._overhead += len(piece)
             super().data_received(piece)
             if not self._refused and not self.transport.is_closing():
                 self._check_size()
-            # What follows is not looked at: it could complete the request that was refused.
+            # The rest is discarded: it could complete the request that was refused.
             if self._refused or self.transport.is_closing():
                 return
 
     def _check_size(self) -> None:
-        if self._beside > self._limits.head + self._body // _CHUNKING:
-            self._refuse(431, f"more than {self._limits.head >> 10} KiB beside the body; send fewer headers")
+        if self._overhead > self._limits.head + self._body // _BODY_PER_CHUNK_HEADER:
+            self._refuse(431, f"more than {self._limits.head >> 10} KiB outside the body; send fewer headers")
         elif self._body > self._limits.body:
             self._refuse(413, f"more than {self._limits.body >> 20} MiB")
 
@@ -169,7 +170,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self._arriving = True
         self._body = 0
-        self._beside = self._piece
+        self._overhead = self._piece_size
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if len(self.headers) >= self._limits.headers:
@@ -185,7 +186,7 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._body += len(body)
-        self._beside -= len(body)
+        self._overhead -= len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -214,18 +215,18 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
         if self._answering():
             self._gate.work(self)
-        # What is left must be taken, too.
+        # The client must still read the rest of the answer.
         self._watch_answer()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what cannot be parsed."""
+        """Answer a request that cannot be parsed. uvicorn calls this."""
         if self._too_many_headers:
             self._refuse(431, f"more than {self._limits.headers} headers; send fewer")
         else:
-            self._refuse(400, "this is not an HTTP request that can be understood")
+            self._refuse(400, "this is not a valid HTTP request")
 
     def _expect(self, seconds: float | None) -> None:
-        """Give the client so long to send what is missing; None: nothing is."""
+        """Give the client `seconds` to send the rest of a request; None: no limit, nothing is missing."""
         if self._deadline is not None:
             self._deadline.cancel()
         self._deadline = None if seconds is None else self.loop.call_later(seconds, self._give_up)
@@ -233,7 +234,7 @@ class Connection(HttpToolsProtocol):
     def _give_up(self) -> None:
         self._deadline = None
         if self._answering():
-            # It is the next request that is not whole. The answer to this one comes first.
+            # The next, pipelined request is incomplete. The current one is answered first.
             self._expect(self._limits.head_seconds)
         elif self._arriving:
             self._refuse(408, "the request took too long to arrive")
@@ -241,9 +242,9 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def _answering(self) -> bool:
-        """Whether a whole request is being answered."""
-        answered = self._answered
-        return answered is not None and not answered.response_complete and not answered.more_body
+        """Whether a complete request is being answered."""
+        cycle = self._answered
+        return cycle is not None and not cycle.response_complete and not cycle.more_body
 
     def _watch_answer(self) -> None:
         if self._answer_deadline is not None:
@@ -256,15 +257,15 @@ class Connection(HttpToolsProtocol):
             self.end("answer not taken")
 
     def _refuse(self, status: int, error: str) -> None:
-        """Answer without the application, then close. A little more is read, or the client would see no answer."""
+        """Answer without the application, then close. Reads some more data, so that the client receives the answer."""
         self._expect(None)
-        answered = self._answered
-        begun = answered is not None and answered.response_started and not answered.response_complete
-        # An earlier request is being answered: this answer would be taken for that one's.
-        if begun or (self._arriving and self._answering()):
+        cycle = self._answered
+        started = cycle is not None and cycle.response_started and not cycle.response_complete
+        # An earlier request is still being answered: the client would take this for its answer.
+        if started or (self._arriving and self._answering()):
             self.end(HTTPStatus(status).phrase.lower())
             return
-        self._hang_up()
+        self._mark_disconnected()
         self._refused = True
         self.flow.resume_reading()
         self.transport.write(self._refusal(status, error))
@@ -273,11 +274,11 @@ class Connection(HttpToolsProtocol):
         self._gate.wait(self)
         self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
 
-    def _hang_up(self) -> None:
-        """Tell the application that nobody listens: it must not write to what is closed."""
+    def _mark_disconnected(self) -> None:
+        """Tell the application that the client is gone, so that it does not write to a closed connection."""
         if self._answered is not None and not self._answered.response_complete:
             self._answered.disconnected = True
-            # Nor that the body may come.
+            # Otherwise it would still ask for the body.
             self._answered.waiting_for_100_continue = False
             self._answered.message_event.set()
 

@@ -1,7 +1,7 @@
-"""Large images are decoded apart: in a process of their own, which gets what time the others leave.
+"""Decodes large images in a separate process with low priority.
 
-A few kilobytes can hold millions of pixels, which take a tenth of a second. Whoever sends a small picture meanwhile
-does not wait for that.
+A file of a few kilobytes can hold millions of pixels, which take a tenth of a second to decode. Small images are not
+delayed by that.
 """
 
 import multiprocessing
@@ -20,18 +20,18 @@ from numpy.typing import NDArray
 from captchabench.demo.reading import Rejection, Stopped
 from captchabench.inference.images import DEFAULT_LIMITS, Unreadable, decode
 
-# Of one image: sound ones take a second at most.
-_PATIENCE_SECONDS = 30.0
-# A tenth of the weight of other processes, where all of them want a core.
+# The time limit for one image: valid ones take a second at most.
+_TIMEOUT_SECONDS = 30.0
+# Scheduled with a tenth of the weight of the other processes when all compete for a core.
 _NICENESS = 10
 
 
 class Decoder:
-    """Decodes one image after the other. The process is started for the first."""
+    """Decodes images one after the other. The process is started for the first one."""
 
-    def __init__(self, max_pixels: int, patience: float = _PATIENCE_SECONDS) -> None:
+    def __init__(self, max_pixels: int, timeout: float = _TIMEOUT_SECONDS) -> None:
         self._max_pixels = max_pixels
-        self._patience = patience
+        self._timeout = timeout
         self._lock = threading.Lock()
         self._process: BaseProcess | None = None
         self._closed = False
@@ -39,45 +39,45 @@ class Decoder:
     def decode(self, image: bytes) -> NDArray[np.uint8] | Rejection:
         """The image as [H, W] uint8 grey, or why it cannot be read.
 
-        Raises Stopped if the process died over it, or was ended because it took too long. For threads: it waits.
+        Blocks, so call it from a thread. Raises Stopped if the process died or was killed because it took too long.
         """
         with self._lock:
             if self._process is None or not self._process.is_alive():
                 self._start()
             try:
                 self._connection.send_bytes(image)
-                if not self._connection.poll(self._patience):
+                if not self._connection.poll(self._timeout):
                     raise EOFError
                 decoded: NDArray[np.uint8] | Rejection = self._connection.recv()
                 return decoded
             except (EOFError, OSError):
-                self._end()
+                self._kill()
                 raise Stopped from None
 
     def close(self) -> None:
-        """End the process, whatever it is at."""
+        """Kill the process, even while it decodes."""
         self._closed = True
-        self._end()
+        self._kill()
 
     def _start(self) -> None:
         if self._closed:
             raise Stopped
         context = multiprocessing.get_context("spawn")
-        self._connection, other = context.Pipe()
-        self._process = context.Process(target=_work, args=(other, self._max_pixels), daemon=True)
+        self._connection, child_connection = context.Pipe()
+        self._process = context.Process(target=_work, args=(child_connection, self._max_pixels), daemon=True)
         self._process.start()
-        # Its end is seen here only where nobody else holds the other end.
-        other.close()
+        # Closed here, so that the end of the process closes the connection.
+        child_connection.close()
 
-    def _end(self) -> None:
+    def _kill(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.join()
 
 
 def _work(connection: Connection, max_pixels: int) -> None:
-    """What the process does: until the server ends, from whose end of the connection nothing comes then."""
-    # Ctrl-C reaches the whole group; the server says when to stop.
+    """The main loop of the process. It ends when the server closes the connection."""
+    # Ctrl-C signals the whole process group; the server stops this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(_NICENESS)
     cv2.setNumThreads(1)

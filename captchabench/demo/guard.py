@@ -1,4 +1,4 @@
-"""The outermost layer: who may speak to the demo, what browsers may do with its pages, what is counted."""
+"""The outermost middleware: host and origin checks, security headers, and the count of requests."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-# The report keeps its styles, scripts and pictures inside, and asks nobody for anything.
+# The report has its styles, scripts and images inline and makes no requests.
 _REPORT_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -24,7 +24,7 @@ _SAFE = ("GET", "HEAD", "OPTIONS")
 
 
 def security_headers(policy: str = _POLICY) -> list[tuple[bytes, bytes]]:
-    """What tells browsers to load nothing from elsewhere, and to give nothing to other sites' pages."""
+    """Headers that stop browsers from loading anything from other sites, or showing the demo inside them."""
     return [
         (b"content-security-policy", policy.encode()),
         (b"x-content-type-options", b"nosniff"),
@@ -34,9 +34,9 @@ def security_headers(policy: str = _POLICY) -> list[tuple[bytes, bytes]]:
 
 
 class Guard:
-    """Refuses what another site's page may send by way of a visitor's browser, and adds headers to every answer.
+    """Refuses requests that pages of other sites send through a visitor's browser; adds headers to every answer.
 
-    names: what the demo goes by; anything if None. On loopback that keeps out names that were made to lead here.
+    names: the host names that the demo accepts; None: any. On loopback this prevents DNS rebinding.
     """
 
     def __init__(self, app: ASGIApp, monitor: Monitor, names: Names | None) -> None:
@@ -50,14 +50,14 @@ class Guard:
             return
 
         headers = security_headers(_REPORT_POLICY if scope["path"] == REPORT else _POLICY)
-        begun = False
+        started = False
 
         async def send_guarded(message: Message) -> None:
-            nonlocal begun
+            nonlocal started
             if message["type"] == "http.response.start":
-                begun = True
+                started = True
                 message["headers"] = [*message["headers"], *headers]
-                # Only paths that exist, without their parameters: an address may hold anything.
+                # Only the templates of known routes: a requested path could be anything.
                 route = getattr(scope.get("route"), "path", "other")
                 self._monitor.requests.labels(route, str(message["status"])).inc()
             await send(message)
@@ -69,10 +69,10 @@ class Guard:
         try:
             await self._app(scope, receive, send_guarded)
         except asyncio.CancelledError:
-            # The server cancels what is not answered a while after it was told to end.
-            if begun:
+            # On shutdown the server cancels requests that are not answered in time.
+            if started:
                 raise
-            await _refuse(send_guarded, 503, "the demo is stopping; start it anew, then send this again")
+            await _refuse(send_guarded, 503, "the demo is stopping; restart it, then send this again")
 
     def _refusal(self, scope: Scope) -> str | None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -81,17 +81,19 @@ class Guard:
             return "a request has one Host and one Origin at most"
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if self._names is not None and not self._names.include(host, scope["server"]):
-            return f"this demo does not go by that name; use {self._names.shown}, or start it with --allow-name NAME"
+            return (
+                f"this demo does not accept that host name; use {self._names.shown}, or start it with --allow-name NAME"
+            )
         if scope["method"] in _SAFE:
             return None
-        # Browsers say which page sends a POST. Only programs say nothing.
+        # Browsers state which page sends a POST. Only other programs send neither header.
         origin = headers.get(b"origin")
         site = headers.get(b"sec-fetch-site", b"none")
         if origin is not None:
             page = origin.decode("latin-1").lower()
-            # As browsers write the host in an origin.
-            own = "http://" + re.sub(r":80$", "", host)
-            if page == own or (self._names is not None and page in self._names.origins):
+            # Browsers omit the default port in an origin.
+            own_origin = "http://" + re.sub(r":80$", "", host)
+            if page == own_origin or (self._names is not None and page in self._names.origins):
                 return None
         elif site in (b"none", b"same-origin"):
             return None

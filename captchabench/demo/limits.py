@@ -1,15 +1,15 @@
-"""How much the demo takes on at a time."""
+"""The limits of the demo."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class DemoLimits:
-    """What is refused, and when.
+    """Limits on requests.
 
-    upload: bytes of one request. pixels: of one image. images: in one request. work: what the images that are not read
-    yet cost, as cost.py counts, of all requests. in_memory: bytes of all their uploads together. seconds: the body of
-    a request may take to arrive.
+    upload: bytes of one request. pixels: of one image. images: in one request. work: the total cost of all images that
+    are waiting, as cost.py counts it. in_memory: bytes of all uploads in memory. seconds: the time that the body of a
+    request may take to arrive.
     """
 
     upload: int = 8 << 20
@@ -22,12 +22,12 @@ class DemoLimits:
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """What is cut off before it is a request, or once it is answered.
+    """Limits on connections, outside the handling of a request.
 
-    connections: at once. each: of one address other than this machine's. head: bytes of a request that are not its
-    body. headers: how many. head_seconds: until the head is whole. body_seconds: until the rest is, which is more than
-    DemoLimits.seconds, since that is answered with more words. body: bytes. answer_seconds: until some of an answer is
-    taken.
+    connections: open at once. each: open at once per address other than loopback. head: bytes of a request outside its
+    body. headers: their number. head_seconds: until the head is complete. body_seconds: until the body is complete;
+    longer than DemoLimits.seconds, which has the better error message. body: bytes. answer_seconds: until the client
+    reads some of an answer.
     """
 
     connections: int = 1000
@@ -42,9 +42,10 @@ class ConnectionLimits:
 
 @dataclass(frozen=True)
 class Batching:
-    """How images of several requests are read together.
+    """How images of several requests are combined into one batch.
 
-    At most `size`, and `cost` as cost.py counts (one image may be more); none kept back longer than `seconds`.
+    size: images per batch at most. cost: total cost at most, as cost.py counts it; a single image may exceed it.
+    seconds: the longest that an image waits for others.
     """
 
     size: int = 128

@@ -1,4 +1,4 @@
-"""What the demo counts, in Prometheus' format."""
+"""The counters of the demo, in the Prometheus text format."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Monitor:
-    """Counters of one application: a registry of its own, so that two in one process do not mix."""
+    """The counters of one application. Each has a registry, so that two applications in one process do not mix."""
 
     def __init__(self, waiting: Callable[[], int], in_progress: Callable[[], int]) -> None:
         registry = CollectorRegistry()
@@ -21,7 +21,7 @@ class Monitor:
         self.requests = Counter("captchabench_requests", "Requests answered.", ("route", "status"), registry=registry)
         self.seconds = Histogram(
             "captchabench_predict_seconds",
-            "From the first byte of a request to its answer, where something was read.",
+            "Seconds from the start of a request to its answer, if any image was read.",
             registry=registry,
             buckets=_SECONDS,
         )
@@ -35,12 +35,12 @@ class Monitor:
         self.batches = Histogram(
             "captchabench_batch_images", "Images that were read together.", registry=registry, buckets=_BATCHES
         )
-        for name, about, value in (
-            ("captchabench_waiting_images", "Images that wait to be read.", waiting),
+        for name, description, value in (
+            ("captchabench_waiting_images", "Images that are waiting to be read.", waiting),
             ("captchabench_predict_in_progress", "Requests being received or answered.", in_progress),
         ):
-            Gauge(name, about, registry=registry).set_function(value)
+            Gauge(name, description, registry=registry).set_function(value)
 
     def text(self) -> bytes:
-        """All of it, for Prometheus to read."""
+        """All counters in the Prometheus text format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""What the demo goes by: the names that a browser may have typed in, and who can reach it."""
+"""The host names that the demo accepts, and who can reach it."""
 
 import ipaddress
 import re
@@ -16,10 +16,10 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 @dataclass(frozen=True)
 class Names:
-    """Names of one demo.
+    """The host names of one demo.
 
-    address: what it listens on. allowed: names given beside it. origins: those of pages that a proxy shows as its own,
-    such as "https://demo.example".
+    address: the one that it listens on. allowed: additional names. origins: the origins under which a proxy serves the
+    demo, such as "https://demo.example".
     """
 
     address: str
@@ -28,33 +28,33 @@ class Names:
 
     @property
     def loopback(self) -> bool:
-        """Whether this machine alone reaches it."""
+        """Whether only this machine can reach it."""
         return ipaddress.ip_address(self.address).is_loopback
 
     @property
     def shown(self) -> str:
-        """The names, for people."""
+        """The names, as shown to users."""
         any_address = ["any of its addresses"] if ipaddress.ip_address(self.address).is_unspecified else []
-        return ", ".join(dict.fromkeys([*any_address, *self._own(), *sorted(self.allowed)]))
+        return ", ".join(dict.fromkeys([*any_address, *self._own_names(), *sorted(self.allowed)]))
 
     @property
     def reach(self) -> str:
         """Who can reach it and by which names, in one line."""
         if self.loopback:
-            proxy = ", and by whoever a proxy lets through" if self.origins else ""
+            proxy = ", and by everyone whom the proxy admits" if self.origins else ""
             return f"by users of this machine only{proxy}; names: {self.shown}"
         where = "an address of this machine" if ipaddress.ip_address(self.address).is_unspecified else self.address
-        return f"by everybody who reaches {where}, without a password; names: {self.shown}"
+        return f"by everyone who can reach {where}, without a password; names: {self.shown}"
 
     def include(self, host: str, server: tuple[str, int] | None) -> bool:
-        """Whether a request may say `host`, in lower case. server: the address that the connection came in on."""
+        """Whether the demo accepts the lower-case Host header `host`. server: the local address of the connection."""
         name = _PORT.sub("", host)
-        if name in self._own() or name in self.allowed:
+        if name in self._own_names() or name in self.allowed:
             return True
-        # An address cannot be made to lead elsewhere.
+        # DNS rebinding needs a name, so addresses are safe.
         return not self.loopback and server is not None and name == _bracketed(server[0])
 
-    def _own(self) -> tuple[str, ...]:
+    def _own_names(self) -> tuple[str, ...]:
         address = ipaddress.ip_address(self.address)
         if address.is_loopback:
             return tuple(dict.fromkeys([_bracketed(self.address), *_LOOPBACK]))
@@ -64,20 +64,21 @@ class Names:
 def names_of(address: str, allowed: Sequence[str]) -> Names:
     """The names of a demo that listens on `address`.
 
-    allowed: names, or origins with a scheme where a proxy shows the demo as its own. Raises InputError for what is
-    neither.
+    allowed: host names, or origins with a scheme under which a proxy serves the demo. Raises InputError for a value
+    that is neither.
     """
     names, origins = set(), set()
-    for given in allowed:
-        found = _ALLOWED.fullmatch(given.lower())
-        if found is None or (found["port"] and not found["scheme"]):
+    for value in allowed:
+        match = _ALLOWED.fullmatch(value.lower())
+        if match is None or (match["port"] and not match["scheme"]):
             raise InputError(
-                f"--allow-name {given}: is no name; give one such as demo.lan, or https://demo.example for a proxy"
+                f"--allow-name {value}: is not a host name; "
+                "give one such as demo.lan, or https://demo.example for a proxy"
             )
-        names.add(found["name"])
-        if scheme := found["scheme"]:
-            port = "" if found["port"] == _DEFAULT_PORTS[scheme] else found["port"] or ""
-            origins.add(f"{scheme}://{found['name']}{port}")
+        names.add(match["name"])
+        if scheme := match["scheme"]:
+            port = "" if match["port"] == _DEFAULT_PORTS[scheme] else match["port"] or ""
+            origins.add(f"{scheme}://{match['name']}{port}")
     return Names(address, frozenset(names), frozenset(origins))
 
 

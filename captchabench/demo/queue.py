@@ -1,4 +1,4 @@
-"""The way of images to their readings: large ones are decoded apart first, and many models take several turns."""
+"""Schedules jobs: large images are decoded separately first, and jobs for many models are split."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,55 +13,55 @@ from captchabench.demo.decoder import Decoder
 from captchabench.demo.limits import Batching
 from captchabench.demo.reading import Answer, Job, Rejection
 
-# What costs more to decode, 10 ms, is decoded apart.
+# Images that cost more than this to decode, about 10 ms, are decoded separately.
 _LARGE = 2_000_000
-# Models that read an image in one turn: one image is never in the way of others for long.
-_MODELS = 4
+# A job is split into parts of at most this many models, so that one image does not delay others for long.
+_MODELS_PER_PART = 4
 
 
 class Queue:
-    """Answers jobs. `read`: the models at work, see Reader.read."""
+    """Answers jobs. read: runs the models, see Reader.read."""
 
     def __init__(
         self,
         read: Callable[[list[Job]], Awaitable[Sequence[Answer]]],
         decoder: Decoder,
         batching: Batching,
-        most_pixels: int,
+        max_pixels: int,
     ) -> None:
         self._decoder = decoder
-        self._most_pixels = most_pixels
+        self._max_pixels = max_pixels
         self._reading: Batcher[Job, Answer] = Batcher(read, batching)
         self._decoding: Batcher[bytes, NDArray[np.uint8] | Rejection] = Batcher(
             self._decode, Batching(size=1, seconds=0.0)
         )
 
     def __len__(self) -> int:
-        """Images that wait, counted once for each turn that they take."""
+        """The number of waiting images, counted once per step and part."""
         return len(self._reading) + len(self._decoding)
 
     def cost(self, job: Job) -> int:
-        """What an encoded image costs; see cost.py."""
+        """The cost of a job; see cost.py."""
         return self._cost_of_decoding(job) + cost_of_reading(len(job.models), job.top_k, job.explain)
 
     async def answer(self, jobs: Sequence[Job], client: str) -> list[Answer]:
-        """The answers to jobs, in their order. Raises Stopped where a process died over one of them."""
-        large = {place for place, job in enumerate(jobs) if self._cost_of_decoding(job) > _LARGE}
+        """The answers to jobs, in order. Raises Stopped if a process died while working on one of them."""
+        large = {index for index, job in enumerate(jobs) if self._cost_of_decoding(job) > _LARGE}
         if not large:
             return await self._read(jobs, client)
-        small = [job for place, job in enumerate(jobs) if place not in large]
-        rest = asyncio.create_task(self._read(small, client))
-        apart = {place: asyncio.create_task(self._read_large(jobs[place], client)) for place in sorted(large)}
+        small = [job for index, job in enumerate(jobs) if index not in large]
+        small_task = asyncio.create_task(self._read(small, client))
+        large_tasks = {index: asyncio.create_task(self._read_large(jobs[index], client)) for index in sorted(large)}
         try:
-            await asyncio.gather(rest, *apart.values())
+            await asyncio.gather(small_task, *large_tasks.values())
         finally:
-            for task in (rest, *apart.values()):
+            for task in (small_task, *large_tasks.values()):
                 task.cancel()
-        others = iter(rest.result())
-        return [apart[place].result() if place in large else next(others) for place in range(len(jobs))]
+        small_answers = iter(small_task.result())
+        return [large_tasks[i].result() if i in large else next(small_answers) for i in range(len(jobs))]
 
     async def run(self) -> None:
-        """Hand on what is asked until cancelled."""
+        """Process jobs until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._reading.run())
             group.create_task(self._decoding.run())
@@ -76,23 +76,23 @@ class Queue:
 
     async def _read(self, jobs: Sequence[Job], client: str) -> list[Answer]:
         parts = [
-            replace(job, models=job.models[start : start + _MODELS])
+            replace(job, models=job.models[start : start + _MODELS_PER_PART])
             for job in jobs
-            for start in range(0, len(job.models), _MODELS)
+            for start in range(0, len(job.models), _MODELS_PER_PART)
         ]
-        found = iter(await self._reading.submit(parts, [self.cost(part) for part in parts], client))
-        return [_joined([next(found) for _ in range(0, len(job.models), _MODELS)]) for job in jobs]
+        answers = iter(await self._reading.submit(parts, [self.cost(part) for part in parts], client))
+        return [_joined([next(answers) for _ in range(0, len(job.models), _MODELS_PER_PART)]) for job in jobs]
 
     async def _decode(self, images: list[bytes]) -> list[NDArray[np.uint8] | Rejection]:
         return [await asyncio.to_thread(self._decoder.decode, image) for image in images]
 
     def _cost_of_decoding(self, job: Job) -> int:
-        # What is decoded is still made smaller.
-        return cost_of_decoding(job.image, self._most_pixels) if isinstance(job.image, bytes) else job.image.size
+        # A decoded image still has to be resized.
+        return cost_of_decoding(job.image, self._max_pixels) if isinstance(job.image, bytes) else job.image.size
 
 
 def _joined(parts: list[Answer]) -> Answer:
-    """The answer to one job from those to its parts."""
+    """The answer to a job, joined from the answers to its parts."""
     readings = []
     for part in parts:
         if isinstance(part, Rejection):

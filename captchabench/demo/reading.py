@@ -1,7 +1,7 @@
-"""The models at work: batches of uploaded images in, readings out, in a process that does nothing else.
+"""Runs the models on batches of uploaded images, in a separate process.
 
-A process of its own, because Python runs one thread at a time: beside a busy web server in the same process, a
-network waits for its turn after each of its hundreds of small steps.
+Python runs one thread at a time. In the process of a busy web server, a network would have to wait for the global
+interpreter lock after each of its hundreds of small steps.
 """
 
 import asyncio
@@ -32,14 +32,14 @@ from captchabench.orphans import end_with_parent
 
 logger = logging.getLogger(__name__)
 
-# Seconds that a model may take over a batch, loading included, and that decoding one may. Sound ones take a few.
-_PATIENCE = 60.0
-_LOOK_SECONDS = 0.5
+# The time limit for one model on a batch, loading included, and for decoding a batch. A few seconds are usual.
+_TIMEOUT_SECONDS = 60.0
+_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class Job:
-    """One image, and who is to read it. image: encoded, or [H, W] uint8 grey. `explain`: say how, too."""
+    """One image and the models to read it. image: encoded, or [H, W] uint8 grey. explain: return how each reads it."""
 
     image: bytes | NDArray[np.uint8]
     models: tuple[str, ...]
@@ -49,81 +49,81 @@ class Job:
 
 @dataclass(frozen=True)
 class Rejection:
-    """Why an image was not read. `reason` as in the list of rejects."""
+    """Why an image was not read. reason: a code from the list of rejects."""
 
     reason: str
     detail: str
 
 
-# One reading a model, as `schemas.Reading` describes it, ready for JSON.
+# One reading per model, as `schemas.Reading` describes it, ready for JSON.
 Answer: TypeAlias = list[dict[str, Any]] | Rejection
 
 
 class Stopped(Exception):
-    """The process that reads has died, or was ended. The next batch gets a new one."""
+    """The process that reads has died or was killed. The next batch gets a new process."""
 
 
-class Bench:
-    """Trained models by the name of their folder, each loaded when it is first asked for.
+class LazyModels:
+    """Trained models by the name of their folder, each loaded on first use.
 
-    left_out: models that are not to be used, with the reason. note: what it is at, for a process that watches this
-    one: the number of the model in `folders`, -1 while it decodes, and since when on the monotonic clock, 0 while there
-    is nothing to do.
+    disabled: models that must not be used, with the reason. activity: shared with the process that monitors this one.
+    Its first value is the index in `folders` of the model that is running, or -1 while images are decoded. Its second
+    value is the start of that on the monotonic clock, or 0 when idle.
     """
 
     def __init__(
         self,
         folders: dict[str, Path],
         max_pixels: int,
-        left_out: Mapping[str, str],
-        note: MutableSequence[float],
+        disabled: Mapping[str, str],
+        activity: MutableSequence[float],
     ) -> None:
         self._folders = folders
         self._limits = replace(DEFAULT_LIMITS, pixels=max_pixels)
-        self._left_out = left_out
-        self._note = note
-        self._numbers = {name: number for number, name in enumerate(folders)}
+        self._disabled = disabled
+        self._activity = activity
+        self._indices = {name: index for index, name in enumerate(folders)}
         self._loaded: dict[str, LoadedRecogniser] = {}
 
     def read(self, jobs: Sequence[Job]) -> list[Answer]:
-        """The answers to `jobs`, in their order. Images that one model reads in the same way are read together."""
+        """The answers to `jobs`, in order. Jobs with the same model and options are read as one batch."""
         try:
             return self._answers(jobs)
         finally:
-            self._note[1] = 0.0
+            self._activity[1] = 0.0
 
     def _answers(self, jobs: Sequence[Job]) -> list[Answer]:
-        self._begin(-1)
+        self._note_activity(-1)
         decoded = [_decode(job.image, self._limits) for job in jobs]
         groups: dict[tuple[str, int, bool], list[int]] = defaultdict(list)
-        for place, (job, image) in enumerate(zip(jobs, decoded, strict=True)):
+        for index, (job, image) in enumerate(zip(jobs, decoded, strict=True)):
             if not isinstance(image, Rejection):
                 for model in job.models:
-                    groups[model, job.top_k, job.explain].append(place)
-        found: list[dict[str, dict[str, Any]]] = [{} for _ in jobs]
-        for (model, top_k, explain), places in groups.items():
-            readings = self._read(model, [decoded[place] for place in places], top_k, explain)
-            for place, reading in zip(places, readings, strict=True):
-                found[place][model] = reading
+                    groups[model, job.top_k, job.explain].append(index)
+        readings_by_model: list[dict[str, dict[str, Any]]] = [{} for _ in jobs]
+        for (model, top_k, explain), indices in groups.items():
+            readings = self._read(model, [decoded[index] for index in indices], top_k, explain)
+            for index, reading in zip(indices, readings, strict=True):
+                readings_by_model[index][model] = reading
         return [
             image if isinstance(image, Rejection) else [by_model[model] for model in job.models]
-            for job, image, by_model in zip(jobs, decoded, found, strict=True)
+            for job, image, by_model in zip(jobs, decoded, readings_by_model, strict=True)
         ]
 
-    def _begin(self, number: int) -> None:
-        self._note[0] = number
-        self._note[1] = time.monotonic()
+    def _note_activity(self, index: int) -> None:
+        self._activity[0] = index
+        self._activity[1] = time.monotonic()
 
     def _read(self, name: str, greys: list[Any], top_k: int, explain: bool) -> list[dict[str, Any]]:
-        """One model's readings. Where it fails they say so: those beside it can be used all the same."""
-        if name in self._left_out:
-            return _failed(name, self._left_out[name], len(greys))
-        self._begin(self._numbers[name])
+        """The readings of one model. If it fails, they contain the error, so that other models are not affected."""
+        if name in self._disabled:
+            return _failed(name, self._disabled[name], len(greys))
+        self._note_activity(self._indices[name])
         try:
             return self._readings(name, greys, top_k, explain)
         except InputError as error:
             return _failed(name, str(error), len(greys))
-        # Too little memory, or a fault of ours that these weights bring to light.
+        # Out of memory, or a bug that only these weights trigger.
         except Exception:
             logger.exception("%s could not read", name)
             return _failed(name, f"{name}: failed; the terminal says why", len(greys))
@@ -144,10 +144,10 @@ class Bench:
 
 
 class Reader:
-    """Runs a Bench elsewhere. `executor` makes the place where; by default a process of its own.
+    """Runs `LazyModels` in an executor. executor: makes it; by default it is a separate process.
 
-    That process is ended where decoding a batch, or one model over it, takes longer than `patience` seconds. That model
-    is then left out.
+    The process is killed if decoding a batch, or one model on it, takes longer than `timeout` seconds. That model is
+    then disabled.
     """
 
     def __init__(
@@ -155,30 +155,30 @@ class Reader:
         folders: dict[str, Path],
         max_pixels: int,
         executor: Callable[[], Executor] | None = None,
-        patience: float = _PATIENCE,
+        timeout: float = _TIMEOUT_SECONDS,
     ) -> None:
         self._folders = folders
         self._max_pixels = max_pixels
         self._make = executor or self._make_process
-        self._patience = patience
-        self._left_out: dict[str, str] = {}
-        self._context = _Spawning()
-        self._note: MutableSequence[float] = [-1.0, 0.0]
-        self._read: Callable[[Sequence[Job]], list[Answer]] = _read_here
+        self._timeout = timeout
+        self._disabled: dict[str, str] = {}
+        self._context = _KillableSpawnContext()
+        self._activity: MutableSequence[float] = [-1.0, 0.0]
+        self._read: Callable[[Sequence[Job]], list[Answer]] = _read_in_process
         if executor:
-            self._read = Bench(folders, max_pixels, self._left_out, self._note).read
+            self._read = LazyModels(folders, max_pixels, self._disabled, self._activity).read
         self._executor = self._make()
 
     async def read(self, jobs: list[Job]) -> list[Answer]:
-        """The answers to `jobs`, in their order. Raises Stopped if the process died over them, or was ended."""
+        """The answers to `jobs`, in order. Raises Stopped if the process died or was killed while working on them."""
         executor = self._executor
         work = asyncio.get_running_loop().run_in_executor(executor, self._read, jobs)
         try:
-            while not (await asyncio.wait({work}, timeout=_LOOK_SECONDS))[0]:
-                self._end_if_stuck()
+            while not (await asyncio.wait({work}, timeout=_POLL_SECONDS))[0]:
+                self._kill_if_stuck()
             return work.result()
         except BrokenProcessPool:
-            # Two batches may be on their way, and the other has seen it first.
+            # Two batches may be in progress; the other may already have replaced the process.
             if executor is self._executor:
                 logger.error("the process that reads images died; starting another")
                 executor.shutdown(wait=False)
@@ -186,73 +186,73 @@ class Reader:
             raise Stopped from None
 
     async def warm(self) -> None:
-        """Start the process, which takes seconds: not at the expense of the first visitor."""
+        """Start the process in advance, so that the first request does not wait the seconds that this takes."""
         await self.read([])
 
     def close(self) -> None:
-        """End the process, whatever it is at: nobody waits for it any more, and it writes nothing."""
-        self._context.end()
+        """Kill the process, even while it works: its results are no longer needed, and it writes no files."""
+        self._context.kill_last()
         self._executor.shutdown(cancel_futures=True)
 
     def _make_process(self) -> Executor:
-        self._note = self._context.RawArray("d", (-1.0, 0.0))
+        self._activity = self._context.RawArray("d", (-1.0, 0.0))
         return ProcessPoolExecutor(
             max_workers=1,
             mp_context=self._context,
-            initializer=_begin,
-            initargs=(self._folders, self._max_pixels, self._left_out, self._note),
+            initializer=_init_process,
+            initargs=(self._folders, self._max_pixels, self._disabled, self._activity),
         )
 
-    def _end_if_stuck(self) -> None:
-        number, since = self._note
-        if not since or time.monotonic() - since <= self._patience:
+    def _kill_if_stuck(self) -> None:
+        index, since = self._activity
+        if not since or time.monotonic() - since <= self._timeout:
             return
-        if number >= 0:
-            name = list(self._folders)[int(number)]
-            self._left_out[name] = f"{name}: took more than {self._patience:g} s and is left out; start the demo anew"
-            logger.error("%s", self._left_out[name])
-        self._note[1] = 0.0
-        self._context.end()
+        if index >= 0:
+            name = list(self._folders)[int(index)]
+            self._disabled[name] = f"{name}: took more than {self._timeout:g} s and is disabled; restart the demo"
+            logger.error("%s", self._disabled[name])
+        self._activity[1] = 0.0
+        self._context.kill_last()
 
 
-class _Spawning(SpawnContext):
-    """Starts processes afresh, as usual, and can end the last that it started."""
+class _KillableSpawnContext(SpawnContext):
+    """A spawn context that can kill the last process that it started."""
 
     def __init__(self) -> None:
         super().__init__()
         self._last: SpawnProcess | None = None
 
-    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]  # there an attribute
-        """What a pool calls to start one."""
+    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]  # an attribute in the base class
+        """Called by the process pool to start a process."""
         self._last = SpawnProcess(*args, **kwargs)
         return self._last
 
-    def end(self) -> None:
-        """End the last process at once, if there is one and it lives."""
+    def kill_last(self) -> None:
+        """Kill the last process, if it is running."""
         if self._last is not None and self._last.pid is not None:
             self._last.kill()
 
 
-_bench: Bench | None = None
+_models: LazyModels | None = None
 
 
-def _begin(
-    folders: dict[str, Path], max_pixels: int, left_out: Mapping[str, str], note: MutableSequence[float]
+def _init_process(
+    folders: dict[str, Path], max_pixels: int, disabled: Mapping[str, str], activity: MutableSequence[float]
 ) -> None:
-    """What the process does first."""
-    global _bench
-    # Ctrl-C reaches the whole group; the server says when to stop.
+    """The initializer of the process."""
+    global _models
+    # Ctrl-C signals the whole process group; the server stops this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
-    # OpenMP reads this when a model brings torch. Its threads would wait by spinning, on cores that the server needs.
+    # OpenMP reads this when torch is imported. By default its idle threads spin on cores that the server needs.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     cv2.setNumThreads(1)
-    _bench = Bench(folders, max_pixels, left_out, note)
+    _models = LazyModels(folders, max_pixels, disabled, activity)
 
 
-def _read_here(jobs: Sequence[Job]) -> list[Answer]:
-    assert _bench is not None, "begun"
-    return _bench.read(jobs)
+def _read_in_process(jobs: Sequence[Job]) -> list[Answer]:
+    assert _models is not None, "initialised"
+    return _models.read(jobs)
 
 
 def _decode(image: bytes | NDArray[np.uint8], limits: Limits) -> NDArray[np.uint8] | Rejection:
@@ -309,5 +309,5 @@ def _as_uri(picture: NDArray[np.uint8]) -> str:
 
 
 def _finite(probability: float) -> float:
-    """JSON knows no NaN, which damaged weights may lead to."""
+    """The probability, or 0 if damaged weights made it NaN or infinite: JSON has neither."""
     return float(probability) if math.isfinite(probability) else 0.0

@@ -1,10 +1,10 @@
-"""Requests that are not answered, and why."""
+"""The exception for requests that are refused."""
 
 
 class Refused(Exception):
-    """A request that cannot be answered. `status` is HTTP's; the message is one line that says what to do.
+    """A refused request. status: the HTTP status. The message is one line that says what to do.
 
-    close: end the connection, for more of the request may come than is worth reading.
+    close: close the connection, because too much of the request may still be on its way.
     """
 
     def __init__(self, status: int, message: str, *, close: bool = False) -> None:

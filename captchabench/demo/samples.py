@@ -1,4 +1,4 @@
-"""The images whose labels are known: those of the shards as they came, and those that models read wrong."""
+"""The labelled images that the demo shows: the samples of each dataset, and those that a model misread."""
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -19,8 +19,8 @@ from captchabench.samples.shards import read_info, sound_files
 
 
 @dataclass(frozen=True)
-class Known:
-    """One sample: what its image says."""
+class LabelledSample:
+    """One sample and its label."""
 
     sample_id: str
     dataset: str
@@ -30,50 +30,50 @@ class Known:
 
 @dataclass(frozen=True)
 class Error:
-    """One sample that a model read wrong, `edits` away from its label."""
+    """One sample that a model misread. edits: the edit distance between label and prediction."""
 
-    sample: Known
+    sample: LabelledSample
     prediction: str
     confidence: float
     edits: int
 
 
 class Library:
-    """The samples below a folder `data` as `dvc repro` fills it.
+    """The samples in the folder `data` that `dvc repro` writes.
 
-    A dataset is kept until one of its files changes, the errors of a cell until the program ends.
+    A dataset is cached until one of its files changes, the errors of a cell until the program ends.
 
-    Methods raise InputError where files are missing or damaged, KeyError for a dataset or sample that is not there.
+    Methods raise InputError if files are missing or damaged, KeyError for an unknown dataset or sample.
     """
 
     def __init__(self, data: Path) -> None:
         self._data = data
-        self._shelves: dict[str, _Shelf] = {}
+        self._caches: dict[str, _DatasetCache] = {}
         self._errors = lru_cache(maxsize=64)(self._read_errors)
 
     @cached_property
     def datasets(self) -> list[str]:
         """The datasets that have shards and raw images, sorted."""
-        found = sorted(path.stem for path in (self._data / "raw").glob("*.parquet"))
-        return [dataset for dataset in found if any((self._data / "shards" / dataset).glob("*.parquet"))]
+        with_raw = sorted(path.stem for path in (self._data / "raw").glob("*.parquet"))
+        return [dataset for dataset in with_raw if any((self._data / "shards" / dataset).glob("*.parquet"))]
 
     def folds(self, dataset: str) -> list[int]:
         """The folds of a dataset, ascending."""
         return self._of(dataset).folds
 
-    def samples(self, dataset: str, fold: int | None, offset: int, limit: int) -> tuple[int, list[Known]]:
-        """How many there are, in one fold or all, and those from `offset` on, `limit` at most."""
-        found = self._of(dataset).in_fold(fold)
-        return len(found), found[offset : offset + limit]
+    def samples(self, dataset: str, fold: int | None, offset: int, limit: int) -> tuple[int, list[LabelledSample]]:
+        """The number of samples, in one fold or all, and `limit` of them from `offset` on."""
+        samples = self._of(dataset).in_fold(fold)
+        return len(samples), samples[offset : offset + limit]
 
     def image(self, dataset: str, sample_id: str) -> bytes:
-        """The encoded image of a sample: as it came, or of a grid as models read it."""
+        """The encoded image of a sample: the original, or for a grid the assembled image that models read."""
         return self._of(dataset).pictures.image(sample_id)
 
     def errors(self, cell: str, surest: bool, offset: int, limit: int) -> tuple[int, int, list[Error]]:
-        """How many images a cell held out, how many of them it misread, and those from `offset` on, `limit` at most.
+        """The number of held-out images of a cell, the number misread, and `limit` of those from `offset` on.
 
-        First come those with the most edits, or the surest; a tie goes to the lower sample_id.
+        Sorted by edits, or by confidence if `surest`, largest first; ties by sample_id.
         """
         images, errors = self._errors(cell)
         by_edits = [(-e.edits, -e.confidence) for e in errors]
@@ -81,10 +81,10 @@ class Library:
         order = sorted(range(len(errors)), key=lambda i: (keys[i], errors[i].sample.sample_id))
         return images, len(errors), [errors[i] for i in order[offset : offset + limit]]
 
-    def _of(self, dataset: str) -> "_Collection":
+    def _of(self, dataset: str) -> "_LoadedDataset":
         if dataset not in self.datasets:
             raise KeyError(dataset)
-        return self._shelves.setdefault(dataset, _Shelf(self._data, dataset)).collection()
+        return self._caches.setdefault(dataset, _DatasetCache(self._data, dataset)).dataset()
 
     def _read_errors(self, cell: str) -> tuple[int, list[Error]]:
         _, table = read_predictions(self._data / "predictions" / f"{cell}.parquet")
@@ -92,14 +92,14 @@ class Library:
         errors = []
         for row in wrong.to_pylist():
             if row["dataset"] in self.datasets:
-                sample = self._of(row["dataset"]).known(row["sample_id"])
+                sample = self._of(row["dataset"]).sample(row["sample_id"])
                 edits = editdistance.eval(row["label"], row["prediction"])
                 errors.append(Error(sample, row["prediction"], row["confidence"], edits))
         return table.num_rows, errors
 
 
-class _Collection:
-    """One dataset: the table of its shards without the pixels, and its images."""
+class _LoadedDataset:
+    """One dataset: the columns of its shards except the pixels, and its images."""
 
     def __init__(self, data: Path, dataset: str) -> None:
         raw, shards = data / "raw" / f"{dataset}.parquet", data / "shards" / dataset
@@ -109,7 +109,7 @@ class _Collection:
             info = read_info(shards)
             parts = [pq.read_table(path, columns=columns).to_pylist() for path in files]
             rows = list(chain.from_iterable(parts))
-            self._known = {row["sample_id"]: _known(dataset, row) for row in rows}
+            self._samples = {row["sample_id"]: _sample(dataset, row) for row in rows}
             self.pictures: Pictures
             if info.task == "grid":
                 self.pictures = GridImages(info, files, [[row["sample_id"] for row in part] for part in parts])
@@ -117,38 +117,38 @@ class _Collection:
                 self.pictures = RawImages(raw, {row["sample_id"]: row["name"] for row in rows})
         except (pa.ArrowException, OSError, KeyError) as error:
             raise InputError(f"{dataset}: its images cannot be read ({error}); run `dvc repro`") from None
-        self.folds = sorted({known.fold for known in self._known.values()})
+        self.folds = sorted({sample.fold for sample in self._samples.values()})
 
-    def in_fold(self, fold: int | None) -> list[Known]:
-        return [known for known in self._known.values() if fold is None or known.fold == fold]
+    def in_fold(self, fold: int | None) -> list[LabelledSample]:
+        return [sample for sample in self._samples.values() if fold is None or sample.fold == fold]
 
-    def known(self, sample_id: str) -> Known:
-        return self._known[sample_id]
-
-
-def _known(dataset: str, row: dict[str, Any]) -> Known:
-    return Known(row["sample_id"], dataset, row["label"], row["fold"])
+    def sample(self, sample_id: str) -> LabelledSample:
+        return self._samples[sample_id]
 
 
-class _Shelf:
-    """A dataset as it was last read. What was read, or why it could not be, holds until one of its files changes."""
+def _sample(dataset: str, row: dict[str, Any]) -> LabelledSample:
+    return LabelledSample(row["sample_id"], dataset, row["label"], row["fold"])
 
-    def __init__(self, data: Path, dataset: str) -> None:
+
+class _DatasetCache:
+    """Caches a dataset, or the error of reading it, until one of its files changes."""
+
+    def __init__(self, data: Path, name: str) -> None:
         self._data = data
-        self._dataset = dataset
-        # A page asks for two dozen pictures at once: one of them reads, the others wait.
+        self._name = name
+        # A page requests two dozen images at once: one request reads the dataset, the others wait.
         self._lock = Lock()
         self._stamp: list[Stamp] | None = None
-        self._read: _Collection | InputError | None = None
+        self._read: _LoadedDataset | InputError | None = None
 
-    def collection(self) -> _Collection:
-        """Raises InputError where files are missing or damaged."""
+    def dataset(self) -> _LoadedDataset:
+        """The dataset. Raises InputError if files are missing or damaged."""
         with self._lock:
             stamp = [_stamp(path) for path in self._files()]
             if self._read is None or stamp != self._stamp:
                 self._stamp = stamp
                 try:
-                    self._read = _Collection(self._data, self._dataset)
+                    self._read = _LoadedDataset(self._data, self._name)
                 except InputError as error:
                     self._read = error
             if isinstance(self._read, InputError):
@@ -156,17 +156,17 @@ class _Shelf:
             return self._read
 
     def _files(self) -> list[Path]:
-        shards = self._data / "shards" / self._dataset
-        return [self._data / "raw" / f"{self._dataset}.parquet", *sorted(shards.glob("*.parquet"))]
+        shards = self._data / "shards" / self._name
+        return [self._data / "raw" / f"{self._name}.parquet", *sorted(shards.glob("*.parquet"))]
 
 
-# Inode, bytes, nanoseconds of the last change.
+# Inode, size in bytes, time of the last change in nanoseconds.
 Stamp: TypeAlias = tuple[int, int, int]
 
 
 def _stamp(path: Path) -> Stamp:
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return (0, 0, 0)
-    return (found.st_ino, found.st_size, found.st_mtime_ns)
+    return (status.st_ino, status.st_size, status.st_mtime_ns)

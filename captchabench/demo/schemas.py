@@ -1,4 +1,4 @@
-"""What the HTTP interface answers, as its OpenAPI document describes it."""
+"""The answers of the HTTP API, as its OpenAPI document describes them."""
 
 from typing import Literal
 
@@ -8,18 +8,18 @@ from captchabench.models.saved import About
 
 
 class Model(BaseModel):
-    """A trained model that can be asked to read."""
+    """A trained model that can read images."""
 
     name: str = Field(description="The name of its folder: dataset, model, held-out fold.")
-    about: About = Field(description="What the model's own config.json says.")
+    about: About = Field(description="The metadata in the model's config.json.")
 
 
 class Limits(BaseModel):
-    """The most that a request may bring."""
+    """The limits on a request."""
 
     upload: int = Field(description="Bytes of one request.")
     pixels: int = Field(description="Pixels of one image.")
-    side: int = Field(description="Pixels of an image's longer side.")
+    side: int = Field(description="Pixels on an image's longer side.")
     images: int = Field(description="Images in one request.")
 
 
@@ -31,20 +31,20 @@ class Models(BaseModel):
 
 
 class Alternative(BaseModel):
-    """A text that the image may show, and how probable it is."""
+    """A text that the image may show, and its probability."""
 
     text: str
     probability: float
 
 
 class Step(BaseModel):
-    """One place that a model looked at, in pixels of the picture it was given, and the symbol it read there."""
+    """One region that a model read, in pixels of its input image, and the symbol it read there."""
 
     left: float
     top: float
     right: float
     bottom: float
-    symbol: str = Field(description="Empty where the model read none: CTC's blank, an empty cell.")
+    symbol: str = Field(description="Empty if the model read none: a CTC blank or an empty cell.")
     probability: float
 
 
@@ -54,44 +54,44 @@ class How(BaseModel):
     kind: Literal["time steps", "characters", "cells", "none"]
     width: int
     height: int
-    picture: str = Field(description="The picture that the model was given, as a data URI of a PNG.")
+    picture: str = Field(description="The input image of the model, as a PNG in a data URI.")
     steps: list[Step]
 
 
 class Reading(BaseModel):
-    """What one model read of one image."""
+    """The result of one model for one image."""
 
     model: str
-    text: str | None = Field(description="Null where the model failed.")
+    text: str | None = Field(description="Null if the model failed.")
     confidence: float | None = Field(description="The probability of the whole text, 0 to 1.")
-    alternatives: list[Alternative] = Field(description="The likeliest texts, best first; empty where `top_k` is 1.")
+    alternatives: list[Alternative] = Field(description="The most probable texts, best first; empty if `top_k` is 1.")
     how: How | None = Field(description="How the model read it; null unless `explain` is true.")
-    error: str | None = Field(description="Why the model failed; null where it did not.")
+    error: str | None = Field(description="Why the model failed; null if it did not.")
 
 
 class Problem(BaseModel):
     """Why an image could not be read."""
 
-    reason: str = Field(description="One word of a fixed list, for programs: undecodable, truncated and so on.")
-    detail: str = Field(description="The reason in words, for people.")
+    reason: str = Field(description="A code from a fixed list: undecodable, truncated and so on.")
+    detail: str = Field(description="An explanation for users.")
 
 
 class Result(BaseModel):
-    """One image: its readings, one a model in the order asked for, or why it could not be read."""
+    """One image: one reading per model in the requested order, or why it could not be read."""
 
-    name: str = Field(description="The file's name; empty where it came without one.")
+    name: str = Field(description="The file name; empty if there was none.")
     readings: list[Reading]
-    problem: Problem | None = Field(description="Null where the image was read.")
+    problem: Problem | None = Field(description="Null if the image was read.")
 
 
 class Results(BaseModel):
-    """The images of a request, in its order."""
+    """The results for the images of a request, in order."""
 
     results: list[Result]
 
 
 class Sample(BaseModel):
-    """An image of a dataset whose label is known."""
+    """A labelled image of a dataset."""
 
     sample_id: str
     dataset: str
@@ -101,14 +101,14 @@ class Sample(BaseModel):
 
 
 class Samples(BaseModel):
-    """Some of a dataset's images, sorted by id."""
+    """A page of a dataset's images, sorted by id."""
 
     total: int
     samples: list[Sample]
 
 
 class Misreading(BaseModel):
-    """An image of the held-out fold that a model read wrong."""
+    """An image of the held-out fold that a model misread."""
 
     sample: Sample
     prediction: str
@@ -117,7 +117,7 @@ class Misreading(BaseModel):
 
 
 class Misreadings(BaseModel):
-    """What one model misread of its held-out fold, the worst or the most certain first."""
+    """The images of its held-out fold that a model misread, sorted by edits or by confidence, largest first."""
 
     total: int
     images: int = Field(description="Images in the held-out fold.")
@@ -125,17 +125,17 @@ class Misreadings(BaseModel):
 
 
 class Datasets(BaseModel):
-    """The datasets whose images can be looked at, with their folds."""
+    """The datasets whose images can be browsed, with their folds."""
 
     datasets: dict[str, list[int]]
 
 
 class Health(BaseModel):
-    """Whether the demo reads images, and how many wait."""
+    """Whether the demo can read images, and how many are waiting."""
 
     status: Literal["ok"]
     models: int
-    waiting: int = Field(description="Images that wait to be read.")
+    waiting: int = Field(description="Images that are waiting to be read.")
 
 
 class Trouble(BaseModel):

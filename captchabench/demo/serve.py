@@ -1,4 +1,4 @@
-"""Running the demo: which models there are, and the server."""
+"""Runs the demo: finds the trained models and starts the server."""
 
 import ipaddress
 import os
@@ -20,67 +20,70 @@ from captchabench.errors import InputError
 from captchabench.inference.loaded import read_about
 from captchabench.models.saved import About
 
-# Browsers keep connections for the next click.
+# Seconds that an idle connection is kept open for the next request.
 _KEEP_ALIVE = 30
 _BACKLOG = 1024
-# Files that the demo has open beside its connections, at most.
+# The maximum number of open files other than connections.
 _OTHER_FILES = 100
 
 
 @dataclass(frozen=True)
-class Found:
-    """The trained models of a folder: where they are and what they say, by name; and why others were left out."""
+class TrainedModels:
+    """The trained models in a folder.
+
+    folders, abouts: where each is and its metadata, by name. left_out: why folders were skipped, one line each.
+    """
 
     folders: dict[str, Path]
     abouts: dict[str, About]
     left_out: list[str]
 
 
-def find_models(folder: Path) -> Found:
-    """The trained models in `folder`; no weights are read. Raises InputError where there is none."""
-    found = Found({}, {}, [])
+def find_models(folder: Path) -> TrainedModels:
+    """The trained models in `folder`; no weights are read. Raises InputError if there are none."""
+    models = TrainedModels({}, {}, [])
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if path.name.startswith(".") or not path.is_dir():
             continue
         try:
-            # Bytes that are no text, which a name can hold, have no place in an answer.
+            # A name that is not UTF-8 could not be sent in an answer.
             if path.name != path.name.encode("utf-8", "replace").decode():
                 raise InputError(f"{path}: its name is not UTF-8; rename it")
-            found.abouts[path.name] = read_about(path)
-            found.folders[path.name] = path
+            models.abouts[path.name] = read_about(path)
+            models.folders[path.name] = path
         except InputError as error:
-            found.left_out.append(str(error))
-    if not found.abouts:
-        why = f" ({found.left_out[0]})" if found.left_out else ""
+            models.left_out.append(str(error))
+    if not models.abouts:
+        why = f" ({models.left_out[0]})" if models.left_out else ""
         raise InputError(f"{folder}: holds no trained models{why}; run `make repro`, or give --models")
-    return found
+    return models
 
 
 def serve(service: Service, host: str, port: int, allowed: Sequence[str] = ()) -> None:
-    """Serve until interrupted. allowed: names that the demo goes by beside the address; see `names_of`.
+    """Serve until interrupted. allowed: host names that the demo accepts besides the address; see `names_of`.
 
-    Raises InputError where the address cannot be used, or a name.
+    Raises InputError if the address or a name cannot be used.
     """
-    named = [] if _is_address(host) or host == "localhost" else [host]
+    host_names = [] if _is_address(host) or host == "localhost" else [host]
     with _listen(host, port) as listener:
-        names = names_of(listener.getsockname()[0], [*named, *allowed])
-        usual = ConnectionLimits()
-        # Who brings too much is to hear it; but not at any length.
-        body = max(usual.body, 8 * service.limits.upload)
-        limits = replace(usual, connections=_files_for(usual.connections), body=body)
+        names = names_of(listener.getsockname()[0], [*host_names, *allowed])
+        defaults = ConnectionLimits()
+        # Larger than the upload limit, so that the client receives an answer that states it.
+        body = max(defaults.body, 8 * service.limits.upload)
+        limits = replace(defaults, connections=_connection_limit(defaults.connections), body=body)
         address = f"[{host}]" if ":" in host else host
-        print(f"demo: http://{address}:{listener.getsockname()[1]}  (Ctrl-C ends it)", flush=True)
+        print(f"demo: http://{address}:{listener.getsockname()[1]}  (Ctrl-C to stop)", flush=True)
         print(f"reached {names.reach}", flush=True)
         server_of(service, limits, names).run(sockets=[listener])
 
 
 def server_of(service: Service, limits: ConnectionLimits, names: Names | None = None) -> uvicorn.Server:
-    """The server, which is given its socket when it runs. names: see `create_app`."""
+    """The server; it receives its socket when it is run. names: see `create_app`."""
     config = uvicorn.Config(
         create_app(service, names),
-        http=partial(Connection, Gate(limits, service.monitor)),  # type: ignore[arg-type]  # uvicorn names classes alone
+        http=partial(Connection, Gate(limits, service.monitor)),  # type: ignore[arg-type]  # uvicorn declares only classes
         access_log=False,
-        # Requests that cannot be understood are counted, not written down one by one.
+        # Invalid requests are counted, not logged one by one.
         log_level="error",
         proxy_headers=False,
         server_header=False,
@@ -108,8 +111,8 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _files_for(connections: int) -> int:
-    """How many of so many connections there can be: each is an open file, of which a process may have so many."""
+def _connection_limit(connections: int) -> int:
+    """`connections`, or fewer if the limit on open files allows no more. Raises the soft limit if necessary."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _OTHER_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -1,4 +1,4 @@
-"""What the routes work with: the models, the queue before them, the samples, the limits."""
+"""The state that the routes share: the models, the queue, the samples and the limits."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Service:
-    """One demo. `abouts`: the models by name. `report`: the page that the `report` stage writes."""
+    """One demo. abouts: the metadata of each model, by name. report: the page that the `report` stage writes."""
 
     abouts: dict[str, About]
     reader: Reader
@@ -40,11 +40,11 @@ class Service:
 
     @property
     def alive(self) -> bool:
-        """Whether images that are handed in get read."""
+        """Whether submitted images are read."""
         return self._running is not None and not self._running.done()
 
     def named(self, dataset: str, label: str) -> str:
-        """A label as the models of its dataset write texts: of a grid, the names of its classes."""
+        """A label as it is shown to users: unchanged, or for a grid the names of its classes."""
         for about in self.abouts.values():
             if about.dataset == dataset:
                 return named(label, about.spec.alphabet, about.class_names)
@@ -52,13 +52,13 @@ class Service:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Read while this lasts."""
+        """Process submitted images while the context is open."""
         self._running = asyncio.create_task(self.queue.run())
-        warming = asyncio.create_task(self._warm())
+        warm_up = asyncio.create_task(self._warm())
         try:
             yield
         finally:
-            for task in (self._running, warming):
+            for task in (self._running, warm_up):
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
@@ -66,8 +66,8 @@ class Service:
             self.reader.close()
 
     async def read(self, jobs: Sequence[Job], ticket: Ticket) -> list[Answer]:
-        """What the models read of encoded images, in their order. Raises Busy, and Stopped."""
-        ticket.ask(sum(self.queue.cost(job) for job in jobs))
+        """The answers to jobs with encoded images, in order. Raises Busy or Stopped."""
+        ticket.add_work(sum(self.queue.cost(job) for job in jobs))
         answers = await self.queue.answer(jobs, ticket.client)
         for answer in answers:
             if isinstance(answer, Rejection):
@@ -84,7 +84,7 @@ class Service:
             # Told to end before it had begun.
             return
         except Exception:
-            logger.exception("the process that reads did not start well")
+            logger.exception("the process that reads images failed to start")
 
     async def _read(self, jobs: list[Job]) -> Sequence[Answer]:
         self.monitor.batches.observe(len(jobs))

@@ -1,4 +1,4 @@
-"""The routes that people use: the page, its files, the report, the description of the interface."""
+"""The routes for browsers: the page, its static files, the report and the API documentation."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -13,9 +13,9 @@ from captchabench.demo.refusals import Refused
 router = APIRouter(include_in_schema=False)
 
 _PAGES = Path(str(files("captchabench.demo"))) / "pages"
-# The report's colours and type, so that both look like one.
+# The stylesheet of the report, so that both look alike.
 _STYLE = Path(str(files("captchabench.report"))) / "page.css"
-# FastAPI's own page loads these from the network.
+# Served from here, since FastAPI's default page loads them from the network.
 _SWAGGER = Path(str(files("fastapi_offline"))) / "static"
 
 
@@ -27,13 +27,13 @@ async def page() -> FileResponse:
 
 @router.get("/docs")
 async def docs() -> FileResponse:
-    """The interface, for a person to read and try."""
+    """The API documentation, with forms to try it."""
     return FileResponse(_PAGES / "docs.html")
 
 
 @router.get("/static/page.css")
 async def style() -> FileResponse:
-    """The style that the report has too."""
+    """The stylesheet shared with the report."""
     return FileResponse(_STYLE)
 
 
@@ -47,7 +47,7 @@ async def report(request: Request) -> Response:
 
 
 def mount(app: FastAPI) -> None:
-    """Add the routes and the folders of files."""
+    """Add the routes and the folders of static files."""
     app.include_router(router)
     app.mount("/static/swagger", StaticFiles(directory=_SWAGGER))
     app.mount("/static", StaticFiles(directory=_PAGES))

@@ -1,4 +1,4 @@
-"""From a request to encoded images, cut off as soon as they are more than is allowed."""
+"""Receives the encoded images of a request and stops as soon as a limit is exceeded."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
@@ -17,23 +17,23 @@ from captchabench.demo.refusals import Refused
 
 FIELD = "files"
 T = TypeVar("T")
-# Beside its images a form has a few lines for each.
+# Bytes of part headers that a form may have for each image.
 _FORM_OVERHEAD = 1024
 
 
 @dataclass(frozen=True)
 class Upload:
-    """One encoded image and the name it came with, which may be empty."""
+    """One encoded image and its file name, which may be empty."""
 
     name: str
     image: bytes
 
 
 async def receive(request: Request, limits: DemoLimits, ticket: Ticket) -> list[Upload]:
-    """The images that a request brings: its body, or the files of a form.
+    """The images of a request: its body, or the files of a form.
 
-    Raises Refused where they are too large (413), too many (413), too slow (408) or not to be understood (400, 415),
-    and Busy where all requests together hold too many bytes.
+    Raises Refused if the images are too large (413), too many (413), too slow (408) or malformed (400, 415), and Busy
+    if all requests together hold too many bytes.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     form = kind == "multipart/form-data"
@@ -50,35 +50,35 @@ async def receive(request: Request, limits: DemoLimits, ticket: Ticket) -> list[
         raise Refused(400, "the upload ended early", close=True) from None
 
 
-async def unless_gone(request: Request, answering: Coroutine[Any, Any, T]) -> T:
-    """What `answering` gives. It is cancelled, and Refused raised, where the client hangs up before.
+async def unless_disconnected(request: Request, answering: Coroutine[Any, Any, T]) -> T:
+    """The result of `answering`. If the client disconnects first, cancel it and raise Refused.
 
     The body of the request must have been read.
     """
     answer = asyncio.create_task(answering)
-    gone = asyncio.ensure_future(request.receive())
+    disconnect = asyncio.ensure_future(request.receive())
     try:
-        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
-        if answer.done() or gone.result()["type"] != "http.disconnect":
+        await asyncio.wait((answer, disconnect), return_when=asyncio.FIRST_COMPLETED)
+        if answer.done() or disconnect.result()["type"] != "http.disconnect":
             return await answer
-        raise Refused(400, "the client hung up", close=True)
+        raise Refused(400, "the client disconnected", close=True)
     finally:
-        for task in (answer, gone):
+        for task in (answer, disconnect):
             task.cancel()
         with suppress(asyncio.CancelledError):
-            await gone
+            await disconnect
 
 
 async def _read_form(request: Request, limits: DemoLimits, ticket: Ticket) -> list[Upload]:
-    most = limits.upload + limits.images * _FORM_OVERHEAD
+    max_bytes = limits.upload + limits.images * _FORM_OVERHEAD
     parser = MultiPartParser(
         _form_headers(request),
-        _limited(request, most, ticket),
+        _limited(request, max_bytes, ticket),
         max_files=limits.images,
         max_fields=16,
         max_part_size=4096,
     )
-    # What may be held in memory at all is limited already; a file on disk would only be slower.
+    # Kept in memory, which is limited already; a temporary file would only be slower.
     parser.spool_max_size = limits.upload
     try:
         form = await parser.parse()
@@ -96,9 +96,10 @@ async def _read_form(request: Request, limits: DemoLimits, ticket: Ticket) -> li
 
 
 def _form_headers(request: Request) -> Headers:
-    """What says how a form is to be taken apart: its boundary alone, so that names are UTF-8.
+    """The content type of a form with its boundary alone: without a charset, file names are decoded as UTF-8.
 
-    A charset would be any of Python's codecs, of which some fail on every name. No browser sends one (RFC 7578, 5.1.2).
+    The parser would accept any Python codec as the charset, and some of them fail on every name. No browser sends one
+    (RFC 7578, 5.1.2).
     """
     _, parameters = parse_options_header(request.headers["content-type"])
     kind = "multipart/form-data"
@@ -108,20 +109,22 @@ def _form_headers(request: Request) -> Headers:
     return Headers({"content-type": kind})
 
 
-async def _limited(request: Request, most: int, ticket: Ticket) -> AsyncGenerator[bytes, None]:
-    """The body in pieces; Refused as soon as it is larger than `most`, at best before any of it has come."""
+async def _limited(request: Request, max_bytes: int, ticket: Ticket) -> AsyncGenerator[bytes, None]:
+    """The body in chunks. Raises Refused once it exceeds `max_bytes`, at the start if the declared length does."""
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > most:
-        # The server reads on without keeping it, so that the client hears the answer; but not for ever.
-        raise Refused(413, _too_large(most), close=int(declared) > 8 * most)
+    if declared.isdecimal() and int(declared) > max_bytes:
+        # The server reads and discards the rest, so that the client receives the answer, unless the rest is too long.
+        raise Refused(413, _too_large(max_bytes), close=int(declared) > 8 * max_bytes)
     received = 0
     async for chunk in request.stream():
         received += len(chunk)
-        if received > most:
-            raise Refused(413, _too_large(most), close=True)
-        ticket.pay(len(chunk))
+        if received > max_bytes:
+            raise Refused(413, _too_large(max_bytes), close=True)
+        ticket.add_bytes(len(chunk))
         yield chunk
 
 
-def _too_large(most: int) -> str:
-    return f"more than {most >> 20} MiB; send fewer or smaller images" if most >> 20 else f"more than {most} bytes"
+def _too_large(max_bytes: int) -> str:
+    if max_bytes >> 20:
+        return f"more than {max_bytes >> 20} MiB; send fewer or smaller images"
+    return f"more than {max_bytes} bytes"

@@ -1,1 +1,1 @@
-"""Trained models put to work on images: what `captchabench predict` and the demo share."""
+"""Prediction with trained models: the code shared by `captchabench predict` and the demo."""

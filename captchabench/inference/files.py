@@ -1,4 +1,4 @@
-"""Image files to read: those named, and those in the folders named."""
+"""The image files to read: paths given on the command line, and the images in given folders."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -13,9 +13,10 @@ STANDARD_INPUT = "-"
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One file to read. content: its bytes, where it is not a file.
+    """One image to read. content: its bytes if they come from standard input.
 
-    place: the path from the argument on that led here; unlike `path`, it leads out of nowhere.
+    place: the path relative to the parent of the argument that contained it. It never has `..` and is never absolute,
+    so it is safe to use below an output folder.
     """
 
     path: Path
@@ -25,10 +26,11 @@ class ImageFile:
 
 @dataclass
 class ImageFiles:
-    """The images that `arguments` name: files, folders of any depth, in the order of their names.
+    """The images given by `arguments`: files, and folders searched recursively in name order.
 
-    A folder's images are found while they are taken, so that its size does not matter. skipped: files in folders that
-    are hidden or not called like an image; unread: folders that could not be opened, with the reason.
+    Folders are listed lazily, so memory does not grow with the number of images. skipped: the number of entries in
+    folders that are hidden or do not have the suffix of an image. unread: folders that could not be opened, with the
+    reason.
     """
 
     arguments: Sequence[Path]
@@ -46,24 +48,24 @@ class ImageFiles:
         for path in self.arguments:
             place = PurePath(path.absolute().name or "root")
             if path.is_dir():
-                yield from self._inside(path, place)
+                yield from self._walk(path, place)
             else:
                 yield ImageFile(path, place)
 
-    def _inside(self, folder: Path, place: PurePath) -> Iterator[ImageFile]:
+    def _walk(self, folder: Path, place: PurePath) -> Iterator[ImageFile]:
         try:
-            with os.scandir(folder) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
+            with os.scandir(folder) as scanned:
+                entries = sorted(scanned, key=lambda entry: entry.name)
         except OSError as error:
             self.unread.append((folder, error.strerror or str(error)))
             return
         for entry in entries:
-            inside = place / entry.name
+            entry_place = place / entry.name
             if entry.name.startswith("."):
                 self.skipped += 1
             elif entry.is_dir(follow_symlinks=False):
-                yield from self._inside(Path(entry.path), inside)
+                yield from self._walk(Path(entry.path), entry_place)
             elif entry.is_dir() or Path(entry.name).suffix.lower() not in IMAGE_SUFFIXES:
                 self.skipped += 1
             else:
-                yield ImageFile(Path(entry.path), inside)
+                yield ImageFile(Path(entry.path), entry_place)

@@ -1,4 +1,4 @@
-"""A trained model that reads images of any size and kind."""
+"""A trained model that reads images of any size and format."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -22,84 +22,84 @@ from captchabench.models.saved import About
 from captchabench.networks.readings import Steps
 from captchabench.normalize.images import contrast, fit
 
-# A path, an encoded image, Pillow's, or an array [H, W], [H, W, 3] RGB or [H, W, 4] RGBA of uint8.
+# A path, an encoded image, a Pillow image, or an array [H, W], [H, W, 3] RGB or [H, W, 4] RGBA of uint8.
 AnyImage: TypeAlias = str | Path | bytes | Image | NDArray[np.uint8]
 
 
 class LoadedRecogniser:
-    """A trained recogniser with all it needs to read images as they come. place: where it was loaded from."""
+    """A trained recogniser that prepares images of any size itself. path: where it was loaded from."""
 
-    def __init__(self, place: Path, about: About, recogniser: Recogniser, limits: Limits = DEFAULT_LIMITS) -> None:
-        self.place = place
+    def __init__(self, path: Path, about: About, recogniser: Recogniser, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.path = path
         self.about = about
         self.limits = limits
         self.recogniser = recogniser
 
     def predict(self, images: Iterable[AnyImage], top_k: int = 1) -> list[Prediction]:
-        """Read images of any size. With `top_k` above 1 each prediction has up to so many alternatives.
+        """Read images of any size. With `top_k` above 1 each prediction has up to `top_k` alternatives.
 
         images: paths, encoded bytes, Pillow images, or uint8 arrays [H, W], [H, W, 3] RGB or [H, W, 4] RGBA. They are
-        decoded and resized exactly as `normalize` did with the images that the model learned from. All are held in
-        memory at the model's size. Raises Unreadable, an InputError, for the first that cannot be read; and InputError
-        where damaged weights lead to no finite probabilities.
+        decoded and resized exactly as `normalize` prepared the training images. All are held in memory at the input
+        size of the model. Raises Unreadable, an InputError, for the first image that cannot be read. Raises InputError
+        if damaged weights yield probabilities that are not finite.
         """
         return self.read(self.stack(self.decode(image) for image in images), top_k)
 
     def explain(self, images: Iterable[AnyImage]) -> list[Explanation]:
-        """Read images and say how: what the model was given and what it saw where. images, raises: see `predict`."""
+        """Read images and explain each reading: the model's input and its steps. images, raises: see `predict`."""
         greys = [self.decode(image) for image in images]
         pixels = self.stack(greys)
         predictions = self.read(pixels)
         steps = [
-            Steps(found.kind, tuple(replace(step, symbol=self.named(step.symbol)) for step in found.steps))
-            for found in self.recogniser.explain(pixels)
+            Steps(explained.kind, tuple(replace(step, symbol=self.named(step.symbol)) for step in explained.steps))
+            for explained in self.recogniser.explain(pixels)
         ]
         parts = zip(predictions, greys, pixels, steps, strict=True)
         return [Explanation(*part) for part in parts]
 
     def decode(self, image: AnyImage) -> NDArray[np.uint8]:
-        """The image as [H, W] uint8 grey at its own size. Raises Unreadable."""
+        """The image as [H, W] uint8 grey at its original size. Raises Unreadable."""
         if isinstance(image, str):
             image = Path(image)
         return decode(image, self.limits) if isinstance(image, bytes | Path) else as_grey(image)
 
     def prepare(self, grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A grey image of any size as the model takes it: [about.height, about.width] uint8. Threads may share it."""
+        """Resize a grey image to the model's input: [about.height, about.width] uint8. Thread-safe."""
         preprocessing = self.about.preprocessing
         return fit(grey, preprocessing, contrast(preprocessing))
 
     def stack(self, greys: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        """Grey images of any size, prepared: [N, about.height, about.width] uint8."""
+        """Prepare grey images of any size as one array: [N, about.height, about.width] uint8."""
         prepared = [self.prepare(grey) for grey in greys]
         return np.array(prepared, np.uint8).reshape(-1, self.about.height, self.about.width)
 
     def read(self, pixels: NDArray[np.uint8], top_k: int = 1) -> list[Prediction]:
-        """Read prepared images [N, about.height, about.width] uint8; see `predict`. For one thread at a time."""
+        """Read prepared images [N, about.height, about.width] uint8; see `predict`. Not thread-safe."""
         if top_k < 1:
             raise ValueError(f"top_k must be at least 1, is {top_k}")
-        # Damaged weights are told below, in one line.
+        # No warnings here: `check_reading` below reports damaged weights in one line.
         with np.errstate(over="ignore", invalid="ignore"):
             reading = self.recogniser.predict(pixels)
-        check_reading(reading, self.recogniser, self.place)
+        check_reading(reading, self.recogniser, self.path)
         confidences = np.clip(reading.confidences, 0, 1).tolist()
-        others = self.recogniser.alternatives(pixels, top_k) if top_k > 1 else [()] * len(pixels)
-        read = [Prediction(*parts) for parts in zip(reading.texts, confidences, others, strict=True)]
-        return [self._named(prediction) for prediction in read] if self.about.class_names else read
+        alternatives = self.recogniser.alternatives(pixels, top_k) if top_k > 1 else [()] * len(pixels)
+        predictions = [Prediction(*parts) for parts in zip(reading.texts, confidences, alternatives, strict=True)]
+        return [self._named(prediction) for prediction in predictions] if self.about.class_names else predictions
 
     def named(self, text: str) -> str:
-        """A text for people: as it stands, or of a grid the names of the classes, with commas between."""
+        """A text as it is shown to users: unchanged, or for a grid the class names separated by commas."""
         return named(text, self.recogniser.spec.alphabet, self.about.class_names)
 
     def _named(self, prediction: Prediction) -> Prediction:
-        others = (replace(other, text=self.named(other.text)) for other in prediction.alternatives)
-        return replace(prediction, text=self.named(prediction.text), alternatives=tuple(others))
+        alternatives = (replace(one, text=self.named(one.text)) for one in prediction.alternatives)
+        return replace(prediction, text=self.named(prediction.text), alternatives=tuple(alternatives))
 
 
 def load_recogniser(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> LoadedRecogniser:
-    """The trained model in the folder `path`, which the `train` stage wrote, or in an .onnx file exported from one.
+    """Load a trained model from a folder that the `train` stage wrote, or from an exported .onnx file.
 
-    `limits`: of the images it will read. Nothing is ever unpickled. Raises InputError where this is not a model of
-    ours, whole.
+    limits: the largest images that it will read. Nothing is unpickled. Raises InputError if `path` is not a complete
+    model of this benchmark.
     """
     folder = Path(path)
     if folder.suffix == SUFFIX:
@@ -112,12 +112,12 @@ def load_recogniser(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> Loaded
         loaded.read(np.zeros((1, about.height, about.width), np.uint8))
     except InputError:
         raise
-    # Numbers of the right shapes can still be of a kind that nothing can be computed with.
+    # Arrays of the right shapes may still have a dtype that the model cannot compute with.
     except Exception as error:
         raise InputError(f"{folder}: cannot read an image ({first_line(error)}); copy or train it anew") from None
     return loaded
 
 
 def read_about(path: str | Path) -> About:
-    """What the model in the folder `path` says about itself; no weight is read. Raises InputError."""
+    """The metadata of the model in the folder `path`; no weights are read. Raises InputError."""
     return read_saved(Path(path)).about

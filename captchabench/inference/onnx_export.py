@@ -1,4 +1,4 @@
-"""Trained networks as ONNX files that hold all that a reader has to know: see `onnx_file`."""
+"""Export of trained networks to self-contained ONNX files. `onnx_file` describes the format."""
 
 import base64
 import json
@@ -23,16 +23,16 @@ from captchabench.networks.heads import CTCNetwork, Decoding
 from captchabench.networks.network import standardize
 from captchabench.storage.checksum import UNSEALED, seal
 
-# The smallest batch that the exporter does not take for a constant.
-_EXAMPLES = 2
+# The smallest batch size that the exporter does not specialise to a constant.
+_EXAMPLE_BATCH = 2
 
 
 class PixelNetwork(nn.Module):
-    """A network that takes pixels: [B, H, W] uint8 to log-probabilities [B, P, K] float32, on the CPU."""
+    """A network with standardisation in front: [B, H, W] uint8 to log-probabilities [B, P, K] float32, on the CPU."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]  # not in its stub
+        self.network = network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]  # missing in torch's stubs
 
     def forward(self, pixels: Tensor) -> Tensor:
         """See the class."""
@@ -41,7 +41,7 @@ class PixelNetwork(nn.Module):
 
 
 def pixel_network(folder: Path) -> tuple[NeuralRecogniser, PixelNetwork]:
-    """The deep model in `folder`, and its network as it is exported. Raises InputError where it has none."""
+    """The deep model in `folder`, and its network as it is exported. Raises InputError if it has no network."""
     recogniser = load_recogniser(folder)
     if not isinstance(recogniser, NeuralRecogniser):
         raise InputError(f"{folder}: {recogniser.name} has no network to export; give a deep model, such as a crnn")
@@ -49,10 +49,10 @@ def pixel_network(folder: Path) -> tuple[NeuralRecogniser, PixelNetwork]:
 
 
 def export_onnx(folder: Path, out: Path) -> None:
-    """Write the deep model in `folder` as the ONNX file `out`. Raises InputError where it has no network."""
+    """Export the deep model in `folder` to the ONNX file `out`. Raises InputError if it has no network."""
     config = read_saved(folder)
     recogniser, network = pixel_network(folder)
-    example = np.zeros((_EXAMPLES, config.about.height, config.about.width), np.uint8)
+    example = np.zeros((_EXAMPLE_BATCH, config.about.height, config.about.width), np.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -68,7 +68,7 @@ def export_onnx(folder: Path, out: Path) -> None:
     assert program is not None
     graph = program.model.graph
     for part in (*graph, *graph.initializers.values(), *graph.inputs, *graph.outputs):
-        # Where in which file of this machine each operation came from.
+        # Removed: the source file and line of each operation, with paths of this machine.
         part.metadata_props.clear()
         part.doc_string = None
     program.model.metadata_props.update(
@@ -92,22 +92,25 @@ def _other_files(recogniser: NeuralRecogniser) -> dict[str, str]:
 
 
 def _preprocessing(about: About, recogniser: NeuralRecogniser) -> str:
-    steps = ["grey by ITU-R BT.601, on white where transparent"]
+    steps = ["grey by ITU-R BT.601, transparent areas on white"]
     if about.clahe:
         steps.append("CLAHE, clip limit 2, 8 x 8 tiles (OpenCV)")
-    kept = ", its aspect kept, centred on the median grey of its border" if about.resize == "pad" else ""
-    steps.append(f"resized to {about.width} x {about.height} pixels{kept}, by area where smaller, else bilinear")
+    padding = ", keeping the aspect ratio, centred on the median grey of its border" if about.resize == "pad" else ""
+    steps.append(f"resized to {about.width} x {about.height} pixels{padding}, by area where smaller, else bilinear")
     if recogniser.steps_kind == "characters":
-        steps.append(f"characters cut out by {', '.join(_other_files(recogniser))} (captchabench), side by side")
-    return "; ".join([*steps, "uint8 as it is: standardisation is in the graph"])
+        steps.append(f"characters segmented by {', '.join(_other_files(recogniser))} (captchabench), side by side")
+    return "; ".join([*steps, "passed as uint8: the graph standardises them"])
 
 
 def _decoding(recogniser: NeuralRecogniser) -> str:
     if not isinstance(recogniser.network, CTCNetwork):
-        return "the likeliest class at each place; class i is symbol i of the alphabet, one beyond it means none"
+        return (
+            "the most probable class at each position; class i is symbol i of the alphabet, "
+            "the class after the last symbol means none"
+        )
     decoding: Decoding = recogniser.network.decoding
-    said: dict[str, Any] = asdict(decoding)
+    settings: dict[str, Any] = asdict(decoding)
     return (
-        "CTC: class 0 is the blank, class i + 1 symbol i of the alphabet; repeats merge, then blanks go; trained for "
-        + ", ".join(f"{key} {value}" for key, value in said.items())
+        "CTC: class 0 is the blank, class i + 1 is symbol i of the alphabet; merge repeats, then remove blanks; "
+        "decoding settings: " + ", ".join(f"{key} {value}" for key, value in settings.items())
     )

@@ -1,9 +1,9 @@
-"""Exported models: what an .onnx file of ours says about itself, and how it is read again with ONNX Runtime.
+"""Exported models: the format of an .onnx file that `captchabench export` wrote, and loading it with ONNX Runtime.
 
-The graph takes grey pixels, `pixels` [batch, height, width] uint8, standardises them and gives `log_probs` [batch,
-places, classes] float32. What comes before and after is in its metadata: `captchabench.config`, the model's
-config.json; `captchabench.files`, further files of the model in base64; and in words, for other readers,
-`preprocessing`, `decoding` and `alphabet`. `captchabench.checksum` holds the sum of the file.
+The graph takes grey pixels, `pixels` [batch, height, width] uint8, standardises them and returns `log_probs` [batch,
+positions, classes] float32. The metadata describe preprocessing and decoding. `captchabench.config` is the model's
+config.json. `captchabench.files` holds the model's other files in base64. `preprocessing`, `decoding` and `alphabet`
+describe the model in plain text for other programs. `captchabench.checksum` is the checksum of the file.
 """
 
 import base64
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
 
 SUFFIX = ".onnx"
 CONFIG_KEY, FILES_KEY, CHECKSUM_KEY = "captchabench.config", "captchabench.files", "captchabench.checksum"
-# Characters of either: the largest segmenter takes a third of it.
-_MOST_METADATA = 4 << 20
+# Longest value of either key, in characters: the largest segmenter takes a third of it.
+_MAX_METADATA = 4 << 20
 
 
 def read_onnx(path: Path) -> tuple[About, Recogniser]:
-    """The recogniser in an exported file; its network is run by ONNX Runtime on the CPU. Raises InputError."""
-    model, held = _parsed(path)
+    """Load the recogniser from an exported file. ONNX Runtime runs its network on the CPU. Raises InputError."""
+    model, size = _parsed(path)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     try:
-        if any(len(metadata[key]) > _MOST_METADATA for key in (CONFIG_KEY, FILES_KEY)):
+        if any(len(metadata[key]) > _MAX_METADATA for key in (CONFIG_KEY, FILES_KEY)):
             raise ValueError("its metadata are too long")
         saved = json.loads(metadata[CONFIG_KEY])
         files = {name: base64.b64decode(file, validate=True) for name, file in json.loads(metadata[FILES_KEY]).items()}
@@ -52,21 +52,21 @@ def read_onnx(path: Path) -> tuple[About, Recogniser]:
             f"{path}: is not a model that `captchabench export` wrote ({reason}); export it anew"
         ) from None
     config = check_config(saved, f"{path}: {CONFIG_KEY}")
-    recogniser = blank_recogniser(config, f"{path}: {CONFIG_KEY}", held)
-    # Imported here: other models do without torch.
+    recogniser = blank_recogniser(config, f"{path}: {CONFIG_KEY}", size)
+    # Imported here, since other models do not need torch.
     from captchabench.models.neural import NeuralRecogniser
 
     if not isinstance(recogniser, NeuralRecogniser):
         raise InputError(f"{path}: says it holds {config.about.model}, which has no network")
     _load_rest(recogniser, files, path)
     blank = np.zeros((1, config.about.height, config.about.width), np.uint8)
-    takes = recogniser.network_input(blank)
-    recogniser.run_by(_runner(model, path, takes, _read_blank(recogniser, takes)))
+    example = recogniser.network_input(blank)
+    recogniser.run_by(_runner(model, path, example, _example_output(recogniser, example)))
     return config.about, recogniser
 
 
 def _parsed(path: Path) -> tuple["ModelProto", int]:
-    """What is in the file, and how many bytes it has."""
+    """The parsed file, and its size in bytes."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -81,42 +81,44 @@ def _parsed(path: Path) -> tuple["ModelProto", int]:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a file that `export` wrote") from None
     except (DecodeError, ValueError) as error:
         raise InputError(
-            f"{path}: is damaged, or no model that `captchabench export` wrote ({first_line(error)}); export it anew"
+            f"{path}: is damaged, or is not a model that `captchabench export` wrote ({first_line(error)}); "
+            "export it anew"
         ) from None
     return model, len(encoded)
 
 
 def _load_rest(recogniser: "NeuralRecogniser", files: dict[str, bytes], path: Path) -> None:
-    """Give the recogniser its further files, called as it calls them itself."""
+    """Load the recogniser's other files. Their names must be those that the recogniser itself writes."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         recogniser.save_rest(folder)
-        wanted = sorted(file.name for file in folder.iterdir())
-        if sorted(files) != wanted:
-            held, needed = (", ".join(names) or "nothing" for names in (sorted(files), wanted))
-            raise InputError(f"{path}: has {held[:100]} beside the network, not {needed}; export it anew")
-        for file in wanted:
+        expected = sorted(file.name for file in folder.iterdir())
+        if sorted(files) != expected:
+            present, needed = (", ".join(names) or "nothing" for names in (sorted(files), expected))
+            raise InputError(f"{path}: has {present[:100]} besides the network, not {needed}; export it anew")
+        for file in expected:
             (folder / file).write_bytes(files[file])
         recogniser.load_rest(folder)
 
 
-def _read_blank(recogniser: "NeuralRecogniser", takes: NDArray[np.uint8]) -> "Tensor":
-    """What the network, still without its weights, makes of one image: [1, P, K]."""
+def _example_output(recogniser: "NeuralRecogniser", example: NDArray[np.uint8]) -> "Tensor":
+    """The output of the network, whose weights are not loaded, for one image: [1, P, K]. Only its shape matters."""
     import torch
 
     from captchabench.networks.network import standardize
 
     with torch.inference_mode():
-        log_probs: Tensor = recogniser.network.eval()(standardize(torch.from_numpy(takes)))
+        log_probs: Tensor = recogniser.network.eval()(standardize(torch.from_numpy(example)))
     return log_probs
 
 
 def _runner(
-    model: "ModelProto", path: Path, takes: NDArray[np.uint8], gives: "Tensor"
+    model: "ModelProto", path: Path, example: NDArray[np.uint8], expected: "Tensor"
 ) -> Callable[[NDArray[np.uint8]], "Tensor"]:
-    """What runs the graph, on one thread: images such as `takes` to log-probabilities such as `gives`.
+    """A function that runs the graph in one thread: images [N, H, W] uint8 to log-probabilities [N, P, K].
 
-    takes: [1, H, W] uint8. gives: [1, P, K]. Raises InputError where the graph is none of ours, or cannot be run.
+    example: one input [1, H, W] uint8. expected: an output [1, P, K] of the required shape. Raises InputError if
+    `captchabench export` cannot have written the graph, or if the graph cannot be run.
     """
     import onnxruntime
     import torch
@@ -124,30 +126,30 @@ def _runner(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
-    # What is run is what is looked at.
+    # Unknown fields would be run without having been checked.
     model.DiscardUnknownFields()
     try:
-        most = check_graph(model, takes.shape[1:], gives.shape[1:])
-    # The inference of shapes has exceptions of its own.
+        max_batch = check_graph(model, example.shape[1:], expected.shape[1:])
+    # Shape inference raises exception types of its own.
     except Exception as error:
         raise InputError(
-            f"{path}: is no graph of `captchabench export` ({first_line(error)}); export it anew"
+            f"{path}: is not a graph that `captchabench export` wrote ({first_line(error)}); export it anew"
         ) from None
     try:
         model.graph.ClearField("value_info")
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        session.run([OUTPUT], {INPUT: takes})
-    # The runtime has a dozen exceptions of its own, all of them plain Exceptions.
+        session.run([OUTPUT], {INPUT: example})
+    # ONNX Runtime raises a dozen exception types with no common base class but Exception.
     except Exception as error:
         raise InputError(f"{path}: cannot be run ({first_line(error)}); export it anew") from None
 
     def run(images: NDArray[np.uint8]) -> "Tensor":
-        found: Any = session.run([OUTPUT], {INPUT: images})[0]
-        return torch.from_numpy(found)
+        log_probs: Any = session.run([OUTPUT], {INPUT: images})[0]
+        return torch.from_numpy(log_probs)
 
     def forward(images: NDArray[np.uint8]) -> "Tensor":
-        log_probs = torch.cat([run(images[start : start + most]) for start in range(0, len(images), most)])
-        if log_probs.shape != (len(images), *gives.shape[1:]):
+        log_probs = torch.cat([run(images[start : start + max_batch]) for start in range(0, len(images), max_batch)])
+        if log_probs.shape != (len(images), *expected.shape[1:]):
             raise InputError(f"{path}: gives log-probabilities of the shape {tuple(log_probs.shape)}; export it anew")
         check_log_probs(log_probs, path)
         return log_probs

@@ -1,4 +1,4 @@
-"""Many files read in batches: decoding runs ahead on all cores while the model reads."""
+"""Reads many files in batches. Threads on all cores decode the next batch while the model reads the current one."""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,7 +22,7 @@ BATCH = 512
 
 @dataclass(frozen=True)
 class FileReading:
-    """What was read of a file: a prediction, or why there is none."""
+    """The result for one file: a prediction, or the error."""
 
     file: ImageFile
     prediction: Prediction | None
@@ -30,20 +30,20 @@ class FileReading:
 
 
 def read_files(recogniser: LoadedRecogniser, files: Iterable[ImageFile], top_k: int) -> Iterator[list[FileReading]]:
-    """What `recogniser` reads of each file, in order, a batch at a time. Two batches are in memory at once."""
+    """Read each file with `recogniser` and yield the results in order, by batch. Holds two batches in memory."""
 
     def prepare(file: ImageFile) -> NDArray[np.uint8]:
         return recogniser.prepare(recogniser.decode(file.path if file.content is None else file.content))
 
     with ThreadPoolExecutor(cores()) as pool:
-        waiting: list[tuple[ImageFile, Future[NDArray[np.uint8]]]] = []
+        pending: list[tuple[ImageFile, Future[NDArray[np.uint8]]]] = []
         for batch in _batches(files):
             started = [(file, pool.submit(prepare, file)) for file in batch]
-            if waiting:
-                yield _read(recogniser, waiting, top_k)
-            waiting = started
-        if waiting:
-            yield _read(recogniser, waiting, top_k)
+            if pending:
+                yield _read(recogniser, pending, top_k)
+            pending = started
+        if pending:
+            yield _read(recogniser, pending, top_k)
 
 
 def _read(
@@ -57,9 +57,10 @@ def _read(
             errors.append(None)
         except Unreadable as error:
             errors.append(error)
-    read = iter(recogniser.read(np.stack(pixels), top_k) if pixels else [])
+    predictions = iter(recogniser.read(np.stack(pixels), top_k) if pixels else [])
     return [
-        FileReading(file, None if error else next(read), error) for (file, _), error in zip(batch, errors, strict=True)
+        FileReading(file, None if error else next(predictions), error)
+        for (file, _), error in zip(batch, errors, strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""What a trained model says of an image."""
+"""The results of a trained model for one image."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ from captchabench.networks.readings import Alternative, Steps
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was read of one image.
+    """The text read from one image.
 
-    confidence: the probability of the whole text, 0 to 1. alternatives: the likeliest texts, best first; empty unless
-    asked for. A CTC model that decodes greedily may find there a likelier text than the one it read.
+    confidence: the probability of the whole text, 0 to 1. alternatives: the most probable texts, best first; empty
+    unless requested. For a CTC model with greedy decoding, an alternative may be more probable than `text`.
     """
 
     text: str
@@ -25,7 +25,7 @@ class Prediction:
 class Explanation:
     """How one image was read.
 
-    grey: [h, w] uint8, the image at its own size. picture: [H, W] uint8, the same as the model was given it.
+    grey: [h, w] uint8, the image at its original size. picture: [H, W] uint8, the input of the model.
     """
 
     prediction: Prediction

@@ -1,4 +1,4 @@
-"""Whether what a model gives can be probabilities: finite weights may be so large that what comes of them is not."""
+"""Checks that the outputs of a model can be probabilities: huge but finite weights can lead to NaN or infinity."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,33 +12,35 @@ from captchabench.networks.readings import Reading
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Of log-probabilities: no trained network's are lower, and a text's are sums of some hundred. Rounding lifts them
-# above 0.
+# Bounds on log-probabilities. No trained network goes below the lower one, even summed over the hundred or so positions
+# of a text. Rounding can raise them slightly above 0.
 _LOWEST, _HIGHEST = -1e30, 1e-3
 
 
-def watch_network(recogniser: Recogniser, place: Path) -> None:
-    """Have the network of a deep model, loaded from `place`, raise InputError instead of giving no probabilities."""
+def watch_network(recogniser: Recogniser, path: Path) -> None:
+    """Make the network of a deep model, loaded from `path`, raise InputError if its outputs are not probabilities."""
     network = getattr(recogniser, "network", None)
     if network is not None:
-        network.register_forward_hook(lambda _module, _images, log_probs: check_log_probs(log_probs, place))
+        network.register_forward_hook(lambda _module, _images, log_probs: check_log_probs(log_probs, path))
 
 
-def check_log_probs(log_probs: "Tensor", place: Path) -> None:
-    """Raise InputError where `log_probs`, of any shape, hold what cannot be the logarithm of a probability."""
-    # NaN is in no interval.
+def check_log_probs(log_probs: "Tensor", path: Path) -> None:
+    """Raise InputError if a value in `log_probs`, of any shape, cannot be the logarithm of a probability."""
+    # Comparisons with NaN are false, so NaN is refused too.
     if not bool(((log_probs >= _LOWEST) & (log_probs <= _HIGHEST)).all()):
-        raise _damaged(place)
+        raise _damaged(path)
 
 
-def check_reading(reading: Reading, recogniser: Recogniser, place: Path) -> None:
-    """Raise InputError where confidences are not finite, or no characters were found for want of finite scores."""
+def check_reading(reading: Reading, recogniser: Recogniser, path: Path) -> None:
+    """Raise InputError if confidences are not finite, or if texts are too short because scores were not finite."""
     finite = np.isfinite(reading.confidences).all()
-    # Networks may well read less than a label has; what cuts out characters first finds as many.
-    whole = hasattr(recogniser, "network") or all(len(text) >= recogniser.spec.min_length for text in reading.texts)
-    if not finite or not whole:
-        raise _damaged(place)
+    # A network may read a text shorter than any label. A model that segments characters always reads enough of them.
+    long_enough = hasattr(recogniser, "network") or all(
+        len(text) >= recogniser.spec.min_length for text in reading.texts
+    )
+    if not finite or not long_enough:
+        raise _damaged(path)
 
 
-def _damaged(place: Path) -> InputError:
-    return InputError(f"{place}: its weights are damaged: they give no finite probabilities; copy or train it anew")
+def _damaged(path: Path) -> InputError:
+    return InputError(f"{path}: its weights are damaged: they give no finite probabilities; copy or train it anew")

@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, sealed with a checksum. Nothing here can change a result."""
+"""Atomic file writes and checksums. Nothing here can change a result."""

@@ -1,7 +1,8 @@
-"""A CRC-32 over all bytes of a file, kept inside the file itself: damage is found on reading, wherever it is.
+"""A CRC-32 over all bytes of a file, stored inside the file, so that reading detects damage anywhere in it.
 
-A writer puts `UNSEALED` into the file, once and last of its kind; `seal` replaces it by the sum. The sum is of the
-file as it was before. A disk's damage is found; whoever changes a file on purpose can of course seal it again.
+The writer puts the placeholder `UNSEALED` into the file, after any other text that looks like one. `seal` replaces it
+with the checksum of the file that still has the placeholder. This detects disk errors, not tampering: whoever changes
+a file on purpose can seal it again.
 """
 
 import os
@@ -15,86 +16,87 @@ from captchabench.storage.files import open_regular
 
 _MARK = b"captchabench-crc32:"
 UNSEALED = "captchabench-crc32:--------"
-_PIECE = 1 << 20
+_CHUNK_BYTES = 1 << 20
 
 
 class Damaged(InputError):
-    """A file whose bytes are not those that were written."""
+    """A file whose bytes differ from those that were written."""
 
 
 def seal(path: Path) -> None:
-    """Put the sum of the file at `path` in the place of `UNSEALED`."""
+    """Replace `UNSEALED` in the file at `path` with the checksum of the file."""
     with path.open("r+b") as file:
-        place = _place(file)
-        assert place is not None, f"{path}: nothing to seal"
-        total = _sum_to(file, 0, file.seek(0, SEEK_END), 0)
-        os.pwrite(file.fileno(), b"%08x" % total, place + len(_MARK))
+        offset = _mark_offset(file)
+        assert offset is not None, f"{path}: nothing to seal"
+        crc = _update_crc(file, 0, file.seek(0, SEEK_END), 0)
+        os.pwrite(file.fileno(), b"%08x" % crc, offset + len(_MARK))
 
 
 def sealed(content: bytes) -> bytes:
-    """`content` with its sum in the place of `UNSEALED`."""
+    """`content` with `UNSEALED` replaced by its checksum."""
     before, _, after = content.rpartition(UNSEALED.encode())
     return before + _MARK + b"%08x" % crc32(content) + after
 
 
-def read_sealed(path: Path, mend: str) -> bytes:
+def read_sealed(path: Path, fix: str) -> bytes:
     """The bytes of the sealed file at `path`.
 
-    Raises Damaged, with what to do in `mend`, where they differ from what was written; OSError where the file cannot
-    be read.
+    fix: what the user should do about a damaged file. Raises Damaged if the bytes differ from those that were written,
+    OSError if the file cannot be read.
     """
     with open_regular(path) as file:
         content = file.read()
     if (problem := flaw(content)) is not None:
-        raise Damaged(f"{path}: is damaged ({problem}); {mend}")
+        raise Damaged(f"{path}: is damaged ({problem}); {fix}")
     return content
 
 
-def check_sealed(path: Path, mend: str) -> None:
-    """Check the sealed file at `path`, of which only a piece is in memory at a time. Raises: see `read_sealed`."""
+def check_sealed(path: Path, fix: str) -> None:
+    """Check the sealed file at `path` chunk by chunk, without holding it in memory. Raises: see `read_sealed`."""
     with open_regular(path) as file:
         if (problem := _flaw(file)) is not None:
-            raise Damaged(f"{path}: is damaged ({problem}); {mend}")
+            raise Damaged(f"{path}: is damaged ({problem}); {fix}")
 
 
 def flaw(content: bytes) -> str | None:
-    """What is wrong with the bytes of a sealed file; None if nothing is."""
+    """What is wrong with the bytes of a sealed file; None if they are intact."""
     return _flaw(BytesIO(content))
 
 
 def _flaw(file: BinaryIO) -> str | None:
-    place = _place(file)
-    if place is None:
+    offset = _mark_offset(file)
+    if offset is None:
         return "it holds no checksum"
-    total = _sum_to(file, 0, place, 0)
-    kept = file.read(len(UNSEALED))[len(_MARK) :].decode("ascii", "replace")
+    crc = _update_crc(file, 0, offset, 0)
+    stored = file.read(len(UNSEALED))[len(_MARK) :].decode("ascii", "replace")
     end = file.seek(0, SEEK_END)
-    total = _sum_to(file, place + len(UNSEALED), end, crc32(UNSEALED.encode(), total))
-    return None if f"{total:08x}" == kept else f"its CRC-32 is {total:08x}, not {kept}"
+    crc = _update_crc(file, offset + len(UNSEALED), end, crc32(UNSEALED.encode(), crc))
+    return None if f"{crc:08x}" == stored else f"its CRC-32 is {crc:08x}, not {stored}"
 
 
-def _place(file: BinaryIO) -> int | None:
-    """Where the last checksum is, sought from the end."""
+def _mark_offset(file: BinaryIO) -> int | None:
+    """The offset of the last checksum, searched for from the end of the file."""
     end = file.seek(0, SEEK_END)
     while end > 0:
-        start = max(0, end - _PIECE)
+        start = max(0, end - _CHUNK_BYTES)
         file.seek(start)
-        # One may lie across two pieces.
-        found = file.read(end - start + len(_MARK) - 1).rfind(_MARK)
-        if found >= 0:
-            return start + found
+        # The overlap finds a mark that spans two chunks.
+        index = file.read(end - start + len(_MARK) - 1).rfind(_MARK)
+        if index >= 0:
+            return start + index
         end = start
     return None
 
 
-def _sum_to(file: BinaryIO, start: int, end: int, total: int) -> int:
+def _update_crc(file: BinaryIO, start: int, end: int, crc: int) -> int:
+    """`crc` continued over the bytes of `file` from `start` to `end`."""
     file.seek(start)
-    while start < end and (piece := file.read(min(_PIECE, end - start))):
-        total = crc32(piece, total)
-        start += len(piece)
-    return total
+    while start < end and (chunk := file.read(min(_CHUNK_BYTES, end - start))):
+        crc = crc32(chunk, crc)
+        start += len(chunk)
+    return crc
 
 
 def is_sealed(content: bytes) -> bool:
-    """Whether there is a checksum in `content`, right or wrong."""
+    """Whether `content` contains a checksum, valid or not."""
     return _MARK in content

@@ -1,4 +1,4 @@
-"""Outputs that are whole or absent: write beside the place, then rename. Inputs that are files and nothing else."""
+"""Atomic outputs: write a temporary file in the same folder, then rename it. Inputs: regular files only."""
 
 import errno
 import fcntl
@@ -15,16 +15,16 @@ from typing import Any, BinaryIO
 
 from captchabench.errors import InputError
 
-# `.dvcignore` knows it.
+# `.dvcignore` lists it.
 _SUFFIX = ".tmp"
-_MENDS = {
+_FIXES = {
     errno.ENOSPC: "make room on the disk",
-    errno.EDQUOT: "raise the quota, or make room",
-    errno.EFBIG: "raise the limit on the size of files",
+    errno.EDQUOT: "raise the quota or make room",
+    errno.EFBIG: "raise the file size limit",
     errno.EROFS: "write elsewhere, or make the disk writable",
     errno.EACCES: "make the folder writable",
     errno.EPERM: "make the folder writable",
-    errno.EIO: "look after the disk",
+    errno.EIO: "check the disk for errors",
 }
 
 
@@ -32,10 +32,10 @@ _MENDS = {
 def replacing_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; on success it becomes `path`, on failure it is removed.
 
-    What a killed process left of its own is removed first. Raises InputError where the disk does not take it: then
-    `path` is as it was.
+    Temporary files that a killed process left for the same path are removed first. Raises InputError if the file
+    cannot be written; then `path` is unchanged.
     """
-    with _explained(path):
+    with _explaining_errors(path):
         temporary, handle = _claim(path, _new_file)
         try:
             yield temporary
@@ -49,12 +49,12 @@ def replacing_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `path`; on success it takes the place of `path`.
+    """Yield an empty temporary folder next to `path`; on success it replaces `path`.
 
-    As `replacing_file`. Killed between taking the old folder away and putting the new one in its place, it leaves
-    none.
+    Otherwise like `replacing_file`. Not fully atomic: a process killed between moving the old folder away and renaming
+    the new one leaves no folder at `path`.
     """
-    with _explained(path):
+    with _explaining_errors(path):
         temporary, handle = _claim(path, _new_folder)
         old = temporary.with_suffix(f".old{_SUFFIX}")
         try:
@@ -72,33 +72,33 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def advice(error: OSError) -> str:
-    """What to do where the disk does not take, or give, a file."""
-    return f"{_MENDS.get(error.errno or 0, 'look after the disk')}, then run this again"
+    """Advice for a failed read or write."""
+    return f"{_FIXES.get(error.errno or 0, 'check the disk for errors')}, then run this again"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 to `path`, whole or not at all."""
+    """Write `text` to `path` as UTF-8, atomically."""
     with replacing_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` with sorted keys, whole or not at all.
+    """Write `value` to `path` as JSON with sorted keys, atomically.
 
-    Raises ValueError for NaN and infinities: leave such a number out instead.
+    Raises ValueError for NaN and infinities; leave such numbers out.
     """
     write_text(path, as_json(value))
 
 
 def as_json(value: Any) -> str:
-    """`value` as a page of JSON: sorted keys, no NaN, a line's end at the end."""
+    """`value` as indented JSON with sorted keys and a final newline. Raises ValueError for NaN and infinities."""
     return json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open the file at `path` for reading. A link counts as what it leads to.
+    """Open the file at `path` for reading. Symbolic links are followed.
 
-    Raises OSError also where that is no regular file: a pipe would be waited for, a device may never end.
+    Raises OSError, also if the path is not a regular file: opening a pipe could block, and a device may have no end.
     """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -111,21 +111,21 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(handle, "rb")
 
 
-def read_regular(path: Path, most: int) -> bytes:
-    """The bytes of the file at `path`; of a larger one than `most` bytes, one more. Raises: see `open_regular`."""
+def read_regular(path: Path, max_bytes: int) -> bytes:
+    """The bytes of the file at `path`, cut off after `max_bytes` + 1 bytes. Raises: see `open_regular`."""
     with open_regular(path) as file:
-        return file.read(min(most, os.fstat(file.fileno()).st_size) + 1)
+        return file.read(min(max_bytes, os.fstat(file.fileno()).st_size) + 1)
 
 
 def _claim(path: Path, make: Callable[[Path], tuple[int, str]]) -> tuple[Path, int]:
-    """A temporary place beside `path` that others see is in use, and the handle that says so until it is closed."""
+    """A new temporary file or folder next to `path`, and a handle that locks it until it is closed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{escape(path.name)}.*{_SUFFIX}"):
-        _sweep(left)
+    for leftover in path.parent.glob(f".{escape(path.name)}.*{_SUFFIX}"):
+        _remove_unless_locked(leftover)
     while True:
         handle, name = make(path)
         fcntl.flock(handle, fcntl.LOCK_EX)
-        # Somebody may have swept it before it was locked.
+        # Another process may have removed it before it was locked.
         if Path(name).exists():
             return Path(name), handle
         os.close(handle)
@@ -140,18 +140,18 @@ def _new_folder(path: Path) -> tuple[int, str]:
     return os.open(name, os.O_RDONLY), name
 
 
-def _sweep(left: Path) -> None:
-    """Remove a temporary file or folder unless its writer lives."""
+def _remove_unless_locked(leftover: Path) -> None:
+    """Remove a temporary file or folder unless its writer is still running."""
     try:
-        handle = os.open(left, os.O_RDONLY)
+        handle = os.open(leftover, os.O_RDONLY)
     except OSError:
         return
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
         else:
-            left.unlink(missing_ok=True)
+            leftover.unlink(missing_ok=True)
     except BlockingIOError:
         pass
     finally:
@@ -159,7 +159,7 @@ def _sweep(left: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Have the disk hold the bytes before the name says they are there: a rename can outlive them in a power cut."""
+    """Write the bytes to disk before the rename: after a power cut the rename could otherwise survive without them."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -168,14 +168,14 @@ def _flush(path: Path) -> None:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explaining_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # Names of temporary files are absolute.
-        where = None if error.filename is None else Path(str(error.filename)).absolute()
-        elsewhere = where is not None and not where.is_relative_to(path.parent.absolute())
-        if error.errno not in _MENDS or elsewhere:
+        # Compared as absolute paths, since those of temporary files are absolute.
+        failed = None if error.filename is None else Path(str(error.filename)).absolute()
+        unrelated = failed is not None and not failed.is_relative_to(path.parent.absolute())
+        if error.errno not in _FIXES or unrelated:
             raise
         reason = os.strerror(error.errno)
         raise InputError(f"{path}: cannot be written ({reason}); {advice(error)}") from None

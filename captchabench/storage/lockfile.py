@@ -1,6 +1,6 @@
-"""dvc.lock, which DVC writes in place: a whole copy of it, and what is left of one that was cut short.
+"""Backups of dvc.lock, and the recovery of a truncated one: DVC writes the file in place, not atomically.
 
-Imports nothing of DVC's, so that a stage can set a copy aside in a moment.
+This module does not import DVC, so that a stage can save a backup quickly.
 """
 
 import re
@@ -11,59 +11,60 @@ from pathlib import Path
 from captchabench.storage.files import write_text
 
 LOCK = Path("dvc.lock")
-# DVC ignores this folder in Git, and every repository has one.
+# Every DVC repository has this folder, and Git ignores it.
 KEPT = Path(".dvc/tmp/kept.dvc.lock")
 
 _ENTRY = re.compile(r"^  (?=[^ \n])", re.MULTILINE)
 
 
 def keep_lock_file(root: Path) -> None:
-    """Set a copy of dvc.lock aside, unless DVC is writing it just now or it knows less than the copy does.
+    """Save a backup of dvc.lock, unless the file is incomplete or has fewer stages than the backup.
 
-    A stage's start is the moment: DVC has written all before it. A disk without room for the copy is no failure.
+    Call this at the start of a stage: by then DVC has written the entries of all earlier stages. A backup that cannot
+    be written is not an error.
     """
-    # A character cut in two is half of a file, too.
+    # A truncated file may end in the middle of a UTF-8 character.
     with suppress(OSError, UnicodeDecodeError):
-        now, kept = _read(root / LOCK), _read(root / KEPT)
-        if now != kept and now.endswith("\n") and entries(now).keys() >= entries(kept).keys():
-            write_text(root / KEPT, now)
+        current, kept = _read(root / LOCK), _read(root / KEPT)
+        if current != kept and current.endswith("\n") and entries(current).keys() >= entries(kept).keys():
+            write_text(root / KEPT, current)
 
 
 def put_entry(root: Path, stage: str, entry: str) -> None:
-    """Put a stage's entry into dvc.lock: in place of its old one, or last. The file is replaced whole.
+    """Put a stage's entry into dvc.lock, in place of the old one or at the end. The file is replaced atomically.
 
-    entry: as DVC writes a file of that stage alone.
+    entry: a lock file with that stage alone, as DVC writes it.
     """
-    now = _read(root / LOCK) or "schema: '2.0'\nstages:\n"
-    head = now.partition("\nstages:\n")[0]
+    current = _read(root / LOCK) or "schema: '2.0'\nstages:\n"
+    head = current.partition("\nstages:\n")[0]
     ((_, text),) = entries(entry).items()
-    write_text(root / LOCK, _joined(head, {**entries(now), stage: text}))
+    write_text(root / LOCK, _joined(head, {**entries(current), stage: text}))
 
 
 def entries(text: str) -> dict[str, str]:
-    """The text of each stage's entry in a lock file, by stage, in order; the last may be cut short."""
-    _, found, stages = text.partition("\nstages:\n")
-    parts = _ENTRY.split(stages)[1:] if found else []
+    """The text of each stage's entry in a lock file, by stage, in order. The last may be truncated."""
+    _, separator, stages = text.partition("\nstages:\n")
+    parts = _ENTRY.split(stages)[1:] if separator else []
     return {part.partition(":\n")[0]: part for part in parts}
 
 
 def is_beginning(text: str, whole: str) -> bool:
-    """Whether a lock file has the first stages of another, and no more."""
-    some, all_of_them = list(entries(text)), list(entries(whole))
-    return len(some) < len(all_of_them) and some == all_of_them[: len(some)]
+    """Whether the stages of a lock file are a proper prefix of those of `whole`."""
+    stages, all_stages = list(entries(text)), list(entries(whole))
+    return len(stages) < len(all_stages) and stages == all_stages[: len(stages)]
 
 
 def restored(cut: str, kept: str) -> str:
-    """The kept lock file, with what the cut one knows better: each of its entries but the last, which may be half."""
-    better = entries(cut)
-    if better:
-        better.popitem()
+    """The backup with the newer entries of the truncated file, except its last one, which may be incomplete."""
+    newer = entries(cut)
+    if newer:
+        newer.popitem()
     head = kept.partition("\nstages:\n")[0]
-    return _joined(head, {**entries(kept), **better})
+    return _joined(head, {**entries(kept), **newer})
 
 
 def _joined(head: str, parts: Mapping[str, str]) -> str:
-    """A lock file of a head and entries."""
+    """The text of a lock file from its head and its entries."""
     return f"{head}\nstages:\n" + "".join(f"  {part}" for part in parts.values())
 
 

@@ -1,4 +1,4 @@
-"""The CSV tables that stages write, and how they are read again."""
+"""Reading the CSV tables that stages write."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,32 +10,32 @@ from captchabench.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A table of the benchmark. path: from its root. stage: the one that writes it."""
+    """A table of the benchmark. path: relative to the root. stage: the DVC stage that writes it."""
 
     path: str
     schema: pl.Schema
     stage: str
 
     def read(self) -> pl.DataFrame:
-        """The table as it lies on disk. Raises InputError if it is missing, damaged or another."""
+        """Read the table. Raises InputError if it is missing or damaged, or if its columns differ."""
         return read_table(Path(self.path), self.schema, self.stage)
 
 
 def read_table(path: Path, schema: pl.Schema, stage: str) -> pl.DataFrame:
     """The table that `stage` wrote, with exactly the columns of `schema`.
 
-    Raises InputError if it is missing, damaged or another.
+    Raises InputError if it is missing or damaged, or if its columns differ.
     """
     try:
         table = pl.read_csv(path, schema_overrides=schema)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise unreadable(path, error, f"`dvc repro {stage}`") from None
     if table.columns != schema.names():
-        raise InputError(f"{path}: has other columns than this program's; run `dvc repro {stage}`")
+        raise InputError(f"{path}: does not have the columns that this program expects; run `dvc repro {stage}`")
     return table
 
 
 def unreadable(path: Path, error: Exception, command: str) -> InputError:
-    """The error of a file that cannot be read, in one line: why, and the command that makes it anew."""
+    """The InputError for a file that cannot be read: why, and the command that makes the file again."""
     reason = getattr(error, "strerror", None) or (str(error).splitlines() or [repr(error)])[0]
     return InputError(f"{path}: cannot be read ({reason}); run {command}")

@@ -1,4 +1,4 @@
-"""Two small models with all that `dvc repro` leaves behind of them, and a demo of both."""
+"""Two small models with the files that `dvc repro` writes for them, and a demo of both."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +32,7 @@ SVC, CRNN = "written-hog_svc-0", "written-crnn-0"
 
 @dataclass(frozen=True)
 class Trained:
-    """A project folder. samples: of the held-out fold; texts: what each model, by name, reads of them; images: PNGs."""
+    """A project folder. samples: the held-out fold. images: the same as PNG. texts: what each model, by name, reads."""
 
     folder: Path
     samples: Samples
@@ -46,7 +46,7 @@ class Trained:
 
 @pytest.fixture(scope="session")
 def trained(make_samples: Callable[..., Samples], tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """A hog_svc that reads most of the images and an untrained crnn, over raw images, shards and predictions."""
+    """A hog_svc that reads most images and an untrained crnn, with raw images, shards and predictions."""
     folder = tmp_path_factory.mktemp("demo")
     data = folder / "data"
     samples = make_samples(200)
@@ -74,9 +74,9 @@ def trained(make_samples: Callable[..., Samples], tmp_path_factory: pytest.TempP
         recogniser = build_recogniser(model, info.spec, small if name == CRNN else {})
         if name == SVC:
             recogniser.fit(rest, held, seed=0)
-        place = data / "models" / name
-        place.mkdir(parents=True)
-        recogniser.save(place, info, int(fold))
+        model_folder = data / "models" / name
+        model_folder.mkdir(parents=True)
+        recogniser.save(model_folder, info, int(fold))
         reading = recogniser.predict(held.pixels)
         about = PredictionInfo("written", "standin", 1, model, int(fold), info.alphabet, recogniser.parameter_count)
         write_predictions(data / "predictions" / f"{name}.parquet", about, held, reading, None)
@@ -88,16 +88,16 @@ def trained(make_samples: Callable[..., Samples], tmp_path_factory: pytest.TempP
 
 @pytest.fixture(scope="session")
 def make_service(trained: Trained) -> Callable[..., Service]:
-    """A function that makes a demo of a project's models, or those in `folder`, which reads in a thread."""
+    """A function that makes a demo, which reads in a thread, of a project's models or of those in `folder`."""
 
     def make(
         batching: Batching | None = None, folder: Path | None = None, project: Trained = trained, **limits: Any
     ) -> Service:
-        found = find_models(folder or project.data / "models")
+        models = find_models(folder or project.data / "models")
         bounds = DemoLimits(**limits)
         return Service(
-            found.abouts,
-            Reader(found.folders, bounds.pixels, lambda: ThreadPoolExecutor(1)),
+            models.abouts,
+            Reader(models.folders, bounds.pixels, lambda: ThreadPoolExecutor(1)),
             Library(project.data),
             project.folder / "reports" / "index.html",
             bounds,
@@ -109,7 +109,7 @@ def make_service(trained: Trained) -> Callable[..., Service]:
 
 @pytest.fixture(scope="session")
 def client(make_service: Callable[..., Service]) -> Iterator[TestClient]:
-    """A client of a demo with the usual limits; what the demo does not catch is an answer of status 500."""
+    """A client of a demo with default limits. Uncaught exceptions become answers with status 500."""
     with TestClient(create_app(make_service()), raise_server_exceptions=False) as opened:
         yield opened
 
@@ -119,12 +119,12 @@ GRID_SVC = "grid-hog_svc-0"
 
 @pytest.fixture(scope="session")
 def trained_grids(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Grids of drawn tiles, and a hog_svc that reads some of them. images: PNGs of the grids that it held out."""
+    """Grids of drawn tiles, and a hog_svc that reads some of them. images: the held-out grids as PNG."""
     folder = tmp_path_factory.mktemp("grids")
     data = folder / "data"
     dataset = DATASETS["grid"]
     drawn = [dataset.draw(np.random.default_rng(seed)) for seed in range(600)]
-    entries = [Entry(dataset.path_of(place, drawing), drawing.encoded) for place, drawing in enumerate(drawn)]
+    entries = [Entry(dataset.path_of(number, drawing), drawing.encoded) for number, drawing in enumerate(drawn)]
     raw = data / "raw" / "grid.parquet"
     write_raw(raw, RawInfo("grid", "standin", 1, len(entries), {}), entries, dataset.found_label)
     shards = data / "shards" / "grid"
@@ -134,9 +134,9 @@ def trained_grids(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     held = samples.where(samples.folds == 0)
     recogniser = build_recogniser("hog_svc", samples.info.spec, {})
     recogniser.fit(samples.where(samples.folds != 0), held, seed=0)
-    place = data / "models" / GRID_SVC
-    place.mkdir(parents=True)
-    recogniser.save(place, samples.info, 0)
+    model_folder = data / "models" / GRID_SVC
+    model_folder.mkdir(parents=True)
+    recogniser.save(model_folder, samples.info, 0)
     reading = recogniser.predict(held.pixels)
     about = PredictionInfo(
         "grid",

@@ -1,4 +1,4 @@
-"""What programs are answered: texts for images, one clear line for everything else."""
+"""The HTTP API: texts for images, and one clear line for every error."""
 
 import asyncio
 import io
@@ -25,7 +25,7 @@ PNG = {"content-type": "image/png"}
 
 
 def bomb(side: int) -> bytes:
-    """A PNG of a few bytes that claims to be `side` pixels wide and high."""
+    """A PNG of a few bytes whose header declares `side` pixels in width and height."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -35,9 +35,9 @@ def bomb(side: int) -> bytes:
 
 
 def texts(response: Any) -> list[list[str]]:
-    """What was read: a list of models' texts for each image."""
-    found = Results.model_validate(response.json())
-    return [[str(reading.text) for reading in result.readings] for result in found.results]
+    """The texts read: for each image a list with one text per model."""
+    answer = Results.model_validate(response.json())
+    return [[str(reading.text) for reading in result.readings] for result in answer.results]
 
 
 def test_one_image_as_the_body(client: TestClient, trained: Any) -> None:
@@ -50,12 +50,12 @@ def test_one_image_as_the_body(client: TestClient, trained: Any) -> None:
 
 
 def test_a_form_of_many_images_for_several_models(client: TestClient, trained: Any) -> None:
-    form = [("files", (f"{place}.png", image)) for place, image in enumerate(trained.images)]
+    form = [("files", (f"{index}.png", image)) for index, image in enumerate(trained.images)]
     response = client.post("/predict", params={"model": [CRNN, SVC]}, files=form)
     assert response.status_code == 200
     assert texts(response) == [list(pair) for pair in zip(trained.texts[CRNN], trained.texts[SVC], strict=True)]
     assert [result["name"] for result in response.json()["results"]] == [name for _, (name, _) in form]
-    # The images differ, so that an answer in another's place would show.
+    # The images differ, so that swapped answers would be noticed.
     assert len(set(trained.texts[SVC])) > 30
 
 
@@ -124,7 +124,7 @@ def test_what_is_asked_wrongly_is_answered_in_one_line(
 
 
 def post(service: Service, pieces: Iterator[bytes], pause: float = 0.0) -> tuple[int, dict[bytes, bytes], int]:
-    """Status and headers of the answer to an upload in pieces without a length, and how many were taken."""
+    """Upload pieces without a content length. Returns status, headers and the number of pieces read."""
     taken = 0
 
     async def scenario() -> tuple[int, dict[bytes, bytes], int]:
@@ -181,7 +181,7 @@ def test_a_demo_that_is_busy_says_when_to_come_again(
 def test_of_two_hundred_at_once_each_is_read_or_told_when_to_come_again(
     make_service: Callable[..., Service], trained: Any
 ) -> None:
-    # One of the images costs 200,000 and its bytes.
+    # Each image costs 200,000 plus its size in bytes.
     service = make_service(work=50 * 220_000)
 
     async def scenario() -> list[Any]:
@@ -222,31 +222,31 @@ def test_a_damaged_model_is_named_and_the_others_read(
 
 
 def test_models_say_what_their_own_files_say(client: TestClient, trained: Any) -> None:
-    found = client.get("/models").json()
-    assert [model["name"] for model in found["models"]] == [CRNN, SVC]
-    about = found["models"][0]["about"]
+    answer = client.get("/models").json()
+    assert [model["name"] for model in answer["models"]] == [CRNN, SVC]
+    about = answer["models"][0]["about"]
     assert (about["dataset"], about["fold"], about["alphabet"]) == ("written", 0, "0123456789")
 
 
 def test_samples_are_those_of_the_shards_as_they_came(client: TestClient, trained: Any) -> None:
     assert client.get("/datasets").json() == {"datasets": {"written": [0, 1, 2, 3, 4]}}
-    found = client.get("/samples/written", params={"fold": 0, "offset": 2, "limit": 3}).json()
-    assert found["total"] == len(trained.samples)
-    assert [sample["label"] for sample in found["samples"]] == list(trained.samples.labels[2:5])
-    assert client.get(found["samples"][0]["image"]).content == trained.images[2]
+    answer = client.get("/samples/written", params={"fold": 0, "offset": 2, "limit": 3}).json()
+    assert answer["total"] == len(trained.samples)
+    assert [sample["label"] for sample in answer["samples"]] == list(trained.samples.labels[2:5])
+    assert client.get(answer["samples"][0]["image"]).content == trained.images[2]
     for missing in ("/samples/other", "/samples/written/0", "/errors/other"):
         assert client.get(missing).status_code == 404
 
 
 def test_errors_are_those_of_the_predictions(client: TestClient, trained: Any) -> None:
-    # What has not been trained reads next to nothing right.
+    # The untrained model misreads almost every image.
     read = zip(trained.samples.labels, trained.texts[CRNN], strict=True)
     wrong = [(label, text) for label, text in read if label != text]
     for surest in (False, True):
-        found = client.get(f"/errors/{CRNN}", params={"surest": surest, "limit": 100}).json()
-        assert (found["images"], found["total"]) == (len(trained.samples), len(wrong))
-        assert sorted((e["sample"]["label"], e["prediction"]) for e in found["misreadings"]) == sorted(wrong)
-        keys = [e["confidence"] if surest else e["edits"] for e in found["misreadings"]]
+        answer = client.get(f"/errors/{CRNN}", params={"surest": surest, "limit": 100}).json()
+        assert (answer["images"], answer["total"]) == (len(trained.samples), len(wrong))
+        assert sorted((e["sample"]["label"], e["prediction"]) for e in answer["misreadings"]) == sorted(wrong)
+        keys = [e["confidence"] if surest else e["edits"] for e in answer["misreadings"]]
         assert keys == sorted(keys, reverse=True)
     assert wrong
 
@@ -273,7 +273,7 @@ def test_health_and_metrics(client: TestClient, trained: Any) -> None:
 
 
 def test_a_demo_whose_queue_has_stopped_is_not_healthy(make_service: Callable[..., Service]) -> None:
-    # Without `with` nothing is started.
+    # Without `with` the application, and so its queue, is not started.
     response = TestClient(create_app(make_service())).get("/healthz")
     assert response.status_code == 503
 
@@ -302,15 +302,15 @@ def test_the_report_says_how_to_get_it(
 
 @st.composite
 def mutated(draw: st.DrawFn, images: list[bytes]) -> bytes:
-    """An image of some format with bytes changed, cut or doubled."""
+    """An encoded image with bytes changed, removed or duplicated."""
     image = Image.open(io.BytesIO(draw(st.sampled_from(images))))
     mode = draw(st.sampled_from(["L", "RGB", "P", "1", "LA", "RGBA"]))
     kind = draw(st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"]))
     encoded = io.BytesIO()
     image.convert(mode if kind in ("PNG", "TIFF") else "RGB").save(encoded, kind)
     data = bytearray(encoded.getvalue())
-    for place, value in draw(st.lists(st.tuples(st.integers(0, len(data) - 1), st.integers(0, 255)), max_size=6)):
-        data[place] = value
+    for index, value in draw(st.lists(st.tuples(st.integers(0, len(data) - 1), st.integers(0, 255)), max_size=6)):
+        data[index] = value
     cut = draw(st.integers(0, len(data)))
     return draw(st.sampled_from([bytes(data), bytes(data[:cut]), bytes(data[cut:]), bytes(data + data[:cut])]))
 
@@ -347,7 +347,7 @@ def test_whatever_a_form_looks_like_it_is_no_fault_of_the_server(client: TestCli
 
 @pytest.mark.parametrize("charset", ["undefined", '"undefined"', "utf-16", "unicode_escape", "raw_unicode_escape"])
 def test_names_in_a_form_are_utf8_whatever_charset_it_says(client: TestClient, trained: Any, charset: str) -> None:
-    # A boundary may be quoted, with what has to be escaped there.
+    # The boundary may be a quoted string with escapes.
     kind = f'multipart/form-data; charset={charset}; boundary="a\\"b"'
     part = '--a"b\r\ncontent-disposition: form-data; name="files"; filename="عکس.png"\r\n\r\n'.encode()
     body = part + trained.images[0] + b'\r\n--a"b--\r\n'

@@ -1,4 +1,4 @@
-"""Connections before they are requests: what is too large, too slow, too many or never taken is cut off."""
+"""Connection limits: what is too large, too slow, too many or never read by the client is cut off."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from captchabench.demo.serve import server_of
 from captchabench.demo.service import Service
 
 SVC = "written-hog_svc-0"
-# Nothing is given up within a test.
+# No timeout is reached within a test.
 PATIENT: dict[str, Any] = {"head_seconds": 600, "body_seconds": 600, "answer_seconds": 600}
 GET = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
 POST = f"POST /predict?model={SVC} HTTP/1.1\r\nhost: localhost\r\ncontent-type: image/png\r\n".encode()
@@ -27,7 +27,7 @@ POST = f"POST /predict?model={SVC} HTTP/1.1\r\nhost: localhost\r\ncontent-type: 
 
 @dataclass(frozen=True)
 class Demo:
-    """A demo that listens, in a thread of the test."""
+    """A demo that listens, in a thread of the test process."""
 
     service: Service
     port: int
@@ -35,9 +35,9 @@ class Demo:
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=300)
 
-    def counted(self, what: str) -> float:
-        found = re.search(rf"^captchabench_{re.escape(what)} (\S+)$", self.service.monitor.text().decode(), re.M)
-        return float(found[1]) if found else 0.0
+    def counter(self, what: str) -> float:
+        match = re.search(rf"^captchabench_{re.escape(what)} (\S+)$", self.service.monitor.text().decode(), re.M)
+        return float(match[1]) if match else 0.0
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ def listening(make_service: Callable[..., Service]) -> Callable[..., Any]:
     return listen
 
 
-def rest(line: socket.socket) -> bytes:
-    """What comes until the other side closes."""
+def read_to_end(line: socket.socket) -> bytes:
+    """The bytes received until the other side closes."""
     received = b""
     with suppress(ConnectionError):
         while data := line.recv(1 << 16):
@@ -69,7 +69,7 @@ def rest(line: socket.socket) -> bytes:
     return received
 
 
-def heard(answer: bytes) -> tuple[int, dict[str, str], Any]:
+def parsed_answer(answer: bytes) -> tuple[int, dict[str, str], Any]:
     """Status, headers and JSON of one answer."""
     head, _, body = answer.partition(b"\r\n\r\n")
     status, *lines = head.decode().split("\r\n")
@@ -91,7 +91,7 @@ CHUNKED = POST + b"transfer-encoding: chunked\r\n\r\n"
         b"GET /" + LONG + b" HTTP/1.1\r\nhost: localhost\r\n\r\n",
         b"GET / HTTP/1.1\r\nhost: localhost\r\n" + b"x: y\r\n" * 200 + b"\r\n",
         b"\r\n" * (100 << 10),
-        # What is said beside a body that comes in chunks.
+        # Chunk extensions, chunk headers and trailers of a chunked body.
         CHUNKED + b"1;" + LONG + b"\r\nx\r\n0\r\n\r\n",
         CHUNKED + b"1\r\nx\r\n" * (40 << 10),
         CHUNKED + b"1\r\nx\r\n0\r\nx: " + LONG + b"\r\n\r\n",
@@ -101,12 +101,12 @@ CHUNKED = POST + b"transfer-encoding: chunked\r\n\r\n"
 def test_a_large_head_is_refused(listening: Callable[..., Any], request_: bytes) -> None:
     with listening() as demo, demo.connect() as line:
         line.sendall(request_)
-        status, headers, body = heard(rest(line))
+        status, headers, body = parsed_answer(read_to_end(line))
         assert status == 431
         assert "fewer" in body["error"]
         assert headers["connection"] == "close"
         assert headers["content-security-policy"].startswith("default-src 'none';")
-        assert demo.counted('requests_total{route="other",status="431"}') == 1
+        assert demo.counter('requests_total{route="other",status="431"}') == 1
 
 
 def test_nothing_is_written_after_a_refusal(
@@ -140,12 +140,12 @@ def test_who_goes_on_sending_headers_is_cut_off(listening: Callable[..., Any]) -
                 line.sendall(LONG)
                 sent += len(LONG)
         assert sent < 64 << 20
-        assert heard(rest(line))[0] == 431
+        assert parsed_answer(read_to_end(line))[0] == 431
 
 
 def test_a_head_that_is_not_large_is_read_and_so_is_the_next(listening: Callable[..., Any], trained: Any) -> None:
     image = trained.images[0]
-    chunks = b"".join(b"%x\r\n%b\r\n" % (1, image[place : place + 1]) for place in range(len(image)))
+    chunks = b"".join(b"%x\r\n%b\r\n" % (1, image[index : index + 1]) for index in range(len(image)))
     cookie = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\ncookie: " + LONG[: 40 << 10] + b"\r\n\r\n"
     with listening() as demo, demo.connect() as line:
         # All in one piece.
@@ -157,7 +157,7 @@ def test_a_head_that_is_not_large_is_read_and_so_is_the_next(listening: Callable
             + GET
             + cookie.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
         )
-        assert re.findall(rb"HTTP/1.1 (\d+)", rest(line)) == [b"200"] * 4
+        assert re.findall(rb"HTTP/1.1 (\d+)", read_to_end(line)) == [b"200"] * 4
 
 
 @pytest.mark.parametrize(
@@ -173,9 +173,9 @@ def test_a_head_that_is_not_large_is_read_and_so_is_the_next(listening: Callable
 def test_half_a_request_is_given_up(listening: Callable[..., Any], sent: bytes, status: int | None) -> None:
     with listening(head_seconds=0.2, body_seconds=0.2) as demo, demo.connect() as line:
         line.sendall(sent)
-        answer = rest(line)
-        assert (heard(answer)[0] if answer else None) == status
-        assert demo.counted('requests_total{route="other",status="408"}') == (status == 408)
+        answer = read_to_end(line)
+        assert (parsed_answer(answer)[0] if answer else None) == status
+        assert demo.counter('requests_total{route="other",status="408"}') == (status == 408)
 
 
 @pytest.mark.parametrize("sent", [b"", GET], ids=["first", "next"])
@@ -194,7 +194,7 @@ def test_a_byte_now_and_then_gains_no_time(listening: Callable[..., Any], sent: 
 
         thread = threading.Thread(target=drip)
         thread.start()
-        assert heard(rest(line))[0] == 408
+        assert parsed_answer(read_to_end(line))[0] == 408
         ended.set()
         thread.join()
 
@@ -221,24 +221,24 @@ def test_a_body_that_nobody_reads_ends(listening: Callable[..., Any]) -> None:
 def test_what_is_no_request_is_told_so(listening: Callable[..., Any]) -> None:
     with listening() as demo, demo.connect() as line:
         line.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
-        status, headers, body = heard(rest(line))
+        status, headers, body = parsed_answer(read_to_end(line))
         assert status == 400
-        assert "not an HTTP request" in body["error"]
+        assert "not a valid HTTP request" in body["error"]
         assert headers["x-content-type-options"] == "nosniff"
-        assert demo.counted('requests_total{route="other",status="400"}') == 1
+        assert demo.counter('requests_total{route="other",status="400"}') == 1
 
 
 def test_half_requests_make_room_for_whole_ones(listening: Callable[..., Any]) -> None:
     with listening(connections=20) as demo, ExitStack() as opened:
         lines = [opened.enter_context(demo.connect()) for _ in range(60)]
-        for place, line in enumerate(lines):
+        for index, line in enumerate(lines):
             with suppress(ConnectionError):
-                line.sendall(GET[:-2] if place % 2 else POST + b"content-length: 100\r\n\r\nhalf")
+                line.sendall(GET[:-2] if index % 2 else POST + b"content-length: 100\r\n\r\nhalf")
         last = opened.enter_context(demo.connect())
         last.sendall(GET)
         assert last.recv(1 << 16).startswith(b"HTTP/1.1 200")
-        assert rest(lines[0]) == b""
-        assert demo.counted('connections_cut_off_total{why="too many"}') == 41
+        assert read_to_end(lines[0]) == b""
+        assert demo.counter('connections_cut_off_total{why="too many"}') == 41
 
 
 def test_answers_that_are_not_taken_are_given_up(
@@ -246,14 +246,14 @@ def test_answers_that_are_not_taken_are_given_up(
 ) -> None:
     ask = b"GET /static/swagger/swagger-ui-bundle.js HTTP/1.1\r\nhost: localhost\r\n\r\n"
     with listening(answer_seconds=0.5) as demo, demo.connect() as line:
-        # More than the machine keeps for a connection.
+        # More answers than the socket buffers hold.
         line.sendall(ask * 30)
-        while not demo.counted('connections_cut_off_total{why="answer not taken"}'):
+        while not demo.counter('connections_cut_off_total{why="answer not taken"}'):
             assert not threading.Event().wait(0.05)
         with demo.connect() as other:
             other.sendall(GET)
             assert other.recv(1 << 16).startswith(b"HTTP/1.1 200")
-        assert len(rest(line)) < 30 << 20
+        assert len(read_to_end(line)) < 30 << 20
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -274,14 +274,14 @@ def test_who_waits_when_the_demo_is_stopped_is_told_so(
             line = opened.enter_context(demo.connect())
             line.sendall(POST + b"content-length: 4\r\n\r\nfour")
             assert asked.wait(300)
-        status, _, body = heard(rest(line))
+        status, _, body = parsed_answer(read_to_end(line))
     assert status == 503
     assert "stopping" in body["error"]
     assert "Traceback" not in capfd.readouterr().err
 
 
-class Line:
-    """A connection of some address, to be counted."""
+class FakeConnection:
+    """A fake connection from an address, for the gate to count."""
 
     def __init__(self, network: str | None) -> None:
         self.network = network
@@ -297,7 +297,7 @@ def gate(make_service: Callable[..., Service]) -> Gate:
 
 
 def entered(gate: Gate, *networks: str | None) -> list[Any]:
-    lines: list[Any] = [Line(network) for network in networks]
+    lines: list[Any] = [FakeConnection(network) for network in networks]
     assert all(gate.enter(line) for line in lines)
     return lines
 
@@ -306,7 +306,7 @@ def test_an_address_has_a_part_of_the_connections(gate: Gate) -> None:
     first, *others = entered(gate, *["a"] * 4)
     (one,) = entered(gate, "b")
     entered(gate, "a")
-    # Its own, and the one that has waited longest.
+    # One of the same address is closed: the one that has waited longest.
     assert first.ended == "too many"
     assert not any(line.ended for line in [*others, one])
     for line in others:
@@ -332,12 +332,12 @@ def test_what_works_is_not_ended(gate: Gate) -> None:
     lines = entered(gate, *[None] * 10)
     for line in lines:
         gate.work(line)
-    newcomer: Any = Line(None)
+    newcomer: Any = FakeConnection(None)
     assert not gate.enter(newcomer)
     gate.wait(lines[3])
     assert gate.enter(newcomer)
     assert [line.ended for line in lines].index("too many") == 3
-    # What has left is counted no more.
+    # A connection that has left is no longer counted.
     gate.leave(lines[5])
     gate.leave(lines[5])
     assert gate.enter(lines[5])

@@ -1,4 +1,4 @@
-"""Who may speak to the demo: its own pages and programs, by names that it goes by; and what every answer says."""
+"""Host and origin checks: only the demo's own pages and other programs get through. Headers of every answer."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,7 +18,7 @@ LAN, LOOPBACK = "10.0.0.7", "127.0.0.1"
 
 @pytest.fixture
 def asked(make_service: Callable[..., Service], trained: Any) -> Callable[..., int]:
-    """A function that sends an image with headers to a demo of some names; the status of the answer."""
+    """A function that sends an image with the given headers to a demo with the given names and returns the status."""
 
     def ask(names: Names, headers: dict[str, str] | list[tuple[str, str]]) -> int:
         with TestClient(create_app(make_service(), names)) as client:
@@ -34,9 +34,9 @@ def asked(make_service: Callable[..., Service], trained: Any) -> Callable[..., i
 
 
 @pytest.mark.parametrize(
-    ("said", "status"),
+    ("headers", "status"),
     [
-        # A program.
+        # A program other than a browser.
         ({}, 200),
         ({"origin": "http://127.0.0.1:8000", "sec-fetch-site": "same-origin"}, 200),
         ({"host": "localhost:8000", "origin": "http://localhost:8000"}, 200),
@@ -52,7 +52,7 @@ def asked(make_service: Callable[..., Service], trained: Any) -> Callable[..., i
         ({"origin": "null"}, 403),
         ({"sec-fetch-site": "same-site"}, 403),
         ({"sec-fetch-site": "cross-site"}, 403),
-        # A name that was made to lead here, with a page that it gave.
+        # DNS rebinding: a foreign name that resolves to this machine, with a page from there.
         ({"host": "made.to.lead.here:8000", "origin": "http://made.to.lead.here:8000"}, 403),
         ({"host": ""}, 403),
         # Only programs send two.
@@ -61,13 +61,13 @@ def asked(make_service: Callable[..., Service], trained: Any) -> Callable[..., i
         ([("host", "127.0.0.1:8000"), ("origin", "null"), ("origin", "http://127.0.0.1:8000")], 403),
     ],
 )
-def test_on_loopback(asked: Callable[..., int], said: dict[str, str] | list[tuple[str, str]], status: int) -> None:
-    said = {"host": "127.0.0.1:8000", **said} if isinstance(said, dict) else said
-    assert asked(names_of(LOOPBACK, []), said) == status
+def test_on_loopback(asked: Callable[..., int], headers: dict[str, str] | list[tuple[str, str]], status: int) -> None:
+    headers = {"host": "127.0.0.1:8000", **headers} if isinstance(headers, dict) else headers
+    assert asked(names_of(LOOPBACK, []), headers) == status
 
 
 @pytest.mark.parametrize(
-    ("names", "said", "status"),
+    ("names", "headers", "status"),
     [
         (names_of(LAN, []), {"host": "10.0.0.7:8000", "origin": "http://10.0.0.7:8000"}, 200),
         # No sec-fetch-site: Chromium sends none to a name over plain HTTP.
@@ -81,16 +81,16 @@ def test_on_loopback(asked: Callable[..., int], said: dict[str, str] | list[tupl
         (names_of("0.0.0.0", []), {"host": "testserver:8000"}, 200),
         (names_of("0.0.0.0", []), {"host": "10.0.0.9:8000"}, 403),
         (names_of("0.0.0.0", []), {"host": "localhost:8000"}, 200),
-        # Behind a proxy that keeps the name, and behind one that does not.
+        # Behind a proxy that keeps the Host header, and behind one that changes it.
         (names_of(LOOPBACK, ["https://a.example"]), {"host": "a.example", "origin": "https://a.example"}, 200),
         (names_of(LOOPBACK, ["https://a.example"]), {"host": "127.0.0.1:8000", "origin": "https://a.example"}, 200),
         (names_of(LOOPBACK, ["https://a.example"]), {"host": "a.example", "origin": "https://a.example:444"}, 403),
         (names_of(LOOPBACK, ["https://A.example:443"]), {"host": "a.example", "origin": "https://a.example"}, 200),
     ],
 )
-def test_by_its_names(asked: Callable[..., int], names: Names, said: dict[str, str], status: int) -> None:
-    # The address that a test's connection comes in on is called testserver.
-    assert asked(names, said) == status
+def test_by_its_names(asked: Callable[..., int], names: Names, headers: dict[str, str], status: int) -> None:
+    # In tests the local address of a connection is called testserver.
+    assert asked(names, headers) == status
 
 
 @pytest.mark.parametrize(
@@ -108,13 +108,13 @@ def test_what_is_no_name_is_refused_at_the_start(given: str) -> None:
         (names_of("::1", []), "by users of this machine only; names: [::1], 127.0.0.1, localhost"),
         (
             names_of("127.0.0.1", ["https://a.example"]),
-            "by users of this machine only, and by whoever a proxy lets through; "
+            "by users of this machine only, and by everyone whom the proxy admits; "
             "names: 127.0.0.1, localhost, [::1], a.example",
         ),
-        (names_of(LAN, ["nas"]), "by everybody who reaches 10.0.0.7, without a password; names: 10.0.0.7, nas"),
+        (names_of(LAN, ["nas"]), "by everyone who can reach 10.0.0.7, without a password; names: 10.0.0.7, nas"),
         (
             names_of("::", []),
-            "by everybody who reaches an address of this machine, without a password; "
+            "by everyone who can reach an address of this machine, without a password; "
             "names: any of its addresses, 127.0.0.1, localhost, [::1]",
         ),
     ],
@@ -136,7 +136,10 @@ def failing(make_service: Callable[..., Service], error: BaseException) -> Servi
 
 @pytest.mark.parametrize(
     ("error", "status", "says"),
-    [(ZeroDivisionError(), 500, "its terminal says"), (asyncio.CancelledError(), 503, "the demo is stopping")],
+    [
+        (ZeroDivisionError(), 500, "internal error; see the terminal"),
+        (asyncio.CancelledError(), 503, "the demo is stopping"),
+    ],
 )
 def test_an_error_is_one_line_with_all_headers_and_is_counted(
     make_service: Callable[..., Service], trained: Any, error: BaseException, status: int, says: str

@@ -28,7 +28,7 @@ MIB = 1 << 20
 def address(
     make_service: Callable[..., Service], trained: Any, trained_grids: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """Where a demo of texts and grids listens; a request to it brings 1 MiB at most."""
+    """The address of a demo of texts and grids, with an upload limit of 1 MiB."""
     folder = tmp_path_factory.mktemp("both")
     for project in (trained, trained_grids):
         for path in project.data.glob("*/*"):
@@ -49,7 +49,7 @@ def address(
 
 @pytest.fixture
 def see(browser: Any, address: str) -> Iterator[Callable[..., Any]]:
-    """A function that opens the page in the browser: models and images of texts, nothing read yet."""
+    """A function that opens the page in the browser with text models and images, before anything is read."""
     fresh = f"sessionStorage.clear(); sessionStorage.models = {json.dumps(json.dumps([CRNN, SVC]))};"
 
     def show(**how: Any) -> Any:
@@ -64,13 +64,13 @@ def see(browser: Any, address: str) -> Iterator[Callable[..., Any]]:
 
 
 def connect(browser: Any, connected: bool = True) -> None:
-    """Cut the browser off from the demo, as if it had ended, or let it reach it again."""
+    """Disconnect the browser from the demo, as if the demo had ended, or reconnect it."""
     speed = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
     browser.call("Network.emulateNetworkConditions", offline=not connected, **speed)
 
 
 def readings(browser: Any) -> list[str]:
-    """The texts in sight, one a model."""
+    """The visible texts, one per model."""
     return list(browser.evaluate("[...document.querySelectorAll('.reading .text')].map(e => e.textContent)"))
 
 
@@ -94,7 +94,7 @@ def press(browser: Any, key: str, **more: Any) -> None:
 
 
 def choose(browser: Any, menu: str, value: str) -> None:
-    """Choose an option of a menu, as a person does."""
+    """Choose an option of a menu and fire its change event."""
     browser.evaluate(
         f"(() => {{ const menu = document.getElementById('{menu}'); menu.value = '{value}';"
         "menu.dispatchEvent(new Event('change')); })()"
@@ -112,8 +112,8 @@ GIVE = """(() => {
 
 
 def give(*images: bytes, name: str = "dropped.png") -> str:
-    """A script that makes what a drop or a paste of images brings; several are numbered."""
-    named = [(name if len(images) == 1 else f"{place}-{name}", image) for place, image in enumerate(images)]
+    """A script that makes the DataTransfer of dropped or pasted images; several have numbered names."""
+    named = [(name if len(images) == 1 else f"{index}-{name}", image) for index, image in enumerate(images)]
     return GIVE % json.dumps([(name, base64.b64encode(image).decode()) for name, image in named])
 
 
@@ -123,12 +123,12 @@ def paste(browser: Any, transfer: str) -> None:
 
 
 def go(browser: Any, script: str, path: str) -> None:
-    """Run a script that leads to another page of the demo, and wait until that is drawn."""
+    """Run a script that navigates to another page of the demo, and wait until that is drawn."""
     browser.evaluate(f"void ({script})")
     there = f"location.pathname === '{path}' && document.body?.dataset.ready === 'drawn'"
     arrived = False
     while not arrived:
-        # In between there is no page to ask.
+        # During navigation there is no page to evaluate scripts in.
         with suppress(AssertionError):
             arrived = browser.evaluate(there)
         time.sleep(0.02)
@@ -152,7 +152,7 @@ def test_a_dropped_image_is_read_and_the_page_shows_how(see: Callable[..., Any],
     crnn, svc = readings(browser)
     assert svc == trained.texts[SVC][0]
     assert crnn == (trained.texts[CRNN][0] or "nothing")
-    # Time steps in a strip, characters in boxes over what the model was given.
+    # Time steps are in a strip, characters in boxes over the model's input.
     assert browser.evaluate("document.querySelectorAll('.how')[0].querySelectorAll('.strip i').length") > 10
     assert browser.evaluate("document.querySelectorAll('.how')[1].querySelectorAll('.box').length") == len(svc)
     assert browser.evaluate("[...document.images].filter(i => i.closest('#results')).every(i => i.naturalWidth)")
@@ -201,14 +201,14 @@ def test_after_a_refused_upload_nothing_old_stays(
     browser.wait("!document.getElementById('trouble').hidden")
     assert text(browser, "#trouble") == says
     assert text(browser, "#results") == ""
-    # Nor does it come back with a change of models.
+    # Choosing other models does not bring it back.
     browser.evaluate("document.querySelector('#models input').click()")
     assert text(browser, "#results") == ""
 
 
 def test_a_page_without_models_is_not_busy(see: Callable[..., Any], trained: Any) -> None:
     browser = see()
-    # The answer is kept back, so that everything is unticked while it is waited for.
+    # The answer is delayed, so that all models are unticked while the page waits for it.
     browser.call("Fetch.enable", patterns=[{"urlPattern": "*/predict*"}])
     paste(browser, give(trained.images[0]))
     browser.wait("document.getElementById('reading').ariaBusy === 'true'")
@@ -235,7 +235,7 @@ def test_other_pages_lead_back_to_the_readings(see: Callable[..., Any], trained:
     wait_for_reading(browser)
     assert text(browser, "#results") == before
     assert browser.evaluate("document.getElementById('fold').value") == "2"
-    # The same by the browser's own button, and of an image from the library.
+    # The same with the browser's back button and an image from the library.
     browser.evaluate("document.querySelectorAll('#samples button')[5].click()")
     browser.wait("document.querySelectorAll('.reading').length === 1")
     before = text(browser, "#results")
@@ -244,7 +244,7 @@ def test_other_pages_lead_back_to_the_readings(see: Callable[..., Any], trained:
     go(browser, "history.back()", "/")
     browser.wait("document.querySelectorAll('.reading').length === 1")
     assert text(browser, "#results") == before
-    # Cleared is forgotten.
+    # Cleared pictures are not restored.
     browser.evaluate("[...document.querySelectorAll('#results button')].find(b => b.textContent === 'Clear').click()")
     browser.open(address)
     assert text(browser, "#results") == ""
@@ -252,7 +252,7 @@ def test_other_pages_lead_back_to_the_readings(see: Callable[..., Any], trained:
 
 def test_pictures_too_large_to_keep_are_asked_for_again(see: Callable[..., Any], trained: Any, address: str) -> None:
     browser = see()
-    # As of a tab that has room for 100 characters a value.
+    # Simulates session storage with room for 100 characters per value.
     browser.evaluate("""{
       const real = Storage.prototype.setItem;
       Storage.prototype.setItem = function (name, value) {
@@ -287,8 +287,8 @@ def test_with_the_demo_gone_no_other_datasets_pictures_stay(see: Callable[..., A
     wait_for_reading(browser)
     assert "is it still running?" in text(browser, "#trouble")
     connect(browser)
-    for place in ("library-trouble", "trouble"):
-        browser.evaluate(f"document.querySelector('#{place} button').click()")
+    for notice in ("library-trouble", "trouble"):
+        browser.evaluate(f"document.querySelector('#{notice} button').click()")
     wait_for_reading(browser, 2)
     assert readings(browser)[1] == trained.texts[SVC][0]
     browser.wait("document.getElementById('samples').innerText.includes(', ')")
@@ -329,7 +329,7 @@ def test_a_choice_that_fails_after_a_later_one_changes_nothing(see: Callable[...
     assert browser.evaluate("document.getElementById('trouble').hidden")
 
 
-# Keeps what is sent to the demo, and looks into the pictures shown.
+# Records the files sent to the demo, and reads the pixels of the pictures shown.
 SENT = """window.sent = []; { const real = fetch; window.fetch = (address, options) => {
   if (options?.body instanceof FormData) sent.push(...options.body.getAll("files"));
   return real(address, options);
@@ -339,7 +339,7 @@ BYTES = "Promise.all(sent.map(async file => [...new Uint8Array(await file.arrayB
 
 def test_a_photo_is_made_smaller_and_kept_upright(see: Callable[..., Any]) -> None:
     browser = see()
-    # As a phone held upright takes it: lying on its side, with a note which way is up.
+    # A portrait photo as phones save it: rotated, with the orientation in Exif.
     photo = Image.new("L", (4032, 3024), 255)
     photo.paste(0, (0, 0, 2016, 3024))
     exif = Image.Exif()
@@ -356,7 +356,7 @@ def test_a_photo_is_made_smaller_and_kept_upright(see: Callable[..., Any]) -> No
         assert received.size == (1732, 2309)
         assert 3_990_000 < 1732 * 2309 <= 4_000_000
         shades = [received.convert("L").getpixel((x, y)) for y in (100, 2200) for x in (100, 1600)]
-    # What lay on the left is on top.
+    # After rotation, the left edge of the stored image is on top.
     assert shades == [0, 0, 255, 255]
 
 
@@ -371,7 +371,7 @@ def test_what_is_small_enough_is_sent_as_it_is(see: Callable[..., Any], trained:
     assert "smaller" not in text(browser, "#results")
 
 
-# Keeps what the status says, and how many rows the table has then.
+# Records each status text with the number of table rows at that time.
 WATCH = """{
   window.seen = [];
   const status = document.getElementById("status");
@@ -390,7 +390,7 @@ def test_thirty_images_are_a_table_with_the_details_folded(
     browser.evaluate(WATCH)
     paste(browser, give(*images, name=f"{NASTY}.png").replace('["0-', '["'))
     wait_for_reading(browser)
-    # Results come in as they are read.
+    # Results are shown after each request.
     assert browser.evaluate("seen") == [
         ["Preparing…", 0],
         ["Reading…", 0],
@@ -404,7 +404,7 @@ def test_thirty_images_are_a_table_with_the_details_folded(
     assert [row[3] for row in rows[:-1]] == trained.texts[SVC][:29]
     assert all(re.fullmatch(r"[01]\.\d\d", row[4]) for row in rows[:-1])
     assert rows[-1][1].startswith("This is not an image")
-    # Each is unfolded by a click on its name, and holds what a single picture shows.
+    # A click on a name opens its details, which show the same as a single picture.
     assert browser.evaluate("document.querySelectorAll('#results .how').length") == 0
     browser.evaluate("document.querySelectorAll('#results tbody button')[4].click()")
     browser.wait("document.querySelectorAll('#results .how').length === 2")
@@ -413,18 +413,18 @@ def test_thirty_images_are_a_table_with_the_details_folded(
 
     browser.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     browser.evaluate("document.querySelector('#results button').click()")
-    place = tmp_path / "readings.csv"
-    while not place.exists():
+    path = tmp_path / "readings.csv"
+    while not path.exists():
         time.sleep(0.02)
-    with place.open(encoding="utf-8", newline="") as file:
-        found = list(csv.DictReader(file))
-    assert len(found) == 60
-    # A spreadsheet must not take a name for a formula.
-    assert found[0]["file"] == f"'{NASTY}.png"
-    assert [row["file"] for row in found[2::2]] == [f"{place}-{NASTY}.png" for place in range(1, 30)]
-    assert [row["text"] for row in found if row["model"] == SVC] == [*trained.texts[SVC][:29], ""]
-    assert all(0 <= float(row["confidence"]) <= 1 and not row["error"] for row in found[:-2])
-    assert found[-1]["error"].startswith("This is not an image")
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 60
+    # A spreadsheet must not interpret a file name as a formula.
+    assert rows[0]["file"] == f"'{NASTY}.png"
+    assert [row["file"] for row in rows[2::2]] == [f"{index}-{NASTY}.png" for index in range(1, 30)]
+    assert [row["text"] for row in rows if row["model"] == SVC] == [*trained.texts[SVC][:29], ""]
+    assert all(0 <= float(row["confidence"]) <= 1 and not row["error"] for row in rows[:-2])
+    assert rows[-1]["error"].startswith("This is not an image")
 
 
 def test_images_of_the_library_are_read_together_and_compared_with_their_labels(
@@ -478,7 +478,7 @@ def test_what_is_clicked_is_large_enough(see: Callable[..., Any], trained: Any, 
     assert browser.evaluate(SMALL % least) == []
 
 
-# Elements with words of less contrast than 4.5 to 1 (WCAG 2.2, 1.4.3).
+# Elements whose text has a contrast below 4.5 to 1 (WCAG 2.2, 1.4.3).
 PALE = """(selector => {
   const linear = value => value <= .04045 ? value / 12.92 : ((value + .055) / 1.055) ** 2.4;
   const light = colour => {
@@ -526,7 +526,7 @@ def test_by_keyboard_alone_from_choosing_a_picture_to_reading_its_steps(
 
     browser.call("Page.setInterceptFileChooserDialog", enabled=True)
     tab_to("e.id === 'files'")
-    # The field itself is out of sight; the button beside it shows where the focus is.
+    # The file input itself is hidden, so the button next to it shows the focus.
     assert browser.evaluate("getComputedStyle(document.querySelector('#files + .button')).outlineStyle") == "solid"
     press(browser, "Enter")
     while "Page.fileChooserOpened" not in browser.events:
@@ -555,12 +555,12 @@ def test_a_sample_is_read_by_keyboard_and_compared_with_its_label(see: Callable[
     assert browser.evaluate("document.querySelectorAll('.reading')[1].innerText.includes('✓ right')") is right
     assert browser.evaluate("document.querySelectorAll('.reading')[0].innerText.includes('✗ wrong')")
     assert browser.evaluate("document.activeElement.id") == "reading-head"
-    # The choice of models is a key press away as well, and reads anew.
+    # Models can be toggled by keyboard too, which reads the image again.
     browser.evaluate("document.querySelector('#models input:checked').focus()")
     press(browser, " ", windowsVirtualKeyCode=32, text=" ")
     wait_for_reading(browser, 2)
     assert len(readings(browser)) == 1
-    # And holds for the next sample.
+    # The choice also applies to the next sample.
     browser.evaluate("document.querySelectorAll('#samples button')[4].click()")
     wait_for_reading(browser, 3)
     assert readings(browser) == [trained.texts[SVC][4]]
@@ -617,5 +617,5 @@ def test_the_interface_is_described_in_either_theme_without_a_network(browser: A
     ground = browser.evaluate("getComputedStyle(document.body).backgroundColor")
     shades = [int(shade) for shade in re.findall(r"\d+", ground)[:3]]
     assert max(shades) < 64 if dark else min(shades) > 192
-    words = ".info p, .opblock-summary-path, .opblock-summary-description, nav *"
-    assert browser.evaluate(f"{PALE}('{words}')") == []
+    selector = ".info p, .opblock-summary-path, .opblock-summary-description, nav *"
+    assert browser.evaluate(f"{PALE}('{selector}')") == []

@@ -1,4 +1,4 @@
-"""The way to a reading: large images are decoded apart, many models take several turns, all come back in order."""
+"""The queue: large images are decoded separately, jobs for many models are split, answers come in order."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -84,7 +84,7 @@ def asked(queue: Queue, jobs: list[Job]) -> list[Answer]:
 
 
 def echo(batches: list[list[Job]]) -> Callable[[list[Job]], Awaitable[list[Answer]]]:
-    """Models that read of each image how large it is, and of encoded ones how long."""
+    """Fake models that read the shape of a decoded image, or the length of an encoded one, as its text."""
 
     async def read(jobs: list[Job]) -> list[Answer]:
         batches.append(jobs)
@@ -122,10 +122,10 @@ def test_many_models_take_several_turns(decoder: Decoder) -> None:
 
 
 def test_a_process_that_decodes_too_long_is_ended_and_replaced() -> None:
-    decoder = Decoder(MOST, patience=0.0)
+    decoder = Decoder(MOST, timeout=0.0)
     with pytest.raises(Stopped):
         decoder.decode(encoded("PNG", 2000, 2000))
-    decoder._patience = 300
+    decoder._timeout = 300
     assert not isinstance(grey := decoder.decode(encoded("PNG", 30, 20)), Rejection)
     assert grey.shape == (20, 30)
     decoder.close()
@@ -139,9 +139,9 @@ def test_a_large_image_is_read_as_it_would_be_otherwise(make_service: Callable[.
     service = make_service()
     with TestClient(create_app(service)) as client:
         form = [("files", ("small", trained.images[0])), ("files", ("large", large))]
-        found = client.post("/predict", params={"model": [CRNN, SVC]}, files=form).json()["results"]
+        results = client.post("/predict", params={"model": [CRNN, SVC]}, files=form).json()["results"]
         metrics = client.get("/metrics").text
-    assert [reading["text"] for reading in found[1]["readings"]] == [
-        reading["text"] for reading in found[0]["readings"]
+    assert [reading["text"] for reading in results[1]["readings"]] == [
+        reading["text"] for reading in results[0]["readings"]
     ]
     assert f'captchabench_readings_total{{model="{SVC}"}} 2.0' in metrics

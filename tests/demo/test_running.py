@@ -1,4 +1,4 @@
-"""The demo as a user starts it: a process of its own, over HTTP and in headless Chromium."""
+"""The demo as a user starts it: a separate process, used over HTTP and from headless Chromium."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ SVC, CRNN = "written-hog_svc-0", "written-crnn-0"
 
 @dataclass(frozen=True)
 class Running:
-    """A demo that runs: its process and its port."""
+    """A running demo: its process and its port."""
 
     process: subprocess.Popen[str]
     port: int
@@ -42,28 +42,28 @@ class Running:
         return f"http://127.0.0.1:{self.port}"
 
     def children(self) -> list[psutil.Process]:
-        """The processes that it started, the one that reads among them."""
-        found: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
-        return found
+        """The processes that it started, including the one that reads."""
+        children: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
+        return children
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:
         """Status and JSON of an answer."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=3000)
         connection.request(method, path, body, {"content-type": "image/png"})
         answer = connection.getresponse()
-        found = json.loads(answer.read())
+        content = json.loads(answer.read())
         connection.close()
-        return answer.status, found
+        return answer.status, content
 
 
 @pytest.fixture(scope="module")
 def running(trained: Any) -> Iterator[Running]:
-    """A demo of two small models; killed at the end, it leaves nothing behind, and has had nothing to complain of."""
+    """A demo of two small models. When killed at the end it leaves no process behind and has printed no errors."""
     complaints = trained.folder / "complaints.txt"
-    words = ["demo", "--port", "0", "--max-upload", "1"]
+    argv = ["demo", "--port", "0", "--max-upload", "1"]
     with complaints.open("w") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-c", "from captchabench.cli.app import app; app()", *words],
+            [sys.executable, "-c", "from captchabench.cli.app import app; app()", *argv],
             cwd=trained.folder,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -71,20 +71,20 @@ def running(trained: Any) -> Iterator[Running]:
             env={**os.environ, "PYTHONWARNINGS": "ignore"},
         )
     assert process.stdout is not None
-    found = re.search(r"http://127\.0\.0\.1:(\d+)", process.stdout.readline())
-    assert found
+    match = re.search(r"http://127\.0\.0\.1:(\d+)", process.stdout.readline())
+    assert match
     assert process.stdout.readline().startswith("reached by users of this machine only;")
-    demo = Running(process, int(found[1]))
+    demo = Running(process, int(match[1]))
     demo.ask("POST", f"/predict?model={SVC}&model={CRNN}", trained.images[0])
     yield demo
-    said = complaints.read_text()
+    errors = complaints.read_text()
     left = demo.children()
     process.kill()
     process.wait()
     gone, alive = psutil.wait_procs(left, timeout=3000)
     assert gone
     assert not alive
-    assert said in ("", "the process that reads images died; starting another\n")
+    assert errors in ("", "the process that reads images died; starting another\n")
 
 
 @pytest.fixture(scope="module")
@@ -135,14 +135,14 @@ def test_an_upload_that_is_said_to_be_too_large_does_not_cost_the_connection(run
 def test_the_interface_is_what_its_document_says(running: Running) -> None:
     """Requests made from the OpenAPI document, right and wrong ones: no fault of the server, answers as described."""
     schema = schemathesis.openapi.from_url(f"{running.address}/openapi.json")
-    operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
+    operations = [result.ok() for result in schema.get_all_operations() if isinstance(result, Ok)]
     assert len(operations) == 8
     for operation in operations:
 
         @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
         @given(operation.as_strategy())
         def check(case: schemathesis.Case[Any]) -> None:
-            # A picture of one pixel is a picture, says the document; but there is nothing to read in it.
+            # The document allows images of one pixel, but the demo refuses them as too small.
             case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
         check()
@@ -194,14 +194,14 @@ def test_a_page_of_another_port_reaches_nothing(browser: Any, running: Running) 
         connection.request("GET", "/metrics")
         text = connection.getresponse().read().decode()
         connection.close()
-        found = re.search(r'captchabench_requests_total{route="other",status="403"} (\d+)', text)
-        return int(found[1]) if found else 0
+        match = re.search(r'captchabench_requests_total{route="other",status="403"} (\d+)', text)
+        return int(match[1]) if match else 0
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Page) as other:
         threading.Thread(target=other.serve_forever, daemon=True).start()
         before = refused()
         browser.open(f"http://127.0.0.1:{other.server_port}/")
-        # The page may not see the answer; what it sent was refused all the same.
+        # The page cannot read the answer, but the demo refused the request.
         assert browser.evaluate(SEND % ("no-cors", running.port, SVC)) in ("[0]", "[-1]")
         assert refused() == before + 1
         other.shutdown()

@@ -1,4 +1,4 @@
-"""Pictures of datasets: those of grids are what their models read, and what is damaged is not shown."""
+"""Images of datasets: grids are shown as their models read them, and damaged images are not shown."""
 
 import shutil
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def test_a_grid_can_be_seen_and_is_read_as_it_was_by_predict(
 
 @pytest.fixture
 def copied(trained: Any, tmp_path: Path) -> Path:
-    """A copy of the data, to be damaged."""
+    """A copy of the data, for the test to damage."""
     for name in ("raw", "shards"):
         shutil.copytree(trained.data / name, tmp_path / name)
     return tmp_path
@@ -51,12 +51,12 @@ def first(library: Library) -> bytes:
     return library.image("written", library.samples("written", 0, 0, 1)[1][0].sample_id)
 
 
-def test_a_damaged_picture_is_not_shown_until_it_is_mended(copied: Path, trained: Any) -> None:
+def test_a_damaged_picture_is_not_shown_until_it_is_repaired(copied: Path, trained: Any) -> None:
     raw = copied / "raw" / "written.parquet"
     whole = raw.read_bytes()
-    # In the middle of a picture, where Parquet itself would notice nothing.
-    place = whole.index(trained.images[0]) + len(trained.images[0]) // 2
-    raw.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    # In the middle of an image, where Parquet itself would not detect it.
+    offset = whole.index(trained.images[0]) + len(trained.images[0]) // 2
+    raw.write_bytes(whole[:offset] + bytes([whole[offset] ^ 1]) + whole[offset + 1 :])
     library = Library(copied)
     with pytest.raises(InputError, match=r"is damaged .*dvc repro"):
         first(library)

@@ -1,4 +1,4 @@
-"""Starting the demo: the models that are there, the address that is free, or one line that says what to do."""
+"""Starting the demo: finding models, listening on an address, and errors of one line."""
 
 import json
 import os
@@ -25,9 +25,9 @@ def test_models_are_found_and_what_is_left_out_is_said(trained: Any, tmp_path: P
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "config.json").write_text('{"format": 1}', encoding="utf-8")
     (tmp_path / "note.txt").touch()
-    found = find_models(tmp_path)
-    assert list(found.folders) == list(found.abouts) == [SVC]
-    (why,) = found.left_out
+    trained_models = find_models(tmp_path)
+    assert list(trained_models.folders) == list(trained_models.abouts) == [SVC]
+    (why,) = trained_models.left_out
     assert "old" in why
     assert "train it anew" in why
 
@@ -44,10 +44,10 @@ def test_a_bad_folder_does_not_take_down_the_others(trained: Any, tmp_path: Path
     config = json.loads((tmp_path / "text" / "config.json").read_text())
     config["about"]["source"], config["checksum"] = "\ud800", UNSEALED
     (tmp_path / "text" / "config.json").write_bytes(sealed(json.dumps(config).encode()))
-    found = find_models(tmp_path)
-    assert list(found.folders) == [SVC]
+    trained_models = find_models(tmp_path)
+    assert list(trained_models.folders) == [SVC]
     reasons = ["name is not UTF-8", "Not a regular file", "Not a regular file", "source: must be text"]
-    assert all(reason in why for reason, why in zip(reasons, found.left_out, strict=True))
+    assert all(reason in why for reason, why in zip(reasons, trained_models.left_out, strict=True))
 
 
 def test_without_models_it_says_what_to_run(tmp_path: Path) -> None:

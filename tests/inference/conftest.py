@@ -1,4 +1,4 @@
-"""Small trained models in folders, as `train` leaves them."""
+"""Small trained models in folders, as the `train` stage writes them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,7 +33,7 @@ def written(make_samples: Callable[..., Samples]) -> Samples:
 
 @pytest.fixture(scope="session")
 def info(written: Samples) -> ShardInfo:
-    """Of shards that were prepared with all there is to it."""
+    """The description of shards normalised with every optional step: padding and CLAHE."""
     return replace(written.info, dataset="numbers6", version=3, resize="pad", clahe=True)
 
 
@@ -55,7 +55,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, written: Samples, info: Sha
 
 @pytest.fixture(scope="session")
 def pictures(written: Samples) -> list[bytes]:
-    """The samples in colour and at twice their size, as PNG files."""
+    """The samples in colour and at twice their size, encoded as PNG."""
     encoded = []
     for index, grey in enumerate(written.pixels):
         large = cv2.resize(grey, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)

@@ -1,4 +1,4 @@
-"""Changes to exported models."""
+"""Edits of exported models."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,16 +12,16 @@ Edit = Callable[[onnx.ModelProto], object]
 
 
 def edited(exported: Path, out: Path, edit: Edit) -> Path:
-    """A changed copy, its checksum right: as whoever changes it on purpose would leave it."""
+    """An edited copy with a valid checksum, as after a deliberate change."""
     model = onnx.load(exported)
-    said(CHECKSUM_KEY, lambda value: UNSEALED)(model)
+    editing_metadata(CHECKSUM_KEY, lambda value: UNSEALED)(model)
     edit(model)
     out.write_bytes(sealed(model.SerializeToString()))
     return out
 
 
-def said(key: str, change: Callable[[str], str]) -> Edit:
-    """An edit of what the file says under `key`."""
+def editing_metadata(key: str, change: Callable[[str], str]) -> Edit:
+    """An edit that changes the metadata value of `key`."""
 
     def edit(model: onnx.ModelProto) -> None:
         for entry in model.metadata_props:

@@ -1,4 +1,4 @@
-"""Models from anywhere: refused in one line, before they take memory or run anything."""
+"""Untrusted models: refused in one line, before they take memory or run code."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def change(folder: Path, section: str, **values: object) -> None:
 
 
 def reseal(folder: Path) -> None:
-    """Make the checksums right: as whoever changes a model on purpose would leave it."""
+    """Make the checksums valid, as after a deliberate change."""
     path = folder / "config.json"
     config = json.loads(path.read_text())
     others = (file for file in folder.iterdir() if file != path)
@@ -55,7 +55,7 @@ def reseal(folder: Path) -> None:
 
 
 class Bomb:
-    """Touches a file where it is unpickled."""
+    """Touches a file when it is unpickled."""
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         return (Path.touch, (Path("unpickled"),))
@@ -114,11 +114,11 @@ def test_damaged_arrays_are_refused(hog_svc: Path, name: str) -> None:
     for arrays in spoiled:
         np.savez(hog_svc / name, **arrays)  # type: ignore[arg-type]  # mypy tries them as allow_pickle, too
         reseal(hog_svc)
-        # A file may be too small or too large for what config.json says of the model, which is looked at first.
+        # The sizes of the files are compared with config.json before anything else.
         with pytest.raises(InputError, match=rf"{name}|about\.parameter_count"):
             load_recogniser(hog_svc)
     with zipfile.ZipFile(hog_svc / name, "w", zipfile.ZIP_DEFLATED) as bomb:
-        # As large as the model's numbers would be at least.
+        # Padded to the minimum size of the model's arrays.
         bomb.writestr("weights.npy", bytes(50_000_000) + np.random.default_rng(0).bytes(400_000))
     reseal(hog_svc)
     with pytest.raises(InputError, match="compressed"):
@@ -175,7 +175,7 @@ def test_an_answer_that_is_no_label_is_refused(models: Models, tmp_path: Path) -
 
 
 def signs(shape: tuple[int, ...], size: float) -> NDArray[np.float32]:
-    """Numbers of that size, half of them negative."""
+    """Values of that magnitude, half of them negative."""
     return (np.random.default_rng(0).choice([-1, 1], shape) * size).astype(np.float32)
 
 
@@ -184,7 +184,7 @@ def signs(shape: tuple[int, ...], size: float) -> NDArray[np.float32]:
 def test_a_network_of_huge_weights_gives_no_confidence(crnn: Path, layer: str, decoding: dict[str, object]) -> None:
     path = crnn / "weights.safetensors"
     weights = load_file(path)
-    # Batch normalisation may hide what comes before it.
+    # Batch normalisation may cancel huge weights before it.
     for name in (layer, "classify.weight"):
         weights[name] = torch.from_numpy(signs(tuple(weights[name].shape), 3e38))
     save_file(weights, path)
@@ -260,18 +260,18 @@ def test_any_json_is_a_config_or_an_input_error(saved: object) -> None:
 
 
 @settings(max_examples=60)
-@given(place=st.integers(0, 10**6), change=st.integers(1, 255), cut=st.booleans())
+@given(index=st.integers(0, 10**6), change=st.integers(1, 255), cut=st.booleans())
 @pytest.mark.parametrize("name", ["crnn", "hog_svc"])
 def test_a_changed_byte_is_refused_and_with_its_checksum_right_it_is_refused_or_loads(
-    name: str, models: Models, tmp_path_factory: pytest.TempPathFactory, place: int, change: int, cut: bool
+    name: str, models: Models, tmp_path_factory: pytest.TempPathFactory, index: int, change: int, cut: bool
 ) -> None:
     folder = tmp_path_factory.mktemp("spoiled")
     shutil.copytree(models(name), folder, dirs_exist_ok=True)
     files = sorted(folder.iterdir())
-    path = files[place % len(files)]
+    path = files[index % len(files)]
     content = bytearray(path.read_bytes())
-    content[place % len(content)] ^= change
-    path.write_bytes(content[: place % len(content)] if cut else content)
+    content[index % len(content)] ^= change
+    path.write_bytes(content[: index % len(content)] if cut else content)
     with pytest.raises(InputError, match=path.name):
         load_recogniser(folder)
     with suppress(InputError, ValueError):

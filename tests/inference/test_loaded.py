@@ -1,4 +1,4 @@
-"""Trained models on images as they come."""
+"""Trained models on images of any size and format."""
 
 import io
 import itertools
@@ -87,7 +87,7 @@ def test_alternatives_are_the_likeliest_texts(name: str, models: Models, picture
         assert len(texts) == 4 or name in ("dummy", "crnn")
         assert scores == sorted(scores, reverse=True)
         assert sum(scores) <= 1.0001
-        # Reading by time steps may miss the likeliest text, never beat it.
+        # Greedy decoding may miss the most probable text, but cannot find a more probable one.
         assert scores[0] >= prediction.confidence * 0.999
         if name != "crnn":
             assert texts[0] == prediction.text
@@ -101,7 +101,7 @@ def test_ctc_alternatives_are_those_of_all_texts(prior: bool) -> None:
     spec = TextSpec(Alphabet("ab"), 1, 2, 8, 8)
     log_probs = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(0)).log_softmax(dim=2)
     network = CTCNetwork(spec, _Columns(4), blank_bias=0.0, decoding=Decoding("beam", 16, prior))
-    found, totals = network.alternatives(log_probs, 3)
+    ids_by_row, totals = network.alternatives(log_probs, 3)
     sizes = range(spec.min_length, spec.max_length + 1) if prior else range(5)
     every = [text for size in sizes for text in itertools.product(range(2), repeat=size)]
     for row in range(5):
@@ -110,7 +110,7 @@ def test_ctc_alternatives_are_those_of_all_texts(prior: bool) -> None:
             target = torch.tensor([[*text, *[-1] * (4 - len(text))]])
             scores[text] = -float(ctc_losses(log_probs[row : row + 1], target, torch.tensor([len(text)])))
         best = sorted(scores, key=scores.__getitem__, reverse=True)[:3]
-        unique = dict.fromkeys(tuple(i for i in ids.tolist() if i >= 0) for ids in found[row])
+        unique = dict.fromkeys(tuple(i for i in ids.tolist() if i >= 0) for ids in ids_by_row[row])
         assert list(unique)[:3] == best
         assert float(totals[row, 0]) == pytest.approx(scores[best[0]], abs=1e-4)
 
@@ -132,7 +132,7 @@ def test_likeliest_words_are_those_of_all_words(seed: int, length: int, count: i
 def test_cells_that_spell_one_text_are_one_alternative() -> None:
     spec = TextSpec(Alphabet("ab"), 1, 2, 8, 8)
     network = PositionNetwork(spec, _Columns(2))
-    # The last class is "no character here": a- and -a both spell a.
+    # The last class means "no character": a- and -a both spell a.
     log_probs = torch.tensor([[[0.5, 0.1, 0.4], [0.5, 0.1, 0.4]]]).log()
     texts, scores = network.alternatives(log_probs, 2)
     spelled = [tuple(i for i in row.tolist() if i >= 0) for row in texts[0]]
@@ -145,29 +145,31 @@ def test_cells_that_spell_one_text_are_one_alternative() -> None:
 )
 def test_an_explanation_follows_the_reading(name: str, kind: str, models: Models, pictures: list[bytes]) -> None:
     loaded = load_recogniser(models(name))
-    for picture, told in zip(pictures[:3], loaded.explain(pictures[:3]), strict=True):
+    for picture, explained in zip(pictures[:3], loaded.explain(pictures[:3]), strict=True):
         alone = loaded.predict([picture])[0]
-        assert told.prediction.confidence == pytest.approx(alone.confidence, abs=1e-5)
-        assert replace(told.prediction, confidence=alone.confidence) == alone
-        np.testing.assert_array_equal(told.grey, decode(picture))
-        np.testing.assert_array_equal(told.picture, loaded.prepare(decode(picture)))
-        steps = told.steps.steps
-        assert told.steps.kind == kind
+        assert explained.prediction.confidence == pytest.approx(alone.confidence, abs=1e-5)
+        assert replace(explained.prediction, confidence=alone.confidence) == alone
+        np.testing.assert_array_equal(explained.grey, decode(picture))
+        np.testing.assert_array_equal(explained.picture, loaded.prepare(decode(picture)))
+        steps = explained.steps.steps
+        assert explained.steps.kind == kind
         assert all(0 < step.probability <= 1.0001 for step in steps)
         if kind == "time steps":
             assert len(steps) == 25
             assert (steps[0].left, steps[-1].right) == (0, 100)
             assert all(a.right == b.left for a, b in itertools.pairwise(steps))
         else:
-            assert "".join(step.symbol for step in steps) == told.prediction.text
-            assert np.prod([step.probability for step in steps]) == pytest.approx(told.prediction.confidence, rel=1e-3)
+            assert "".join(step.symbol for step in steps) == explained.prediction.text
+            assert np.prod([step.probability for step in steps]) == pytest.approx(
+                explained.prediction.confidence, rel=1e-3
+            )
             assert all(step.crop is not None and step.crop.shape == (32, 24) for step in steps)
             assert all(a.left < b.left for a, b in itertools.pairwise(steps))
 
 
 def test_the_dummy_looks_at_nothing(models: Models, pictures: list[bytes]) -> None:
-    (told,) = load_recogniser(models("dummy")).explain(pictures[:1])
-    assert (told.steps.kind, told.steps.steps) == ("none", ())
+    (explained,) = load_recogniser(models("dummy")).explain(pictures[:1])
+    assert (explained.steps.kind, explained.steps.steps) == ("none", ())
 
 
 @pytest.mark.parametrize(
@@ -218,7 +220,7 @@ _once = cache(load_recogniser)
 
 
 class _Columns(torch.nn.Module):
-    """An encoder of as many columns as wanted."""
+    """An encoder with a given number of output columns."""
 
     def __init__(self, columns: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Exported models read what the originals read, and say how."""
+"""Exported models read what the originals read, and describe their preprocessing and decoding."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ from captchabench.inference.loaded import load_recogniser
 from captchabench.inference.onnx_file import CONFIG_KEY, FILES_KEY
 from captchabench.models.base import Recogniser
 from captchabench.models.saved import About
-from tests.inference.onnx_edits import Edit, edited, said
+from tests.inference.onnx_edits import Edit, edited, editing_metadata
 
 Models = Callable[[str], Path]
 RUN = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
@@ -32,7 +32,7 @@ def images(tmp_path_factory: pytest.TempPathFactory, pictures: list[bytes]) -> P
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory, models: Models, images: Path) -> Path:
-    """A char_cnn, whose segmenter goes with it."""
+    """An exported char_cnn, whose segmenter is part of the file."""
     out = tmp_path_factory.mktemp("exported") / "char_cnn.onnx"
     done = RUN.invoke(app, ["export", "--onnx", str(models("char_cnn")), str(out), "--check", str(images)])
     assert done.exit_code == 0, done.output
@@ -63,11 +63,11 @@ def test_ctc_and_its_decoding_go_with_it(
     assert "not compared with torch" in done.stderr
     wanted = load_recogniser(models("crnn")).predict(pictures)
     assert [p.text for p in load_recogniser(out).predict(pictures)] == [p.text for p in wanted]
-    said = {entry.key: entry.value for entry in onnx.load(out).metadata_props}
-    assert said["alphabet"] == "0123456789"
-    assert "method beam, width 3, length_prior True" in said["decoding"]
-    for step in ("BT.601", "CLAHE", "100 x 32 pixels, its aspect kept"):
-        assert step in said["preprocessing"]
+    metadata = {entry.key: entry.value for entry in onnx.load(out).metadata_props}
+    assert metadata["alphabet"] == "0123456789"
+    assert "method beam, width 3, length_prior True" in metadata["decoding"]
+    for step in ("BT.601", "CLAHE", "100 x 32 pixels, keeping the aspect ratio"):
+        assert step in metadata["preprocessing"]
     assert [d.dim_param or d.dim_value for d in onnx.load(out).graph.input[0].type.tensor_type.shape.dim] == [
         "batch",
         32,
@@ -111,25 +111,31 @@ def test_a_text_that_differs_stops_the_export(
     assert not list(tmp_path.iterdir())
 
 
-def _with(name: str) -> Edit:
-    """One file more, under that name."""
+def _adding_file(name: str) -> Edit:
+    """An edit that adds a file with that name."""
     more = {name: base64.b64encode(b"x").decode()}
-    return said(FILES_KEY, lambda value: json.dumps({**more, **json.loads(value)}))
+    return editing_metadata(FILES_KEY, lambda value: json.dumps({**more, **json.loads(value)}))
 
 
-BESIDE = r"beside the network, not segmenter\.npz"
+WRONG_FILES = r"besides the network, not segmenter\.npz"
 EDITS: dict[str, tuple[Edit, str]] = {
-    "no config": (said(CONFIG_KEY, lambda value: "{}"), "is not a saved model's config"),
-    "no JSON": (said(CONFIG_KEY, lambda value: value[:-5]), "is not a model that"),
-    "another size": (said(CONFIG_KEY, lambda v: v.replace('"max_length": 6', '"max_length": 5')), "above max_length 5"),
-    "no segmenter": (said(FILES_KEY, lambda value: "{}"), r"segmenter\.npz"),
-    "a way out": (_with("../escaped.npz"), BESIDE),
-    "the folder above": (_with(".."), BESIDE),
-    "no name": (_with(""), BESIDE),
-    "no name of a file": (_with("a\0b"), BESIDE),
-    "half a character": (_with("\ud800"), BESIDE),
-    "no graph": (lambda m: m.ClearField("graph"), "is no graph of"),
-    "a classical model": (said(CONFIG_KEY, lambda v: v.replace('"char_cnn"', '"dummy"')), "parameters|no network"),
+    "no config": (editing_metadata(CONFIG_KEY, lambda value: "{}"), "is not a saved model's config"),
+    "no JSON": (editing_metadata(CONFIG_KEY, lambda value: value[:-5]), "is not a model that"),
+    "another size": (
+        editing_metadata(CONFIG_KEY, lambda v: v.replace('"max_length": 6', '"max_length": 5')),
+        "above max_length 5",
+    ),
+    "no segmenter": (editing_metadata(FILES_KEY, lambda value: "{}"), r"segmenter\.npz"),
+    "a way out": (_adding_file("../escaped.npz"), WRONG_FILES),
+    "the folder above": (_adding_file(".."), WRONG_FILES),
+    "no name": (_adding_file(""), WRONG_FILES),
+    "no name of a file": (_adding_file("a\0b"), WRONG_FILES),
+    "half a character": (_adding_file("\ud800"), WRONG_FILES),
+    "no graph": (lambda m: m.ClearField("graph"), "is not a graph that"),
+    "a classical model": (
+        editing_metadata(CONFIG_KEY, lambda v: v.replace('"char_cnn"', '"dummy"')),
+        "parameters|no network",
+    ),
 }
 
 
@@ -167,10 +173,10 @@ def test_huge_weights_give_no_confidence(exported: Path, tmp_path: Path, picture
         load_recogniser(path).predict(pictures[:2])
 
 
-@pytest.mark.parametrize("place", [0.0, 0.3, 0.99])
-def test_a_cut_off_or_damaged_export_is_refused(exported: Path, tmp_path: Path, place: float) -> None:
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.99])
+def test_a_cut_off_or_damaged_export_is_refused(exported: Path, tmp_path: Path, fraction: float) -> None:
     content = exported.read_bytes()
-    end = int(place * len(content))
+    end = int(fraction * len(content))
     path = tmp_path / "spoiled.onnx"
     for spoiled in (content[:end], content[:end] + bytes([content[end] ^ 4]) + content[end + 1 :]):
         path.write_bytes(spoiled)
@@ -182,5 +188,5 @@ def test_a_model_of_another_program_is_refused(exported: Path, tmp_path: Path) -
     model = onnx.load(exported)
     model.ClearField("metadata_props")
     onnx.save(model, tmp_path / "other.onnx")
-    with pytest.raises(InputError, match=r"no model that `captchabench export` wrote \(it holds no checksum\)"):
+    with pytest.raises(InputError, match=r"is not a model that `captchabench export` wrote \(it holds no checksum\)"):
         load_recogniser(tmp_path / "other.onnx")

@@ -1,4 +1,4 @@
-"""Exported graphs from anywhere: what is more than an export of ours is refused before it is run."""
+"""Untrusted ONNX graphs: what `captchabench export` does not write is refused before it is run."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ TRAINING = {"training": {"steps": 1, "batch_size": 2}}
 
 
 def messages(message: Any) -> Iterator[Any]:
-    """A message and all in it."""
+    """A protobuf message and, recursively, the messages in it."""
     yield message
     for field, value in message.ListFields():
         if field.message_type is not None:
@@ -36,13 +36,13 @@ def messages(message: Any) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def exports(make_samples: Callable[..., Samples], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Every deep model, exported: on lines, and on grids where it reads them."""
+    """Every deep model, exported: trained on lines, and on grids if it can read those."""
     lines = make_samples(4, lengths=(4, 6))
     named = replace(lines.info, task="grid", alphabet="ab", min_length=9, max_length=9, class_names=("bus", "car"))
     tiled = replace(named, height=48, width=48, alphabet=class_alphabet(2).symbols)
     pixels = np.random.default_rng(0).integers(0, 256, (4, 48, 48), np.uint8)
     grids = replace(lines, info=tiled, labels=np.array(["abababab" + s for s in "abab"], object), pixels=pixels)
-    found = {}
+    paths = {}
     for name in RECOGNISERS.names():
         if not issubclass(RECOGNISERS[name], NeuralRecogniser):
             continue
@@ -56,8 +56,8 @@ def exports(make_samples: Callable[..., Samples], tmp_path_factory: pytest.TempP
             export_onnx(folder, folder / "out.onnx")
             read = load_recogniser(folder / "out.onnx").recogniser.predict(samples.pixels)
             assert read.texts == model.predict(samples.pixels).texts
-            found[f"{name} {samples.info.task}"] = folder / "out.onnx"
-    return found
+            paths[f"{name} {samples.info.task}"] = folder / "out.onnx"
+    return paths
 
 
 def test_what_is_allowed_is_what_exports_have(exports: dict[str, Path]) -> None:
@@ -76,7 +76,7 @@ def test_what_is_allowed_is_what_exports_have(exports: dict[str, Path]) -> None:
 
 
 def insert(model: onnx.ModelProto, *nodes: onnx.NodeProto) -> None:
-    """Put nodes between the network and its output: the first takes `was`, the last gives `log_probs`."""
+    """Put nodes between the network and its output: the first reads `was`, the last writes `log_probs`."""
     graph = model.graph
     graph.node[-1].output[0] = "was"
     graph.node.extend(nodes)
@@ -86,8 +86,8 @@ def weights(model: onnx.ModelProto, **named: Any) -> None:
     model.graph.initializer.extend(numpy_helper.from_array(np.asarray(array), name) for name, array in named.items())
 
 
-def outside(name: str = "w") -> TensorProto:
-    """A tensor whose numbers are in another file."""
+def external_tensor(name: str = "w") -> TensorProto:
+    """A tensor whose values are in another file."""
     tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
     tensor.external_data.add(key="location", value="secret.bin")
     return tensor
@@ -99,20 +99,20 @@ def branch(*nodes: onnx.NodeProto, initializer: tuple[TensorProto, ...] = ()) ->
 
 
 def in_a_constant(model: onnx.ModelProto) -> None:
-    insert(model, helper.make_node("Constant", [], ["c"], value=outside()), node("Add", "was", "c"))
+    insert(model, helper.make_node("Constant", [], ["c"], value=external_tensor()), node("Add", "was", "c"))
 
 
 def in_a_branch(model: onnx.ModelProto) -> None:
     weights(model, always=np.array(True))
-    inner = branch(helper.make_node("Identity", ["w"], ["inner"]), initializer=(outside(),))
+    inner = branch(helper.make_node("Identity", ["w"], ["inner"]), initializer=(external_tensor(),))
     choice = helper.make_node("If", ["always"], ["c"], then_branch=inner, else_branch=inner)
     insert(model, choice, node("Add", "was", "c"))
 
 
 def in_a_sparse_weight(model: onnx.ModelProto) -> None:
     sparse = model.graph.sparse_initializer.add(dims=[1])
-    sparse.values.CopyFrom(outside())
-    sparse.indices.CopyFrom(outside("indices"))
+    sparse.values.CopyFrom(external_tensor())
+    sparse.indices.CopyFrom(external_tensor("indices"))
 
 
 def a_loop(model: onnx.ModelProto) -> None:
@@ -138,7 +138,7 @@ def a_function(model: onnx.ModelProto) -> None:
 
 
 def training(model: onnx.ModelProto) -> None:
-    model.training_info.add().algorithm.CopyFrom(branch(initializer=(outside(),)))
+    model.training_info.add().algorithm.CopyFrom(branch(initializer=(external_tensor(),)))
 
 
 def texts(model: onnx.ModelProto) -> None:
@@ -215,8 +215,8 @@ def an_older_opset(model: onnx.ModelProto) -> None:
     model.opset_import[0].version = 11
 
 
-def node(kind: str, *takes: str) -> onnx.NodeProto:
-    return helper.make_node(kind, takes, ["log_probs"])
+def node(kind: str, *inputs: str) -> onnx.NodeProto:
+    return helper.make_node(kind, inputs, ["log_probs"])
 
 
 HOSTILE: dict[Edit, str] = {
@@ -227,17 +227,17 @@ HOSTILE: dict[Edit, str] = {
     a_function: "has functions",
     training: "has training_info",
     texts: "log_probs is not",
-    texts_on_the_way: "Cast gives what are no numbers",
+    texts_on_the_way: "Cast has an output of a type that is not allowed",
     fewer_classes: "log_probs is not",
     fewer_images: "gives log_probs of the shape",
     pixels_of_another_type: "pixels is not",
-    a_second_output: "takes and gives other than",
-    a_size_that_follows_pixels: "no size that could be known|no numbers of a network",
-    half_of_memory: "numbers an image",
+    a_second_output: "has inputs and outputs other than",
+    a_size_that_follows_pixels: "whose size cannot be inferred|of a type that is not allowed",
+    half_of_memory: "values per image",
     hours: "multiplications",
-    two_of_one_name: "two tensors of one name",
-    two_weights_of_one_name: "two tensors of one name",
-    weights_cut_off: "that are not whole",
+    two_of_one_name: "two tensors with the same name",
+    two_weights_of_one_name: "two tensors with the same name",
+    weights_cut_off: "holds incomplete weights",
     an_older_opset: "is not of ONNX's opset",
 }
 

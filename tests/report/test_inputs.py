@@ -37,7 +37,7 @@ def test_missing_or_damaged_tables_name_the_command(tmp_path: Path, text: str | 
     if text is not None:
         path.write_text(text)
     with pytest.raises(
-        InputError, match=r"^.*robustness.csv: (cannot be read|has other columns).*; run `dvc repro probes`$"
+        InputError, match=r"^.*robustness.csv: (cannot be read|does not have the columns).*; run `dvc repro probes`$"
     ):
         read_table(path, ROBUSTNESS, "probes")
 

@@ -1,6 +1,6 @@
-// Making elements, and asking the server.
+// Helpers that make elements and send requests to the server.
 
-// How often a busy demo is asked again.
+// How often a request to a busy demo is retried.
 const TRIES = 5;
 
 // An element with properties and children; text is never taken for markup.
@@ -13,12 +13,12 @@ export function make(name, properties = {}, ...children) {
   return element;
 }
 
-// Words as a sentence: "too large" becomes "Too large."
-export function sentence(words) {
-  return `${words.charAt(0).toUpperCase()}${words.slice(1)}${/[.?!]$/.test(words) ? "" : "."}`;
+// A phrase as a sentence: "too large" becomes "Too large."
+export function sentence(phrase) {
+  return `${phrase.charAt(0).toUpperCase()}${phrase.slice(1)}${/[.?!]$/.test(phrase) ? "" : "."}`;
 }
 
-// What the demo answers; while it is busy it is asked again.
+// The response of the demo. While the demo is busy, the request is retried.
 async function request(address, options = {}) {
   for (let tries = TRIES; ; tries--) {
     let response;
@@ -35,9 +35,9 @@ async function request(address, options = {}) {
   }
 }
 
-const failure = found => new Error(found?.error ?? "The demo failed or is stopping; its terminal says why");
+const failure = answer => new Error(answer?.error ?? "The demo failed or is stopping; its terminal says why");
 
-// Null where it is cut off, or was not meant for a program.
+// null if the response is truncated or is not JSON.
 async function json(response) {
   try {
     return await response.json();
@@ -47,13 +47,13 @@ async function json(response) {
   }
 }
 
-// The answer as JSON. Throws an Error with the demo's own words where there is none to show.
+// The answer as JSON. Throws an Error with the demo's message if the request failed.
 export async function ask(address, options) {
   const response = await request(address, options);
-  const found = await json(response);
-  // Results may say for each picture why it was not read.
-  if (!response.ok && !found?.results || !found) throw failure(found);
-  return found;
+  const answer = await json(response);
+  // A failed request may still have results, which state why each picture was not read.
+  if (!response.ok && !answer?.results || !answer) throw failure(answer);
+  return answer;
 }
 
 // The bytes at an address. Throws an Error as `ask` does.
@@ -63,19 +63,19 @@ export async function load(address) {
   return response.blob();
 }
 
-// A message in a place of its own, with a button that tries again where that may help.
+// An error message, with a button to try again if that may help.
 export class Notice {
-  constructor(place) { this.place = place; }
+  constructor(element) { this.element = element; }
 
   show(error, again) {
-    this.place.replaceChildren(make("span", {}, sentence(error.message)));
+    this.element.replaceChildren(make("span", {}, sentence(error.message)));
     if (again) {
       const button = make("button", {type: "button"}, "Try again");
       button.onclick = () => { this.clear(); again(); };
-      this.place.append(" ", button);
+      this.element.append(" ", button);
     }
-    this.place.hidden = false;
+    this.element.hidden = false;
   }
 
-  clear() { this.place.hidden = true; }
+  clear() { this.element.hidden = true; }
 }

@@ -1,4 +1,4 @@
-// Images whose labels are known: those held out, and those that a model misread.
+// The labelled images: all of a dataset, or those that a model misread.
 import {Notice, ask, make} from "./elements.js";
 import {keep, kept} from "./session.js";
 
@@ -6,7 +6,7 @@ const PAGE = 24;
 const MENUS = ["dataset", "shown", "fold", "order"];
 
 export class Library {
-  // chosen: is given a list of samples to read.
+  // chosen: called with the list of samples to read.
   constructor(models, chosen) {
     this.models = models;
     this.chosen = chosen;
@@ -36,14 +36,14 @@ export class Library {
     const first = [before.dataset, ...this.models.groups().keys()].find(name => datasets.includes(name));
     if (first) this.dataset.value = first;
     this.offer();
-    // What this tab showed before another page was opened in it.
+    // Restore what this tab showed before it left the page.
     for (const name of MENUS) {
       if ([...this[name].options].some(({value}) => value === before[name])) this[name].value = before[name];
     }
     await this.from(before.offset ?? 0);
   }
 
-  // What there is of the dataset chosen: folds, those held out from a model first, and models with their errors.
+  // Fill the menus for the chosen dataset: folds, held-out ones first, and the models whose errors can be shown.
   offer() {
     const mine = [...this.models.about].filter(([, about]) => about.dataset === this.dataset.value);
     const held = new Set(mine.map(([, about]) => about.fold));
@@ -65,22 +65,22 @@ export class Library {
       : `/samples/${encodeURIComponent(this.dataset.value)}?fold=${this.fold.value}&${range}`;
     const asked = this.asked = {};
     this.trouble.clear();
-    let found;
+    let answer;
     try {
-      found = await ask(address);
+      answer = await ask(address);
     } catch (error) {
       if (asked === this.asked) this.fail(error, () => this.from(offset));
       return;
     }
-    // Another choice was made meanwhile.
+    // The choice changed meanwhile.
     if (asked !== this.asked) return;
     keep("library", {offset, ...Object.fromEntries(MENUS.map(name => [name, this[name].value]))});
-    const items = model ? found.misreadings : found.samples.map(sample => ({sample}));
-    const of = model ? `misread images, out of ${found.images.toLocaleString("en")} held out` : "images";
+    const items = model ? answer.misreadings : answer.samples.map(sample => ({sample}));
+    const of = model ? `misread images, out of ${answer.images.toLocaleString("en")} held out` : "images";
     this.show(items, items.length
-      ? `${offset + 1} to ${offset + items.length} of ${found.total.toLocaleString("en")} ${of}`
+      ? `${offset + 1} to ${offset + items.length} of ${answer.total.toLocaleString("en")} ${of}`
       : `no ${of}`);
-    this.next.disabled = offset + PAGE >= found.total;
+    this.next.disabled = offset + PAGE >= answer.total;
   }
 
   show(items, count) {
@@ -95,7 +95,7 @@ export class Library {
     this.next.disabled = true;
   }
 
-  // What was there before belongs to another choice.
+  // The images shown so far belong to another choice, so they are removed.
   fail(error, again) {
     this.show([], "");
     this.previous.disabled = true;

@@ -1,12 +1,12 @@
-// The models to choose from, grouped by what they were trained on.
+// The models to choose from, grouped by training dataset.
 import {make} from "./elements.js";
 
 export class Models {
-  constructor(place, found, changed) {
-    this.about = new Map(found.map(model => [model.name, model.about]));
-    this.place = place;
+  constructor(element, models, changed) {
+    this.about = new Map(models.map(model => [model.name, model.about]));
+    this.element = element;
     this.changed = changed;
-    for (const [dataset, names] of this.groups()) place.append(this.group(dataset, names));
+    for (const [dataset, names] of this.groups()) element.append(this.group(dataset, names));
     const first = this.groups().keys().next().value;
     this.only(first);
   }
@@ -33,14 +33,14 @@ export class Models {
     return make("details", {}, head, group);
   }
 
-  boxes() { return [...this.place.querySelectorAll("input")]; }
+  boxes() { return [...this.element.querySelectorAll("input")]; }
 
   chosen() { return this.boxes().filter(box => box.checked).map(box => box.value); }
 
-  // Choose those that were trained on a dataset, and unfold them; others stay as they are folded.
+  // Choose exactly the models trained on a dataset and open their group. Other groups stay open or closed.
   only(dataset) { this.choose(this.groups().get(dataset) ?? []); }
 
-  // Choose those named, if there are any of them.
+  // Choose exactly the named models, if any of them exists.
   choose(names) {
     if (!names.some(name => this.about.has(name))) return;
     for (const box of this.boxes()) {
@@ -54,14 +54,14 @@ export class Models {
     if (!this.chosen().some(name => this.about.get(name).dataset === dataset)) this.only(dataset);
   }
 
-  // A model's name beside those of others.
+  // A model's display name, with its dataset if `others` come from several.
   called(name, others) {
     const {model, dataset} = this.about.get(name);
     const several = new Set(others.map(other => this.about.get(other).dataset)).size > 1;
     return several ? `${model} (${dataset})` : model;
   }
 
-  // What a model has to do with a sample.
+  // Whether a model was trained on a sample or on another dataset.
   relation(name, sample) {
     const {dataset, fold} = this.about.get(name);
     if (dataset !== sample.dataset && dataset !== "union") return "trained on another dataset";

@@ -1,4 +1,4 @@
-// The page: pictures come in by choice, drop or paste, or from the library; the chosen models read them.
+// The main page: pictures are chosen, dropped, pasted or taken from the library, and the chosen models read them.
 import {Notice, ask, load} from "./elements.js";
 import {Library} from "./library.js";
 import {Models} from "./models.js";
@@ -6,7 +6,7 @@ import {Results} from "./results.js";
 import {asFile, forgetPictures, keep, keepPictures, kept} from "./session.js";
 import {shrink} from "./shrink.js";
 
-// Pictures in one request: results come in as they are read.
+// Pictures per request. Results are shown after each request.
 const TOGETHER = 8;
 
 const byId = id => document.getElementById(id);
@@ -14,21 +14,21 @@ const status = byId("status"), progress = byId("progress"), results = byId("resu
 const trouble = new Notice(byId("trouble"));
 
 let models, limits;
-// What is being looked at: each a file, a note of what was done to it, an address to show it by, and the sample that
-// it is if it came from the library.
+// The current pictures, each {file, note, address, sample}. note: how the file was changed, if at all. address: an object
+// URL to show it. sample: the library's sample, or null.
 let current = [];
 let asking = null;
-// The latest choice of pictures: what an earlier one still waits for comes to nothing.
+// Identifies the latest choice of pictures. Asynchronous work for an earlier choice is discarded.
 let choice = null;
 
-function end(words) {
+function end(message) {
   byId("reading").ariaBusy = "false";
   progress.hidden = true;
-  status.textContent = words;
+  status.textContent = message;
 }
 
-// Forget the pictures, and say what to do.
-function clear(words = "Choose a picture. Every chosen model reads it.") {
+// Remove the pictures and show what to do next.
+function clear(message = "Choose a picture. Every chosen model reads it.") {
   asking?.abort();
   choice = null;
   for (const {address} of current) URL.revokeObjectURL(address);
@@ -36,12 +36,12 @@ function clear(words = "Choose a picture. Every chosen model reads it.") {
   forgetPictures();
   results.replaceChildren();
   trouble.clear();
-  end(words);
+  end(message);
 }
 
-function refuse(words) {
+function refuse(message) {
   clear();
-  trouble.show(new Error(words));
+  trouble.show(new Error(message));
 }
 
 async function read() {
@@ -66,8 +66,8 @@ async function read() {
     while (shown.results.length < pictures.length) {
       if (shown.results.length) status.textContent = `${shown.results.length} of ${pictures.length} images read.`;
       const body = form(pictures.slice(shown.results.length));
-      const found = await ask(`/predict?${asked}`, {method: "POST", body, signal});
-      shown.add(found.results);
+      const answer = await ask(`/predict?${asked}`, {method: "POST", body, signal});
+      shown.add(answer.results);
       progress.value = shown.results.length;
     }
     end(shown.summary());
@@ -80,26 +80,26 @@ async function read() {
   document.body.dataset.read = String(Number(document.body.dataset.read ?? 0) + 1);
 }
 
-// The first of the pictures, as many as one request brings.
+// A form with the first pictures, as many as fit in one request.
 function form(pictures) {
-  const found = new FormData();
+  const data = new FormData();
   let size = 0;
   for (const {file} of pictures.slice(0, TOGETHER)) {
     size += file.size;
     if (size > limits.upload && size > file.size) break;
-    found.append("files", file, file.name);
+    data.append("files", file, file.name);
   }
-  return found;
+  return data;
 }
 
-// Look at pictures, each {file, note, sample}.
+// Show and read pictures, each {file, note, sample}.
 function look(pictures) {
   for (const {address} of current) URL.revokeObjectURL(address);
   current = pictures.map(picture => ({...picture, address: URL.createObjectURL(picture.file)}));
   return read();
 }
 
-// The readings may be out of sight: below the models, above the library, or under the bar.
+// Scroll to the readings unless they are visible, and focus their heading.
 function goToReadings() {
   const head = byId("reading-head");
   const {top} = head.getBoundingClientRect();
@@ -108,7 +108,7 @@ function goToReadings() {
 }
 
 async function take(chosen) {
-  // It never answered; that is said already.
+  // The server did not answer at the start; that error is already shown.
   if (!limits) return;
   goToReadings();
   if (chosen.length > limits.images) {
@@ -123,7 +123,7 @@ async function take(chosen) {
     const picture = await shrink(file, limits);
     if (mine !== choice) return;
     pictures.push({...picture, sample: null});
-    // A photo takes a second.
+    // Shrinking a photo takes a second.
     if (picture.note && chosen.length > 1) status.textContent = `Preparing, ${pictures.length} of ${chosen.length} images done.`;
   }
   const size = pictures.reduce((sum, {file}) => sum + file.size, 0);
@@ -145,7 +145,7 @@ async function choose(samples) {
   await look(pictures);
 }
 
-// The pictures of samples; null where they cannot be had, which is said, or where others were chosen meanwhile.
+// The pictures of samples. null if they cannot be loaded, with an error shown, or if others were chosen meanwhile.
 async function fetchAll(samples) {
   const mine = choice = {};
   try {
@@ -175,7 +175,7 @@ document.ondragleave = event => { if (!event.relatedTarget) drop.classList.remov
 document.ondrop = event => { event.preventDefault(); drop.classList.remove("over"); receive(event.dataTransfer); };
 document.onpaste = event => { if (!event.target.closest("input, select, textarea")) receive(event.clipboardData); };
 
-// What this tab looked at before another page was opened in it.
+// Restore what this tab showed before it left the page.
 async function restore() {
   models.choose(kept("models") ?? []);
   const pictures = kept("pictures");
@@ -184,12 +184,12 @@ async function restore() {
     end("The pictures were too large for this tab to keep; choose them again.");
     return;
   }
-  const found = await fetchAll(pictures.filter(({sample}) => sample).map(({sample}) => sample));
-  if (!found) return;
-  await look(pictures.map(picture => picture.sample ? found.shift() : {file: asFile(picture), note: picture.note, sample: null}));
+  const fetched = await fetchAll(pictures.filter(({sample}) => sample).map(({sample}) => sample));
+  if (!fetched) return;
+  await look(pictures.map(picture => picture.sample ? fetched.shift() : {file: asFile(picture), note: picture.note, sample: null}));
 }
 
-// Where there is no report, this page says so.
+// If there is no report, show the error on this page.
 byId("report").onclick = async event => {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
@@ -203,11 +203,11 @@ byId("report").onclick = async event => {
 };
 
 async function start() {
-  const found = await ask("/models");
-  limits = found.limits;
+  const answer = await ask("/models");
+  limits = answer.limits;
   byId("limits").textContent = `Up to ${limits.images} images, ${limits.upload >> 20} MiB together, ${limits.pixels / 1e6} million pixels each. `
     + "A larger photo is made smaller in this browser first.";
-  models = new Models(byId("models"), found.models, read);
+  models = new Models(byId("models"), answer.models, read);
   const library = new Library(models, choose);
   await Promise.all([library.open(), restore()]);
 }

@@ -1,12 +1,12 @@
-// What the models read of one picture, and how.
+// The readings of one picture, with explanations.
 import {make, sentence} from "./elements.js";
 
-// What reads as words rather than as one: the tiles of a grid.
+// Whether a text is a list of words: the class names of a grid's tiles.
 export const isLong = text => text.includes(", ");
 
 export const share = value => value.toFixed(2);
 
-// Alternatives that would be written as 0.00.
+// Alternatives below this would be shown as 0.00.
 const UNLIKELY = 0.005;
 
 export const describeProblem = ({detail}) => sentence(detail);
@@ -17,7 +17,7 @@ export function showPicture(result, {file, address, note, sample}, models) {
   if (sample) caption.replaceChildren("label ", make("code", {}, sample.label), ` · ${sample.dataset}, fold ${sample.fold}`);
   if (note) caption.append(` (${note})`);
   const image = make("img", {src: address, alt: sample ? `The picture; its label is ${sample.label}` : "The picture"});
-  // What the browser cannot show may be read all the same.
+  // Models may read formats that the browser cannot show.
   image.onerror = () => image.remove();
   const article = make("article", {className: "image"}, make("figure", {}, image, caption));
   if (result.problem) article.append(make("p", {className: "worse"}, describeProblem(result.problem)));
@@ -34,27 +34,27 @@ function showReading(reading, sample, models) {
   const {model, dataset} = models.about.get(reading.model);
   const head = make("h3", {}, model, " ", make("span", {className: "tag"}, dataset));
   if (reading.error) return make("div", {className: "reading"}, make("div", {}, head, make("p", {className: "worse"}, sentence(reading.error))));
-  const said = make("div", {}, head, make("p", {className: kindOf(reading.text)}, reading.text || "nothing"));
+  const result = make("div", {}, head, make("p", {className: kindOf(reading.text)}, reading.text || "nothing"));
   if (sample) {
     const right = reading.text === sample.label;
-    said.append(make("p", {className: right ? "right" : "worse"}, right ? "✓ right" : `✗ wrong, it is ${sample.label}`));
+    result.append(make("p", {className: right ? "right" : "worse"}, right ? "✓ right" : `✗ wrong, it is ${sample.label}`));
     const relation = models.relation(reading.model, sample);
-    if (relation) said.append(make("p", {className: "soft"}, relation));
+    if (relation) result.append(make("p", {className: "soft"}, relation));
   }
   const sure = make("meter", {min: 0, max: 1, value: reading.confidence});
   sure.setAttribute("aria-hidden", "true");
-  said.append(make("p", {className: "soft"}, `confidence ${share(reading.confidence)} `, sure));
+  result.append(make("p", {className: "soft"}, `confidence ${share(reading.confidence)} `, sure));
   const others = reading.alternatives.filter(({text, probability}) => text !== reading.text && probability >= UNLIKELY);
   if (others.length) {
-    said.append(make("p", {className: "soft"}, "or ", others.map(other => `${other.text || "nothing"} ${share(other.probability)}`).join("; ")));
+    result.append(make("p", {className: "soft"}, "or ", others.map(other => `${other.text || "nothing"} ${share(other.probability)}`).join("; ")));
   }
-  return make("div", {className: "reading"}, said, reading.how ? showHow(reading.how) : "");
+  return make("div", {className: "reading"}, result, reading.how ? showHow(reading.how) : "");
 }
 
 const CAPTIONS = {
-  "time steps": "One column a time step: its likeliest symbol, or a dot for the blank; a fuller bar means more certain.",
-  characters: "The characters that it cut out, and what it read each as.",
-  cells: "The cells that it looked at, and what it read each as.",
+  "time steps": "One column per time step: its most probable symbol, or a dot for the blank. A fuller bar means a higher probability.",
+  characters: "The characters that it segmented, and what it read each as.",
+  cells: "The cells that the picture was divided into, and what it read each as.",
   none: "This model does not look at the picture.",
 };
 
@@ -62,14 +62,14 @@ function showHow(how) {
   const seen = make("div", {className: "seen"}, make("img", {src: how.picture, alt: ""}));
   seen.firstChild.style.aspectRatio = `${how.width} / ${how.height}`;
   const drawn = make("div", {role: "img", ariaLabel: describe(how)}, seen);
-  // What takes the whole height is written below the picture, other places into it.
+  // Regions of full height are labelled below the picture, others inside it.
   const columns = how.steps.every(step => step.top <= 0 && step.bottom >= how.height);
   if (how.kind !== "time steps") seen.append(...how.steps.map(step => box(step, how, !columns)));
   if (columns && how.steps.length) drawn.append(make("div", {className: "strip"}, ...how.steps.map(step => mark(step, how))));
   return make("figure", {className: "how"}, drawn, make("figcaption", {}, CAPTIONS[how.kind]), how.steps.length ? stepsAsTable(how) : "");
 }
 
-function place(element, {left, right}, {width}) {
+function setHorizontalPosition(element, {left, right}, {width}) {
   const [from, to] = [Math.max(left, 0), Math.min(right, width)];
   element.style.left = `${100 * from / width}%`;
   element.style.width = `${100 * (to - from) / width}%`;
@@ -77,7 +77,7 @@ function place(element, {left, right}, {width}) {
 }
 
 function box(step, how, named) {
-  const element = place(make("div", {className: "box"}), step, how);
+  const element = setHorizontalPosition(make("div", {className: "box"}), step, how);
   const [top, bottom] = [Math.max(step.top, 0), Math.min(step.bottom, how.height)];
   element.style.top = `${100 * top / how.height}%`;
   element.style.height = `${100 * (bottom - top) / how.height}%`;
@@ -86,21 +86,21 @@ function box(step, how, named) {
 }
 
 function mark(step, how) {
-  // Windows of neighbours overlap; their marks stand in the middle half.
+  // Neighbouring windows overlap, so each mark covers only the middle half of its window.
   const overlap = how.kind === "characters" ? (step.right - step.left) / 4 : 0;
   const element = make("i", {className: step.symbol ? "" : "blank", title: `${step.symbol || "blank"} ${share(step.probability)}`});
   element.style.setProperty("--sure", step.probability);
   element.append(make("b", {}, step.symbol || "·"));
-  return place(element, {left: step.left + overlap, right: step.right - overlap}, how);
+  return setHorizontalPosition(element, {left: step.left + overlap, right: step.right - overlap}, how);
 }
 
-// The same for who cannot see it: every place where a symbol was seen.
+// The same as text, for screen readers: every region where a symbol was read.
 function describe(how) {
   const seen = how.steps.filter(step => step.symbol).map(step => `${step.symbol} ${share(step.probability)} at ${Math.round(step.left)} to ${Math.round(step.right)} pixels`);
   return seen.length ? `${how.kind}: ${seen.join("; ")}` : `${how.kind}: no symbol was seen`;
 }
 
-// Every step in numbers, for keyboard and screen reader; filled when it is unfolded.
+// A table of all steps, for keyboard and screen reader users. It is filled when it is opened.
 function stepsAsTable(how) {
   const details = make("details", {}, make("summary", {}, `${how.kind.charAt(0).toUpperCase()}${how.kind.slice(1)} as a table`));
   details.ontoggle = () => {

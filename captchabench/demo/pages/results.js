@@ -1,11 +1,11 @@
-// The readings of pictures: of one in full; of several as a table to look over and to download, with the details folded.
+// The readings. One picture is shown in full. Several are shown as a table, with the details of each collapsed.
 import {make, sentence} from "./elements.js";
 import {describeProblem, isLong, share, showPicture} from "./readings.js";
 
 export class Results {
-  // place: the element to fill, once there is something to show. pictures: what is being read, by the models `chosen`.
-  constructor(place, pictures, models, chosen, clear) {
-    Object.assign(this, {place, pictures, models, chosen, clear, results: []});
+  // element: the element to fill. pictures: the pictures that the models `chosen` read.
+  constructor(element, pictures, models, chosen, clear) {
+    Object.assign(this, {element, pictures, models, chosen, clear, results: []});
     this.known = pictures.some(({sample}) => sample);
   }
 
@@ -14,7 +14,7 @@ export class Results {
     if (!this.results.length) this.begin();
     for (const result of results) {
       const position = this.results.push(result) - 1;
-      if (this.pictures.length === 1) this.place.append(showPicture(result, this.pictures[0], this.models));
+      if (this.pictures.length === 1) this.element.append(showPicture(result, this.pictures[0], this.models));
       else this.addRow(result, position);
     }
   }
@@ -24,13 +24,13 @@ export class Results {
     download.onclick = () => this.download();
     const clear = make("button", {type: "button"}, "Clear");
     clear.onclick = this.clear;
-    this.place.replaceChildren(make("p", {className: "tools"}, download, " ", clear));
+    this.element.replaceChildren(make("p", {className: "tools"}, download, " ", clear));
     if (this.pictures.length === 1) return;
     this.rows = make("tbody");
     this.details = make("div", {className: "details"});
     const table = make("table", {}, this.head(), this.rows);
     const frame = make("div", {className: "scroll", tabIndex: 0, role: "region", ariaLabel: "Readings as a table"}, table);
-    this.place.append(frame, make("h3", {}, "How each image was read"), this.details);
+    this.element.append(frame, make("h3", {}, "How each image was read"), this.details);
   }
 
   head() {
@@ -73,21 +73,21 @@ export class Results {
     return details;
   }
 
-  // All that was read in one line.
+  // A summary in one line.
   summary() {
     const {results, pictures} = this;
     if (results.length === 1) return this.summaryOfOne(results[0]);
     const failed = results.filter(({problem}) => problem).length;
-    const words = [failed ? `${results.length - failed} of ${results.length} images read; ${failed} cannot be read.` : `${results.length} images read.`];
-    for (const [place, name] of this.chosen.entries()) {
-      const known = results.flatMap(({problem, readings}, at) => problem || !pictures[at].sample ? [] : [readings[place].text === pictures[at].sample.label]);
-      if (known.length) words.push(`${this.models.called(name, this.chosen)}: ${known.filter(Boolean).length} of ${known.length} right.`);
+    const sentences = [failed ? `${results.length - failed} of ${results.length} images read; ${failed} cannot be read.` : `${results.length} images read.`];
+    for (const [column, name] of this.chosen.entries()) {
+      const known = results.flatMap(({problem, readings}, row) => problem || !pictures[row].sample ? [] : [readings[column].text === pictures[row].sample.label]);
+      if (known.length) sentences.push(`${this.models.called(name, this.chosen)}: ${known.filter(Boolean).length} of ${known.length} right.`);
     }
-    return words.join(" ");
+    return sentences.join(" ");
   }
 
   summaryOfOne({problem, readings}) {
-    if (problem) return "This image cannot be read; why is said below.";
+    if (problem) return "This image cannot be read; the reason is below.";
     return `${readings.map(({model, text, error}) => `${this.models.called(model, this.chosen)}: ${error ? "failed" : text || "nothing"}`).join("; ")}.`;
   }
 
@@ -98,14 +98,14 @@ export class Results {
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   }
 
-  // One row an image and model, as RFC 4180 has it.
+  // One row per image and model, in the format of RFC 4180.
   csv() {
     const rows = [["file", "model", "text", "confidence", "label", "right", "error"]];
-    for (const [place, {problem, readings}] of this.results.entries()) {
-      const {file, sample} = this.pictures[place];
+    for (const [row, {problem, readings}] of this.results.entries()) {
+      const {file, sample} = this.pictures[row];
       const label = sample?.label;
-      for (const [at, model] of this.chosen.entries()) {
-        const {text, confidence, error} = problem ? {error: describeProblem(problem)} : readings[at];
+      for (const [column, model] of this.chosen.entries()) {
+        const {text, confidence, error} = problem ? {error: describeProblem(problem)} : readings[column];
         const right = label === undefined || error ? "" : String(text === label);
         rows.push([file.name, model, text ?? "", confidence ?? "", label ?? "", right, error ?? ""]);
       }
@@ -114,7 +114,7 @@ export class Results {
   }
 }
 
-// What a spreadsheet would take for a formula gets an apostrophe before it.
+// Text that a spreadsheet would read as a formula is prefixed with an apostrophe.
 function quoted(value) {
   if (typeof value === "number") return String(value);
   const text = /^[=+\-@＝＋－＠\t\r\n]/.test(value) ? `'${value}` : value;
@@ -133,7 +133,7 @@ function cells({text, confidence, error}, sample) {
 
 function thumbnail(address) {
   const image = make("img", {src: address, alt: ""});
-  // What the browser cannot show may be read all the same.
+  // Models may read formats that the browser cannot show.
   image.onerror = () => image.remove();
   return image;
 }

@@ -1,11 +1,11 @@
-// What this tab keeps while another page is open in it: the choices, and the pictures. It is gone when the tab closes.
+// State that this tab keeps while it shows another page: the choices and the pictures. Closing the tab deletes it.
 
 export function keep(name, value) {
   try {
     sessionStorage.setItem(name, JSON.stringify(value));
     return true;
   } catch {
-    // Full, or not allowed here.
+    // The storage is full or disabled.
     return false;
   }
 }
@@ -20,14 +20,14 @@ export function kept(name) {
 
 let latest = null;
 
-// Keep pictures, each {file, note, sample}. Those with a sample are the server's, and asked for again.
+// Keep pictures, each {file, note, sample}. Those with a sample are loaded from the server again.
 export async function keepPictures(pictures) {
   const mine = latest = {};
   const plain = await Promise.all(pictures.map(async ({file, note, sample}) => {
     if (sample) return {sample};
     return {name: file.name, type: file.type, note, bytes: await base64(file)};
   }));
-  // Others were chosen meanwhile, or they were cleared.
+  // Meanwhile the pictures were replaced or cleared.
   if (mine !== latest) return;
   if (!keep("pictures", plain)) keep("pictures", []);
 }
@@ -37,7 +37,7 @@ export function forgetPictures() {
   keep("pictures", null);
 }
 
-// A picture as it was before it was kept.
+// The File of a picture that was kept.
 export function asFile({name, type, bytes}) {
   return new File([Uint8Array.from(atob(bytes), character => character.charCodeAt(0))], name, {type});
 }

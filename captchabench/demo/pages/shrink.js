@@ -1,9 +1,10 @@
-// Photographs are larger than the demo reads. They are made smaller here; what is small enough stays as it is.
+// Photos are usually larger than the demo accepts, so they are scaled down here. Smaller images are left unchanged.
 
 const KINDS = ["image/jpeg", "image/png", "image/webp", "image/bmp"];
 const QUALITY = 0.95;
 
-// The file, or a smaller one; note: what was done to it, if anything. limits: `pixels` of an image, `side` at most.
+// The file or a scaled-down copy, as {file, note}. note: how it was changed, if at all. limits: the most `pixels` of an
+// image, and of its longer `side`.
 export async function shrink(file, limits) {
   const same = {file, note: ""};
   if (!KINDS.includes(file.type)) return same;
@@ -11,7 +12,7 @@ export async function shrink(file, limits) {
   try {
     return await redraw(file, address, limits) ?? same;
   } catch {
-    // No image to this browser: the server says what is wrong with it.
+    // This browser cannot decode it. The server reports what is wrong.
     return same;
   } finally {
     URL.revokeObjectURL(address);
@@ -21,7 +22,7 @@ export async function shrink(file, limits) {
 async function redraw(file, address, {pixels, side}) {
   const image = new Image();
   await new Promise((done, failed) => { Object.assign(image, {onload: done, onerror: failed, src: address}); });
-  // Upright, as Exif's orientation has it; so is what is drawn.
+  // Width and height after Exif orientation; drawImage applies it too.
   const {naturalWidth: width, naturalHeight: height} = image;
   const scale = Math.min(Math.sqrt(pixels / (width * height)), side / Math.max(width, height));
   if (scale >= 1) return null;
