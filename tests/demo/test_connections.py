@@ -122,12 +122,12 @@ def test_nothing_is_written_after_a_refusal(
             with demo.connect() as line:
                 for piece in pieces:
                     line.sendall(piece)
-                assert b" 400 " in rest(line)
+                assert b" 400 " in read_to_end(line)
         # What completes the request comes with the piece that passes the limit.
         for size in range(80_000, 100_000, 2000):
             with demo.connect() as line:
                 line.sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: " + b"x" * size + b"\r\n\r\n")
-                assert b" 431 " in rest(line)
+                assert b" 431 " in read_to_end(line)
     assert not [record.getMessage() for record in caplog.records if record.exc_info]
 
 
