@@ -28,13 +28,13 @@ _MOMENTS = {
     "a training is under way": (re.compile(rb"Running stage 'train"), 9000),
 }
 _SOONEST_SECONDS = 0.2
-_LOOK_SECONDS = 0.004
+_POLL_SECONDS = 0.004
 # After a kill: for the command to end, unless it survives; for all that it started to be gone.
 _SURVIVES_SECONDS, _GONE_SECONDS = 3.0, 5.0
 _HANG_SECONDS = 900.0
 _ENOUGH_PROBLEMS = 20
 _SAID = {
-    "dvc.lock cut short": re.compile(r"dvc\.lock was cut short"),
+    "dvc.lock truncated": re.compile(r"dvc\.lock was truncated"),
     "stale list of files in use": re.compile(r"files in use had entries"),
     "temporary files of DVC swept": re.compile(r"temporary files that DVC left"),
     "training goes on from a checkpoint": re.compile(r"going on after step"),
@@ -173,7 +173,7 @@ class Lane:
                 if not tree.alive():
                     return None
                 tree.look()
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_POLL_SECONDS)
             return "any moment"
         name = self.random.choice(list(_MOMENTS))
         pattern, milliseconds = _MOMENTS[name]
@@ -186,7 +186,7 @@ class Lane:
             if time.monotonic() > until:
                 return "any moment"
             tree.look()
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
         time.sleep(self.random.uniform(0, min(milliseconds / 1000, self.way.latest_seconds)))
         tree.look()
         return name

@@ -28,7 +28,7 @@ def test_failures_are_told_apart(lines: list[str], code: int | None, reason: str
     failure = failure_of("train@a", Ended(code, tuple(lines)), 60.0)
     assert failure is not None
     assert failure.reason.startswith(reason)
-    assert failure.passing == passing
+    assert failure.transient == passing
     assert str(failure).startswith("train@a: ")
 
 

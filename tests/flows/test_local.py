@@ -93,7 +93,7 @@ def test_a_failure_is_named_and_stops_what_needs_it_alone(pipeline: Any) -> None
     assert "make@a  FAILED: broken; mend it" in said
     end = said[said.index("make@a: broken; mend it") :]
     assert "    the last words\n" in end
-    assert "not run for that: read@a, table" in end
+    assert "not run because of that: read@a, table" in end
     assert str(local.LOG) in end
     assert "make@a: the last words" in (pipeline.folder / local.LOG).read_text()
     assert sorted(pipeline.ran()) == ["make-a", "make-b", "read-b"]

@@ -271,6 +271,6 @@ def test_the_string_is_shown_at_a_terminal_and_nowhere_else(
 ) -> None:
     own = Server("http://127.0.0.1:4200", "captchabench:x", threading.Thread(), [])
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    assert "http://127.0.0.1:4200/sign-in#captchabench:x " in serve._how_to_sign_in(own, tmp_path)
+    assert "http://127.0.0.1:4200/sign-in#captchabench:x " in serve._sign_in_line(own, tmp_path)
     assert not any(served.string.partition(":")[2] in line for line in served.said)
     assert any(line.strip().endswith(f".prefect/string-{served.port}") for line in served.said)
