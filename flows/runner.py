@@ -89,11 +89,11 @@ class Runner:
             text = job.read_text(encoding="utf-8")
             done = self.workers.run(stage.name, text, time_limit=limit, environment=self._memory(stage.name), say=say)
             if failure := failure_of(stage.name, done.ended, limit):
-                failure.reason += f" (on {done.where})"
+                failure.reason += f" (on {done.worker})"
                 raise failure
             result.write_text(done.result, encoding="utf-8")
             self._transfer(stage.name, ["take", str(job), str(result)], say)
-        say(f"made by {done.where}")
+        say(f"made by {done.worker}")
         return Made.RUN
 
     def _transfer(self, name: str, arguments: Sequence[str], say: Callable[[str], None]) -> tuple[str, ...]:

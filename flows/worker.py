@@ -45,11 +45,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Done:
-    """How a job ended. result: the result file of `flows.dvc_stage take`, empty if none. where: the worker's name."""
+    """How a job ended. result: the result file of `flows.dvc_stage take`, empty if none. worker: its name."""
 
     ended: Ended
     result: str
-    where: str
+    worker: str
 
 
 class StageWorker(OnePort, Worker):

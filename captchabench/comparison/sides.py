@@ -75,12 +75,12 @@ class Side:
         return replace(self, name=model, results=results)
 
 
-def pool(where: str, cells: Mapping[Cell, bytes], normalisation: Mapping[str, Mapping[str, Any]]) -> dict[Key, Result]:
+def pool(prefix: str, cells: Mapping[Cell, bytes], normalisation: Mapping[str, Mapping[str, Any]]) -> dict[Key, Result]:
     """Sum the cells of each row over its folds. cells: files that any version of `write_cell` wrote.
 
     Only what a comparison needs is read, so that cells of older and newer versions of this program can be used.
-    `where` prefixes messages. Raises InputError for a file that is not a cell, and for folds of one row that differ
-    in source or dataset version.
+    prefix: start of error messages. Raises InputError for a file that is not a cell, and for folds of one row that
+    differ in source or dataset version.
     """
     by_row: dict[Key, list[Result]] = defaultdict(list)
     for cell, text in sorted(cells.items()):
@@ -101,16 +101,16 @@ def pool(where: str, cells: Mapping[Cell, bytes], normalisation: Mapping[str, Ma
                     )
                 )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{where}: metrics/cells/{cell}.json: is not one of our cells ({error!r})") from None
-    return {key: _sum(where, key, folds) for key, folds in sorted(by_row.items())}
+            raise InputError(f"{prefix}: metrics/cells/{cell}.json: is not one of our cells ({error!r})") from None
+    return {key: _sum(prefix, key, folds) for key, folds in sorted(by_row.items())}
 
 
-def _sum(where: str, key: Key, folds: list[Result]) -> Result:
+def _sum(prefix: str, key: Key, folds: list[Result]) -> Result:
     for trait in ("source", "version"):
         values = {getattr(fold, trait) for fold in folds}
         if len(values) > 1:
             listed = ", ".join(map(str, sorted(values)))
-            raise InputError(f"{where}: folds of {key[0]}, {key[1]} differ in {trait} ({listed}); run `dvc repro`")
+            raise InputError(f"{prefix}: folds of {key[0]}, {key[1]} differ in {trait} ({listed}); run `dvc repro`")
     sums = {count: sum(getattr(fold, count) for fold in folds) for count in ("n", "exact", "edits", "characters")}
     return replace(
         folds[0],

@@ -81,8 +81,8 @@ def devices() -> tuple[list[str], list[str]]:
     warning = caught[0].message if caught else None
     reason = first_line(warning) if isinstance(warning, Warning) else "it does not say why"
     remedy = f"install a driver for CUDA {torch.version.cuda}" if torch.version.cuda else "run `make setup`"
-    seen = f"{len(listed)} GPU ({listed[0]})"
-    return [""], [f"{seen} that torch cannot use ({reason}): {remedy}; the CPU is used until then"]
+    gpus = f"{len(listed)} GPU ({listed[0]})"
+    return [""], [f"{gpus} that torch cannot use ({reason}): {remedy}; the CPU is used until then"]
 
 
 def paths(visible: list[str]) -> dict[str, str]:

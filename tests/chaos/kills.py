@@ -33,7 +33,7 @@ _POLL_SECONDS = 0.004
 _SURVIVES_SECONDS, _GONE_SECONDS = 3.0, 5.0
 _HANG_SECONDS = 900.0
 _ENOUGH_PROBLEMS = 20
-_SAID = {
+_MESSAGES = {
     "dvc.lock truncated": re.compile(r"dvc\.lock was truncated"),
     "stale list of files in use": re.compile(r"files in use had entries"),
     "temporary files of DVC swept": re.compile(r"temporary files that DVC left"),
@@ -136,7 +136,7 @@ class Lane:
             process.wait()
         text = "".join(one.read_text(errors="replace") for one in (said, log) if one.exists())
         with self.account.lock:
-            self.account.said.update({name: len(found.findall(text)) for name, found in _SAID.items()})
+            self.account.said.update({name: len(pattern.findall(text)) for name, pattern in _MESSAGES.items()})
             self.account.begun.update(name.partition("@")[0] for name in re.findall(r"Running stage '([^']+)'", text))
             if hung:
                 self._problem(f"did not end {'after a kill' if killed else 'by itself'}", text)
