@@ -147,7 +147,7 @@ def test_a_run_that_is_ended_leaves_no_process_and_the_next_goes_on(pipeline: An
         assert process.returncode == -number
     else:
         assert process.returncode == 130
-        assert said.endswith("interrupted; run it again, and it goes on from here\n")
+        assert said.endswith("interrupted; run it again to continue from here\n")
         assert "Traceback" not in said
         with run_lock(pipeline.folder, "ours") as lock:
             assert lock.left_behind == ""

@@ -194,7 +194,7 @@ def test_a_page_of_another_site_can_do_nothing(served: Served, browser: Browser,
 
 def test_a_name_that_was_made_to_lead_here_can_do_nothing(served: Served, browser: Browser) -> None:
     before = served.runs()
-    go(browser, f"http://evil.localhost:{served.port}/", "this server goes by")
+    go(browser, f"http://evil.localhost:{served.port}/", "this server only answers as")
     api = f"http://evil.localhost:{served.port}/api"
     assert attack(browser, served, api) == [403, 403, 403, 403, "none"]
     assert served.runs() == before
