@@ -1,4 +1,4 @@
-"""The benchmark as a Prefect flow: what is stale, in parallel, then what became of the results.
+"""The benchmark as a Prefect flow: run stale stages in parallel, then publish and compare the results.
 
 `python -m flows.run` runs it once, `python -m flows.serve` on a schedule.
 """
@@ -18,15 +18,15 @@ from captchabench.errors import InputError
 from captchabench.storage.lockfile import keep_lock_file
 from flows import ROOT
 from flows.commit import check_branch, commit_results, head
-from flows.dispatch import Outcome, account, dispatch
+from flows.dispatch import Outcome, dispatch, failure_summary
 from flows.durations import keep_seconds, read_seconds
 from flows.fixed import fixed
 from flows.graph import Graph, Stage, read_graph
 from flows.history import close_dead_run
 from flows.process import Processes
 from flows.publish import publish
-from flows.recovery import Busy, mend, run_lock
-from flows.resources import Pool, Share, own_cores, own_devices
+from flows.recovery import Busy, repair, run_lock
+from flows.resources import Pool, Share, available_cores, available_devices
 from flows.runcache import check_shared
 from flows.runner import Runner
 from flows.tasks import End, block_stage, skip_stage, start_stage
@@ -37,59 +37,61 @@ if TYPE_CHECKING:
 
 @flow(name="benchmark", persist_result=False)
 def benchmark(only: list[str] | None = None, baseline: str | None = None, margin: float = 0.0) -> State:
-    """Run what is stale, publish the results, and fail where something got significantly worse.
+    """Run stale stages, publish the results, and fail if a row got significantly worse.
 
-    only: words of a stage's matrix, such as a model, a dataset or both: those cells and what they need, and no
-    tables. baseline: the commit to compare with; the last one that touched metrics/ unless given. margin: the share
-    of images that a row may lose all the same. Which folder this works in, which branch gets the results and who
-    helps are no parameters: whoever may start a run would choose what it executes. They are in `flows.fixed`.
+    only: items of a stage's matrix, such as a model, a dataset or both. Only those cells and the stages that they need
+    are run, and no tables are made. baseline: the commit to compare with; by default the last one that touched
+    metrics/. margin: the share of images that a row may lose without failing the run. The folder, the results branch
+    and the workers are not parameters: otherwise whoever may start a run could choose what it executes. They are in
+    `flows.fixed`.
     """
-    folder, own = ROOT, fixed()
+    folder, options = ROOT, fixed()
     try:
-        if own.commit_to:
-            check_branch(folder, own.commit_to)
+        if options.commit_to:
+            check_branch(folder, options.commit_to)
         with run_lock(folder, str(runtime.flow_run.id)) as lock:
-            _tidy_up(folder, lock.left_behind)
+            _recover(folder, lock.left_behind)
             graph = read_graph(folder)
             if only:
                 graph = graph.only(only)
-            others = None
-            if own.workers:
-                # Dask takes its time to import.
+            workers = None
+            if options.workers:
+                # Imported here because importing Dask is slow.
                 from flows.workers import Workers
 
                 check_shared(folder)
-                others = Workers(own.workers, head(folder))
-            outcomes = run_graph(graph, folder, lock.handle, others)
-            if failed := account(outcomes):
+                workers = Workers(options.workers, head(folder))
+            outcomes = run_graph(graph, folder, lock.handle, workers)
+            if failed := failure_summary(outcomes):
                 return Failed(message=failed)
             regressions = [] if only else publish(folder, baseline, margin)
-            made = _summary(graph, outcomes)
-            if own.commit_to and not only and (commit := commit_results(folder, own.commit_to, graph.kept, made)):
-                get_run_logger().info(f"results committed to {own.commit_to}: {commit}")
+            summary = _summary(graph, outcomes)
+            branch = None if only else options.commit_to
+            if branch and (commit := commit_results(folder, branch, graph.kept, summary)):
+                get_run_logger().info(f"results committed to {branch}: {commit}")
     except Busy as error:
         return Cancelled(message=str(error))
     except InputError as error:
         return Failed(message=str(error))
     except OSError as error:
-        # A full disk, or one that is read only.
+        # For example a full or read-only disk.
         return Failed(message=f"{error.filename or folder}: {error.strerror or error}")
     if regressions:
         return Failed(message=f"significantly worse: {', '.join(regressions)}")
-    return Completed(message=made)
+    return Completed(message=summary)
 
 
 def run_graph(graph: Graph, root: Path, lock: int, workers: "Workers | None" = None) -> dict[str, Outcome]:
-    """Run what is stale as tasks of the current flow; return what became of each stage that was due.
+    """Run stale stages as tasks of the current flow; return the outcome of each stage that was due.
 
-    lock: the run's lock, which stages inherit. workers: where those that ask for a device run, if not here.
+    lock: the run's lock, which stages inherit. workers: run the stages that need a GPU; None runs them here.
     """
     due = graph.due()
     stale = {stage.name for stage in due}
     for stage in graph.stages:
         if stage.name not in stale:
             skip_stage(stage.name)
-    get_run_logger().info(f"{len(graph.stages) - len(due)} stages are up to date, {len(due)} are stale or may be")
+    get_run_logger().info(f"{len(graph.stages) - len(due)} stages are up to date, {len(due)} are or may be stale")
     processes = Processes()
     runner = Runner(root, processes, lock, workers)
     futures: dict[str, PrefectFuture[Any]] = {}
@@ -97,19 +99,21 @@ def run_graph(graph: Graph, root: Path, lock: int, workers: "Workers | None" = N
     def start(stage: Stage, share: Share, end: End) -> None:
         upstream = [futures[name] for name in stage.upstream if name in futures]
         futures[stage.name] = start_stage(
-            stage, share, runner, upstream, lambda judge: end(partial(_kept, judge, root))
+            stage, share, runner, upstream, lambda get_outcome: end(partial(_keep_lock, get_outcome, root))
         )
 
     try:
         if workers and any(stage.need.gpus for stage in due):
             workers.await_one()
-        pool = Pool(own_cores(), own_devices(), workers.count if workers else None)
+        pool = Pool(available_cores(), available_devices(), workers.count if workers else None)
         outcomes = dispatch(due, pool, read_seconds(root), start)
         if workers:
-            made = [stage.name for stage in graph.stages if stage.name not in stale or not outcomes[stage.name].failure]
-            runner.send(made, get_run_logger().info)
+            complete = [
+                stage.name for stage in graph.stages if stage.name not in stale or not outcomes[stage.name].failure
+            ]
+            runner.send(complete, get_run_logger().info)
     finally:
-        # On the way out of an interrupt or a cancellation, too: no stage outlives its run.
+        # Also after an interrupt or a cancellation: no stage outlives its run.
         if workers:
             workers.close()
         processes.end_all()
@@ -121,23 +125,23 @@ def run_graph(graph: Graph, root: Path, lock: int, workers: "Workers | None" = N
     return outcomes
 
 
-def _tidy_up(root: Path, left_behind: str) -> None:
-    """Close the run that died, if one did, and mend what it left half-written."""
+def _recover(root: Path, left_behind: str) -> None:
+    """Close the previous run in Prefect if it died, and repair what it left half-written."""
     logger = get_run_logger()
     if left_behind and close_dead_run(left_behind):
-        logger.warning(f"closed the run {left_behind}, which had died")
-    for line in mend(root):
+        logger.warning(f"closed the run {left_behind}, whose process had died")
+    for line in repair(root):
         logger.warning(line)
 
 
-def _kept(judge: Callable[[], Outcome], root: Path) -> Outcome:
-    """The outcome of a stage; what DVC wrote of it is set aside."""
-    outcome = judge()
+def _keep_lock(get_outcome: Callable[[], Outcome], root: Path) -> Outcome:
+    """Return the outcome of a stage; keep a copy of dvc.lock if the stage changed it."""
+    outcome = get_outcome()
     if outcome.made:
         keep_lock_file(root)
     return outcome
 
 
 def _summary(graph: Graph, outcomes: Mapping[str, Outcome]) -> str:
-    made = sum(outcome.made for outcome in outcomes.values())
-    return f"{made} stages run, {len(graph.stages) - made} up to date"
+    count = sum(outcome.made for outcome in outcomes.values())
+    return f"{count} stages run, {len(graph.stages) - count} up to date"

@@ -1,4 +1,4 @@
-"""How ours meet at Dask's scheduler: by certificates, each on one port, and with one line where they do not."""
+"""Connections to Dask's scheduler: certificates, one port per server, and one-line errors."""
 
 import asyncio
 import ssl
@@ -14,79 +14,80 @@ from captchabench.errors import InputError
 from flows.address import parse
 
 _CONNECT_SECONDS = 15.0
-_SAME = "all machines need certificates of one CA (docs/machines.md)"
+_SAME_CA = "all machines need certificates of one CA (docs/machines.md)"
 
 
 class OnePort:
-    """Beside Dask's Worker or Scheduler: a server that has no HTTP port, which Dask opens even without a dashboard."""
+    """Mixin for Dask's Worker and Scheduler without an HTTP port, which Dask opens even without a dashboard."""
 
     def start_http_server(self, *_: object, **__: object) -> None:
-        """Start none."""
+        """Do not start an HTTP server."""
 
 
 def security(address: str, role: Literal["scheduler", "worker", "client"]) -> Security:
-    """The certificates that Dask's configuration names for a role, if the address wants any.
+    """The certificates that Dask's configuration names for a role; none for a tcp:// address.
 
-    Raises InputError if they are missing or unreadable, or if the configuration allows no address without them.
+    Raises InputError if they are missing or unreadable, or if the address is tcp:// and the configuration requires
+    encryption.
     """
     if parse(address).protocol == "tcp":
         if dask.config.get("distributed.comm.require-encryption"):
             raise InputError(f"{address}: Dask's configuration requires encryption; give a tls:// address")
         return Security()
     try:
-        made = Security(require_encryption=True)
+        certificates = Security(require_encryption=True)
     except ValueError as error:
         raise InputError(f"Dask's configuration: {error}") from None
     try:
-        usable = made.get_connection_args(role)["ssl_context"]
+        context = certificates.get_connection_args(role)["ssl_context"]
     except OSError as error:
-        named = made.get_tls_config_for_role(role)
-        files = ", ".join(str(named[key]) for key in ("ca_file", "cert", "key") if named[key])
+        config = certificates.get_tls_config_for_role(role)
+        files = ", ".join(str(config[key]) for key in ("ca_file", "cert", "key") if config[key])
         raise InputError(
-            f"{files}: not usable as CA, certificate and key ({error.strerror or error}); docs/machines.md makes others"
+            f"{files}: not usable as CA, certificate and key ({error.strerror or error}); see docs/machines.md"
         ) from None
-    if not usable:
+    if not context:
         raise InputError(
             f"{address}: Dask's configuration names no certificates (distributed.comm.tls: ca-file, {role}); "
-            "docs/machines.md says how"
+            "see docs/machines.md"
         )
-    return made
+    return certificates
 
 
-def reach(address: str, role: Literal["worker", "client"]) -> Security:
-    """The certificates for a role, once a scheduler has taken them. Raises InputError if none does.
+def accepted_certificates(address: str, role: Literal["worker", "client"]) -> Security:
+    """The certificates for a role, after a scheduler has accepted them. Raises InputError if none does.
 
-    Dask itself would ask for ever, or wait for the answer of whatever else listens there.
+    Dask itself would retry forever, or wait forever for a reply from a server of another kind.
     """
-    own = security(address, role)
-    # Some event loop may run in this thread.
+    certificates = security(address, role)
+    # In another thread, because an event loop may already run in this one.
     with ThreadPoolExecutor(1) as pool:
         try:
-            pool.submit(asyncio.run, _meet(address, own.get_connection_args(role))).result()
-        # Who speaks another protocol sends what reads as the length of a message, too long for any memory.
+            pool.submit(asyncio.run, _try_connect(address, certificates.get_connection_args(role))).result()
+        # MemoryError: the reply of another protocol is read as a message length that no memory can hold.
         except (OSError, ValueError, MemoryError) as error:
             raise InputError(_reason(address, error)) from None
-    return own
+    return certificates
 
 
-async def _meet(address: str, arguments: dict[str, Any]) -> None:
+async def _try_connect(address: str, arguments: dict[str, Any]) -> None:
     async with asyncio.timeout(_CONNECT_SECONDS):
         comm = await connect(address, timeout=_CONNECT_SECONDS, **arguments)
         await comm.close()
 
 
 def _reason(address: str, error: Exception) -> str:
-    """Why there is no connection, and what to do, in one line. error: what Dask raised."""
+    """One line that says why there is no connection and what to do. error: raised by Dask."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"{address}: its certificate is refused ({cause.verify_message}); {_SAME}"
-        # Tornado's: plain text came before the handshake began.
+            return f"{address}: its certificate is refused ({cause.verify_message}); {_SAME_CA}"
+        # Tornado raises ValueError when plain text comes before the handshake.
         if isinstance(cause, ValueError) or getattr(cause, "reason", "") == "WRONG_VERSION_NUMBER":
-            return f"{address}: no TLS is spoken there; start the scheduler with this address"
+            return f"{address}: it does not use TLS; start the scheduler with this address"
     if not isinstance(error, CommClosedError):
         return f"{address}: no scheduler answers; start it there: python -m flows.scheduler {address}"
     if parse(address).protocol == "tls":
-        return f"{address}: it refuses this machine's certificate; {_SAME}"
+        return f"{address}: it refuses this machine's certificate; {_SAME_CA}"
     return f"{address}: it closes the connection; give its tls:// address if it has one"
 
 

@@ -1,4 +1,4 @@
-"""Stages, each as soon as what it needs is made and its share of the machine is free."""
+"""Starts each stage as soon as the stages that it needs are done and its share of the machine is free."""
 
 import queue
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -8,18 +8,18 @@ from functools import partial
 from flows.graph import Stage
 from flows.resources import Pool, Share
 
-# Workers come and go while stages run.
-_LOOK_AGAIN_SECONDS = 5.0
-# Of a failed stage, where the run's end is told.
-_LINES = 10
+# How often to look for new workers, which may come and go while stages run.
+_POLL_SECONDS = 5.0
+# Output lines of a failed stage in the summary at the end of a run.
+_LAST_LINES = 10
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a stage. made: it ran, or came back from DVC's cache; else it was up to date.
+    """The outcome of a stage. made: it ran or was restored from DVC's cache; False if it was up to date.
 
-    failure: one line, empty if all went well; lines: the last of its output then. blocked: it was not tried,
-    because one that it needs failed. seconds: from start to end, retries among them; 0 if it did not run.
+    failure: one line, empty on success. lines: the last lines of a failed stage's output. blocked: it was not started
+    because a stage that it needs failed. seconds: from start to end, including retries; 0 if it did not run.
     """
 
     made: bool = False
@@ -29,22 +29,23 @@ class Outcome:
     seconds: float = 0.0
 
 
-# Begins a stage and returns at once; calls back, from any thread, with a function that tells the outcome.
+# Starts a stage and returns at once. When the stage has ended, the callback is called from any thread with a function
+# that returns the outcome.
 Start = Callable[[Stage, Share, Callable[[Callable[[], Outcome]], None]], None]
 
 _Ended = tuple[str, Share, Callable[[], Outcome]]
 
 
 def dispatch(due: Sequence[Stage], pool: Pool, seconds: Mapping[str, float], start: Start) -> dict[str, Outcome]:
-    """Run the stages in `due`, in parallel; return what became of each.
+    """Run the stages in `due`, in parallel; return the outcome of each.
 
-    seconds: what each took the last time, so that the longest way to the end is begun first. A failure stops what
-    depends on it and nothing else.
+    seconds: how long each took the last time, so that the longest remaining chain is started first. A failure stops
+    the stages that depend on it and no others.
     """
     names = {stage.name for stage in due}
     waiting = {stage.name: names.intersection(stage.upstream) for stage in due}
     left = {stage.name: stage for stage in due}
-    order = urgency(due, seconds)
+    order = priorities(due, seconds)
     ended: queue.Queue[_Ended] = queue.Queue()
     running: set[str] = set()
     outcomes: dict[str, Outcome] = {}
@@ -53,12 +54,12 @@ def dispatch(due: Sequence[Stage], pool: Pool, seconds: Mapping[str, float], sta
             if (share := pool.take(left[name].need)) is not None:
                 stage = left.pop(name)
                 running.add(name)
-                start(stage, share, partial(_tell, ended, name, share))
+                start(stage, share, partial(_report_end, ended, name, share))
         try:
-            name, share, judge = ended.get(timeout=_LOOK_AGAIN_SECONDS)
+            name, share, get_outcome = ended.get(timeout=_POLL_SECONDS)
         except queue.Empty:
             continue
-        outcome = judge()
+        outcome = get_outcome()
         pool.give_back(share)
         running.remove(name)
         outcomes[name] = outcome
@@ -71,38 +72,38 @@ def dispatch(due: Sequence[Stage], pool: Pool, seconds: Mapping[str, float], sta
     return outcomes
 
 
-def account(outcomes: Mapping[str, Outcome]) -> str:
-    """Which stages failed, why, and the last lines of each; then those that could not run for it. Empty if none."""
+def failure_summary(outcomes: Mapping[str, Outcome]) -> str:
+    """Which stages failed, why, and their last output lines; then which stages were blocked. Empty if none."""
     failed = {name: outcome for name, outcome in outcomes.items() if outcome.failure}
     parts = [
-        "\n".join([f"{name}: {outcome.failure}", *(f"    {line}" for line in outcome.lines[-_LINES:])])
+        "\n".join([f"{name}: {outcome.failure}", *(f"    {line}" for line in outcome.lines[-_LAST_LINES:])])
         for name, outcome in failed.items()
         if not outcome.blocked
     ]
     if blocked := [name for name, outcome in failed.items() if outcome.blocked]:
-        parts.append(f"not run for that: {', '.join(blocked)}")
+        parts.append(f"not run because of that: {', '.join(blocked)}")
     return "\n".join(parts)
 
 
-def _tell(ended: queue.Queue[_Ended], name: str, share: Share, judge: Callable[[], Outcome]) -> None:
-    ended.put((name, share, judge))
+def _report_end(ended: queue.Queue[_Ended], name: str, share: Share, get_outcome: Callable[[], Outcome]) -> None:
+    ended.put((name, share, get_outcome))
 
 
-def urgency(due: Sequence[Stage], seconds: Mapping[str, float]) -> dict[str, tuple[bool, float, int]]:
-    """Whether a stage is wanted soon; seconds from its start to the end of the longest chain; how much it gathers."""
-    # A stage never seen is taken for a usual one.
-    usual = sorted(seconds.values())[len(seconds) // 2] if seconds else 1.0
+def priorities(due: Sequence[Stage], seconds: Mapping[str, float]) -> dict[str, tuple[bool, float, int]]:
+    """Sort keys, larger first: whether `soon` is set; seconds of the longest chain from the stage; number of inputs."""
+    # A stage without a known duration counts as the median.
+    median = sorted(seconds.values())[len(seconds) // 2] if seconds else 1.0
     chain: dict[str, float] = {}
     for stage in reversed(due):
         after = [chain[other.name] for other in due if stage.name in other.upstream]
-        chain[stage.name] = seconds.get(stage.name, usual) + max(after, default=0.0)
+        chain[stage.name] = seconds.get(stage.name, median) + max(after, default=0.0)
     return {stage.name: (stage.need.soon, chain[stage.name], len(stage.upstream)) for stage in due}
 
 
 def dependents(name: str, stages: Collection[Stage]) -> list[str]:
-    """The names of the stages that need `name`, directly or not; `stages` are in order."""
-    found = [name]
+    """The names of the stages that need `name`, directly or indirectly. `stages` are in topological order."""
+    reached = [name]
     for stage in stages:
-        if not set(found).isdisjoint(stage.upstream):
-            found.append(stage.name)
-    return found[1:]
+        if not set(reached).isdisjoint(stage.upstream):
+            reached.append(stage.name)
+    return reached[1:]

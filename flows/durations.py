@@ -1,7 +1,7 @@
-"""How long stages took the last time they ran: for the order of the next run, and to say how long it will take.
+"""How long stages took in their last run, used to order the next run and to estimate its time.
 
-`seconds.json` beside this file is of a run of the committed parameters, for clones where nothing has run yet:
-`python -m flows.durations` makes it that of the last run here.
+`seconds.json` in this folder is from a run with the committed parameters, for clones where nothing has run yet.
+`python -m flows.durations` replaces it with the durations of this clone.
 """
 
 import json
@@ -15,24 +15,24 @@ _COMMITTED = Path("flows/seconds.json")
 
 
 def read_seconds(root: Path) -> dict[str, float]:
-    """Seconds by stage, of this clone's runs; empty where nothing is known."""
+    """Seconds by stage from runs in this clone; empty if there are none."""
     return _read(root / _KEPT)
 
 
 def committed_seconds(root: Path) -> dict[str, float]:
-    """Seconds by stage on some other machine, perhaps; empty where nothing is known."""
+    """Seconds by stage as committed, probably from another machine; empty if there are none."""
     return _read(root / _COMMITTED)
 
 
 def keep_seconds(root: Path, new: Mapping[str, float]) -> None:
-    """Remember `new`, rounded, beside what is known of other stages."""
+    """Store the rounded seconds of `new`, and keep those of other stages."""
     write_json(root / _KEPT, {**read_seconds(root), **{name: round(value, 1) for name, value in new.items()}})
 
 
 def _read(path: Path) -> dict[str, float]:
     try:
-        known = json.loads(path.read_bytes())
-        return {str(name): float(seconds) for name, seconds in known.items()}
+        stored = json.loads(path.read_bytes())
+        return {str(name): float(seconds) for name, seconds in stored.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 

@@ -1,9 +1,9 @@
-"""One stage of DVC's in a process of its own: run here, or handed to another machine and back.
+"""Runs one DVC stage in a separate process, here or on another machine.
 
-`python -m flows.dvc_stage run STAGE` runs it and keeps what it made in the run cache. `offer STAGE JOB` says in the
-file JOB what a worker needs to run it, unless there is nothing to run; `make JOB RESULT` is that worker's part, and
-`take JOB RESULT` puts the result in its place. `send STAGE...` copies results to the remote. The current
-folder is the repository's.
+`python -m flows.dvc_stage run STAGE` runs it here and saves its outputs in the run cache. `offer STAGE JOB` writes the
+file JOB with what a worker needs to run it, unless there is nothing to run. The worker runs `make JOB RESULT`. Then
+`take JOB RESULT` checks out the result here. `send STAGE...` copies results to the remote. The current folder is the
+repository's.
 """
 
 import json
@@ -19,18 +19,18 @@ from captchabench.errors import InputError
 from captchabench.storage.files import advice, write_json
 from captchabench.storage.lockfile import put_entry
 from flows.commit import head
-from flows.runcache import check_clean, entry_text, fetch, find, inputs, known, opened, put, save, send
+from flows.runcache import check_clean, entry_text, fetch, find, inputs, open_repository, past_entries, put, save, send
 
 _HERE = Path()
 
 
 def run(name: str) -> int:
-    """Run the stage if it is stale, as `dvc repro --single-item` does, and keep what it made in the run cache.
+    """Run the stage if it is stale, as `dvc repro --single-item` does, and save its outputs in the run cache.
 
-    dvc.lock is not parsed and written anew for one entry, which takes DVC a second: the entry alone is, and the
-    file is replaced whole.
+    DVC takes a second to parse and write all of dvc.lock. Here only the entry of this stage is serialised; the file
+    is still replaced as a whole.
     """
-    with opened(_HERE) as repo, lock_repo(repo), repo.scm_context(quiet=True):
+    with open_repository(_HERE) as repo, lock_repo(repo), repo.scm_context(quiet=True):
         stage = find(repo, name)
         if stage.reproduce():
             print("Updating lock file 'dvc.lock'", flush=True)
@@ -40,8 +40,8 @@ def run(name: str) -> int:
 
 
 def offer(name: str, job: str) -> int:
-    """Send what the stage needs to the remote, and write the job; none where the results are at hand."""
-    with opened(_HERE) as repo:
+    """Send the inputs of the stage to the remote and write the job file, unless the results already exist."""
+    with open_repository(_HERE) as repo:
         with lock_repo(repo):
             if not find(repo, name).changed():
                 print(f"Stage '{name}' didn't change, skipping")
@@ -49,31 +49,31 @@ def offer(name: str, job: str) -> int:
             needed = inputs(repo, name)
         if _restored(repo, name):
             return 0
-        entries = {one: save(repo, one) for one in needed}
+        entries = {stage: save(repo, stage) for stage in needed}
         send(repo, list(entries.values()))
         write_json(Path(job), {"commit": head(_HERE), "stage": name, "inputs": entries})
     return 0
 
 
 def make(job: str, result: str) -> int:
-    """Run the stage from the inputs that the job names, and send what it made."""
-    given = json.loads(Path(job).read_bytes())
-    name = given["stage"]
-    with opened(_HERE) as repo:
-        _check_clone(repo, given["commit"])
-        for needed, entry in given["inputs"].items():
+    """Run the stage of a job on its inputs, and send the outputs to the remote."""
+    request = json.loads(Path(job).read_bytes())
+    name = request["stage"]
+    with open_repository(_HERE) as repo:
+        _check_clone(repo, request["commit"])
+        for needed, entry in request["inputs"].items():
             if not fetch(repo, entry):
-                raise InputError(f"the remote lacks what {needed} made; `dvc push` where it was made")
+                raise InputError(f"the remote lacks the outputs of {needed}; run `dvc push` where they were made")
             put(repo, needed, entry)
-        # Whoever had this job before may have ended it, and died then.
+        # Another worker may have finished this job and died before it reported.
         _restored(repo, name)
     run(name)
-    with opened(_HERE) as repo:
+    with open_repository(_HERE) as repo:
         entry = save(repo, name)
         send(repo, [entry])
     write_json(Path(result), entry)
-    # What it was made of on the way: the stages that clear that up run elsewhere.
-    # Imported here: every stage of a flow starts this program, few of them on a worker.
+    # Scratch files are removed here, since the stages that remove them otherwise run elsewhere.
+    # Imported here: every stage of a flow starts this program, but few run on a worker.
     from stages.scratch import clear_scratch
 
     clear_scratch(name.partition("@")[2])
@@ -81,44 +81,44 @@ def make(job: str, result: str) -> int:
 
 
 def take(job: str, result: str) -> int:
-    """Put what a worker made in its place. Raises InputError if that was not made from what is here."""
+    """Check out a worker's result. Raises InputError if it was made from other inputs than those here."""
     name = json.loads(Path(job).read_bytes())["stage"]
     entry = json.loads(Path(result).read_bytes())
-    with opened(_HERE) as repo:
+    with open_repository(_HERE) as repo:
         if not fetch(repo, entry):
-            raise InputError(f"the remote lacks what {name} made; see that the workers have the same one")
+            raise InputError(f"the remote lacks the outputs of {name}; check that the workers use the same remote")
         put(repo, name, entry)
         with lock_repo(repo):
             stage = find(repo, name)
             if stage.changed():
                 other = ", ".join(_differing(stage)) or "its command"
                 raise InputError(
-                    f"{name} was made from something else than is here ({other}); remove what no stage makes and "
-                    "Git does not know, there and here"
+                    f"{name} was made from other inputs than those here ({other}); remove untracked files that no "
+                    "stage makes, there and here"
                 )
     return 0
 
 
 def send_all(*names: str) -> int:
-    """Send the results of stages, so that `dvc repro --pull` finds them anywhere."""
-    with opened(_HERE) as repo:
+    """Send the results of stages to the remote, so that `dvc repro --pull` finds them on any machine."""
+    with open_repository(_HERE) as repo:
         send(repo, [save(repo, name) for name in names])
     return 0
 
 
 def _restored(repo: Any, name: str) -> bool:
-    """Whether somebody has made the stage from these inputs before: then its outputs are in their place."""
-    for entry in known(repo, name):
+    """Check out the outputs of an earlier run of the stage on the same inputs; return whether there was one."""
+    for entry in past_entries(repo, name):
         if fetch(repo, entry):
             put(repo, name, entry)
-            print(f"Stage '{name}' was made before: its results are in their place", flush=True)
+            print(f"Stage '{name}' ran on these inputs before: its results are checked out", flush=True)
             return True
     return False
 
 
 def _check_clone(repo: Any, commit: str) -> None:
-    if (own := head(_HERE)) != commit:
-        raise InputError(f"{_HERE.resolve()} is at {own[:9]}, the run at {commit[:9]}; check that out, `make setup`")
+    if (here := head(_HERE)) != commit:
+        raise InputError(f"{_HERE.resolve()} is at {here[:9]}, the run at {commit[:9]}; check that out, `make setup`")
     check_clean(repo)
 
 
@@ -130,7 +130,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {"run": run, "offer": offer, "make": 
 
 
 def main() -> int:
-    """Do what the command line says; DVC's exit codes, 1 for what a person has to mend."""
+    """Run the command of the command line; return 1 for an error that the user must fix, else DVC's exit code."""
     try:
         return int(_COMMANDS[sys.argv[1]](*sys.argv[2:]))
     except InputError as error:

@@ -1,4 +1,4 @@
-"""Why a stage failed, and whether the same may go well the next time."""
+"""Why a stage failed, and whether a retry may succeed."""
 
 import re
 import signal
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from flows.process import Ended
 
-# What DVC says of a command of dvc.yaml.
-_EXITED = re.compile(r"exited with (-?\d+)$")
+# DVC's message for a command of dvc.yaml that failed.
+_EXIT_CODE = re.compile(r"exited with (-?\d+)$")
 OUT_OF_MEMORY = "the GPU's memory was full"
-_PASSING = {
+_TRANSIENT = {
     "DVC's lock was taken": re.compile(r"Unable to acquire lock|is busy, it is being blocked|database is locked"),
     OUT_OF_MEMORY: re.compile(r"CUDA out of memory|OutOfMemoryError|CUDNN_STATUS_ALLOC_FAILED"),
     "the network failed": re.compile(
@@ -22,11 +22,11 @@ _PASSING = {
 
 @dataclass(eq=False)
 class Failure(Exception):
-    """A stage that failed. reason: one line. passing: another try may do. lines: the last of its output."""
+    """A stage that failed. reason: one line. transient: a retry may succeed. lines: the last lines of its output."""
 
     stage: str
     reason: str
-    passing: bool
+    transient: bool
     lines: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -34,33 +34,33 @@ class Failure(Exception):
 
 
 def failure_of(stage: str, ended: Ended, time_limit: float) -> Failure | None:
-    """What went wrong, None if nothing did. time_limit: seconds that the stage was given."""
+    """The failure of a stage; None if it succeeded. time_limit: of the stage, in seconds."""
     if ended.code == 0:
         return None
-    reason, passing = _judge(ended, time_limit)
-    return Failure(stage, reason, passing, ended.lines)
+    reason, transient = _classify(ended, time_limit)
+    return Failure(stage, reason, transient, ended.lines)
 
 
-def _judge(ended: Ended, time_limit: float) -> tuple[str, bool]:
+def _classify(ended: Ended, time_limit: float) -> tuple[str, bool]:
     if ended.code is None:
         return f"not done after {time_limit:g} s", False
-    # A mistake of the user's, which the stage explains in one line: it stays one.
+    # A user's mistake, which the stage explains in one line, is not retried.
     mistake = next((line for line in reversed(ended.lines) if line.startswith("error: ")), None)
-    codes = [int(found[1]) for line in ended.lines if (found := _EXITED.search(line))]
+    codes = [int(match[1]) for line in ended.lines if (match := _EXIT_CODE.search(line))]
     code = codes[-1] if codes else ended.code
     if mistake and code == 1:
         return mistake.removeprefix("error: "), False
-    for reason, pattern in _PASSING.items():
+    for reason, pattern in _TRANSIENT.items():
         if any(pattern.search(line) for line in ended.lines):
             return reason, True
-    # Killed: by the kernel, for want of memory, or by somebody.
+    # Killed, for example by the kernel when out of memory.
     if code < 0 or (code > 128 and code - 128 in set(signal.Signals)):
         return f"killed by {signal.Signals(-code if code < 0 else code - 128).name}", True
     return _last_error(ended.lines) or f"exit code {code}", False
 
 
 def _last_error(lines: Sequence[str]) -> str:
-    """The last line of a traceback, or what DVC says."""
+    """The last line of a traceback; without one, DVC's error message."""
     errors = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception|Interrupt)\b|ERROR: ", line)]
-    own = [line for line in errors if not line.startswith("ERROR: ")]
-    return (own or errors or [""])[-1].removeprefix("ERROR: ")
+    python_errors = [line for line in errors if not line.startswith("ERROR: ")]
+    return (python_errors or errors or [""])[-1].removeprefix("ERROR: ")

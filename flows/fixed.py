@@ -1,7 +1,7 @@
-"""What is fixed when serving starts, by options: no run that Prefect's API is asked for can change it.
+"""Options that are fixed when serving starts. No run that is started through Prefect's API can change them.
 
-The parameters of a run, its tags and its job variables are those of whoever asks. The environment is not: the runs
-that `flows.serve` starts get its own.
+Whoever starts a run sets its parameters, tags and job variables. They do not set its environment: runs that
+`flows.serve` starts inherit the environment of `flows.serve`.
 """
 
 import argparse
@@ -17,34 +17,36 @@ _COMMIT_TO, _WORKERS = "CAPTCHABENCH_COMMIT_TO", "CAPTCHABENCH_WORKERS"
 
 @dataclass(frozen=True)
 class Fixed:
-    """commit_to: the branch that results are committed to. workers: where Dask's scheduler listens."""
+    """commit_to: the branch that results are committed to. workers: the address of Dask's scheduler."""
 
     commit_to: str | None
     workers: str | None
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options that fix it."""
-    parser.add_argument("--workers", metavar="ADDRESS", help="have the machines that wait at tls://HOST:PORT help")
+    """Add the options to a command line."""
+    parser.add_argument(
+        "--workers", metavar="ADDRESS", help="run GPU stages on workers at the scheduler tls://HOST:PORT"
+    )
     parser.add_argument("--insecure", action="store_true", help=INSECURE)
     parser.add_argument("--commit-to", metavar="BRANCH", help="commit the results to this branch")
 
 
-def fix(given: argparse.Namespace) -> None:
-    """Fix what the options say, for this process and those that it starts.
+def fix(arguments: argparse.Namespace) -> None:
+    """Fix the options for this process and the processes that it starts.
 
-    Raises InputError if results cannot go to the branch, or the way to the workers is not safe.
+    Raises InputError if results cannot go to the branch, or if the connection to the workers is not safe.
     """
-    if given.commit_to:
-        check_branch(ROOT, given.commit_to)
-    if given.workers:
-        check_address(given.workers, given.insecure)
-    for name, value in ((_COMMIT_TO, given.commit_to), (_WORKERS, given.workers)):
+    if arguments.commit_to:
+        check_branch(ROOT, arguments.commit_to)
+    if arguments.workers:
+        check_address(arguments.workers, arguments.insecure)
+    for name, value in ((_COMMIT_TO, arguments.commit_to), (_WORKERS, arguments.workers)):
         os.environ.pop(name, None)
         if value:
             os.environ[name] = value
 
 
 def fixed() -> Fixed:
-    """What was fixed, here or in the process that started this one."""
+    """The options that were fixed by this process or a parent."""
     return Fixed(os.environ.get(_COMMIT_TO), os.environ.get(_WORKERS))

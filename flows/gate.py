@@ -1,7 +1,7 @@
-"""Prefect's server behind a check of who speaks to it: no other name than its own, no page of another site.
+"""Prefect's server behind a check of the Host and Origin headers: requests of other sites' pages are refused.
 
-Prefect asks for a string, but takes any Host, and its websockets any Origin. Started as `python -m flows.gate HANDLE`,
-the number of an inherited socket that listens.
+Prefect asks for an authentication string, but accepts any Host, and its websockets accept any Origin. Started as
+`python -m flows.gate HANDLE`, where HANDLE is the number of an inherited listening socket.
 """
 
 import os
@@ -13,15 +13,15 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# The environment variable with the code of the link to sign in.
+# Environment variable with the code of the sign-in link.
 CODE = "CAPTCHABENCH_SIGN_IN_CODE"
-# The UI asks nobody else for anything, and no page may have it in a frame.
+# The UI loads nothing from other sites, and no page may embed it in a frame.
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-eval'; worker-src 'self' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
-# Hands the string on to the UI. Nothing of the request becomes part of it.
+# A static page that passes the string to the UI. It contains nothing from the request.
 _SIGN_IN = Path(__file__).with_name("sign_in.html")
 _SIGN_IN_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; "
@@ -30,24 +30,25 @@ _SIGN_IN_POLICY = (
 
 
 class Gate:
-    """Refuses requests and websockets that name another host, or come from a page of another.
+    """Refuses requests and websockets with another Host or from a page of another Origin.
 
-    own: host and port, as in http://HOST:PORT. A page elsewhere that leads a name of its own here still sends that
-    name, and a browser says of each request to another site whose page makes it.
+    address: HOST:PORT. If a page of another site resolves its own host name to this machine (DNS rebinding), the
+    Host header still has that name. For cross-site requests a browser sends the Origin of the page.
 
-    code: whoever sends it to /sign-in is told `string`, once. A link keeps it in the browser's history.
+    code: POST /sign-in exchanges it for `string`, once. A browser keeps the sign-in link in its history, so the link
+    holds the code and not the string.
     """
 
-    def __init__(self, app: ASGIApp, own: str, code: str = "", string: str = "") -> None:
+    def __init__(self, app: ASGIApp, address: str, code: str = "", string: str = "") -> None:
         self._app = app
         self._code, self._string = code, string
-        self._host, self._origin = own.encode(), f"http://{own}".encode()
-        self._refusal = f"this server goes by http://{own} alone, and takes nothing from pages of other sites\n"
+        self._host, self._origin = address.encode(), f"http://{address}".encode()
+        self._refusal = f"this server only answers as http://{address}, and refuses requests of pages of other sites\n"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
-        elif not self._is_own(scope):
+        elif not self._is_same_origin(scope):
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
             else:
@@ -57,31 +58,31 @@ class Gate:
         elif scope["type"] == "http" and scope["path"] == "/sign-in" and scope["method"] == "POST":
             await self._exchange(receive, send)
         else:
-            await self._app(scope, receive, _guarded(send))
+            await self._app(scope, receive, _with_security_headers(send))
 
     async def _exchange(self, receive: Receive, send: Send) -> None:
-        """Tell the string to whoever has the code that no one has used yet."""
+        """Answer with the string if the body is the unused code."""
         message = await receive()
-        given = message.get("body", b"")
-        if not message.get("more_body") and self._code and secrets.compare_digest(given, self._code.encode()):
+        body = message.get("body", b"")
+        if not message.get("more_body") and self._code and secrets.compare_digest(body, self._code.encode()):
             self._code = ""
             await _answer(send, 200, "text/plain", _POLICY, self._string)
         else:
-            await _answer(send, 403, "text/plain", _POLICY, "this code is not valid, or was used\n")
+            await _answer(send, 403, "text/plain", _POLICY, "this code is invalid or was used\n")
 
-    def _is_own(self, scope: Scope) -> bool:
+    def _is_same_origin(self, scope: Scope) -> bool:
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         origins = {value for name, value in scope["headers"] if name == b"origin"}
         return hosts == [self._host] and origins <= {self._origin}
 
 
-def _guarded(send: Send) -> Send:
-    async def send_guarded(message: Message) -> None:
+def _with_security_headers(send: Send) -> Send:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             message["headers"] = [*message["headers"], *_headers(_POLICY)]
         await send(message)
 
-    return send_guarded
+    return send_with_headers
 
 
 async def _answer(send: Send, status: int, kind: str, policy: str, text: str) -> None:
@@ -105,10 +106,10 @@ def _headers(policy: str) -> list[tuple[bytes, bytes]]:
 
 
 def main() -> None:
-    """Serve Prefect on the socket whose number is given, as its settings in the environment say."""
-    # What it makes is for its owner's eyes, the database above all.
+    """Serve Prefect on the given socket, with its settings from the environment."""
+    # Only the owner may read the files that it creates, above all the database.
     os.umask(0o077)
-    # Not for what is started from here.
+    # Child processes do not need it.
     code = os.environ.pop(CODE, "")
     from prefect.server.api.server import create_app
 

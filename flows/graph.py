@@ -1,4 +1,4 @@
-"""DVC's own graph of the stages, and what DVC says is stale."""
+"""DVC's graph of the stages, and which of them DVC considers stale."""
 
 import os
 from collections.abc import Collection, Sequence
@@ -18,7 +18,7 @@ from flows.resources import Need
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage, named as DVC does. upstream: the stages whose outputs it reads."""
+    """One stage, with its DVC name. upstream: the stages whose outputs it reads."""
 
     name: str
     upstream: tuple[str, ...]
@@ -27,11 +27,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Graph:
-    """The stages in an order in which they can run.
+    """The stages in topological order.
 
-    changed: those that DVC would run as things are. Whatever depends on them may turn out to be stale too.
-    kept: the files that stages write and Git keeps, as paths from the repository's folder. other: those of `changed`
-    whose parameters or command are not those of their last run, which may have taken another time.
+    changed: stages that DVC would run now. Stages that depend on them may turn out to be stale too. kept: files that
+    stages write and Git keeps, relative to the repository's folder. other: stages of `changed` whose parameters or
+    command differ from their last run, so that its duration says little about the next one.
     """
 
     stages: tuple[Stage, ...]
@@ -40,25 +40,25 @@ class Graph:
     other: frozenset[str] = frozenset()
 
     def due(self) -> tuple[Stage, ...]:
-        """The stages that are changed or come after one that is, in order."""
+        """The changed stages and all that depend on them, in order."""
         due: set[str] = set()
         for stage in self.stages:
             if stage.name in self.changed or due.intersection(stage.upstream):
                 due.add(stage.name)
         return tuple(stage for stage in self.stages if stage.name in due)
 
-    def only(self, words: Collection[str]) -> "Graph":
-        """The stages with all of `words` in their matrix, such as a model and a dataset, and what they need.
+    def only(self, wanted: Collection[str]) -> "Graph":
+        """The stages with all of `wanted` in their matrix, such as a model and a dataset, and the stages they need.
 
         Raises InputError if there is none.
         """
         matrices = {stage.name: set(stage.name.partition("@")[2].split("-")) for stage in self.stages}
-        kept = {name for name, items in matrices.items() if items >= set(words)}
+        kept = {name for name, items in matrices.items() if items >= set(wanted)}
         if not kept:
             known = set().union(*matrices.values())
-            unknown = next((word for word in words if word not in known), None)
-            mend = did_you_mean(unknown, known) if unknown else "each is known, but no stage has them all"
-            raise InputError(f"no stage has {', '.join(words)} in its matrix; {mend}")
+            unknown = next((item for item in wanted if item not in known), None)
+            remedy = did_you_mean(unknown, known) if unknown else "each is known, but no stage has them all"
+            raise InputError(f"no stage has {', '.join(wanted)} in its matrix; {remedy}")
         for stage in reversed(self.stages):
             if stage.name in kept:
                 kept.update(stage.upstream)
@@ -67,14 +67,14 @@ class Graph:
 
 
 def read_graph(root: Path) -> Graph:
-    """Read the graph of the repository at `root`; takes DVC's locks for a moment.
+    """Read the graph of the repository at `root`; takes DVC's locks briefly.
 
-    Raises InputError for a bad `meta`, and for whatever else DVC cannot make sense of.
+    Raises InputError for a bad `meta`, and for anything that DVC cannot read.
     """
     repo = Repo(str(root))
     try:
         graph = repo.index.graph
-        # An edge goes from a stage to one it needs. The names make the order the same every time.
+        # An edge goes from a stage to one that it needs. Sorting by name makes the order deterministic.
         order = nx.lexicographical_topological_sort(graph.reverse(copy=False), key=_name)
         stages = tuple(
             Stage(
@@ -84,7 +84,7 @@ def read_graph(root: Path) -> Graph:
             )
             for stage in order
         )
-        # DVC's status has names as seen from the current folder.
+        # The names in DVC's status are relative to the current folder.
         stale = repo.status()
         changed = frozenset(_name(stage) for stage in graph if stage.addressing in stale)
         other = frozenset(_name(stage) for stage in graph if _is_other(stale.get(stage.addressing, [])))
@@ -96,18 +96,18 @@ def read_graph(root: Path) -> Graph:
         repo.close()
 
 
-def _is_other(said: Sequence[Any]) -> bool:
-    """Whether DVC says of a stage that it has other parameters, or another command."""
+def _is_other(status: Sequence[Any]) -> bool:
+    """Whether parameters or command of a stage have changed. status: DVC's status of the stage."""
     return any(
         entry == "changed command" or (isinstance(entry, dict) and "params.yaml" in entry.get("changed deps", {}))
-        for entry in said
+        for entry in status
     )
 
 
 def _name(stage: Any) -> str:
-    """What DVC calls a stage in the repository's folder."""
-    where = stage.path_in_repo
+    """The name of a stage relative to the repository's folder."""
+    path = stage.path_in_repo
     name = getattr(stage, "name", None)
     if not name:
-        return str(where)
-    return str(name) if where == PROJECT_FILE else f"{where}:{name}"
+        return str(path)
+    return str(name) if path == PROJECT_FILE else f"{path}:{name}"

@@ -1,8 +1,8 @@
-"""Run a command, and end it and all that it started as soon as whoever started this is gone, however it went.
+"""Runs a command, and kills it and all processes that it started when the process that started this one ends.
 
-Called as `leash.py CORES COMMAND...` in a session of its own; CORES are numbers with commas between them. Standard
-input is a pipe that nobody writes to: its end means that the process at the other end has died. Imports nothing of
-ours, so that it starts in a moment.
+Called as `leash.py CORES COMMAND...` in a new session; CORES are numbers separated by commas. Standard input is a pipe
+to which nothing is written: end of file means that the process at the other end has died. Imports nothing of the
+project, so that it starts fast.
 """
 
 import os
@@ -13,18 +13,18 @@ import threading
 
 
 def main() -> int:
-    """Run the command; return its exit code, 128 and more for a signal, as shells do."""
+    """Run the command; return its exit code, 128 plus the number for a signal, as shells do."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, [int(core) for core in sys.argv[1].split(",")])
-    threading.Thread(target=_end_with_the_other, daemon=True).start()
-    # close_fds=False: a lock that was handed down stays taken until the command has ended, too.
+    threading.Thread(target=_kill_group_at_eof, daemon=True).start()
+    # close_fds=False: the command inherits the run lock, which is then held until it has ended.
     code = subprocess.call(sys.argv[2:], stdin=subprocess.DEVNULL, close_fds=False)
     return code if code >= 0 else 128 - code
 
 
-def _end_with_the_other() -> None:
+def _kill_group_at_eof() -> None:
     os.read(0, 1)
-    # Outputs are written whole or not at all, so there is nothing to wait for.
+    # SIGKILL is safe: outputs are written whole or not at all.
     os.killpg(os.getpid(), signal.SIGKILL)
 
 

@@ -1,7 +1,7 @@
-"""`make repro`: run what is stale on all cores of this machine, without Prefect and without a server.
+"""`make repro`: run stale stages on all cores of this machine, without Prefect and without a server.
 
-DVC decides what is stale, as in the flow, and the order is the flow's. `dvc repro` gives the same, one stage after
-the other.
+As in the flow, DVC decides which stages are stale, and stages run in the same order. `dvc repro` gives the same
+results, but runs one stage at a time.
 """
 
 import argparse
@@ -22,26 +22,26 @@ from rich.console import Console
 from captchabench.errors import InputError
 from captchabench.storage.files import advice
 from captchabench.storage.lockfile import keep_lock_file
-from flows.dispatch import Outcome, account, dispatch
+from flows.dispatch import Outcome, dispatch, failure_summary
 from flows.durations import committed_seconds, keep_seconds, read_seconds
 from flows.failures import Failure
 from flows.forecast import Forecast
 from flows.graph import Graph, Stage, read_graph
 from flows.process import Processes, Stopped
-from flows.recovery import mend, run_lock
-from flows.resources import Pool, Share, own_cores, own_devices
+from flows.recovery import repair, run_lock
+from flows.resources import Pool, Share, available_cores, available_devices
 from flows.rows import Rows
 from flows.runner import RETRY_PAUSES, Made, Runner
 from flows.screen import Screen
 
-# All that stages print. DVC keeps Git from that folder.
+# The output of all stages. DVC excludes this folder from Git.
 LOG = Path(".dvc/tmp/repro.log")
 
 End = Callable[[Callable[[], Outcome]], None]
 
 
 class Run:
-    """One run. root: of the repository; lock: the run's lock, which stages inherit."""
+    """One run. root: the repository's folder. lock: the run's lock, which stages inherit."""
 
     def __init__(self, root: Path, lock: int) -> None:
         self._root = root
@@ -52,17 +52,19 @@ class Run:
         self._logging = threading.Lock()
 
     def run(self, graph: Graph, console: Console) -> dict[str, Outcome]:
-        """Run what is due; what became of each stage. However it ends, no stage outlives it."""
+        """Run the due stages; return the outcome of each. No stage outlives the run, however it ends."""
         due = graph.due()
-        cores, devices, own = own_cores(), own_devices(), read_seconds(self._root)
-        others = committed_seconds(self._root)
-        known = [{name: took for name, took in one.items() if name not in graph.other} for one in (own, others)]
+        cores, devices = available_cores(), available_devices()
+        local, committed = read_seconds(self._root), committed_seconds(self._root)
+        known = [
+            {name: took for name, took in seconds.items() if name not in graph.other} for seconds in (local, committed)
+        ]
         self._rows = Rows(self._root, graph.stages, due)
-        fresh = len(graph.stages) - len(due)
+        up_to_date = len(graph.stages) - len(due)
         with self._log, Screen(len(due), Forecast(due, cores, devices, *known), console) as self._screen:
-            self._screen.say(f"{len(due)} stages to run on {len(cores)} cores, {fresh} are up to date")
+            self._screen.say(f"{len(due)} stages to run on {len(cores)} cores, {up_to_date} are up to date")
             try:
-                return dispatch(due, Pool(cores, devices), {**others, **own}, self._start)
+                return dispatch(due, Pool(cores, devices), {**committed, **local}, self._start)
             finally:
                 self._over.set()
                 self._processes.end_all()
@@ -76,14 +78,14 @@ class Run:
         end(partial(self._ended, stage.name, outcome))
 
     def _try(self, stage: Stage, share: Share) -> Outcome:
-        """Run a stage, and again where its failure may pass."""
+        """Run a stage, and retry it after transient failures."""
         started = time.monotonic()
         say = partial(self._write, stage.name)
         for pause in (*RETRY_PAUSES, None):
             try:
                 made = self._runner.run(stage, share, say)
             except Failure as failure:
-                if failure.passing and pause is not None:
+                if failure.transient and pause is not None:
                     say(f"{failure.reason}; the next try is in {pause:g} s")
                     if not self._over.wait(pause):
                         continue
@@ -91,7 +93,7 @@ class Run:
             except Stopped:
                 break
             except Exception as error:
-                # Unsaid, it would be waited for forever.
+                # Without an outcome, dispatch would wait for this stage forever.
                 return Outcome(failure=f"{type(error).__name__}: {error}")
             took = time.monotonic() - started if made is Made.RUN else 0.0
             return Outcome(made=made is not Made.NOTHING, seconds=took)
@@ -108,21 +110,22 @@ class Run:
         return outcome
 
     def _write(self, name: str, line: str) -> None:
-        # A line may come late, from a process that has left its group. A full disk is the stage's to tell.
+        # ValueError: the log is closed, and a process that left its group still prints. OSError: for example a full
+        # disk, which the stage reports.
         with self._logging, suppress(ValueError, OSError):
             self._log.write(f"{name}: {line}\n")
             self._log.flush()
 
 
 def run(root: Path, console: Console) -> Mapping[str, Outcome]:
-    """Mend what a killed run left, and run what is stale in the repository at `root`; what became of each stage.
+    """Repair what a killed run left, then run the stale stages of the repository at `root`; return their outcomes.
 
-    Raises InputError where another run is at work, or DVC cannot make sense of the repository.
+    Raises InputError if another run is at work, or if DVC cannot read the repository.
     """
-    with run_lock(root, f"make repro, process {os.getpid()}", hand_on=True) as lock:
-        # Where plain DVC is at work there is nothing to mend.
+    with run_lock(root, f"make repro, process {os.getpid()}", keep_left_behind=True) as lock:
+        # While plain DVC is running, nothing is repaired.
         with suppress(LockError), make_lock(str(root / ".dvc/tmp/lock")):
-            for line in mend(root):
+            for line in repair(root):
                 print(line, file=sys.stderr)
         graph = read_graph(root)
         if not graph.changed:
@@ -131,20 +134,20 @@ def run(root: Path, console: Console) -> Mapping[str, Outcome]:
         return Run(root, lock.handle).run(graph, console)
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run what is stale on all cores; 1 if a stage failed."""
-    argparse.ArgumentParser(prog="python -m flows.local", description=main.__doc__).parse_args(words)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run stale stages on all cores. Returns 1 if a stage failed."""
+    argparse.ArgumentParser(prog="python -m flows.local", description=main.__doc__).parse_args(argv)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        # `nohup` has set that a hang-up is to be ignored.
+        # `nohup` sets SIGHUP to be ignored.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
     root = Path()
     try:
         if not ((root / "dvc.yaml").exists() and (root / ".dvc").is_dir()):
             raise InputError(f"{root.resolve()}: has no dvc.yaml and .dvc; run this in the benchmark's folder")
-        failed = account(run(root, Console()))
+        failed = failure_summary(run(root, Console()))
     except KeyboardInterrupt:
-        print("interrupted; run it again, and it goes on from here", file=sys.stderr)
+        print("interrupted; run it again to continue from here", file=sys.stderr)
         return 128 + signal.SIGINT
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -153,7 +156,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"error: {error.filename or root}: {error.strerror or error}; {advice(error)}", file=sys.stderr)
         return 1
     if failed:
-        print(f"\n{failed}\nall that stages said: {LOG}", file=sys.stderr)
+        print(f"\n{failed}\noutput of all stages: {LOG}", file=sys.stderr)
     return 1 if failed else 0
 
 

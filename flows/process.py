@@ -1,4 +1,4 @@
-"""One command in a session of its own: its output streams, its time is limited, and nothing of it is left behind."""
+"""Runs a command in a new session: streams its output, limits its time and ends all processes that it started."""
 
 import os
 import signal
@@ -13,16 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _LEASH = Path(__file__).with_name("leash.py")
+# Output lines that are kept for error messages.
 _TAIL = 30
-# Between a request to stop and the end of patience.
+# Between SIGTERM and SIGKILL.
 _GRACE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended. code: its exit code, 128 and more for a signal; None if its time was up.
+    """How a command ended. code: its exit code, 128 plus the number for a signal; None after a timeout.
 
-    lines: the last of its output.
+    lines: the last lines of its output.
     """
 
     code: int | None
@@ -30,11 +31,11 @@ class Ended:
 
 
 class Stopped(Exception):
-    """Everything is being ended: nothing is started any more, and what ran was cut short."""
+    """`end_all` was called: running commands were ended, and no more are started."""
 
 
 class Processes:
-    """The commands that are running, so that all can be ended at once."""
+    """The running commands, which `end_all` ends together."""
 
     def __init__(self) -> None:
         self._live: set[subprocess.Popen[str]] = set()
@@ -49,20 +50,20 @@ class Processes:
         environment: Mapping[str, str],
         cores: Sequence[int],
         time_limit: float,
-        handed_down: Sequence[int],
+        pass_fds: Sequence[int],
         say: Callable[[str], None],
     ) -> Ended:
         """Run `command` on `cores`; call `say` with each line that it prints.
 
-        time_limit: seconds. handed_down: file descriptors that it inherits, such as a lock's. Raises Stopped if
-        `end_all` was called, before or meanwhile.
+        time_limit: seconds. pass_fds: file descriptors that it inherits, such as a lock's. Raises Stopped if
+        `end_all` was called before or during the run.
         """
-        words = [sys.executable, "-I", "-S", str(_LEASH), ",".join(map(str, cores)), *command]
+        arguments = [sys.executable, "-I", "-S", str(_LEASH), ",".join(map(str, cores)), *command]
         with self._lock:
             if self._closed:
                 raise Stopped
             process = subprocess.Popen(
-                words,
+                arguments,
                 cwd=cwd,
                 env=dict(environment),
                 stdin=subprocess.PIPE,
@@ -71,7 +72,7 @@ class Processes:
                 text=True,
                 errors="replace",
                 start_new_session=True,
-                pass_fds=handed_down,
+                pass_fds=pass_fds,
             )
             self._live.add(process)
         lines: deque[str] = deque(maxlen=_TAIL)
@@ -84,17 +85,17 @@ class Processes:
                     code = process.wait(time_limit)
             finally:
                 _end(process)
-                # A process that has left the group may hold the pipe open for ever.
+                # A process that has left the group may keep the pipe open forever.
                 reader.join(_GRACE_SECONDS)
                 with self._lock:
                     self._live.discard(process)
         if self._closed:
             raise Stopped
-        # A leash that was killed itself.
+        # A negative code: leash.py itself was killed.
         return Ended(128 - code if code is not None and code < 0 else code, tuple(lines))
 
     def end_all(self) -> None:
-        """End what is running, with all it started; start nothing more."""
+        """End all running commands and the processes that they started; start no more."""
         with self._lock:
             self._closed = True
             live = tuple(self._live)
@@ -113,10 +114,10 @@ def _read(process: subprocess.Popen[str], lines: deque[str], say: Callable[[str]
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End the process's group: politely, then not."""
+    """End the process group: SIGTERM, then SIGKILL."""
     _signal(process, signal.SIGTERM)
-    waited = time.monotonic() + _GRACE_SECONDS
-    while time.monotonic() < waited:
+    deadline = time.monotonic() + _GRACE_SECONDS
+    while time.monotonic() < deadline:
         process.poll()
         if not _signal(process, 0):
             return
@@ -126,7 +127,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _signal(process: subprocess.Popen[str], number: int) -> bool:
-    """Send a signal to the group; whether there was anybody."""
+    """Send a signal to the process group; return whether it had any process."""
     try:
         os.killpg(process.pid, number)
     except (ProcessLookupError, PermissionError):

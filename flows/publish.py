@@ -1,4 +1,4 @@
-"""What a run leaves for people: the leaderboard, what changed, and where the page is, as Prefect artifacts."""
+"""Publishes the leaderboard, the comparison with the baseline and a link to the page as Prefect artifacts."""
 
 import os
 from pathlib import Path
@@ -15,9 +15,9 @@ _CHANGE = Path("reports/change.html")
 
 
 def publish(root: Path, baseline: str | None, margin: float) -> list[str]:
-    """Publish the results; return the rows that are significantly worse than the baseline's, in words.
+    """Publish the results; return the rows that are significantly worse than the baseline's, as text.
 
-    margin: the share of images that a row may lose all the same. Raises InputError if `baseline` is no commit.
+    margin: the share of images that a row may lose without counting. Raises InputError if `baseline` is not a commit.
     """
     if (root / _LEADERBOARD).exists():
         create_markdown_artifact((root / _LEADERBOARD).read_text(encoding="utf-8"), key="leaderboard")
@@ -31,13 +31,12 @@ def publish(root: Path, baseline: str | None, margin: float) -> list[str]:
 
 
 def compared(root: Path, baseline: str | None, margin: float) -> tuple[str, list[str]]:
-    """The results beside those of `baseline`, None for the last commit of metrics/: as Markdown, and what got worse.
+    """Compare the results with `baseline`; return the comparison as Markdown and the rows that got worse.
 
-    The comparison is also written as a page, reports/change.html.
-
+    baseline: None means the last commit that touched metrics/. The comparison is also written to reports/change.html.
     Raises InputError if `baseline` is given and cannot be compared with.
     """
-    # They take a second to import, and a run of a few cells needs none of them.
+    # These imports take a second, and a run of selected cells needs none of them.
     from captchabench.comparison.compare import compare
     from captchabench.comparison.revisions import WORKSPACE, commits, side
     from captchabench.report.change import change_page
@@ -48,21 +47,21 @@ def compared(root: Path, baseline: str | None, margin: float) -> tuple[str, list
             past = commits(root)
             if not past:
                 return "No commit has results yet; there is nothing to compare with.", []
-            found = compare(side(past[-1].commit, root), side(WORKSPACE, root))
+            comparison = compare(side(past[-1].commit, root), side(WORKSPACE, root))
         elif not baseline.isprintable():
-            # Nothing that a command line could hold, but JSON can.
-            raise InputError(f"no commit, branch or tag called {baseline!r}; look at its spelling")
+            # Possible through Prefect's API: JSON may hold characters that a command line cannot.
+            raise InputError(f"no commit, branch or tag called {baseline!r}; check its spelling")
         else:
-            found = compare(side(baseline, root), side(WORKSPACE, root))
+            comparison = compare(side(baseline, root), side(WORKSPACE, root))
     except InputError as error:
         if baseline is not None:
             raise
         return f"Not compared: {error}", []
-    write_text(root / _CHANGE, change_page(found))
-    named = [
+    write_text(root / _CHANGE, change_page(comparison))
+    worse = [
         f"{row.model} on {row.dataset} ({row.exact.difference:+.1%})"
-        for row in found.regressions(margin)
+        for row in comparison.regressions(margin)
         if row.exact is not None
     ]
-    head = f"**Significantly worse: {', '.join(named)}.**" if named else "Nothing is significantly worse."
-    return f"{head}\n\n{markdown_comparison(found)}", named
+    head = f"**Significantly worse: {', '.join(worse)}.**" if worse else "Nothing is significantly worse."
+    return f"{head}\n\n{markdown_comparison(comparison)}", worse

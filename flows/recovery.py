@@ -1,8 +1,8 @@
-"""After a crash: one run at a time, and nothing of a dead one is left half-written.
+"""Recovery after a crash: allows one run at a time and repairs what a killed run left half-written.
 
-`python -m flows.recovery` mends the current folder's repository, before plain `dvc repro`. With `--cache` it reads all
-of DVC's cache, too, and removes what is not what it was: DVC itself takes its word for it, and puts it back over what
-a stage has made anew.
+`python -m flows.recovery` repairs the repository in the current folder, for use before plain `dvc repro`. With
+`--cache` it also reads all of DVC's cache and removes damaged files. DVC itself trusts its cache, and would restore a
+damaged file over one that a stage has made again.
 """
 
 import argparse
@@ -30,22 +30,22 @@ from captchabench.errors import InputError
 from captchabench.storage.files import write_text
 from captchabench.storage.lockfile import KEPT, LOCK, entries, is_beginning, restored
 
-# DVC ignores this folder in Git, and every repository has one.
-_OWN = Path(".dvc/tmp")
+# Every DVC repository has this folder, and DVC excludes it from Git.
+_DVC_TMP = Path(".dvc/tmp")
 _PATIENCE_SECONDS = 3.0
 _CACHE = Path(".dvc/cache/files/md5")
 _OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
-# Where stages write, and DVC puts back.
-_MADE = ("data", "metrics", "reports")
-# DVC's have 22 characters drawn by lot: .X.tmp, and HASH.dir.X.tmp.
-_DVCS = re.compile(r"\.[\w-]{22}\.tmp$")
+# Folders in which stages write and DVC restores outputs.
+_OUTPUT_FOLDERS = ("data", "metrics", "reports")
+# DVC's temporary files have 22 random characters X: .X.tmp and HASH.dir.X.tmp.
+_DVC_TEMPORARY = re.compile(r"\.[\w-]{22}\.tmp$")
 
 
 @dataclass(frozen=True)
 class RunLock:
-    """The right to run. handle: what stages inherit, so that it stays taken until the last of them has ended.
+    """The lock of a run. handle: stages inherit it, so that the lock is held until the last of them has ended.
 
-    left_behind: the id of the run that had it last, if that one died; else "".
+    left_behind: the id of the previous run if its process died; otherwise "".
     """
 
     handle: int
@@ -53,89 +53,89 @@ class RunLock:
 
 
 @contextmanager
-def run_lock(root: Path, run: str, *, hand_on: bool = False) -> Iterator[RunLock]:
-    """Hold the only right to run in the repository at `root`. run: our id, for others to see.
+def run_lock(root: Path, run: str, *, keep_left_behind: bool = False) -> Iterator[RunLock]:
+    """Hold the run lock of the repository at `root`. run: our id, which is shown to others.
 
-    hand_on: what a dead run left behind is there for the next run, too. Raises Busy where another run has it.
+    keep_left_behind: leave the id of a dead run for the next run, too. Raises Busy if another run holds the lock.
     """
-    path = root / _OWN / "flow.lock"
+    path = root / _DVC_TMP / "flow.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        if not _take(handle):
+        if not _acquire(handle):
             raise Busy(f"another run is at work here ({_read(handle) or 'just started'}); wait for it to end")
         left_behind = _read(handle)
         _write(handle, run)
         try:
             yield RunLock(handle, left_behind)
         finally:
-            _write(handle, left_behind if hand_on else "")
+            _write(handle, left_behind if keep_left_behind else "")
     finally:
         os.close(handle)
 
 
-def _take(handle: int) -> bool:
-    """Whether the lock is ours. The stages of a run that has just died take a moment to die, too."""
-    patience = time.monotonic() + _PATIENCE_SECONDS
+def _acquire(handle: int) -> bool:
+    """Try to lock; return whether it succeeded. The stages of a run that has just died may hold it for a moment."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
         except BlockingIOError:
-            if time.monotonic() > patience:
+            if time.monotonic() > deadline:
                 return False
             time.sleep(0.05)
 
 
-def mend(root: Path) -> list[str]:
-    """Put right what DVC was writing when it was killed; return a line for each thing. Only while no DVC writes.
+def repair(root: Path) -> list[str]:
+    """Repair what DVC was writing when it was killed; return one line per repair. No DVC may be writing meanwhile.
 
-    A stage that plain DVC ran and whose entry in dvc.lock is lost would run again: DVC's own run cache has no stage
-    with an output that Git keeps.
+    If the entry in dvc.lock of a stage that plain DVC ran is lost, the stage runs again: DVC's own run cache leaves out
+    stages with an output that Git keeps.
     """
-    mended = []
-    if _mend_lock_file(root):
-        mended.append("dvc.lock was cut short: what it said is back, but perhaps for its last stage")
-    claims = root / _OWN / "rwlock"
-    if claims.exists() and (left := _living(claims)) is not None:
-        write_text(claims, left)
-        mended.append("DVC's list of files in use had entries of dead processes: removed")
+    repaired = []
+    if _repair_lock_file(root):
+        repaired.append("dvc.lock was truncated: restored, except perhaps the entry of its last stage")
+    list_file = root / _DVC_TMP / "rwlock"
+    if list_file.exists() and (left := _without_dead(list_file)) is not None:
+        write_text(list_file, left)
+        repaired.append("DVC's list of files in use had entries of dead processes: removed")
     if swept := _sweep(root):
-        mended.append(f"{swept} temporary files that DVC left: removed")
-    return mended
+        repaired.append(f"{swept} temporary files that DVC left: removed")
+    return repaired
 
 
 def _sweep(root: Path) -> int:
-    """Remove the temporary files of DVC's, in its cache and beside outputs; how many there were.
+    """Remove DVC's temporary files from its cache and from the output folders; return how many there were.
 
-    A stage's folder in the run cache goes too, if it is left empty: DVC fails on one.
+    Empty folders of stages in the run cache are removed too: DVC fails on them.
     """
-    folders = [root / ".dvc/cache", *(root / name for name in _MADE)]
-    left = [path for folder in folders for path in folder.rglob("*.tmp") if _DVCS.search(path.name)]
+    folders = [root / ".dvc/cache", *(root / name for name in _OUTPUT_FOLDERS)]
+    left = [path for folder in folders for path in folder.rglob("*.tmp") if _DVC_TEMPORARY.search(path.name)]
     for path in left:
         path.unlink(missing_ok=True)
     for folder in (root / ".dvc/cache/runs").glob("*/*"):
-        # Others are not empty.
+        # rmdir fails for folders that are not empty.
         with suppress(OSError):
             folder.rmdir()
     return len(left)
 
 
-def _mend_lock_file(root: Path) -> bool:
-    """Put back the entries that dvc.lock has lost; whether it was cut short. One that is whole is set aside."""
+def _repair_lock_file(root: Path) -> bool:
+    """Restore entries that dvc.lock has lost; return whether it was truncated. Keep a copy of an intact one."""
     lock, copy = root / LOCK, root / KEPT
     if not lock.exists():
         copy.unlink(missing_ok=True)
         return False
     now, kept = (path.read_text(encoding="utf-8", errors="replace") if path.exists() else "" for path in (lock, copy))
-    # An empty one is the first that was ever begun, and no copy is as empty.
+    # An empty dvc.lock without a copy is a first one that DVC began and did not finish.
     if now and now == kept:
         return False
-    # A merge that a person has not finished is theirs to finish.
+    # An unfinished merge is left for the user to resolve.
     if "\n<<<<<<< " in now:
         return False
-    # Cut at the end of a line it may well be in order. So is an earlier commit's.
-    if _in_order(lock) and not (is_beginning(now, kept) and now != _committed(root)):
+    # A readable file may still be truncated, at the end of a line. The committed file may be shorter, but is intact.
+    if _is_readable(lock) and not (is_beginning(now, kept) and now != _committed(root)):
         write_text(copy, now)
         return False
     if entries(whole := restored(now, kept)):
@@ -145,8 +145,8 @@ def _mend_lock_file(root: Path) -> bool:
     return True
 
 
-def _in_order(lock: Path) -> bool:
-    """Whether DVC can read its lock file, and its last line is whole."""
+def _is_readable(lock: Path) -> bool:
+    """Whether DVC can read its lock file and the last line is complete."""
     try:
         COMPILED_LOCKFILE_SCHEMA(load_yaml(str(lock)))
         return lock.read_bytes().endswith(b"\n")
@@ -155,8 +155,8 @@ def _in_order(lock: Path) -> bool:
 
 
 def _committed(root: Path) -> str:
-    """Git's dvc.lock; empty where it has none."""
-    shown = subprocess.run(
+    """The committed dvc.lock; empty if there is none."""
+    done = subprocess.run(
         ["git", "show", f"HEAD:./{LOCK}"],
         cwd=root,
         capture_output=True,
@@ -164,17 +164,17 @@ def _committed(root: Path) -> str:
         errors="replace",
         check=False,
     )
-    return "" if shown.returncode else shown.stdout
+    return "" if done.returncode else done.stdout
 
 
-def clear_rot(root: Path) -> list[str]:
-    """Remove what is damaged in DVC's cache; return a line for each. DVC names everything there by its MD5."""
+def remove_damaged(root: Path) -> list[str]:
+    """Remove damaged files from DVC's cache; return one line per file. DVC names each file by its MD5."""
     removed = []
     for path in sorted((root / _CACHE).glob("??/*")):
         name = path.parent.name + path.name
         if _OBJECT.fullmatch(name) and not name.startswith(_md5(path)):
             path.unlink()
-            removed.append(f"{path.relative_to(root)}: was damaged, removed; `dvc repro` makes it again where it lacks")
+            removed.append(f"{path.relative_to(root)}: was damaged, removed; `dvc repro` makes it again if needed")
     return removed
 
 
@@ -184,34 +184,34 @@ def _md5(path: Path) -> str:
 
 
 class Busy(InputError):
-    """Another run is at work."""
+    """Another run holds the lock."""
 
 
-def _living(claims: Path) -> str | None:
-    """DVC's list of files in use without the entries of processes that are gone; None if that changes nothing.
+def _without_dead(list_file: Path) -> str | None:
+    """DVC's list of files in use without the entries of dead processes; None if it has none.
 
-    DVC itself takes a dead process for a living one where nobody has reaped it, or where its number is used again.
+    DVC itself treats a zombie, or another process that reuses the PID, as alive.
     """
     try:
-        old = json.loads(claims.read_bytes())
-        claimed = {mode: old.get(mode, {}) for mode in ("read", "write")}
+        old = json.loads(list_file.read_bytes())
+        listed = {mode: old.get(mode, {}) for mode in ("read", "write")}
         new = {
             "read": {
                 path: kept
-                for path, of in claimed["read"].items()
-                if (kept := [one for one in of if _lives(one["pid"])])
+                for path, users in listed["read"].items()
+                if (kept := [user for user in users if _is_live_dvc(user["pid"])])
             },
-            "write": {path: one for path, one in claimed["write"].items() if _lives(one["pid"])},
+            "write": {path: user for path, user in listed["write"].items() if _is_live_dvc(user["pid"])},
         }
     except (ValueError, KeyError, TypeError, AttributeError):
         return "{}"
-    return None if new == claimed else json.dumps(new)
+    return None if new == listed else json.dumps(new)
 
 
-def _lives(number: int) -> bool:
-    """Whether a process is one of DVC's and at work."""
+def _is_live_dvc(pid: int) -> bool:
+    """Whether a process is a running DVC."""
     try:
-        process = psutil.Process(number)
+        process = psutil.Process(pid)
         return process.status() != psutil.STATUS_ZOMBIE and "dvc" in " ".join(process.cmdline())
     except psutil.Error:
         return False
@@ -226,23 +226,23 @@ def _read(handle: int) -> str:
     return os.pread(handle, 200, 0).decode(errors="replace")
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Mend what a killed DVC left, and say what. Where no DVC has been, or one is at work, there is nothing to mend."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Repair what a killed DVC left, and print each repair. Do nothing if DVC is running or never ran here."""
     parser = argparse.ArgumentParser(prog="python -m flows.recovery", description=main.__doc__)
-    parser.add_argument("--cache", action="store_true", help="also remove what is damaged in DVC's cache")
-    given = parser.parse_args(words)
-    if not _OWN.exists():
+    parser.add_argument("--cache", action="store_true", help="also remove damaged files from DVC's cache")
+    arguments = parser.parse_args(argv)
+    if not _DVC_TMP.exists():
         return
     try:
-        with make_lock(str(_OWN / "lock")):
-            for line in [*mend(Path()), *(clear_rot(Path()) if given.cache else [])]:
+        with make_lock(str(_DVC_TMP / "lock")):
+            for line in [*repair(Path()), *(remove_damaged(Path()) if arguments.cache else [])]:
                 print(line, file=sys.stderr)
     except LockError:
         return
     except InputError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        sys.exit(f"error: {error.filename or _OWN}: {error.strerror}; DVC could not write here either")
+        sys.exit(f"error: {error.filename or _DVC_TMP}: {error.strerror}; DVC could not write here either")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Cores and GPUs, and how they are shared out: what a stage may use is its own until it ends."""
+"""Allocation of cores and GPUs: each stage has exclusive use of its share until it ends."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from captchabench.config import Between, Positive, build
 
-# Libraries start a thread for each core of the machine unless told otherwise.
+# By default libraries start one thread per core of the machine.
 _THREADS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -19,11 +19,11 @@ _THREADS = (
 
 @dataclass(frozen=True)
 class Need:
-    """What a stage says under `meta` in dvc.yaml.
+    """What a stage needs, from `meta` in dvc.yaml.
 
-    cpus: cores, all of the machine's if it has fewer. gpus: devices, as many as there are if there are fewer: on
-    a machine without any, the stage runs on its cores. time_limit: seconds, for one try. soon: begun before any other
-    as soon as it can be, since a person waits for what it says.
+    cpus: cores; all cores of a machine that has fewer. gpus: devices; all devices of a machine that has fewer, so
+    that a stage runs on the CPU where there is no GPU. time_limit: seconds per try. soon: started before all other
+    stages that are ready, since a person waits for its output.
     """
 
     cpus: Positive | Literal["all"] = 1
@@ -33,29 +33,29 @@ class Need:
 
     @classmethod
     def of(cls, stage: str, meta: Any) -> "Need":
-        """Read a stage's `meta`. Raises InputError that names the key and the nearest one."""
+        """Read a stage's `meta`. Raises InputError that names a wrong key and the nearest known one."""
         return build(cls, meta or {}, f"dvc.yaml: {stage}: meta")
 
 
 @dataclass(frozen=True)
 class Share:
-    """Cores and devices that one stage has to itself. elsewhere: it has a whole worker instead, on any machine."""
+    """Cores and devices that one stage uses exclusively. elsewhere: it uses a whole Dask worker instead."""
 
     cores: tuple[int, ...]
     devices: tuple[str, ...]
     elsewhere: bool = False
 
     def environment(self) -> dict[str, str]:
-        """Variables that keep libraries to this share."""
+        """Environment variables that limit libraries to this share."""
         threads = {name: str(len(self.cores)) for name in _THREADS}
-        # OpenMP's threads wait by spinning, which stops those that have work where others use the core.
+        # By default idle OpenMP threads spin, which takes CPU time from other processes on the same core.
         return {**threads, "OMP_WAIT_POLICY": "passive", "CUDA_VISIBLE_DEVICES": ",".join(self.devices)}
 
 
 class Pool:
-    """What is free. Not thread-safe: one thread shares out.
+    """The free cores, devices and workers. Not thread-safe: one thread allocates.
 
-    workers: how many wait elsewhere, as it is now; stages that ask for a device go there, and nothing else does.
+    workers: returns the current number of Dask workers. Stages that need a GPU run there, and no others do.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class Pool:
         self._workers, self._lent = workers, 0
 
     def take(self, need: Need) -> Share | None:
-        """A share that meets `need`, or None while it is not free."""
+        """A share that meets `need`; None while too little is free."""
         if self._workers and need.gpus:
-            # Where all are gone one stage waits, and says so if none comes back.
+            # If no worker is left, one stage is still submitted: it fails with a message if none comes back.
             if self._lent >= max(1, self._workers()):
                 return None
             self._lent += 1
@@ -83,23 +83,23 @@ class Pool:
         return share
 
     def give_back(self, share: Share) -> None:
-        """The share is free again."""
+        """Return a share to the pool."""
         self._lent -= share.elsewhere
         self._cores.extend(share.cores)
         self._devices.extend(share.devices)
 
 
-def own_cores() -> tuple[int, ...]:
+def available_cores() -> tuple[int, ...]:
     """The cores that this process may use, by number."""
     if hasattr(os, "sched_getaffinity"):
         return tuple(sorted(os.sched_getaffinity(0)))
     return tuple(range(os.cpu_count() or 1))
 
 
-def own_devices(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them. None where there is no driver."""
+def available_devices(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; empty without a driver."""
     if (visible := environment.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return tuple(word.strip() for word in visible.split(",") if word.strip())
+        return tuple(name.strip() for name in visible.split(",") if name.strip())
     try:
         listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
     except FileNotFoundError:

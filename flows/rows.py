@@ -1,4 +1,4 @@
-"""Rows of the leaderboard before there is one: as soon as a model has read the held-out images of all its folds."""
+"""Rows of the leaderboard during a run, as soon as a model has read the held-out images of all its folds."""
 
 import json
 from collections import defaultdict
@@ -17,11 +17,11 @@ _STAGES = ("predict", "predict-union", "predict-tiles")
 
 
 class Rows:
-    """The rows that a run makes. stages: all that there are. due: those of the run."""
+    """The rows that a run completes. stages: all stages. due: the stages of this run."""
 
     def __init__(self, root: Path, stages: Iterable[Stage], due: Iterable[Stage]) -> None:
         self._root = root
-        # Not what else lies in the folder: it may be of other cells.
+        # Cells come from the stages, not from files, which may be of cells that are no longer in the matrix.
         self._cells: dict[tuple[str, str], list[str]] = defaultdict(list)
         for stage in stages:
             if row := _row_of(stage.name):
@@ -32,7 +32,7 @@ class Rows:
                 self._waiting[row].add(stage.name)
 
     def ended(self, name: str, outcome: Outcome) -> str | None:
-        """The row that a stage completes, in words: exact match with its 95 % interval, CER, seconds of training."""
+        """The row that a stage completes, as text: exact match with its 95 % interval, CER, seconds of training."""
         row = _row_of(name)
         if row is None or outcome.failure:
             return None
@@ -40,12 +40,12 @@ class Rows:
         if self._waiting[row]:
             return None
         try:
-            return self._told(*row)
+            return self._describe(*row)
         except (InputError, OSError, ValueError, KeyError):
-            # The stages that make the tables say what is wrong.
+            # The stages that make the tables report the error.
             return None
 
-    def _told(self, dataset: str, model: str) -> str:
+    def _describe(self, dataset: str, model: str) -> str:
         cells = self._cells[dataset, model]
         scored = [score_predictions(self._root / "data/predictions" / f"{cell}.parquet") for cell in cells]
         counts = reduce(add, (cell.parts[dataset].counts for cell in scored))
@@ -61,7 +61,7 @@ class Rows:
 
 
 def _row_of(stage: str) -> tuple[str, str] | None:
-    """Dataset and model of a stage that reads held-out images; None for others."""
+    """Dataset and model of a stage that reads held-out images; None for other stages."""
     kind, _, cell = stage.partition("@")
     if kind not in _STAGES:
         return None

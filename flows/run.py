@@ -1,6 +1,6 @@
 """Run the benchmark once, as a Prefect flow.
 
-Prefect reads its settings when it is imported, and its threads keep them: so it is imported when they are known.
+Prefect reads its settings when it is imported, and its threads keep them. So it is imported after they are set.
 """
 
 import argparse
@@ -14,23 +14,23 @@ from flows.fixed import add_options, fix
 from flows.server import server
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the benchmark once: what is stale, in parallel, then the comparison. 0 if it completed."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark once: stale stages in parallel, then the comparison. Returns 0 if it completed."""
     parser = argparse.ArgumentParser(prog="python -m flows.run", description=main.__doc__)
-    parser.add_argument("--only", nargs="+", metavar="WORD", help="a model, a dataset or both: their cells alone")
+    parser.add_argument("--only", nargs="+", metavar="ITEM", help="run only the cells of a model, a dataset or both")
     parser.add_argument("--baseline", metavar="REV", help="compare with this commit")
-    parser.add_argument("--margin", type=float, default=0.0, metavar="SHARE", help="what a row may lose all the same")
+    parser.add_argument("--margin", type=float, default=0.0, metavar="SHARE", help="loss of exact match to accept")
     add_options(parser)
-    given = parser.parse_args(words)
-    fix(given)
-    parameters = {"only": given.only, "baseline": given.baseline, "margin": given.margin}
+    arguments = parser.parse_args(argv)
+    fix(arguments)
+    parameters = {"only": arguments.only, "baseline": arguments.baseline, "margin": arguments.margin}
     if "PREFECT_API_URL" in os.environ:
         return _run(parameters)
-    with server(0, for_people=False) as own:
-        os.environ |= own.settings
-        import flows.benchmark  # noqa: F401  # takes as long as the server's start, so both at once
+    with server(0, for_people=False) as prefect_server:
+        os.environ |= prefect_server.settings
+        import flows.benchmark  # noqa: F401  # imported while the server starts: both take equally long
 
-        own.wait()
+        prefect_server.wait()
         return _run(parameters)
 
 
@@ -41,7 +41,7 @@ def _run(parameters: dict[str, Any]) -> int:
     from flows.benchmark import benchmark
 
     state = benchmark(**parameters, return_state=True)
-    # What is still on its way to the server.
+    # Send logs and events that are still queued.
     APILogWorker.drain_all()
     EventsWorker.drain_all()
     print(f"{state.name}: {state.message}")

@@ -1,8 +1,8 @@
-"""Results of single stages in DVC's run cache, and on their way to and from the shared remote.
+"""Stores results of single stages in DVC's run cache and copies them to and from the shared remote.
 
-DVC itself leaves a stage with an output that Git keeps out of its run cache, and moves the whole of that cache at
-once, which grows with every run. Here it is one entry at a time: what dvc.lock says of a stage, from which
-everything else is found.
+DVC itself does not cache runs of stages with an output that Git keeps. It also copies the whole run cache at once,
+which grows with every run. Here one entry is copied at a time. An entry is what dvc.lock holds for a stage; all files
+are found from it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,13 +22,13 @@ from captchabench.errors import InputError
 from captchabench.storage.files import replacing_file
 from flows.commit import changed_by_hand
 
-# What dvc.lock says of a stage: command, and hashes of what it read and wrote.
+# What dvc.lock holds for a stage: its command and the hashes of its inputs and outputs.
 Entry = dict[str, Any]
 
 
 @contextmanager
-def opened(root: Path) -> Iterator[Any]:
-    """DVC's repository at `root`. Its lock is free; whoever takes it waits for it."""
+def open_repository(root: Path) -> Iterator[Any]:
+    """DVC's repository at `root`, not locked. Taking its lock waits until it is free."""
     repo = Repo(str(root), _wait_for_lock=True)
     try:
         yield repo
@@ -37,32 +37,32 @@ def opened(root: Path) -> Iterator[Any]:
 
 
 def check_shared(root: Path) -> None:
-    """Raise InputError unless other machines can have what is here: a commit with nothing changed, and a remote."""
-    with opened(root) as repo:
+    """Raise InputError unless other machines can get the same state: no uncommitted changes, and a remote."""
+    with open_repository(root) as repo:
         if not repo.config["core"].get("remote"):
-            raise InputError("workers need a DVC remote that they share; dvc remote add --default NAME URL")
+            raise InputError("workers need a shared DVC remote; run: dvc remote add --default NAME URL")
         check_clean(repo)
 
 
 def check_clean(repo: Any) -> None:
-    """Raise InputError if anything but what stages write differs from the commit."""
+    """Raise InputError if a file that no stage writes differs from the commit."""
     root = Path(repo.root_dir)
     with lock_repo(repo):
-        made = {Path(out.fs_path).relative_to(root) for out in repo.index.outs}
-    # DVC lists outputs that are not Git's there.
-    made |= {path.with_name(".gitignore") for path in made}
-    if changed := changed_by_hand(root, [path.as_posix() for path in made]):
-        raise InputError(f"{root / changed[0]}: not as committed, which others have; undo or commit it")
+        outputs = {Path(out.fs_path).relative_to(root) for out in repo.index.outs}
+    # DVC writes .gitignore files that list its outputs.
+    outputs |= {path.with_name(".gitignore") for path in outputs}
+    if changed := changed_by_hand(root, [path.as_posix() for path in outputs]):
+        raise InputError(f"{root / changed[0]}: differs from the commit that workers have; undo or commit it")
 
 
 def find(repo: Any, name: str) -> Any:
-    """The stage of that name, with what dvc.lock says of it."""
+    """The stage of that name, with its entry in dvc.lock."""
     return next(iter(repo.stage.collect(name)))
 
 
 def inputs(repo: Any, name: str) -> list[str]:
-    """The stages that `name` needs, directly or not, in an order in which they can be made."""
-    # Takes a good part of a second to import, and a stage that runs here needs none of it.
+    """The stages that `name` needs, directly or indirectly, in topological order."""
+    # Importing it takes most of a second, and a stage that runs here does not need it.
     import networkx as nx  # type: ignore[import-untyped]
 
     order = list(nx.dfs_postorder_nodes(repo.index.graph, find(repo, name)))
@@ -70,17 +70,17 @@ def inputs(repo: Any, name: str) -> list[str]:
 
 
 def entry_of(stage: Any) -> Entry:
-    """What dvc.lock says of a stage that is made."""
+    """The entry in dvc.lock of a stage that has run."""
     return dict(to_single_stage_lockfile(stage))
 
 
 def entry_text(stage: Any) -> str:
-    """A lock file of a stage that is made, with nothing else in it, as DVC writes it."""
+    """The text of a lock file with this stage alone, as DVC writes it. The stage has run."""
     return str(dumps_yaml({"schema": "2.0", "stages": to_lockfile(stage)}))
 
 
 def save(repo: Any, name: str) -> Entry:
-    """Put what a stage made into the run cache; return its entry."""
+    """Save the outputs of a stage in the run cache; return its entry."""
     with lock_repo(repo):
         stage = find(repo, name)
         repo.stage_cache.save(stage)
@@ -88,23 +88,23 @@ def save(repo: Any, name: str) -> Entry:
 
 
 def send(repo: Any, entries: Sequence[Entry]) -> None:
-    """Copy stages that were saved to the remote. Raises InputError where something did not arrive."""
-    objects = [one for entry in entries for found in _objects(repo, entry) for one in found]
+    """Copy saved stages to the remote. Raises InputError if a file did not arrive."""
+    objects = [obj for entry in entries for group in _objects(repo, entry) for obj in group]
     if repo.cloud.push(objects).failed:
-        raise InputError("not all files reached the DVC remote; see above, and `dvc push` once that is mended")
+        raise InputError("not all files reached the DVC remote; fix the error above, then run `dvc push`")
     cache, remote = repo.cache.legacy, _remote(repo)
     for entry in entries:
         path = _path(entry)
-        there = remote.fs.join(remote.path, *path)
-        # Comes last: an entry in the remote has its files there.
-        if not remote.fs.exists(there):
-            fs.generic.copy(cache.fs, cache.fs.join(cache.path, *path), remote.fs, there)
+        target = remote.fs.join(remote.path, *path)
+        # Entries are copied last, so that the files of every entry in the remote are there.
+        if not remote.fs.exists(target):
+            fs.generic.copy(cache.fs, cache.fs.join(cache.path, *path), remote.fs, target)
 
 
 def fetch(repo: Any, entry: Entry) -> bool:
-    """Bring what a stage made into DVC's cache, and its entry into the run cache; whether all is there."""
-    for found in _objects(repo, entry):
-        repo.cloud.pull(found)
+    """Fetch the outputs of an entry into DVC's cache, and the entry into the run cache; return whether all exist."""
+    for group in _objects(repo, entry):
+        repo.cloud.pull(group)
     if not _created(repo, entry).outs_cached():
         return False
     path = Path(repo.stage_cache._get_cache_path(*_key_and_value(entry)))
@@ -115,30 +115,30 @@ def fetch(repo: Any, entry: Entry) -> bool:
 
 
 def put(repo: Any, name: str, entry: Entry) -> None:
-    """Make the outputs of a stage, and dvc.lock, those of an entry that was fetched."""
+    """Check out the outputs of a fetched entry, and write the entry to dvc.lock."""
     with lock_repo(repo):
         stage = find(repo, name)
         if _key_and_value(entry_of(stage)) == _key_and_value(entry) and not stage.changed_outs():
             return
-        made = _created(repo, entry, stage.wdir)
-        if made.checkout(force=True).get("failed"):
-            raise InputError(f"{name}: what it made cannot be put in its place; `dvc checkout {name}` says why")
+        cached = _created(repo, entry, stage.wdir)
+        if cached.checkout(force=True).get("failed"):
+            raise InputError(f"{name}: its outputs cannot be checked out; `dvc checkout {name}` says why")
         stage.ignore_outs()
         StageLoader.fill_from_lock(stage, entry)
         stage.dump(update_pipeline=False)
 
 
-def known(repo: Any, name: str) -> Iterator[Entry]:
-    """What was made of a stage from the inputs that are here now, by this machine or, in the remote, by any."""
+def past_entries(repo: Any, name: str) -> Iterator[Entry]:
+    """Entries of earlier runs of a stage on its current inputs: from this machine's run cache, then from the remote."""
     with lock_repo(repo):
         stage = find(repo, name)
         stage.save_deps()
         if not _can_hash(stage):
             return
         key = _get_stage_hash(stage)
-        own = repo.stage_cache._load(stage)
-    if own:
-        yield own
+        local = repo.stage_cache._load(stage)
+    if local:
+        yield local
     remote = _remote(repo)
     folder = remote.fs.join(remote.path, *_folder(key))
     if remote.fs.exists(folder):
@@ -147,12 +147,12 @@ def known(repo: Any, name: str) -> Iterator[Entry]:
 
 
 def _remote(repo: Any) -> Any:
-    # DVC keeps the run cache beside files of its second version, here as there.
+    # In the cache and in the remote, DVC keeps the run cache with the files of its version 2.
     return repo.cloud.get_remote_odb(None, hash_name="md5-dos2unix")
 
 
 def _key_and_value(entry: Entry) -> tuple[str, str]:
-    # DVC's function writes into what it is given.
+    # A copy, because DVC's function modifies its argument.
     return _get_cache_hash(dict(entry), key=True), _get_cache_hash(dict(entry))
 
 
@@ -166,7 +166,7 @@ def _path(entry: Entry) -> tuple[str, ...]:
 
 
 def _created(repo: Any, entry: Entry, wdir: str | None = None) -> Any:
-    # All its outputs are DVC's, also those that are Git's in dvc.yaml.
+    # In this stage DVC keeps all outputs, also those with `cache: false` in dvc.yaml.
     return repo.stage_cache._create_stage(entry, wdir=wdir)
 
 

@@ -1,6 +1,6 @@
-"""Dask's scheduler, at which workers wait for a run's stages, on one port of one interface.
+"""Dask's scheduler, to which workers and runs connect. It listens on one port of one interface.
 
-`python -m flows.scheduler tls://HOST:8786`, in the clone of the machine whose runs want workers.
+Start it in the clone whose runs use workers: `python -m flows.scheduler tls://HOST:8786`.
 """
 
 import argparse
@@ -24,30 +24,30 @@ async def _serve(address: str) -> None:
     scheduler = OnePortScheduler(
         host=address,
         security=security(address, "scheduler"),
-        # Dask imports from there, and its own choice in /tmp may be anybody's.
+        # Dask imports modules from this folder. Its default is in /tmp, where other users can write.
         local_directory=str(ROOT / ".dvc/tmp"),
         dashboard=False,
     )
     async with scheduler:
         print(f"the scheduler listens at {scheduler.address} (Ctrl-C ends it)", flush=True)
-        await scheduler.finished()  # type: ignore[no-untyped-call]  # Dask's, without types
+        await scheduler.finished()  # type: ignore[no-untyped-call]  # not typed in Dask
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Bring runs and workers together, until interrupted."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Connect runs with workers until interrupted."""
     parser = argparse.ArgumentParser(prog="python -m flows.scheduler", description=main.__doc__)
     parser.add_argument("address", nargs="?", default="tcp://127.0.0.1:8786", help="where to listen: tls://HOST:8786")
     parser.add_argument("--insecure", action="store_true", help=INSECURE)
-    given = parser.parse_args(words)
-    check_address(given.address, given.insecure)
+    arguments = parser.parse_args(argv)
+    check_address(arguments.address, arguments.insecure)
     try:
-        asyncio.run(_serve(given.address))
+        asyncio.run(_serve(arguments.address))
     except RuntimeError as error:
-        # What Dask says of a start that failed.
+        # Dask wraps the error of a failed start.
         if not isinstance(error.__cause__, OSError):
             raise
         raise InputError(
-            f"{given.address}: {error.__cause__.strerror}; give an address of this machine and a free port"
+            f"{arguments.address}: {error.__cause__.strerror}; give an address of this machine and a free port"
         ) from None
     except KeyboardInterrupt:
         return

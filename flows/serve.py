@@ -14,41 +14,41 @@ from captchabench.config import read_yaml
 from captchabench.errors import InputError
 from flows import ROOT
 from flows.fixed import add_options, fix
-from flows.server import HOST, Server, kept_string, listen, server
+from flows.server import HOST, Server, listen, server, string_file
 
 _REPORT = ROOT / "reports/index.html"
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Serve the benchmark on its schedule."""
     parser = argparse.ArgumentParser(prog="python -m flows.serve", description=main.__doc__)
-    parser.add_argument("--port", type=int, default=4200, help="of the UI; the page has the next one")
-    parser.add_argument("--cron", help="when to run, instead of what prefect.yaml says")
+    parser.add_argument("--port", type=int, default=4200, help="port of the UI; the report page uses the next one")
+    parser.add_argument("--cron", help="when to run, instead of the schedule in prefect.yaml")
     add_options(parser)
-    given = parser.parse_args(words)
-    if not 1024 <= given.port < 65535:
-        raise InputError(f"--port {given.port}: give one from 1024 to 65534")
-    fix(given)
+    arguments = parser.parse_args(argv)
+    if not 1024 <= arguments.port < 65535:
+        raise InputError(f"--port {arguments.port}: give one from 1024 to 65534")
+    fix(arguments)
     with (
-        _page(given.port + 1) as page,
-        server(given.port, for_people=True) as own,
-        kept_string(own) as string,
+        _page(arguments.port + 1) as page,
+        server(arguments.port, for_people=True) as prefect_server,
+        string_file(prefect_server) as string,
     ):
-        # Prefect takes its own at import, and these go on to the runs.
-        os.environ |= {**own.settings, "CAPTCHABENCH_PAGE": page}
-        own.wait()
-        _serve(own, string, given.cron)
+        # Prefect reads its settings when it is imported. The runs inherit all of these.
+        os.environ |= {**prefect_server.settings, "CAPTCHABENCH_PAGE": page}
+        prefect_server.wait()
+        _serve(prefect_server, string, arguments.cron)
 
 
-def _serve(own: Server, string: Path, cron: str | None) -> None:
+def _serve(prefect_server: Server, string: Path, cron: str | None) -> None:
     from prefect import serve
     from prefect.deployments.runner import RunnerDeployment
 
     from flows.benchmark import benchmark
 
-    # A path from the project's folder, where runs are started.
+    # Prefect stores the entry point relative to the current folder, and runs start in the project's folder.
     os.chdir(ROOT)
-    made = []
+    deployments = []
     for entry in read_yaml(ROOT / "prefect.yaml")["deployments"]:
         schedule: dict[str, Any] = (entry.get("schedules") or [{}])[0]
         when = schedule.get("cron") and (cron or schedule["cron"])
@@ -59,23 +59,23 @@ def _serve(own: Server, string: Path, cron: str | None) -> None:
             concurrency_limit=entry["concurrency_limit"],
             cron=when,
         )
-        # It is a coroutine only where an event loop runs.
-        made.append(cast(RunnerDeployment, deployment))
+        # A coroutine only inside a running event loop.
+        deployments.append(cast(RunnerDeployment, deployment))
         print(f"{entry['name']}: {f'cron {when}' if when else 'on demand'}", flush=True)
-    print(_how_to_sign_in(own, string), flush=True)
-    serve(*made, limit=1, print_starting_message=False)
+    print(_sign_in_line(prefect_server, string), flush=True)
+    serve(*deployments, limit=1, print_starting_message=False)
 
 
-def _how_to_sign_in(own: Server, string: Path) -> str:
-    """The link for whoever sits at the terminal; in a log only the name of the file with the string."""
+def _sign_in_line(prefect_server: Server, string: Path) -> str:
+    """How to sign in. The link is shown only on a terminal, so that it gets into no log."""
     if sys.stdout.isatty():
-        return f"UI: {own.address}/sign-in#{own.code} (for one sign-in; Ctrl-C ends it)"
-    return f"UI: {own.address} (Ctrl-C ends it); it asks for what is in {string}"
+        return f"UI: {prefect_server.address}/sign-in#{prefect_server.code} (for one sign-in; Ctrl-C ends it)"
+    return f"UI: {prefect_server.address} (Ctrl-C ends it); the string that it asks for is in {string}"
 
 
 @contextmanager
 def _page(port: int) -> Iterator[str]:
-    """Serve the report's page: a browser follows no link from a server to a file on disk. Yields its address."""
+    """Serve the report page, since browsers do not follow links from a website to a local file. Yields its address."""
     with ThreadingHTTPServer((HOST, port), _Report, bind_and_activate=False) as http:
         http.socket.close()
         http.socket = listen(port)
@@ -85,19 +85,19 @@ def _page(port: int) -> Iterator[str]:
 
 
 class _Report(BaseHTTPRequestHandler):
-    """The report's page, and no other file; under no other name."""
+    """Serves the report page and no other file, and only under the server's address."""
 
     timeout = 30
 
     def do_GET(self) -> None:
-        """Answer with the page as it is now."""
+        """Respond with the current page."""
         host, port = self.connection.getsockname()
         if self.headers.get_all("Host") != [f"{host}:{port}"]:
-            self.send_error(403, "not a name of this server")
+            self.send_error(403, "not the address of this server")
         elif self.path not in ("/", "/index.html"):
             self.send_error(404)
         elif not _REPORT.is_file():
-            self.send_error(404, "no report yet", "The first run makes it")
+            self.send_error(404, "no report yet", "The first run creates it")
         else:
             page = _REPORT.read_bytes()
             self.send_response(200)
@@ -108,7 +108,7 @@ class _Report(BaseHTTPRequestHandler):
             self.wfile.write(page)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Prefect's server as a child of ours: it is started again if it dies, and ends with us, however we end.
+"""Prefect's server as a child process. It is restarted if it dies, and it ends when this process ends.
 
-It asks for a string that is made anew at each start. Who has it can have Prefect run anything, so it is worth as much
-as an account of whoever serves: it goes by the environment, and on no command line, which all users of a machine see.
+It requires an authentication string, which is new at each start. Whoever has it can make Prefect run any program, so
+it is worth as much as the account of the user who serves. It is passed in the environment, never on a command line,
+which all users of a machine can see.
 """
 
 import errno
@@ -23,34 +24,35 @@ from captchabench.errors import InputError
 from flows import ROOT
 from flows.gate import CODE
 from flows.process import Processes, Stopped
-from flows.resources import own_cores
+from flows.resources import available_cores
 
 HOST = "127.0.0.1"
-# The first start makes the database.
+# The first start takes longer, since it creates the database.
 _PATIENCE_SECONDS = 180.0
 _PAUSE_SECONDS = 1.0
-# After so many deaths at the start the next would be no other.
+# Give up after the server has died this often during its start.
 _TRIES = 4
-# No proxy can reach it.
+# Without a proxy, since a proxy cannot reach a loopback address.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
 class Server:
-    """Prefect's server on this machine, which may still be starting. last_words: of each time that it ended.
+    """Prefect's server on this machine, which may still be starting. string: its authentication string.
 
-    string: what it asks for. code: what the link to sign in holds; it is exchanged for the string, once.
+    code: it is in the sign-in link and can be exchanged for the string once. last_lines: for each time that it ended,
+    the last relevant line of its output.
     """
 
     address: str
     string: str = field(repr=False)
     code: str = field(repr=False)
-    keeper: threading.Thread
-    last_words: list[str]
+    supervisor: threading.Thread
+    last_lines: list[str]
 
     @property
     def settings(self) -> dict[str, str]:
-        """Prefect's settings for those who speak to it, as environment variables."""
+        """Prefect's settings for clients of this server, as environment variables."""
         return {
             "PREFECT_API_URL": f"{self.address}/api",
             "PREFECT_API_AUTH_STRING": self.string,
@@ -59,56 +61,56 @@ class Server:
         }
 
     def wait(self) -> None:
-        """Return once it answers. Raises InputError if it does not start."""
-        until = time.monotonic() + _PATIENCE_SECONDS
-        while time.monotonic() < until and self.keeper.is_alive() and len(self.last_words) < _TRIES:
+        """Return once it responds. Raises InputError if it does not start."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while time.monotonic() < deadline and self.supervisor.is_alive() and len(self.last_lines) < _TRIES:
             try:
                 with _DIRECT.open(f"{self.address}/api/health", timeout=2):
                     return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.1)
-        how = f"({self.last_words[-1]})" if self.last_words else f"in {_PATIENCE_SECONDS:g} s"
-        raise InputError(f"Prefect's server did not start {how}; {_log_file()} says more")
+        detail = f"({self.last_lines[-1]})" if self.last_lines else f"in {_PATIENCE_SECONDS:g} s"
+        raise InputError(f"Prefect's server did not start {detail}; see {_log_file()}")
 
 
 @contextmanager
 def server(port: int, *, for_people: bool) -> Iterator[Server]:
-    """Prefect's server on this machine, at `port`, or at a free one for 0, until the context ends.
+    """Prefect's server on this machine, at `port`, or at a free one if 0, until the context ends.
 
-    for_people: with the UI and the scheduler of deployments; without them it starts faster. Raises InputError where
-    the port is taken, or Prefect's folder cannot be kept from others.
+    for_people: with the UI and the scheduler of deployments; without them it starts faster. Raises InputError if the
+    port is taken, or if other users can read Prefect's folder.
     """
-    _keep_from_others(_home())
+    _restrict_permissions(_home())
     processes = Processes()
-    log, last_words, string = _open_log(), list[str](), f"captchabench:{secrets.token_urlsafe(32)}"
+    log, last_lines, string = _open_log(), list[str](), f"captchabench:{secrets.token_urlsafe(32)}"
     code = secrets.token_urlsafe(16)
     with listen(port) as listener:
-        own = f"{HOST}:{listener.getsockname()[1]}"
-        keeper = threading.Thread(
+        address = f"{HOST}:{listener.getsockname()[1]}"
+        supervisor = threading.Thread(
             target=_keep_running,
-            args=(processes, listener, _environment(own, string, for_people), code, log, last_words),
+            args=(processes, listener, _environment(address, string, for_people), code, log, last_lines),
         )
-        keeper.start()
+        supervisor.start()
         try:
-            yield Server(f"http://{own}", string, code, keeper, last_words)
+            yield Server(f"http://{address}", string, code, supervisor, last_lines)
         finally:
             processes.end_all()
-            keeper.join()
-            # What a full disk did not take.
+            supervisor.join()
+            # Fails if the disk is full.
             with suppress(OSError):
                 log.close()
 
 
 @contextmanager
-def kept_string(own: Server) -> Iterator[Path]:
-    """A file with the server's string, for its owner's eyes, until the context ends."""
-    path = _home() / f"string-{own.address.rpartition(':')[2]}"
+def string_file(prefect_server: Server) -> Iterator[Path]:
+    """A file with the server's string, readable by its owner only, until the context ends."""
+    path = _home() / f"string-{prefect_server.address.rpartition(':')[2]}"
     try:
         path.unlink(missing_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(own.string)
+            file.write(prefect_server.string)
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; who speaks to Prefect's server needs it") from None
+        raise InputError(f"{path}: {error.strerror}; clients of Prefect's server need this file") from None
     try:
         yield path
     finally:
@@ -116,9 +118,10 @@ def kept_string(own: Server) -> Iterator[Path]:
 
 
 def listen(port: int) -> socket.socket:
-    """A socket that listens on this machine alone. Raises InputError where the port is taken.
+    """A socket that listens on this machine only. Raises InputError if the port is taken.
 
-    It is ours while a server that died starts again: nobody else can step in, and be told the string.
+    This process keeps it open while a server that died restarts. So no other program can take the port and receive
+    the string.
     """
     try:
         return socket.create_server((HOST, port), backlog=2048)
@@ -128,15 +131,15 @@ def listen(port: int) -> socket.socket:
         raise InputError(f"port {port} is taken; free it, or give another: make schedule PORT={port + 2}") from None
 
 
-def _environment(own: str, string: str, for_people: bool) -> dict[str, str]:
-    """The settings of the server itself. own: its host and port."""
+def _environment(address: str, string: str, for_people: bool) -> dict[str, str]:
+    """The environment of the server process. address: HOST:PORT."""
     settings = {
         "PREFECT_SERVER_API_HOST": HOST,
-        "PREFECT_SERVER_API_PORT": own.rpartition(":")[2],
+        "PREFECT_SERVER_API_PORT": address.rpartition(":")[2],
         "PREFECT_SERVER_API_AUTH_STRING": string,
-        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": f"http://{own}",
+        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": f"http://{address}",
         "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
-        "PREFECT_SERVER_UI_API_URL": f"http://{own}/api",
+        "PREFECT_SERVER_UI_API_URL": f"http://{address}/api",
     }
     if not for_people:
         settings |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
@@ -144,9 +147,9 @@ def _environment(own: str, string: str, for_people: bool) -> dict[str, str]:
 
 
 def _no_proxy() -> dict[str, str]:
-    """No proxy for what is on this machine: it would be told the string."""
-    others = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-    return dict.fromkeys(("no_proxy", "NO_PROXY"), f"{others},{HOST}" if others else HOST)
+    """Variables that bypass proxies for this machine: a proxy would receive the string."""
+    hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    return dict.fromkeys(("no_proxy", "NO_PROXY"), f"{hosts},{HOST}" if hosts else HOST)
 
 
 def _keep_running(
@@ -155,10 +158,10 @@ def _keep_running(
     environment: Mapping[str, str],
     code: str,
     log: TextIO,
-    last_words: list[str],
+    last_lines: list[str],
 ) -> None:
     def keep(line: str) -> None:
-        # A disk that takes no log does not end the server.
+        # The server keeps running if its log cannot be written.
         with suppress(OSError):
             print(line, file=log, flush=True)
 
@@ -167,44 +170,44 @@ def _keep_running(
             ended = processes.run(
                 [sys.executable, "-m", "flows.gate", str(listener.fileno())],
                 cwd=ROOT,
-                # A server that died may have taken the code already.
-                environment=environment if last_words else {**environment, CODE: code},
-                cores=own_cores(),
+                # After a restart the code is void: it may have been used.
+                environment=environment if last_lines else {**environment, CODE: code},
+                cores=available_cores(),
                 time_limit=float("inf"),
-                handed_down=[listener.fileno()],
+                pass_fds=[listener.fileno()],
                 say=keep,
             )
         except Stopped:
             return
-        told = [line for line in ended.lines if "Error: " in line] or list(ended.lines)
-        last_words.append(told[-1] if told else f"exit code {ended.code}")
-        print("Prefect's server has ended; starting it again", file=sys.stderr, flush=True)
+        errors = [line for line in ended.lines if "Error: " in line] or list(ended.lines)
+        last_lines.append(errors[-1] if errors else f"exit code {ended.code}")
+        print("Prefect's server has ended; restarting it", file=sys.stderr, flush=True)
         time.sleep(_PAUSE_SECONDS)
 
 
-def _keep_from_others(home: Path) -> None:
-    """Make Prefect's folder, if need be, and let its owner alone read it. Raises InputError where that fails."""
+def _restrict_permissions(home: Path) -> None:
+    """Create Prefect's folder if needed, readable by its owner only. Raises InputError if that fails."""
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         home.chmod(0o700)
-        # Earlier versions left these open to all.
+        # Earlier versions made these readable for all users.
         for path in (*home.glob("prefect.db*"), *home.glob("server.log")):
             path.chmod(0o600)
     except OSError as error:
         raise InputError(
-            f"{error.filename or home}: {error.strerror}; Prefect keeps its database there, for your eyes only"
+            f"{error.filename or home}: {error.strerror}; Prefect's database is there, and only you may read it"
         ) from None
     if home.stat().st_mode & 0o077:
-        raise InputError(f"{home}: others can read it, whatever it is told; set PREFECT_HOME to a folder elsewhere")
+        raise InputError(f"{home}: others can read it, and chmod has no effect; set PREFECT_HOME to a folder elsewhere")
 
 
 def _open_log() -> TextIO:
-    """What the server says goes there. Raises InputError where it cannot be written."""
+    """Open the log file for the server's output. Raises InputError if it cannot be written."""
     path = _log_file()
     try:
         return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w")
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; Prefect keeps its database there, too") from None
+        raise InputError(f"{path}: {error.strerror}; make it writable, as is Prefect's database there") from None
 
 
 def _log_file() -> Path:

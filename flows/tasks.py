@@ -1,4 +1,4 @@
-"""The stages as Prefect tasks: one a stage, named as in dvc.yaml."""
+"""The stages as Prefect tasks: one per stage, named as in dvc.yaml."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -25,9 +25,9 @@ _STATES = {Made.RUN: "Completed", Made.FETCHED: "Fetched", Made.NOTHING: "Skippe
 End = Callable[[Callable[[], Outcome]], None]
 
 
-def _passes(_task: Task[..., object], _run: TaskRun, state: State) -> bool:
-    """Whether a failed stage is worth another try."""
-    return isinstance(state.data, Failure) and state.data.passing
+def _is_transient(_task: Task[..., object], _run: TaskRun, state: State) -> bool:
+    """Whether to retry a failed stage."""
+    return isinstance(state.data, Failure) and state.data.transient
 
 
 @task(
@@ -36,7 +36,7 @@ def _passes(_task: Task[..., object], _run: TaskRun, state: State) -> bool:
     persist_result=False,
     retries=len(RETRY_PAUSES),
     retry_delay_seconds=list(RETRY_PAUSES),
-    retry_condition_fn=_passes,
+    retry_condition_fn=_is_transient,
 )
 def run_stage(name: str, stage: Stage, share: Share, runner: Runner) -> State:
     """Run one stage through DVC."""
@@ -44,7 +44,7 @@ def run_stage(name: str, stage: Stage, share: Share, runner: Runner) -> State:
     try:
         made = runner.run(stage, share, logger.info)
     except Failure as failure:
-        # Returned, not raised: a traceback of ours would say nothing of the stage's.
+        # Returned, not raised: our traceback would say nothing about the stage's error.
         return Failed(message="\n".join([failure.reason, *failure.lines]), data=failure)
     except Stopped:
         return Cancelled(message="the run was ended")
@@ -54,7 +54,7 @@ def run_stage(name: str, stage: Stage, share: Share, runner: Runner) -> State:
 def start_stage(
     stage: Stage, share: Share, runner: Runner, upstream: Iterable[PrefectFuture[Any]], end: End
 ) -> PrefectFuture[Any]:
-    """Submit a stage; call `end` from its thread with what became of it."""
+    """Submit a stage; call `end` from its thread with a function that returns the outcome."""
     started = time.monotonic()
     future = run_stage.submit(
         name=stage.name, stage=stage, share=share, runner=runner, wait_for=upstream, return_state=False
@@ -64,7 +64,7 @@ def start_stage(
 
 
 def _outcome(done: PrefectFuture[Any], seconds: float) -> Outcome:
-    # Its state is at hand only then.
+    # Its state is available only after waiting.
     done.wait()
     state = done.state
     if state.is_completed():
@@ -78,11 +78,11 @@ def _outcome(done: PrefectFuture[Any], seconds: float) -> Outcome:
 
 @task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
 def skip_stage(name: str) -> State:
-    """A stage that is up to date, shown as such; no process is started."""
+    """Show a stage that is up to date as skipped; no process is started."""
     return Completed(name="Skipped", message=f"{name} is up to date")
 
 
 @task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
-def block_stage(name: str, why: str) -> State:
-    """A stage that cannot run."""
-    return Cancelled(name="Blocked", message=why)
+def block_stage(name: str, reason: str) -> State:
+    """Show a stage that cannot run as blocked."""
+    return Cancelled(name="Blocked", message=reason)

@@ -401,7 +401,7 @@ def test_a_regression_ends_with_a_code_of_its_own(run: Callable[..., Result]) ->
         ((), "give one or two commits"),
         (("main", "better", "seed"), "give one or two commits"),
         (("main", "better", "--models", "crnn", "hog_svc"), "--models compares within one commit"),
-        (("main", "--margin", "2"), "--margin is for --fail-on-regression"),
+        (("main", "--margin", "2"), "--margin needs --fail-on-regression"),
         (("nowhere",), "no commit, branch or tag called 'nowhere'"),
     ],
 )

@@ -49,21 +49,21 @@ def test_the_page_fits_eighty_columns_and_ends_well(results: dict[str, list[dict
     done = RUN.invoke(app, ["doctor"])
     assert done.exit_code == 0
     assert max(map(len, done.output.splitlines())) <= 80
-    for said in (torch.__version__, "CPU, no GPU was found", "1,234", "99", "agrees", "nothing wrong was found"):
+    for said in (torch.__version__, "CPU, no GPU was found", "1,234", "99", "agrees", "no problems found"):
         assert said in done.output
 
 
 def test_what_is_wrong_is_said_with_what_to_do(results: dict[str, list[dict[str, Any]]]) -> None:
     refused = {**SOUND, "problem": "recorded steps: losses are 9.00% off after 4 steps, rounding explains 0.10%"}
     results["0"] = [{"device": "cuda", "name": "Some GPU", "about": "8.0 GB"}, refused, {"ended": ""}]
-    results["1"] = [{"ended": "its process ended with signal 11: it said nothing"}]
+    results["1"] = [{"ended": "its process ended with signal 11: it printed no error"}]
     done = RUN.invoke(app, ["doctor"])
     assert done.exit_code == 3
     assert "GPU 0: Some GPU, 8.0 GB" in done.output
     said = " ".join(done.output.split())
-    assert "wrong: 2" in said
+    assert "problems: 2" in said
     assert "GPU 0, crnn: recorded steps: losses are 9.00% off" in said
-    assert "GPU 1: its process ended with signal 11: it said nothing; meanwhile set CUDA_VISIBLE_DEVICES=" in said
+    assert "GPU 1: its process ended with signal 11: it printed no error; meanwhile set CUDA_VISIBLE_DEVICES=" in said
 
 
 def test_json_holds_the_same(results: dict[str, list[dict[str, Any]]]) -> None:
@@ -81,8 +81,8 @@ def test_json_holds_the_same(results: dict[str, list[dict[str, Any]]]) -> None:
             "import sys; print('one\\nCUDA error: \\x1b[31mbad', file=sys.stderr); sys.exit(1)",
             "code 1: CUDA error: \\x1b",
         ),
-        ("import os; os.kill(os.getpid(), 11)", "signal 11: it said nothing"),
-        ("import time; time.sleep(60)", "it was ended after 3 s"),
+        ("import os; os.kill(os.getpid(), 11)", "signal 11: it printed no error"),
+        ("import time; time.sleep(60)", "it was killed after 3 s"),
     ],
 )
 def test_a_trial_that_ends_badly_is_told(program: str, ended: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ def test_a_trial_that_ends_badly_is_told(program: str, ended: str, monkeypatch: 
 
 def test_a_gpu_that_torch_cannot_use_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(machine, "_nvidia", lambda asked: ["Some GPU"])
+    monkeypatch.setattr(machine, "_nvidia", lambda field: ["Some GPU"])
 
     def broken() -> bool:
         raise RuntimeError("the NVIDIA driver on your system is too old\nand more")

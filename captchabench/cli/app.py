@@ -13,7 +13,7 @@ from captchabench.datasets import DATASETS
 from captchabench.errors import InputError
 from captchabench.models import RECOGNISERS
 
-# What brings the packages that only some commands need.
+# The extras that install packages which only some commands need.
 _EXTRAS = {
     "benchmark": {"kagglehub", "ruamel", "threadpoolctl"},
     "demo": {"fastapi", "prometheus_client", "starlette", "uvicorn"},
@@ -23,7 +23,7 @@ _EXTRAS = {
 
 
 class _Commands(typer.core.TyperGroup):
-    """Ends a user's mistake in one line and exit code 1."""
+    """Reports a user's mistake in one line and exits with code 1."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -39,7 +39,7 @@ class _Commands(typer.core.TyperGroup):
             typer.echo(f"error: this needs {missing}; run: pip install 'captchabench[{extra}]'", err=True)
             raise SystemExit(1) from None
         except OSError as error:
-            # A full disk, a folder that is not ours to write to.
+            # For example a full disk, or a folder without write permission.
             typer.echo(f"error: {error.filename2 or error.filename or 'output'}: {error.strerror}", err=True)
             raise SystemExit(1) from None
 
@@ -48,7 +48,7 @@ app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
-    help="An offline, reproducible benchmark of CAPTCHA recognisers. `dvc repro` runs it; these commands use it.",
+    help="An offline, reproducible benchmark of CAPTCHA recognisers. `dvc repro` runs it; these use the results.",
 )
 
 
@@ -59,7 +59,7 @@ def leaderboard(
     ),
 ) -> None:
     """Print the leaderboard: exact match with its 95 % interval, CER and speed, by dataset."""
-    # Imported here: statistics take a second, which the other commands are spared.
+    # Imported here: the statistics packages take a second to import, which other commands do not need.
     from captchabench.report.terminal import print_leaderboard
 
     print_leaderboard(path)
@@ -72,7 +72,7 @@ def apply(
     ],
     params: Annotated[Path, typer.Option(help="The file to change.")] = PARAMS,
 ) -> None:
-    """Change params.yaml by an overlay such as params.full.yaml; comments stay."""
+    """Change params.yaml by an overlay such as params.full.yaml; comments are kept."""
     from captchabench.cli.overlay import apply_overlay
 
     for key, old, new in apply_overlay(overlay, params):
@@ -101,7 +101,7 @@ def datasets() -> None:
 
 @app.command()
 def models() -> None:
-    """List the models with what they are."""
+    """List the models with a description."""
     table = Table("model", "what it is", "file")
     for name in RECOGNISERS.names():
         summary = (RECOGNISERS[name].__doc__ or "").splitlines()[0]

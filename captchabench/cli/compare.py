@@ -1,6 +1,6 @@
-"""The commands that look at other commits: `captchabench compare` and `captchabench history`.
+"""The commands that read other commits: `captchabench compare` and `captchabench history`.
 
-What they need is imported inside them: statsmodels and DVC take a second, which the other commands are spared.
+Their dependencies are imported inside them: statsmodels and DVC take a second, which other commands do not need.
 """
 
 import json
@@ -15,14 +15,14 @@ from captchabench.errors import InputError
 from captchabench.registry import did_you_mean
 from captchabench.storage.files import write_text
 
-# 1 is a user's mistake, 2 a wrong command line.
+# Exit codes: 1 is a user's mistake, 2 a wrong command line.
 REGRESSION = 3
-# What the tables need at least, and what they get where the output is not a terminal.
+# Columns that the tables need at least, and their width if the output is not a terminal.
 _LEAST_COLUMNS, _PIPED_COLUMNS = 120, 140
 
 
 class Format(StrEnum):
-    """How a result is printed."""
+    """Output format of a result."""
 
     TERMINAL = "terminal"
     MARKDOWN = "markdown"
@@ -34,98 +34,98 @@ def compare(
         list[str] | None,
         typer.Argument(
             metavar="REV [REV]",
-            help="Old and new: commits, branches or tags. The second is the workspace unless given.",
+            help="Old and new: commits, branches or tags. The second defaults to the workspace.",
         ),
     ] = None,
     models: Annotated[
         tuple[str, str] | None,
         typer.Option(metavar="A B", help="Compare model B with model A, in one REV or the workspace."),
     ] = None,
-    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TERMINAL,
-    page: Annotated[Path | None, typer.Option(help="Also write it as a page, an HTML file, here.")] = None,
-    flips: Annotated[bool, typer.Option("--flips", help="List the images that one side alone read right.")] = False,
+    format: Annotated[Format, typer.Option(help="Output format.")] = Format.TERMINAL,
+    page: Annotated[Path | None, typer.Option(help="Also write the comparison as an HTML page to this file.")] = None,
+    flips: Annotated[bool, typer.Option("--flips", help="List the images that only one side read correctly.")] = False,
     fail_on_regression: Annotated[
         bool, typer.Option("--fail-on-regression", help=f"Exit with code {REGRESSION} if a row is worse.")
     ] = False,
     margin: Annotated[
-        float, typer.Option(min=0, max=100, help="Percentage points of exact match that a row may lose all the same.")
+        float, typer.Option(min=0, max=100, help="Percentage points of exact match that a row may lose.")
     ] = 0.0,
 ) -> None:
-    """Compare two commits, or two models: what changed, by how much, and whether chance would do as much."""
+    """Compare two commits or two models: what changed, by how much, and whether chance explains it."""
     from captchabench.comparison import compare as comparing
-    from captchabench.comparison import revisions as at
+    from captchabench.comparison.revisions import WORKSPACE, side
     from captchabench.report.change import change_page
 
-    given = revisions or []
+    names = revisions or []
     if margin and not fail_on_regression:
-        raise InputError("--margin is for --fail-on-regression; give both")
+        raise InputError("--margin needs --fail-on-regression; give both")
     if models:
-        if len(given) > 1:
-            raise InputError(f"--models compares within one commit; give one of {', '.join(given)}")
-        found = comparing.compare_models(at.side(given[0] if given else at.WORKSPACE), *models)
+        if len(names) > 1:
+            raise InputError(f"--models compares within one commit; give one of {', '.join(names)}")
+        comparison = comparing.compare_models(side(names[0] if names else WORKSPACE), *models)
     else:
-        if not 1 <= len(given) <= 2:
+        if not 1 <= len(names) <= 2:
             raise InputError("give one or two commits, such as: captchabench compare main; or --models A B")
-        found = comparing.compare(*map(at.side, [*given, at.WORKSPACE][:2]))
-    _print_comparison(found, format, flips)
+        comparison = comparing.compare(*map(side, [*names, WORKSPACE][:2]))
+    _print_comparison(comparison, format, flips)
     if page is not None:
-        write_text(page, change_page(found))
+        write_text(page, change_page(comparison))
         typer.echo(f"page: {page}", err=True)
     if fail_on_regression:
-        _fail_on_regression(found, margin / 100)
+        _fail_on_regression(comparison, margin / 100)
 
 
 def history(
-    metric: Annotated[str, typer.Option(help="The metric of the table, and the first of the plot.")] = "exact",
-    last: Annotated[int, typer.Option(min=1, help="Commits in the table, the newest.")] = 6,
-    format: Annotated[
-        Format, typer.Option(help="How to print it; json has every metric and commit.")
-    ] = Format.TERMINAL,
-    plot: Annotated[Path | None, typer.Option(help="Also write a page with a plot of every metric here.")] = None,
+    metric: Annotated[str, typer.Option(help="The metric of the table and of the first plot.")] = "exact",
+    last: Annotated[int, typer.Option(min=1, help="How many of the newest commits the table shows.")] = 6,
+    format: Annotated[Format, typer.Option(help="Output format; json has every metric and commit.")] = Format.TERMINAL,
+    plot: Annotated[Path | None, typer.Option(help="Also write plots of all metrics to this HTML file.")] = None,
 ) -> None:
     """Show the metrics over the commits that touched metrics/, and the workspace where it differs."""
-    from captchabench.comparison import revisions as at
-    from captchabench.comparison.history import history as over_time
+    from captchabench.comparison import revisions
+    from captchabench.comparison.history import history as metrics_over_time
     from captchabench.report import history as report
 
-    past = at.commits()
-    texts = at.read_over_time(Path(), at.LEADERBOARD, past)
+    past = revisions.commits()
+    texts = revisions.read_over_time(Path(), revisions.LEADERBOARD, past)
     boards = [(c.commit, c.date, c.subject, text) for c, text in zip(past, texts, strict=True) if text is not None]
-    if at.changed() and (text := at.read_files(Path(), None, [at.LEADERBOARD])[0]) is not None:
-        boards.append((at.WORKSPACE, "", "not committed", text))
-    found = over_time(boards)
-    if found.is_empty():
-        raise InputError(f"no commit has a {at.LEADERBOARD}; commit metrics/ after `dvc repro`")
-    if metric not in set(found["metric"]):
-        raise InputError(f"no commit has a metric '{metric}'; {did_you_mean(metric, found['metric'].unique())}")
+    if revisions.changed():
+        (text,) = revisions.read_files(Path(), None, [revisions.LEADERBOARD])
+        if text is not None:
+            boards.append((revisions.WORKSPACE, "", "not committed", text))
+    table = metrics_over_time(boards)
+    if table.is_empty():
+        raise InputError(f"no commit has a {revisions.LEADERBOARD}; commit metrics/ after `dvc repro`")
+    if metric not in set(table["metric"]):
+        raise InputError(f"no commit has a metric '{metric}'; {did_you_mean(metric, table['metric'].unique())}")
     if format is Format.JSON:
-        typer.echo(_json(found.to_dicts()))
+        typer.echo(_json(table.to_dicts()))
     elif format is Format.MARKDOWN:
-        typer.echo(report.markdown_history(found, metric, last))
+        typer.echo(report.markdown_history(table, metric, last))
     else:
-        report.print_history(found, metric, last, _console())
+        report.print_history(table, metric, last, _console())
     if plot is not None:
-        write_text(plot, report.history_page(found, metric))
+        write_text(plot, report.history_page(table, metric))
         typer.echo(f"plot: {plot}", err=True)
 
 
-def _print_comparison(found: Any, format: Format, flips: bool) -> None:
+def _print_comparison(comparison: Any, format: Format, flips: bool) -> None:
     from captchabench.report.comparison import markdown_comparison, print_comparison
 
     if format is Format.JSON:
-        typer.echo(_json(found.as_json()))
+        typer.echo(_json(comparison.as_json()))
     elif format is Format.MARKDOWN:
-        typer.echo(markdown_comparison(found, flips))
+        typer.echo(markdown_comparison(comparison, flips))
     else:
-        print_comparison(found, _console(), flips)
+        print_comparison(comparison, _console(), flips)
 
 
-def _fail_on_regression(found: Any, margin: float) -> None:
-    """End with a code of its own where rows are worse; say what could not be judged."""
-    unjudged = sum(row.exact is None for row in found.rows)
-    worse = found.regressions(margin)
-    named = ", ".join(f"{row.model} on {row.dataset}" for row in worse) or "none"
-    typer.echo(f"regressions: {named}; rows without a test: {unjudged} of {len(found.rows)}", err=True)
+def _fail_on_regression(comparison: Any, margin: float) -> None:
+    """Exit with REGRESSION if rows are worse; print how many rows have no test."""
+    untested = sum(row.exact is None for row in comparison.rows)
+    worse = comparison.regressions(margin)
+    names = ", ".join(f"{row.model} on {row.dataset}" for row in worse) or "none"
+    typer.echo(f"regressions: {names}; rows without a test: {untested} of {len(comparison.rows)}", err=True)
     if worse:
         raise typer.Exit(REGRESSION)
 

@@ -1,4 +1,4 @@
-"""The command `captchabench doctor`. What it needs is imported inside it: torch takes seconds."""
+"""The command `captchabench doctor`. Its imports are inside it: torch takes seconds to import."""
 
 import json
 from typing import Annotated, Any
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-# 1 is a user's mistake, 2 a wrong command line.
+# Exit codes: 1 is a user's mistake, 2 a wrong command line.
 PROBLEMS = 3
 _COLUMNS = 80
 _LIMIT, _COMPILE_LIMIT = 300.0, 1800.0
@@ -15,23 +15,23 @@ _ROW = " {:<16} {:>11} {:>11}   {:<22} {}"
 
 def doctor(
     compile_: Annotated[
-        bool, typer.Option("--compile", help="Also try compiled steps, as long trainings on a GPU use them; minutes.")
+        bool, typer.Option("--compile", help="Also try compiled steps, as used by long trainings on a GPU; minutes.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """Say what this machine has, and try every recogniser on each of its devices: a page to paste into a report.
+    """Describe this machine, and try every recogniser on each of its devices. Paste the output into a bug report.
 
-    Each recogniser is trained for a few steps on drawn images. Where steps are recorded (on a GPU) or compiled, they
-    are compared with eager ones; then images are read one by one and in a batch, which must agree. Nothing is written.
-    A minute at most on a CPU. The exit code is 3 if something is wrong; the end of the page says what to do.
+    Each recogniser is trained for a few steps on drawn images. Steps that are recorded (on a GPU) or compiled are
+    compared with eager steps. Then images are read one by one and in a batch, which must agree. Nothing is written.
+    Takes at most a minute on a CPU. The exit code is 3 if there is a problem; the end of the output says what to do.
     """
     from captchabench.doctor import machine
     from captchabench.doctor.trials import results_of
 
     console = Console(highlight=False, width=_COLUMNS, quiet=as_json)
     facts, problems = machine.sections()
-    devices, wrong = machine.devices()
-    problems += wrong
+    devices, device_problems = machine.devices()
+    problems += device_problems
     facts["paths"] = machine.paths(devices)
     for section, entries in facts.items():
         console.print(f"[bold]{section}[/]")
@@ -57,12 +57,12 @@ def doctor(
     if as_json:
         typer.echo(json.dumps({"facts": facts, "devices": tried, "problems": problems}, indent=2, ensure_ascii=False))
     elif problems:
-        console.print(f"\n[bold red]wrong: {len(problems)}[/]")
+        console.print(f"\n[bold red]problems: {len(problems)}[/]")
         for problem in problems:
             console.print(f"- {problem}", markup=False)
-        console.print("Steps that are refused cost speed, not results. Please report the rest, with this page.")
+        console.print("Refused steps cost speed, not results. Please report other problems with this output.")
     else:
-        console.print("\n[bold green]nothing wrong was found[/]")
+        console.print("\n[bold green]no problems found[/]")
     if problems:
         raise typer.Exit(PROBLEMS)
 

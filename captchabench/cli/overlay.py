@@ -1,4 +1,4 @@
-"""Changing params.yaml by a second file of the same shape."""
+"""Changes params.yaml by a second file of the same structure."""
 
 from collections.abc import Iterator
 from io import StringIO
@@ -14,7 +14,7 @@ from captchabench.storage.files import write_text
 
 
 def apply_overlay(overlay: Path, params: Path) -> list[tuple[str, Any, Any]]:
-    """Set every parameter of `overlay` in `params`, keeping comments and order; return (key, old, new) of what changed.
+    """Set every parameter of `overlay` in `params`, keeping comments and order; return (key, old, new) of each change.
 
     A mapping is merged, anything else replaced. Raises InputError for a section that `params` does not have.
     """
@@ -25,7 +25,7 @@ def apply_overlay(overlay: Path, params: Path) -> list[tuple[str, Any, Any]]:
     yaml.width = 4096
     try:
         document = yaml.load(params.read_text(encoding="utf-8"))
-    # What one reader of YAML lets pass another may not.
+    # This YAML parser may reject what the other accepts.
     except Exception as error:
         raise InputError(f"{params}: not valid YAML ({visible(str(error), 200)})") from None
     for section in changes:
@@ -39,10 +39,10 @@ def apply_overlay(overlay: Path, params: Path) -> list[tuple[str, Any, Any]]:
     return changed
 
 
-def _merge(into: Any, changes: dict[str, Any], where: str) -> Iterator[tuple[str, Any, Any]]:
+def _merge(into: Any, changes: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any, Any]]:
     for key, new in changes.items():
         old = into.get(key)
-        name = f"{where}{key}"
+        name = f"{prefix}{key}"
         if isinstance(new, dict) and isinstance(old, dict):
             yield from _merge(old, new, f"{name}.")
         elif old != new:

@@ -1,6 +1,6 @@
-"""The commands that put trained models to work: `captchabench predict` and `captchabench export`.
+"""The commands that use trained models: `captchabench predict` and `captchabench export`.
 
-What they need is imported inside them: a model may bring torch, which takes seconds.
+Their dependencies are imported inside them: a model may need torch, which takes seconds to import.
 """
 
 import sys
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from captchabench.inference.reading import FileReading
     from captchabench.scoring.counts import Counts
 
-# 1 is a user's mistake, 2 a wrong command line. Here all else was read.
+# Exit codes: 1 is a user's mistake, 2 a wrong command line. With 3 all other files were read.
 UNREADABLE = 3
 _LISTED = 100
 _SUFFIXES = {".csv": Format.CSV, ".json": Format.JSON, ".parquet": Format.PARQUET}
@@ -39,18 +39,18 @@ def predict(
         Path, typer.Option(help="The folder of a trained model, such as data/models/vtu-char_cnn-0, or an .onnx file.")
     ],
     format: Annotated[
-        Format | None, typer.Option(help="How to write it; by the name of --output, else table.", show_default=False)
+        Format | None, typer.Option(help="Output format; by default that of --output, else table.", show_default=False)
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Write to this file, whole or not at all.")] = None,
-    top_k: Annotated[int, typer.Option(min=1, max=100, help="Also the likeliest so many texts of each image.")] = 1,
+    top_k: Annotated[int, typer.Option(min=1, max=100, help="Also write the k most likely texts of each image.")] = 1,
     labels_from_name: Annotated[
-        bool, typer.Option("--labels-from-name", help="Score: the names of the files say what they show.")
+        bool, typer.Option("--labels-from-name", help="Score the predictions against labels from the file names.")
     ] = False,
     dataset: Annotated[
-        str | None, typer.Option(help="Whose rule makes a name a label; that of the model's own dataset unless given.")
+        str | None, typer.Option(help="The dataset whose rule maps file names to labels; by default the model's.")
     ] = None,
     show_steps: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Save pictures of how each image was read into this folder.")
+        Path | None, typer.Option(metavar="DIR", help="Save pictures that show how each image was read to this folder.")
     ] = None,
 ) -> None:
     """Read images with a trained model: text and confidence of each file.
@@ -61,14 +61,14 @@ def predict(
     from captchabench.inference.reading import read_files
     from captchabench.progress import tracked
 
-    # Pillow warns of what it then refuses; the reason is listed.
+    # Pillow warns about images that are then rejected; the reason is listed.
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
     if format is None:
         format = _SUFFIXES.get(output.suffix.lower(), Format.TABLE) if output else Format.TABLE
     if format is Format.PARQUET and output is None:
-        raise InputError("parquet is not for the terminal; give --output FILE")
+        raise InputError("parquet cannot be written to the terminal; give --output FILE")
     if dataset and not labels_from_name:
-        raise InputError("--dataset is for --labels-from-name; give both")
+        raise InputError("--dataset needs --labels-from-name; give both")
     files, named = _inputs(paths)
     if show_steps and len({path.absolute().name for path in paths}) < len(paths):
         raise InputError("--show-steps names its folders after the paths; give paths that end in different names")
@@ -82,8 +82,8 @@ def predict(
     total = sum(1 for _ in files) if bar else 0
     with ExitStack() as stack:
         target = _open(stack, output, format, columns)
-        given = tracked(files, total, "read") if bar else files
-        for batch in read_files(recogniser, given, top_k):
+        images = tracked(files, total, "read") if bar else files
+        for batch in read_files(recogniser, images, top_k):
             rows = [_row(reading, labels) for reading in batch]
             target.write(rows)
             unreadable.add(rows)
@@ -95,7 +95,7 @@ def predict(
             unreadable.add(Row(path, None, f"folder not opened: {reason}", None) for path, reason in files.unread)
         unreadable.require_any()
     if isinstance(files, ImageFiles) and files.skipped:
-        _say(f"skipped: {files.skipped:,} files of the folders are hidden or not called like an image")
+        _say(f"skipped: {files.skipped:,} files in the folders are hidden or have no suffix of an image")
     if labels:
         _say(_score(counts))
     unreadable.end()
@@ -106,13 +106,12 @@ def export(
     onnx: Annotated[Path, typer.Option(metavar="MODEL", help="The folder of a trained deep model.")],
     check: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="Images to compare on; those that the model held out unless given."),
+        typer.Option(metavar="PATH", help="Images to compare on; by default the model's held-out images."),
     ] = None,
 ) -> None:
-    """Write a deep model as ONNX, and see that ONNX Runtime reads the same texts with it.
+    """Export a deep model to ONNX, and check that ONNX Runtime reads the same texts with it.
 
-    `captchabench predict --model OUT.onnx` reads it again. How images are prepared and the output is decoded is in
-    the file's metadata.
+    `captchabench predict --model OUT.onnx` loads it. The file's metadata holds the preprocessing and the decoding.
     """
     from captchabench.inference.loaded import load_recogniser
     from captchabench.inference.onnx_check import compare_exported, held_out_pixels
@@ -121,7 +120,7 @@ def export(
     from captchabench.models import read_saved
 
     if out.suffix != SUFFIX:
-        raise InputError(f"{out}: must end in {SUFFIX}, by which it is known again")
+        raise InputError(f"{out}: must end in {SUFFIX}, by which exports are recognised")
     about = read_saved(onnx).about
     if check is None:
         pixels = held_out_pixels(Path("data/shards"), about)
@@ -148,28 +147,28 @@ def export(
 
 
 def _inputs(paths: Sequence[Path]) -> tuple[Sequence[ImageFile] | ImageFiles, bool]:
-    """What to read, and whether it has names."""
+    """The images to read, and whether they have file names."""
     if not any(str(path) == STANDARD_INPUT for path in paths):
         return ImageFiles(paths), True
     if len(paths) > 1:
         raise InputError("- reads one image from standard input; give it alone")
     from captchabench.inference.images import DEFAULT_LIMITS
 
-    # One byte too many, and the image is refused as too large.
+    # One byte more than the limit, so that a larger image is refused.
     content = sys.stdin.buffer.read(DEFAULT_LIMITS.size + 1)
     return [ImageFile(Path(STANDARD_INPUT), PurePath("stdin"), content)], False
 
 
 class _Labels:
-    """The label that a dataset's rule makes of the name of a file."""
+    """Derives labels from file names by a dataset's rule."""
 
     def __init__(self, dataset: str, named: bool) -> None:
         if not named:
             raise InputError("--labels-from-name: an image on standard input has no name")
         if dataset == UNION:
-            raise InputError("--labels-from-name: the model read several datasets; give --dataset with one of them")
+            raise InputError("--labels-from-name: the model is for several datasets; give --dataset with one of them")
         if DATASETS[dataset].task == "grid":
-            raise InputError("--labels-from-name: the name of a grid does not say what its nine tiles show")
+            raise InputError("--labels-from-name: the file name of a grid does not give the classes of its nine tiles")
         self._label_of = DATASETS[dataset].label_of
 
     def of(self, path: Path) -> str:
@@ -177,7 +176,7 @@ class _Labels:
 
 
 class _Unreadable:
-    """Files that could not be read: all counted, the first hundred kept."""
+    """Files that could not be read: all are counted, the first hundred are listed."""
 
     def __init__(self) -> None:
         self._files = 0
@@ -193,12 +192,12 @@ class _Unreadable:
                     self._first.append(row)
 
     def require_any(self) -> None:
-        """Raise InputError where there was no file at all."""
+        """Raise InputError if there was no file at all."""
         if not self._files:
             raise InputError("the folders hold no images; give others, or name files")
 
     def end(self) -> None:
-        """List them and end with their exit code, if there are any."""
+        """If there are any, list them and exit with UNREADABLE."""
         if not self._reasons:
             return
         for row in self._first:
@@ -212,9 +211,9 @@ class _Unreadable:
 
 
 def _open(stack: ExitStack, output: Path | None, format: Format, columns: Columns) -> Writer:
-    """The writer, on a temporary file that takes the place of `output` when `stack` closes well, or on the terminal."""
+    """The writer to the terminal or to a temporary file, which replaces `output` if `stack` closes without an error."""
     if output is None:
-        # The progress bar takes the place of sys.stdout; this is what was there before.
+        # Taken now, before the progress bar replaces sys.stdout.
         return stack.enter_context(writer(format, sys.stdout, columns))
     temporary = stack.enter_context(replacing_file(output))
     stream: IO[Any]
@@ -255,7 +254,7 @@ def _count(rows: Sequence[Row], counts: "Counts | None") -> "Counts | None":
 
 def _score(counts: "Counts | None") -> str:
     if counts is None:
-        return "exact: no file was read that has a label"
+        return "exact: no file with a label was read"
     from captchabench.scoring.intervals import wilson
     from captchabench.scoring.metrics import cer, exact
 

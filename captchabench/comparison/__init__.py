@@ -1,1 +1,1 @@
-"""Two commits, or two models, compared: what changed, and whether chance explains it."""
+"""Compares two commits or two models: what changed, and whether chance explains it."""

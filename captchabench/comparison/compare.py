@@ -1,4 +1,4 @@
-"""Two sides of the benchmark, row by row: what changed, by how much, and whether chance would do as much."""
+"""Compares two sides of the benchmark row by row: what changed, by how much, and whether chance explains it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -16,14 +16,14 @@ from captchabench.scoring.tiles import wrong_tiles
 
 Verdict = Literal["better", "worse", "no significant change", "new", "gone", "not comparable"]
 LEVEL = 0.05
-# Of the bootstrap: the same sides give the same numbers.
+# Seed of the bootstrap, so that the same sides give the same numbers.
 _SEED = 0
 _IMAGE = ["dataset", "sample_id"]
 
 
 @dataclass(frozen=True)
 class Flip:
-    """An image that one side alone read right: its label, and what the old and the new side read."""
+    """An image that only one side read correctly: its label, and what the old and the new side read."""
 
     dataset: str
     sample_id: str
@@ -34,7 +34,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class Change:
-    """New less old, with a 95 % interval, the p-value, and that p after Holm over all rows of the table."""
+    """New minus old, with its 95 % interval, its p-value, and the p-value after Holm's correction over all rows."""
 
     difference: float
     low: float
@@ -45,11 +45,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one (dataset, model).
+    """The comparison of one (dataset, model).
 
-    reason: why it is not comparable, or why the test is unpaired; else empty. exact, cer: None where nothing
-    was tested. mcnemar and the flips are None, too, where the test is unpaired. gained: images that the new
-    side alone read right; lost: those that the old one did.
+    reason: why it is not comparable, or why the test is unpaired; otherwise empty. exact, cer: None if nothing was
+    tested. mcnemar, gained, lost: also None if the test is unpaired. gained: images that only the new side read
+    correctly. lost: images that only the old side read correctly.
     """
 
     dataset: str
@@ -66,15 +66,15 @@ class Row:
 
     @property
     def test(self) -> Literal["paired", "unpaired"] | None:
-        """How the sides were compared, if they were."""
+        """Which test was used; None if the sides were not compared."""
         if self.exact is None:
             return None
         return "unpaired" if self.mcnemar is None else "paired"
 
     def as_json(self) -> dict[str, Any]:
-        """The row as JSON values. Shares are rounded as in the leaderboard, p-values are not."""
-        own = self.new or self.old
-        values: dict[str, Any] = {"dataset": self.dataset, "model": self.model, "source": own and own.source}
+        """The row as JSON values. Shares are rounded as in the leaderboard; p-values are not rounded."""
+        result = self.new or self.old
+        values: dict[str, Any] = {"dataset": self.dataset, "model": self.model, "source": result and result.source}
         values |= {"verdict": self.verdict, "reason": self.reason, "test": self.test}
         values |= {"old": _side_json(self.old), "new": _side_json(self.new)}
         values |= {"exact": _change_json(self.exact), "cer": _change_json(self.cer)}
@@ -87,9 +87,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All rows, by dataset and model. Names and commits are those of the sides.
+    """All rows, sorted by dataset and model. old, new: names of the sides, with their commits.
 
-    packages: of those pinned otherwise by the two sides, name -> (old, new) version; None where a side has none.
+    packages: name -> (old, new) version of the packages whose pinned versions differ; None if a side has none.
     """
 
     old: str
@@ -101,11 +101,11 @@ class Comparison:
 
     @property
     def tested(self) -> int:
-        """Rows with a p-value: what Holm's correction is over."""
+        """The number of rows with a p-value, over which Holm's correction is made."""
         return sum(row.exact is not None for row in self.rows)
 
     def regressions(self, margin: float = 0.0) -> list[Row]:
-        """Rows that are worse, and by more than `margin`, a share of the images."""
+        """Rows that are worse by more than `margin`, a share of the images."""
         return [r for r in self.rows if r.verdict == "worse" and r.exact and r.exact.difference < -margin]
 
     def as_json(self) -> dict[str, Any]:
@@ -122,17 +122,17 @@ class Comparison:
 def compare(old: Side, new: Side) -> Comparison:
     """Compare what two sides read of the same held-out images.
 
-    A row is better or worse if the p of its exact match, McNemar's, adjusted over the table (Holm 1979), is
-    below LEVEL. Where predictions are missing, a row falls back to a test of two unrelated shares and says so.
+    A row is better or worse if McNemar's p-value of its exact match is below LEVEL, after adjustment over the table
+    (Holm 1979). If predictions are missing, a row falls back to a test of two independent shares and says so.
     """
     rows = [_row(old, new, key) for key in sorted({*old.results, *new.results})]
     adjusted = _adjusted(_adjusted(rows, "exact"), "cer")
     judged = tuple(replace(row, verdict=_verdict(row.exact)) if row.exact else row for row in adjusted)
-    return Comparison(old.name, old.commit, new.name, new.commit, judged, _repinned(old.packages, new.packages))
+    return Comparison(old.name, old.commit, new.name, new.commit, judged, _package_changes(old.packages, new.packages))
 
 
-def _repinned(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, tuple[str | None, str | None]]:
-    """The packages whose pinned versions differ. A side without a lock file says nothing."""
+def _package_changes(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, tuple[str | None, str | None]]:
+    """The packages whose pinned versions differ; empty if a side has no lock file."""
     if not old or not new:
         return {}
     names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
@@ -140,34 +140,34 @@ def _repinned(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, tuple
 
 
 def compare_models(side: Side, old: str, new: str) -> Comparison:
-    """Compare two models of one side, dataset by dataset; rows bear the name of the second.
+    """Compare two models of one side, dataset by dataset; rows have the name of the second.
 
     Raises InputError if one of them has no results.
     """
-    found = compare(side.of_model(old), side.of_model(new))
-    return replace(found, rows=tuple(_of_models(row, old, new) for row in found.rows))
+    comparison = compare(side.of_model(old), side.of_model(new))
+    return replace(comparison, rows=tuple(_of_models(row, old, new) for row in comparison.rows))
 
 
 def _of_models(row: Row, old: str, new: str) -> Row:
-    """A model that was not run on a dataset is neither new nor gone."""
-    named = replace(row, model=new)
+    """Rename a row to the new model. A model that was not run on a dataset is neither new nor gone."""
+    renamed = replace(row, model=new)
     if row.old and row.new:
-        return named
-    return replace(named, verdict="not comparable", reason=f"{new if row.old else old} was not run on this dataset")
+        return renamed
+    return replace(renamed, verdict="not comparable", reason=f"{new if row.old else old} was not run on this dataset")
 
 
 def _row(old: Side, new: Side, key: Key) -> Row:
     before, after = old.results.get(key), new.results.get(key)
     if before is None or after is None:
         return Row(*key, "new" if before is None else "gone", "", before, after)
-    if reason := _unlike(before, after) or _other_images(old, new, key):
+    if reason := _why_incomparable(before, after) or _how_images_differ(old, new, key):
         return Row(*key, "not comparable", reason, before, after)
     try:
         pairs = _pairs(old, new, key)
     except PredictionsMissing as missing:
-        apart = two_proportions(before.exact, before.n, after.exact, after.n)
-        unjudged: Verdict = "no significant change"
-        return Row(*key, unjudged, f"unpaired test: {missing}", before, after, exact=_unadjusted(apart))
+        unpaired = two_proportions(before.exact, before.n, after.exact, after.n)
+        pending: Verdict = "no significant change"
+        return Row(*key, pending, f"unpaired test: {missing}", before, after, exact=_unadjusted(unpaired))
     return _paired_row(key, before, after, pairs)
 
 
@@ -198,12 +198,12 @@ def _paired_row(key: Key, before: Result, after: Result, pairs: pl.DataFrame) ->
 def _edits(
     labels: NDArray[np.object_], texts: NDArray[np.object_], distance: Callable[[str, str], int]
 ) -> NDArray[np.int64]:
-    """Distances [N]: Levenshtein's of texts, of grids the tiles read wrong."""
+    """Distances [N]: Levenshtein distances of texts; for grids, the number of wrong tiles."""
     return np.array([distance(a, b) for a, b in zip(labels, texts, strict=True)], np.int64)
 
 
 def _flips(pairs: pl.DataFrame, classes: Mapping[str, str]) -> tuple[Flip, ...]:
-    """One a row; the symbols of grids become the names of their classes."""
+    """One per row of `pairs`. The symbols of grids become class names."""
 
     def named(text: str) -> str:
         return ", ".join(classes.get(symbol, symbol) for symbol in text) if classes else text
@@ -212,8 +212,8 @@ def _flips(pairs: pl.DataFrame, classes: Mapping[str, str]) -> tuple[Flip, ...]:
     return tuple(Flip(**row | {key: named(row[key]) for key in texts}) for row in pairs.iter_rows(named=True))
 
 
-def _unlike(old: Result, new: Result) -> str:
-    """Why results cannot be compared whatever the images are, "" if they can."""
+def _why_incomparable(old: Result, new: Result) -> str:
+    """Why results cannot be compared, apart from their images; "" if they can."""
     if old.source != new.source:
         return f"source differs ({old.source}, {new.source})"
     if old.version != new.version:
@@ -227,16 +227,16 @@ def _unlike(old: Result, new: Result) -> str:
         for name in sorted({*first, *second}):
             values = [params.get(name, "unset") for params in (first, second)]
             if values[0] != values[1]:
-                return f"normalisation differs ({name} {_word(values[0])}, {_word(values[1])})"
+                return f"normalisation differs ({name} {_yaml(values[0])}, {_yaml(values[1])})"
     return ""
 
 
-def _word(value: object) -> str:
+def _yaml(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _other_images(old: Side, new: Side, key: Key) -> str:
-    """Whether held-out images, their labels or their folds differ, in words; "" if they do not."""
+def _how_images_differ(old: Side, new: Side, key: Key) -> str:
+    """How held-out images, their labels or their folds differ, as text; "" if they do not."""
     before, after = old.results[key], new.results[key]
     folds = [tuple(fold for _, _, fold in result.cells) for result in (before, after)]
     if folds[0] != folds[1]:
@@ -270,7 +270,7 @@ def _pairs(old: Side, new: Side, key: Key) -> pl.DataFrame:
 
 
 def _predictions(side: Side, key: Key) -> pl.DataFrame:
-    """Of all folds; of `union/member` the member's images alone."""
+    """Predictions of all folds; of `union/member` only those of the member's images."""
     read = pl.concat([side.predictions(cell) for cell in side.results[key].cells])
     member = key[0].partition("/")[2]
     return read.filter(pl.col("dataset") == member) if member else read
@@ -281,7 +281,7 @@ def _unadjusted(change: Difference) -> Change:
 
 
 def _adjusted(rows: Sequence[Row], metric: Literal["exact", "cer"]) -> list[Row]:
-    """The rows with Holm's correction over those that have a p of `metric`."""
+    """The rows with Holm's correction of `metric` over the rows that have a p-value of it."""
     changes = [getattr(row, metric) for row in rows]
     adjusted = iter(holm([change.p for change in changes if change]))
     return [
@@ -310,9 +310,9 @@ def _change_json(change: Change | None) -> dict[str, float] | None:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values, in the same order: at 5 %, the chance of even one false finding is 5 % (Holm 1979).
+    """Adjusted p-values in the same order. At 5 %, the chance of one or more false findings is at most 5 % (Holm 1979).
 
-    Only comparisons that were made belong here: leave out those without a p-value.
+    p_values: of the comparisons that were made; leave out those without a p-value.
     """
     p = np.asarray(p_values, np.float64)
     order = np.argsort(p)

@@ -1,4 +1,4 @@
-"""Every number of the leaderboard over time, tidy: one row a commit, dataset, model and metric."""
+"""All metrics of the leaderboard over time, as tidy data: one row per commit, dataset, model and metric."""
 
 import io
 from collections.abc import Iterable
@@ -22,16 +22,16 @@ SCHEMA = pl.Schema(
         "high": pl.Float64(),
     }
 )
-_WHOSE = ["dataset", "source", "version", "model"]
-_TYPES = {name: SCHEMA[name] for name in _WHOSE}
+_ROW_KEY = ["dataset", "source", "version", "model"]
+_TYPES = {name: SCHEMA[name] for name in _ROW_KEY}
 
 
 def history(boards: Iterable[tuple[str, str, str, bytes]]) -> pl.DataFrame:
     """All metrics of all boards; columns of SCHEMA, in the order of the boards.
 
-    boards: (commit, date, subject, the text of leaderboard.csv) each. low and high are the 95 % interval,
-    null for a metric without one. A column that a board lacks, as those of other versions of this program
-    do, and an empty field have no row; nor has a file that is no leaderboard.
+    boards: (commit, date, subject, content of leaderboard.csv) of each commit. low and high are the 95 % interval, null
+    for a metric without one. A missing column, as in boards of other versions of this program, and an empty field give
+    no row. A file that is not a leaderboard is skipped.
     """
     tables = [pl.DataFrame(schema=SCHEMA)]
     for commit, date, subject, text in boards:
@@ -39,11 +39,11 @@ def history(boards: Iterable[tuple[str, str, str, bytes]]) -> pl.DataFrame:
             board = pl.read_csv(io.BytesIO(text), schema_overrides=_TYPES, infer_schema_length=None)
         except pl.exceptions.PolarsError:
             continue
-        if not set(_WHOSE) <= set(board.columns):
+        if not set(_ROW_KEY) <= set(board.columns):
             continue
         metrics = [_metric(board, name) for name in ("n", *METRICS.names()) if name in board.columns]
-        when = {"commit": pl.lit(commit), "date": pl.lit(date), "subject": pl.lit(subject)}
-        tidy = pl.concat(metrics).with_columns(**when).select(SCHEMA.names())
+        identity = {"commit": pl.lit(commit), "date": pl.lit(date), "subject": pl.lit(subject)}
+        tidy = pl.concat(metrics).with_columns(**identity).select(SCHEMA.names())
         tables.append(tidy.drop_nulls("value").sort("dataset", "model", "metric"))
     return pl.concat(tables)
 
@@ -55,4 +55,4 @@ def _metric(board: pl.DataFrame, name: str) -> pl.DataFrame:
         title: (pl.col(column) if column in board.columns else pl.lit(None)).cast(pl.Float64)
         for title, column in columns.items()
     }
-    return board.select(*_WHOSE, metric=pl.lit(name), **values)
+    return board.select(*_ROW_KEY, metric=pl.lit(name), **values)

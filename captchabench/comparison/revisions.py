@@ -1,4 +1,4 @@
-"""Other commits' metrics, from Git, and predictions, through DVC. The one module that imports dvc."""
+"""Reads other commits' metrics from Git and their predictions through DVC. The only module that imports dvc."""
 
 import re
 import subprocess
@@ -28,9 +28,9 @@ _METRICS = "metrics"
 _SHORT = 9
 _PINNED = re.compile(r"^([\w.-]+)(?:\[[\w,.-]*\])?==([^\s;\\]+)", re.MULTILINE)
 _COLUMNS = ["dataset", "sample_id", "label", "prediction"]
-# A limit on what may be dropped changes no pixel.
+# This parameter limits how many images may be rejected. It changes no pixel.
 _NOT_PIXELS = "max_rejected"
-# Pure Python takes a second for the lock file of the default run.
+# The pure Python loader takes a second for the lock file of the default run.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -44,25 +44,25 @@ class Commit:
 
 
 def side(revision: str, root: Path = Path()) -> Side:
-    """What `revision` (a commit, branch or tag, or "workspace") has in its metrics and predictions.
+    """The metrics and predictions of `revision`: a commit, branch, tag or "workspace".
 
-    root: the benchmark's folder. Raises InputError where there is no Git repository, no such commit, or
-    nothing to compare in it.
+    root: the benchmark's folder. Raises InputError if there is no Git repository, no such commit, or nothing to
+    compare in it.
     """
     commit = None if revision == WORKSPACE else resolve(revision, root)
     texts = read_files(root, commit, ["params.yaml", "dvc.lock", "requirements.lock"])
     if texts[0] is None:
         raise InputError(f"{revision}: has no params.yaml; run in the benchmark's folder, on a commit of it")
     params = _mapping(texts[0])
-    # Commits up to November 2026 call the section so.
+    # Commits up to November 2026 call this section `grid`.
     section = "grid" if "matrix" not in params and "grid" in params else "matrix"
     matrix = build(MatrixParams, params.get(section), f"{revision}: params.yaml: {section}")
     expected = expected_cells(matrix)
     texts_of_cells = read_files(root, commit, [f"{_METRICS}/cells/{cell}.json" for cell in expected])
     cells = {cell: text for cell, text in zip(expected, texts_of_cells, strict=True) if text is not None}
     if not cells:
-        mend = "run `dvc repro`" if commit is None else "`captchabench history` lists the commits that have some"
-        raise InputError(f"{revision}: has no scored cells in {_METRICS}/cells; {mend}")
+        remedy = "run `dvc repro`" if commit is None else "`captchabench history` lists the commits that have some"
+        raise InputError(f"{revision}: has no scored cells in {_METRICS}/cells; {remedy}")
     normalisation = _normalisation(texts[1], texts[0], matrix)
     name = revision[:_SHORT] if revision == commit else revision
     return Side(name, commit, pool(name, cells, normalisation), _reader(name, commit, root), _packages(texts[2]))
@@ -74,13 +74,13 @@ def resolve(revision: str, root: Path = Path()) -> str:
     if done.returncode:
         _check_repository(root)
         refs = _git(root, "for-each-ref", "--format=%(refname:short)").stdout.decode().split()
-        near = did_you_mean(revision, [*refs, WORKSPACE]) if len(refs) < 20 else "`git branch -a` lists branches"
-        raise InputError(f"no commit, branch or tag called '{revision}'; {near}")
+        hint = did_you_mean(revision, [*refs, WORKSPACE]) if len(refs) < 20 else "`git branch -a` lists branches"
+        raise InputError(f"no commit, branch or tag called '{revision}'; {hint}")
     return done.stdout.decode().strip()
 
 
 def commits(root: Path = Path()) -> list[Commit]:
-    """The commits up to HEAD that touched metrics/, oldest first. Raises InputError where there is no repository."""
+    """The commits up to HEAD that touched metrics/, oldest first. Raises InputError without a repository."""
     _check_repository(root)
     done = _git(root, "log", "--reverse", "--format=%H%x09%cI%x09%s", "HEAD", "--", _METRICS)
     return [Commit(*line.split("\t", 2)) for line in done.stdout.decode(errors="replace").splitlines()]
@@ -92,46 +92,46 @@ def changed(root: Path = Path()) -> bool:
 
 
 def read_files(root: Path, commit: str | None, paths: Sequence[str]) -> list[bytes | None]:
-    """The contents of files below `root` in a commit, or on disk for None; None for each that is not there."""
+    """The contents of files below `root` in a commit, or on disk if `commit` is None; None for each missing file."""
     if commit is None:
         return [path.read_bytes() if (path := root / name).is_file() else None for name in paths]
     return _blobs(root, [f"{commit}:./{path}" for path in paths])
 
 
 def read_over_time(root: Path, path: str, of: Sequence[Commit]) -> list[bytes | None]:
-    """The contents of one file in each commit, None where it is not there."""
+    """The contents of one file in each commit; None for commits without it."""
     return _blobs(root, [f"{commit.commit}:./{path}" for commit in of])
 
 
 def _blobs(root: Path, names: Sequence[str]) -> list[bytes | None]:
-    """What Git calls `names`, in one call."""
-    stream = BytesIO(_git(root, "cat-file", "--batch", typed="\n".join([*names, ""])).stdout)
-    found: list[bytes | None] = []
+    """The contents of Git objects, read in one call. names: such as COMMIT:./PATH."""
+    stream = BytesIO(_git(root, "cat-file", "--batch", stdin="\n".join([*names, ""])).stdout)
+    contents: list[bytes | None] = []
     for _ in names:
         header = stream.readline().split()
         if header[-1:] == [b"missing"] or len(header) != 3:
-            found.append(None)
+            contents.append(None)
         else:
-            found.append(stream.read(int(header[2])))
+            contents.append(stream.read(int(header[2])))
             stream.readline()
-    return found
+    return contents
 
 
 def _normalisation(lock: bytes | None, params: bytes, matrix: MatrixParams) -> dict[str, Mapping[str, Any]]:
-    """The parameters that each dataset was normalised with: those of dvc.lock, since params.yaml may be ahead."""
+    """The parameters that each dataset was normalised with: from dvc.lock, since params.yaml may be newer."""
     stages = _mapping(lock or b"").get("stages") or {}
-    found: dict[str, Mapping[str, Any]] = {}
+    normalisation: dict[str, Mapping[str, Any]] = {}
     for dataset in matrix.all_datasets:
         tiles = dataset in matrix.tiles.datasets
         stage = f"normalize-tiles@{dataset}" if tiles else f"normalize@{dataset}"
         run = stages.get(stage, {}).get("params", {}).get("params.yaml", {})
         chosen = run.get("normalize") or _mapping(params).get("normalize") or {}
         if tiles:
-            # A grid's size, and which tiles meet in it, are its own.
-            own = run.get("tiles") or _mapping(params).get("tiles") or {}
-            chosen = {**chosen, **{name: value for name, value in own.items() if name != "source"}}
-        found[dataset] = {name: value for name, value in chosen.items() if name != _NOT_PIXELS}
-    return found
+            # The size of grids and the choice of their tiles are parameters of tiles.
+            tile_params = run.get("tiles") or _mapping(params).get("tiles") or {}
+            chosen = {**chosen, **{name: value for name, value in tile_params.items() if name != "source"}}
+        normalisation[dataset] = {name: value for name, value in chosen.items() if name != _NOT_PIXELS}
+    return normalisation
 
 
 def _mapping(text: bytes) -> dict[str, Any]:
@@ -149,15 +149,15 @@ def _packages(lock: bytes | None) -> dict[str, str]:
 
 def _reader(revision: str, commit: str | None, root: Path) -> Callable[[Cell], pl.DataFrame]:
     """A function that reads a cell's predictions, each file once."""
-    opened = (lambda path: (root / path).read_bytes()) if commit is None else _through_dvc(root, commit)
+    read_file = (lambda path: (root / path).read_bytes()) if commit is None else _through_dvc(root, commit)
     where = "on disk" if commit is None else "in the cache or a remote"
 
     @cache
     def read(cell: Cell) -> pl.DataFrame:
         path = f"data/predictions/{cell}.parquet"
         try:
-            content = opened(path)
-            # Those of older versions hold none.
+            content = read_file(path)
+            # Files of older versions have no checksum.
             if is_sealed(content) and (problem := flaw(content)):
                 raise PredictionsMissing(f"the predictions of {revision} are damaged ({path}: {problem})")
             table = pq.ParquetFile(BytesIO(content)).read(_COLUMNS)
@@ -171,8 +171,8 @@ def _reader(revision: str, commit: str | None, root: Path) -> Callable[[Cell], p
 
 
 def _through_dvc(root: Path, commit: str) -> Callable[[str], bytes]:
-    """A function that reads files that DVC keeps for a commit. It raises FileNotFoundError, whatever the reason."""
-    # Takes as long to import as the rest of the program: only where another commit's predictions are read.
+    """A function that reads files that DVC keeps for a commit. It raises FileNotFoundError for any failure."""
+    # Imported here, as it takes as long as the rest of the program: only another commit's predictions need it.
     from dvc.api import DVCFileSystem  # type: ignore[import-untyped]
 
     files = DVCFileSystem(str(root), rev=commit)
@@ -180,7 +180,7 @@ def _through_dvc(root: Path, commit: str) -> Callable[[str], bytes]:
     def read(path: str) -> bytes:
         try:
             return bytes(files.read_bytes(f"/{path}"))
-        # A remote fails in as many ways as there are remotes: no network, no key, no such bucket.
+        # Each kind of remote raises its own exceptions: no network, no key, no such bucket.
         except Exception as error:
             raise FileNotFoundError(path) from error
 
@@ -194,8 +194,8 @@ def _check_repository(root: Path) -> None:
         raise InputError(f"{root.resolve()}: has no commit yet; commit metrics/ and dvc.lock")
 
 
-def _git(root: Path, *words: str, typed: str = "") -> subprocess.CompletedProcess[bytes]:
+def _git(root: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[bytes]:
     try:
-        return subprocess.run(["git", *words], cwd=root, input=typed.encode(), capture_output=True, check=False)
+        return subprocess.run(["git", *arguments], cwd=root, input=stdin.encode(), capture_output=True, check=False)
     except FileNotFoundError:
-        raise InputError("git: no such program; install Git, which knows the other commits") from None
+        raise InputError("git: no such program; install Git, which is needed to read other commits") from None

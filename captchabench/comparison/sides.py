@@ -1,4 +1,4 @@
-"""One side of a comparison: what a commit, the workspace or a model scored, and how to get at what it read."""
+"""One side of a comparison: the scores of a commit, the workspace or a model, and access to its predictions."""
 
 import json
 from collections import defaultdict
@@ -13,21 +13,21 @@ from captchabench.datasets import UNION
 from captchabench.errors import InputError
 from captchabench.registry import did_you_mean
 
-# (dataset, model), as in the leaderboard: `union/member` is a dataset of its own.
+# (dataset, model), as in the leaderboard; `union/member` counts as a dataset.
 Key = tuple[str, str]
 
 
 class PredictionsMissing(Exception):
-    """Predictions that cannot be had. The message is a clause that says whose and why."""
+    """Predictions are unavailable. The message is a clause that says whose and why."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """One row of the leaderboard as sums over its folds, and all that must be alike for a fair comparison.
+    """One row of the leaderboard as sums over its folds, and all that must be equal for a fair comparison.
 
-    cells: the cells that are pooled here, by fold. images: a digest of each cell's held-out images and their
-    labels. n, exact: images, and those read right; edits, characters: summed. normalisation: for each dataset
-    that images came from, the parameters they were normalised with. class_names: of grids, by symbol.
+    cells: the pooled cells, by fold. images: for each cell, a digest of its held-out images and labels. n: number of
+    images. exact: number of images read correctly. edits, characters: sums. normalisation: for each dataset that images
+    came from, the parameters of `normalize`. class_names: symbol -> class, for grids.
     """
 
     cells: tuple[Cell, ...]
@@ -43,7 +43,7 @@ class Result:
 
     @property
     def exact_share(self) -> float:
-        """Share of images read entirely right."""
+        """Share of images whose text is entirely correct."""
         return self.exact / self.n
 
     @property
@@ -54,10 +54,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Side:
-    """What is compared. name: as the user gave it; commit: its full hash, None for files as they lie on disk.
+    """One side of a comparison. name: as the user gave it. commit: its full hash; None for the files on disk.
 
-    predictions: of a cell, columns dataset (of the image), sample_id, label and prediction; raises
-    PredictionsMissing. packages: name -> version in requirements.lock, empty where there is none.
+    predictions: returns the predictions of a cell, with columns dataset (of the image), sample_id, label and
+    prediction; raises PredictionsMissing. packages: name -> version in requirements.lock, empty if there is none.
     """
 
     name: str
@@ -67,50 +67,50 @@ class Side:
     packages: Mapping[str, str] = field(default_factory=dict)
 
     def of_model(self, model: str) -> "Side":
-        """The results of one model alone, under an empty model name. Raises InputError if it has none."""
+        """Only the results of one model, under an empty model name. Raises InputError if it has none."""
         models = {name for _, name in self.results}
         if model not in models:
             raise InputError(f"{self.name}: has no results of a model '{model}'; {did_you_mean(model, models)}")
-        own = {(dataset, ""): result for (dataset, name), result in self.results.items() if name == model}
-        return replace(self, name=model, results=own)
+        results = {(dataset, ""): result for (dataset, name), result in self.results.items() if name == model}
+        return replace(self, name=model, results=results)
 
 
-def pool(where: str, cells: Mapping[Cell, bytes], normalisation: Mapping[str, Mapping[str, Any]]) -> dict[Key, Result]:
-    """The results that cells, as `write_cell` wrote them at any time, add up to.
+def pool(prefix: str, cells: Mapping[Cell, bytes], normalisation: Mapping[str, Mapping[str, Any]]) -> dict[Key, Result]:
+    """Sum the cells of each row over its folds. cells: files that any version of `write_cell` wrote.
 
-    Only what a comparison needs is read, so that cells of older and newer versions of this program do.
-    `where` prefixes messages. Raises InputError for a file that is not a cell, and for folds of one row that
+    Only what a comparison needs is read, so that cells of older and newer versions of this program can be used.
+    prefix: start of error messages. Raises InputError for a file that is not a cell, and for folds of one row that
     differ in source or dataset version.
     """
-    found: dict[Key, list[Result]] = defaultdict(list)
+    by_row: dict[Key, list[Result]] = defaultdict(list)
     for cell, text in sorted(cells.items()):
         try:
             scored = json.loads(text)
             members = [name.partition("/")[2] for name in scored["parts"] if "/" in name] or [scored["dataset"]]
             for name, part in scored["parts"].items():
-                own = members if name == UNION else [name.rpartition("/")[2]]
-                found[name, cell.model].append(
+                sources = members if name == UNION else [name.rpartition("/")[2]]
+                by_row[name, cell.model].append(
                     Result(
                         cells=(cell,),
                         source=str(scored["source"]),
                         version=int(scored["version"]),
                         images=(str(part["samples"]),),
                         **{count: int(part[count]) for count in ("n", "exact", "edits", "characters")},
-                        normalisation={member: normalisation.get(member, {}) for member in sorted(own)},
+                        normalisation={member: normalisation.get(member, {}) for member in sorted(sources)},
                         class_names=dict(scored.get("class_names", {})),
                     )
                 )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{where}: metrics/cells/{cell}.json: is not one of our cells ({error!r})") from None
-    return {key: _sum(where, key, folds) for key, folds in sorted(found.items())}
+            raise InputError(f"{prefix}: metrics/cells/{cell}.json: is not one of our cells ({error!r})") from None
+    return {key: _sum(prefix, key, folds) for key, folds in sorted(by_row.items())}
 
 
-def _sum(where: str, key: Key, folds: list[Result]) -> Result:
+def _sum(prefix: str, key: Key, folds: list[Result]) -> Result:
     for trait in ("source", "version"):
         values = {getattr(fold, trait) for fold in folds}
         if len(values) > 1:
             listed = ", ".join(map(str, sorted(values)))
-            raise InputError(f"{where}: folds of {key[0]}, {key[1]} differ in {trait} ({listed}); run `dvc repro`")
+            raise InputError(f"{prefix}: folds of {key[0]}, {key[1]} differ in {trait} ({listed}); run `dvc repro`")
     sums = {count: sum(getattr(fold, count) for fold in folds) for count in ("n", "exact", "edits", "characters")}
     return replace(
         folds[0],

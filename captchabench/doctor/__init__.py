@@ -1,1 +1,1 @@
-"""`captchabench doctor`: what this machine has, which paths are taken on it, and whether they do what they should."""
+"""`captchabench doctor`: describes this machine and checks that every recogniser works on its devices."""

@@ -1,4 +1,4 @@
-"""What this machine has and what will be used of it, as far as can be told without touching a GPU."""
+"""Facts about this machine that can be found without using a GPU, and what captchabench will use of it."""
 
 import os
 import platform
@@ -24,20 +24,22 @@ _PATIENCE = 20
 
 
 def sections() -> tuple[Sections, list[str]]:
-    """Facts by section and name, and what is wrong, each with what to do."""
+    """Facts by section and name; and the problems, each with what to do."""
     problems: list[str] = []
     disk = shutil.disk_usage(Path.cwd())
     memory = psutil.virtual_memory()
     if memory.available < _LEAST_MEMORY:
-        problems.append(f"{_size(memory.available)} of memory are free: end other programs, {_size(_LEAST_MEMORY)} do")
+        problems.append(
+            f"{_size(memory.available)} of memory are free: end other programs, {_size(_LEAST_MEMORY)} are needed"
+        )
     if disk.free < _LEAST_DISK:
         problems.append(f"{_size(disk.free)} of disk are free here: make room, `dvc gc --workspace` may help")
-    found: Sections = {
+    facts: Sections = {
         "versions": {
             "captchabench": __version__,
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "CUDA": torch.version.cuda or "torch is built without",
+            "CUDA": torch.version.cuda or "torch is built without it",
             "cuDNN": str(torch.backends.cudnn.version() or "none"),
             "driver": next(iter(_nvidia("driver_version")), "none found"),
             "timm": _version("timm"),
@@ -58,47 +60,49 @@ def sections() -> tuple[Sections, list[str]]:
             "training, GPU": precision_for(torch.device("cuda"), "auto"),
         },
     }
-    return found, problems
+    return facts, problems
 
 
 def devices() -> tuple[list[str], list[str]]:
-    """CUDA_VISIBLE_DEVICES for each device found, the CPU (nothing visible) first; and what is wrong with GPUs."""
-    with warnings.catch_warnings(record=True) as said:
+    """CUDA_VISIBLE_DEVICES of each device, first "" for the CPU; and the problems with GPUs."""
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        # A broken driver fails in as many ways as there are.
+        # A broken driver may raise any exception.
         except Exception as error:
             count = 0
             warnings.warn(first_line(error), stacklevel=1)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = [word.strip() for word in visible.split(",")] if visible is not None else [str(i) for i in range(count)]
+    names = [name.strip() for name in visible.split(",")] if visible is not None else [str(i) for i in range(count)]
     listed = _nvidia("name")
     if count or not listed or visible == "":
         return ["", *names[:count]], []
-    why = first_line(said[0].message) if said and isinstance(said[0].message, Warning) else "it does not say why"
+    warning = caught[0].message if caught else None
+    reason = first_line(warning) if isinstance(warning, Warning) else "it does not say why"
     remedy = f"install a driver for CUDA {torch.version.cuda}" if torch.version.cuda else "run `make setup`"
-    return [""], [f"{len(listed)} GPU ({listed[0]}) that torch cannot use ({why}): {remedy}; the CPU is used meanwhile"]
+    gpus = f"{len(listed)} GPU ({listed[0]})"
+    return [""], [f"{gpus} that torch cannot use ({reason}): {remedy}; the CPU is used until then"]
 
 
 def paths(visible: list[str]) -> dict[str, str]:
-    """Which device trainings and readings use, and how steps are run there, where `visible` are the devices found."""
+    """The device that trainings and readings use, and how steps are run on it. visible: from `devices`."""
     device = torch.device("cuda" if len(visible) > 1 else "cpu")
     short, long = (str(acceleration_for(device, images)) for images in (0, WORTH_COMPILING))
-    steps = short if short == long else f"{short}; {long} from {WORTH_COMPILING:,} images on"
+    steps = short if short == long else f"{short}; {long} from {WORTH_COMPILING:,} images"
     if device.type == "cpu":
-        why = "on a CPU nothing else pays"
+        why = "nothing else is faster on a CPU"
     elif short == str(EAGER):
         why = "CAPTCHABENCH_EAGER is set"
     else:
-        why = "eager where they differ from eager ones"
+        why = "eager if their results differ from eager steps"
     used = f"GPU {visible[1]}, the first" if device.type == "cuda" else "CPU, no GPU was found"
     return {"device": used, "steps": f"{steps} ({why})"}
 
 
-def _nvidia(asked: str) -> list[str]:
-    """What the driver's own program says of each GPU; nothing where there is none."""
-    command = ["nvidia-smi", f"--query-gpu={asked}", "--format=csv,noheader"]
+def _nvidia(field: str) -> list[str]:
+    """A field of nvidia-smi for each GPU; empty without the program."""
+    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_PATIENCE)
     except (OSError, subprocess.SubprocessError):
@@ -107,13 +111,13 @@ def _nvidia(asked: str) -> list[str]:
 
 
 def _instructions() -> list[str]:
-    has = {
+    supported = {
         torch.backends.cpu.get_cpu_capability().lower(): True,
         "avx512_bf16": torch.cpu._is_avx512_bf16_supported(),
         "amx": torch.cpu._is_amx_tile_supported(),
     }
-    lacks = [name for name, there in has.items() if not there]
-    return [name for name, there in has.items() if there] + [f"no {name}" for name in lacks]
+    missing = [name for name, is_supported in supported.items() if not is_supported]
+    return [name for name, is_supported in supported.items() if is_supported] + [f"no {name}" for name in missing]
 
 
 def _processor() -> str:

@@ -1,7 +1,7 @@
-"""Each recogniser tried on the one device that this process sees: `python -m captchabench.doctor.trial`.
+"""Tries each recogniser on the one device that this process sees: `python -m captchabench.doctor.trial`.
 
-A process of its own, since a GPU that fails may take its process with it. It writes one JSON object a line: the device
-first, then each recogniser.
+A separate process, since a failing GPU may crash it. It writes one JSON object per line: first the device, then each
+recogniser.
 """
 
 import json
@@ -27,19 +27,19 @@ from captchabench.samples.shards import Samples, ShardInfo
 from captchabench.training.acceleration import Acceleration, acceleration_for
 
 _DATASET, _IMAGES, _ONE_BY_ONE = "fournierp", 64, 8
-# A GPU is not warm before.
+# A GPU needs more steps to warm up.
 _BUDGETS = {"cpu": {"steps": 4, "batch_size": 8}, "cuda": {"steps": 60, "batch_size": 64}}
-# Sums of float32 in another order.
-_CONFIDENCE = {"cpu": 1e-5, "cuda": 1e-4}
-_MOST_LETTERS = 300
+# Float32 sums in another order differ by rounding.
+_TOLERANCES = {"cpu": 1e-5, "cuda": 1e-4}
+_MAX_MESSAGE = 300
 
 
 @dataclass(frozen=True)
-class Tried:
-    """What came of a recogniser.
+class TrialResult:
+    """The result of trying one recogniser.
 
-    training, reading: images a second, all read at once. steps: how they were taken; empty where nothing is trained by
-    steps. problem: what is wrong; empty where nothing is.
+    training, reading: images per second; reading is in one batch. steps: how steps were run; empty for a recogniser
+    that is not trained by steps. problem: empty if there is none.
     """
 
     model: str
@@ -49,34 +49,35 @@ class Tried:
     problem: str = ""
 
 
-def main(*words: str) -> None:
-    """Try every recogniser. `compile`: on compiled steps, too."""
-    speak = sys.stdout
+def main(*arguments: str) -> None:
+    """Try every recogniser. With the argument `compile`, also on compiled steps."""
+    stdout = sys.stdout
     with redirect_stdout(sys.stderr):
         device = choose_device()
-        print(json.dumps(_about(device)), file=speak, flush=True)
+        print(json.dumps(_about(device)), file=stdout, flush=True)
         samples = _drawn()
         for name in RECOGNISERS.names():
             try:
-                tried = _try(name, samples, device, compiled="compile" in words)
-            # Of this, too, there is to be a line on the page.
+                result = _try(name, samples, device, compiled="compile" in arguments)
+            # Any failure of a recogniser becomes a line of the output.
             except Exception as error:
-                tried = Tried(name, problem=visible(f"{type(error).__name__}: {first_line(error)}", _MOST_LETTERS))
-            print(json.dumps(asdict(tried)), file=speak, flush=True)
+                message = f"{type(error).__name__}: {first_line(error)}"
+                result = TrialResult(name, problem=visible(message, _MAX_MESSAGE))
+            print(json.dumps(asdict(result)), file=stdout, flush=True)
 
 
 def _about(device: torch.device) -> dict[str, Any]:
     if device.type == "cpu":
         return {"device": "cpu", "name": "CPU", "about": "one thread"}
-    seen = torch.cuda.get_device_properties(device)
-    # So that a device which cannot compute fails here, once.
+    properties = torch.cuda.get_device_properties(device)
+    # A device that cannot compute fails here, once, and not for each recogniser.
     torch.ones(2, 2, device=device).mm(torch.ones(2, 2, device=device)).sum().item()
-    about = f"{seen.total_memory / 1e9:.1f} GB, compute capability {seen.major}.{seen.minor}"
-    return {"device": "cuda", "name": seen.name, "about": about}
+    about = f"{properties.total_memory / 1e9:.1f} GB, compute capability {properties.major}.{properties.minor}"
+    return {"device": "cuda", "name": properties.name, "about": about}
 
 
 def _drawn() -> Samples:
-    """Stand-ins, as `normalize` makes them."""
+    """Stand-ins as `normalize` would prepare them."""
     dataset, params = DATASETS[_DATASET], NormalizeParams()
     drawings = [dataset.draw(np.random.default_rng([0, index])) for index in range(_IMAGES)]
     return Samples(
@@ -98,8 +99,8 @@ def _drawn() -> Samples:
     )
 
 
-def _try(name: str, samples: Samples, device: torch.device, *, compiled: bool) -> Tried:
-    """Train a few steps, read all at once and some one by one."""
+def _try(name: str, samples: Samples, device: torch.device, *, compiled: bool) -> TrialResult:
+    """Train for a few steps, then read all images in a batch and some one by one."""
     budget: dict[str, Any] = _BUDGETS[device.type]
     deep = issubclass(RECOGNISERS[name], NeuralRecogniser)
     recogniser = build_recogniser(name, samples.info.spec, {"training": {**budget, "evaluations": 1}} if deep else {})
@@ -118,19 +119,19 @@ def _try(name: str, samples: Samples, device: torch.device, *, compiled: bool) -
     started = time.perf_counter()
     recogniser.predict(samples.pixels)
     reading = len(samples) / (time.perf_counter() - started)
-    problem = problem or _batch_matters(recogniser, samples.pixels[:_ONE_BY_ONE], _CONFIDENCE[device.type])
-    return Tried(name, images / seconds, reading, steps, problem)
+    problem = problem or _batch_difference(recogniser, samples.pixels[:_ONE_BY_ONE], _TOLERANCES[device.type])
+    return TrialResult(name, images / seconds, reading, steps, problem)
 
 
-def _batch_matters(recogniser: Recogniser, pixels: NDArray[np.uint8], tolerance: float) -> str:
-    """How reading one by one differs from reading a batch; empty where it does not."""
-    whole = recogniser.predict(pixels)
-    single = [recogniser.predict(pixels[place : place + 1]) for place in range(len(pixels))]
-    others = sum(one.texts[0] != text for one, text in zip(single, whole.texts, strict=True))
-    if others:
-        return f"{others} of {len(pixels)} images read otherwise one by one than in a batch"
-    off = max(abs(float(one.confidences[0] - sure)) for one, sure in zip(single, whole.confidences, strict=True))
-    return "" if off <= tolerance else f"confidences differ by {off:.1e} one by one and in a batch"
+def _batch_difference(recogniser: Recogniser, pixels: NDArray[np.uint8], tolerance: float) -> str:
+    """How reading one by one differs from reading in a batch; empty if it does not."""
+    batch = recogniser.predict(pixels)
+    single = [recogniser.predict(pixels[index : index + 1]) for index in range(len(pixels))]
+    differing = sum(one.texts[0] != text for one, text in zip(single, batch.texts, strict=True))
+    if differing:
+        return f"{differing} of {len(pixels)} images read differently one by one and in a batch"
+    errors = [abs(float(one.confidences[0] - other)) for one, other in zip(single, batch.confidences, strict=True)]
+    return "" if max(errors) <= tolerance else f"confidences differ by {max(errors):.1e} one by one and in a batch"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The trials of all devices: a process each, read line by line as it goes on."""
+"""Runs the trial of a device in a separate process and reads its output line by line."""
 
 import json
 import os
@@ -11,21 +11,21 @@ from typing import Any
 
 from captchabench.errors import visible
 
-_MOST_LETTERS = 300
+_MAX_MESSAGE = 300
 
 
 def results_of(visible_devices: str, compiled: bool, limit: float) -> Iterator[dict[str, Any]]:
-    """What `captchabench.doctor.trial` writes, an object a line, where it sees `visible_devices` alone.
+    """Run `captchabench.doctor.trial` with CUDA_VISIBLE_DEVICES set to `visible_devices`; yield the objects it writes.
 
-    The last one is {"ended": what is wrong}, empty where nothing is: a process that hangs is ended after `limit`
-    seconds.
+    The last object is {"ended": problem}, with an empty string if there is none. A process that hangs is killed after
+    `limit` seconds.
     """
     command = [sys.executable, "-m", "captchabench.doctor.trial", *["compile"] * compiled]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": visible_devices}
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=said, text=True)
-        late = Timer(limit, process.kill)
-        late.start()
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
+        timer = Timer(limit, process.kill)
+        timer.start()
         try:
             assert process.stdout is not None
             for line in process.stdout:
@@ -33,18 +33,18 @@ def results_of(visible_devices: str, compiled: bool, limit: float) -> Iterator[d
             code = process.wait()
         finally:
             process.kill()
-            timely = late.is_alive()
-            late.cancel()
-        said.seek(0)
-        last = [line for line in said.read().splitlines() if line.strip()][-1:]
+            in_time = timer.is_alive()
+            timer.cancel()
+        stderr.seek(0)
+        last = [line for line in stderr.read().splitlines() if line.strip()][-1:]
     if not code:
         yield {"ended": ""}
-    elif not timely:
-        yield {"ended": f"it answered no more; it was ended after {limit:.0f} s"}
+    elif not in_time:
+        yield {"ended": f"it did not respond; it was killed after {limit:.0f} s"}
     else:
-        why = visible(last[0], _MOST_LETTERS) if last else "it said nothing"
-        yield {"ended": f"its process ended with {_told(code)}: {why}"}
+        reason = visible(last[0], _MAX_MESSAGE) if last else "it printed no error"
+        yield {"ended": f"its process ended with {_exit_status(code)}: {reason}"}
 
 
-def _told(code: int) -> str:
+def _exit_status(code: int) -> str:
     return f"code {code}" if code > 0 else f"signal {-code}"

@@ -28,13 +28,13 @@ _MOMENTS = {
     "a training is under way": (re.compile(rb"Running stage 'train"), 9000),
 }
 _SOONEST_SECONDS = 0.2
-_LOOK_SECONDS = 0.004
+_POLL_SECONDS = 0.004
 # After a kill: for the command to end, unless it survives; for all that it started to be gone.
 _SURVIVES_SECONDS, _GONE_SECONDS = 3.0, 5.0
 _HANG_SECONDS = 900.0
 _ENOUGH_PROBLEMS = 20
-_SAID = {
-    "dvc.lock cut short": re.compile(r"dvc\.lock was cut short"),
+_MESSAGES = {
+    "dvc.lock truncated": re.compile(r"dvc\.lock was truncated"),
     "stale list of files in use": re.compile(r"files in use had entries"),
     "temporary files of DVC swept": re.compile(r"temporary files that DVC left"),
     "training goes on from a checkpoint": re.compile(r"going on after step"),
@@ -136,7 +136,7 @@ class Lane:
             process.wait()
         text = "".join(one.read_text(errors="replace") for one in (said, log) if one.exists())
         with self.account.lock:
-            self.account.said.update({name: len(found.findall(text)) for name, found in _SAID.items()})
+            self.account.said.update({name: len(pattern.findall(text)) for name, pattern in _MESSAGES.items()})
             self.account.begun.update(name.partition("@")[0] for name in re.findall(r"Running stage '([^']+)'", text))
             if hung:
                 self._problem(f"did not end {'after a kill' if killed else 'by itself'}", text)
@@ -173,7 +173,7 @@ class Lane:
                 if not tree.alive():
                     return None
                 tree.look()
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_POLL_SECONDS)
             return "any moment"
         name = self.random.choice(list(_MOMENTS))
         pattern, milliseconds = _MOMENTS[name]
@@ -186,7 +186,7 @@ class Lane:
             if time.monotonic() > until:
                 return "any moment"
             tree.look()
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
         time.sleep(self.random.uniform(0, min(milliseconds / 1000, self.way.latest_seconds)))
         tree.look()
         return name

@@ -63,7 +63,7 @@ def test_a_mistake_stops_its_dependents_alone_and_is_not_tried_again(pipeline: A
     first, *rest = message_of(state).splitlines()
     assert first == "make@a: sizes.a: must be at least 2; is 1"
     assert "    error: sizes.a: must be at least 2; is 1" in rest
-    assert rest[-1] == "not run for that: read@a, table"
+    assert rest[-1] == "not run because of that: read@a, table"
     # Once mended, the rest is made and nothing twice.
     pipeline.order("make-a", "")
     assert run().is_completed()
@@ -134,7 +134,7 @@ def test_results_go_to_the_branch_that_was_fixed_before(
     state = run()
     assert state.is_completed(), state.message
     assert "out/read-a" in pipeline.call("git", "ls-tree", "-r", "--name-only", "results")
-    with pytest.raises(InputError, match="'a b' is no name of a branch"):
+    with pytest.raises(InputError, match="'a b' is not a valid branch name"):
         fix(argparse.Namespace(commit_to="a b", workers=None, insecure=False))
     with pytest.raises(InputError, match="without TLS"):
         fix(argparse.Namespace(commit_to=None, workers="tcp://192.0.2.1:8786", insecure=False))

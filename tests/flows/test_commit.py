@@ -63,7 +63,9 @@ def test_other_peoples_changes_are_refused(clone: Path, name: str) -> None:
     assert git(clone, "branch", "--list", "results") == ""
 
 
-@pytest.mark.parametrize(("branch", "message"), [("main", "is checked out"), ("no..name", "is no name")])
+@pytest.mark.parametrize(
+    ("branch", "message"), [("main", "is checked out"), ("no..name", "is not a valid branch name")]
+)
 def test_a_branch_must_be_another(clone: Path, branch: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         commit_results(clone, branch, PATHS, "nightly")

@@ -17,7 +17,7 @@ from captchabench.errors import InputError
 from captchabench.storage.lockfile import KEPT, entries, keep_lock_file
 from flows import ROOT
 from flows import benchmark as flow
-from flows.recovery import clear_rot, mend, run_lock
+from flows.recovery import remove_damaged, repair, run_lock
 from tests.flows.watching import alive, await_that, needs_proc
 
 RUN = """
@@ -88,7 +88,7 @@ def test_what_a_dead_run_left_behind_can_be_handed_on(pipeline: Any) -> None:
     lock = pipeline.folder / ".dvc/tmp/flow.lock"
     lock.parent.mkdir(exist_ok=True)
     lock.write_text("a dead flow's id")
-    with run_lock(pipeline.folder, "between", hand_on=True):
+    with run_lock(pipeline.folder, "between", keep_left_behind=True):
         assert lock.read_text() == "between"
     with run_lock(pipeline.folder, "ours") as held:
         assert held.left_behind == "a dead flow's id"
@@ -111,7 +111,7 @@ def test_files_cut_short_are_put_right(pipeline: Any) -> None:
     lock, claims = pipeline.folder / "dvc.lock", pipeline.folder / ".dvc/tmp/rwlock"
     whole = lock.read_text()
     keep_lock_file(pipeline.folder)
-    assert mend(pipeline.folder) == []
+    assert repair(pipeline.folder) == []
     # As much as one write of DVC's, which may well be YAML.
     lock.write_text(whole[: whole.index("path: out/read-a") + 4])
     keep_lock_file(pipeline.folder)
@@ -119,11 +119,11 @@ def test_files_cut_short_are_put_right(pipeline: Any) -> None:
     dead.wait()
     entry = {"pid": dead.pid, "cmd": "dvc repro"}
     claims.write_text(json.dumps({"read": {"/a": [entry]}, "write": {"/b": entry}}))
-    assert len(mend(pipeline.folder)) == 2
+    assert len(repair(pipeline.folder)) == 2
     assert lock.read_text() == whole
     assert json.loads(claims.read_text()) == {"read": {}, "write": {}}
     claims.write_text('{"read": {"/a')
-    assert len(mend(pipeline.folder)) == 1
+    assert len(repair(pipeline.folder)) == 1
     assert pipeline.dvc("status").strip() == "Data and pipelines are up to date."
 
 
@@ -135,7 +135,7 @@ def test_a_copy_that_knows_less_does_not_replace_one_that_knows_more(pipeline: A
     lock.write_text(whole[: whole.index("  table:")])
     keep_lock_file(pipeline.folder)
     lock.write_text("stages: [")
-    mend(pipeline.folder)
+    repair(pipeline.folder)
     assert lock.read_text() == whole
 
 
@@ -144,7 +144,7 @@ def test_a_file_in_use_stays_in_use(pipeline: Any) -> None:
     living = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()", "dvc"], stdin=subprocess.PIPE)
     text = json.dumps({"read": {}, "write": {"/b": {"pid": living.pid, "cmd": "dvc repro"}}})
     claims.write_text(text)
-    assert mend(pipeline.folder) == []
+    assert repair(pipeline.folder) == []
     assert claims.read_text() == text
     living.communicate()
 
@@ -156,13 +156,13 @@ def test_an_entry_lost_at_a_lines_end_comes_back_but_an_earlier_commit_is_left_a
     fewer = whole[: whole.index("  read@b:")]
     keep_lock_file(pipeline.folder)
     lock.write_text(fewer)
-    assert len(mend(pipeline.folder)) == 1
+    assert len(repair(pipeline.folder)) == 1
     assert lock.read_text() == whole
 
     lock.write_text(fewer)
     pipeline.call("git", "add", "-A")
     pipeline.call("git", "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-qm", "fewer")
-    assert mend(pipeline.folder) == []
+    assert repair(pipeline.folder) == []
     assert lock.read_text() == fewer
 
 
@@ -177,7 +177,7 @@ def test_what_a_cut_lock_file_knows_better_than_the_copy_is_kept(pipeline: Any) 
     changed = [name for name, text in entries(new).items() if text != old[name]]
     assert changed == ["make@a"]
     lock.write_text(new[: new.index("read@a:") + 20])
-    assert len(mend(pipeline.folder)) == 1
+    assert len(repair(pipeline.folder)) == 1
     assert lock.read_text() == new
 
 
@@ -187,7 +187,7 @@ def test_a_merge_that_is_not_finished_is_left_to_the_person(pipeline: Any) -> No
     lock = pipeline.folder / "dvc.lock"
     text = lock.read_text() + "<<<<<<< HEAD\n"
     lock.write_text(text)
-    assert mend(pipeline.folder) == []
+    assert repair(pipeline.folder) == []
     assert lock.read_text() == text
 
 
@@ -199,7 +199,7 @@ def test_temporary_files_of_dvcs_are_swept_and_no_others(pipeline: Any) -> None:
     own = folder / ".small.parquet.k8_lprd1.tmp"
     for path in (*dvcs, own):
         path.touch()
-    assert mend(pipeline.folder) == ["2 temporary files that DVC left: removed"]
+    assert repair(pipeline.folder) == ["2 temporary files that DVC left: removed"]
     assert own.exists()
     assert not any(path.exists() for path in dvcs)
 
@@ -211,7 +211,7 @@ def test_a_folder_left_empty_in_the_run_cache_is_removed(pipeline: Any) -> None:
     for entry in entries:
         entry.unlink()
     (pipeline.folder / "dvc.lock").unlink()
-    assert mend(pipeline.folder) == []
+    assert repair(pipeline.folder) == []
     pipeline.dvc("repro", "-q")
 
 
@@ -228,7 +228,7 @@ def test_rot_in_dvcs_cache_is_removed_and_the_stage_makes_it_again(pipeline: Any
     pipeline.dvc("repro", "-q")
     made = pipeline.folder / "out/table"
     whole = made.read_bytes()
-    assert clear_rot(pipeline.folder) == []
+    assert remove_damaged(pipeline.folder) == []
     name = hashlib.md5(whole).hexdigest()
     kept = pipeline.folder / ".dvc/cache/files/md5" / name[:2] / name[2:]
     kept.chmod(0o644)
@@ -236,7 +236,9 @@ def test_rot_in_dvcs_cache_is_removed_and_the_stage_makes_it_again(pipeline: Any
     # DVC trusts what nobody may write.
     kept.chmod(0o444)
     made.write_bytes(kept.read_bytes())
-    assert [line.partition(":")[0] for line in clear_rot(pipeline.folder)] == [str(kept.relative_to(pipeline.folder))]
+    assert [line.partition(":")[0] for line in remove_damaged(pipeline.folder)] == [
+        str(kept.relative_to(pipeline.folder))
+    ]
     pipeline.dvc("repro", "-q", "-f", "-s", "table")
     assert made.read_bytes() == kept.read_bytes() == whole
 
@@ -245,5 +247,5 @@ def test_rot_in_dvcs_cache_is_removed_and_the_stage_makes_it_again(pipeline: Any
 def test_the_first_lock_file_cut_short_goes(pipeline: Any, half: str) -> None:
     lock = pipeline.folder / "dvc.lock"
     lock.write_text(half)
-    assert len(mend(pipeline.folder)) == 1
+    assert len(repair(pipeline.folder)) == 1
     assert not lock.exists()

@@ -9,7 +9,7 @@ import pytest
 from captchabench.errors import InputError
 from flows.dispatch import Outcome, dispatch
 from flows.graph import Graph, Stage
-from flows.resources import Need, Pool, Share, own_devices
+from flows.resources import Need, Pool, Share, available_devices
 
 
 def stage(name: str, *upstream: str, cpus: int = 1, gpus: int = 0, soon: bool = False) -> Stage:
@@ -133,5 +133,5 @@ def test_a_bad_need_is_named(meta: object, message: str) -> None:
 
 
 def test_devices_are_those_that_cuda_may_use() -> None:
-    assert own_devices({"CUDA_VISIBLE_DEVICES": "2, 5"}) == ("2", "5")
-    assert own_devices({"CUDA_VISIBLE_DEVICES": ""}) == ()
+    assert available_devices({"CUDA_VISIBLE_DEVICES": "2, 5"}) == ("2", "5")
+    assert available_devices({"CUDA_VISIBLE_DEVICES": ""}) == ()

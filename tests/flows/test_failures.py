@@ -9,7 +9,7 @@ DVC = "ERROR: failed to reproduce 'train@a': failed to run: python -m stages.tra
 
 
 @pytest.mark.parametrize(
-    ("lines", "code", "reason", "passing"),
+    ("lines", "code", "reason", "transient"),
     [
         (["error: models.crnn.steps: must be at least 1; is 0", DVC.format(1)], 255, "models.crnn.steps: must", False),
         (["torch.OutOfMemoryError: CUDA out of memory. Tried", DVC.format(1)], 255, "the GPU's memory was full", True),
@@ -24,11 +24,11 @@ DVC = "ERROR: failed to reproduce 'train@a': failed to run: python -m stages.tra
         (["working"], None, "not done after 60 s", False),
     ],
 )
-def test_failures_are_told_apart(lines: list[str], code: int | None, reason: str, passing: bool) -> None:
+def test_failures_are_classified(lines: list[str], code: int | None, reason: str, transient: bool) -> None:
     failure = failure_of("train@a", Ended(code, tuple(lines)), 60.0)
     assert failure is not None
     assert failure.reason.startswith(reason)
-    assert failure.passing == passing
+    assert failure.transient == transient
     assert str(failure).startswith("train@a: ")
 
 

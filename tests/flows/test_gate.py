@@ -52,7 +52,7 @@ STRANGERS = [
 def test_other_names_and_pages_of_other_sites_are_refused(client: TestClient, headers: dict[str, str]) -> None:
     for answered in (client.get("/", headers=headers), client.post("/", headers=headers)):
         assert answered.status_code == 403
-        assert answered.text.startswith(f"this server goes by http://{OWN} alone")
+        assert answered.text.startswith(f"this server only answers as http://{OWN},")
         assert "access-control-allow-origin" not in answered.headers
     with pytest.raises(WebSocketDisconnect), client.websocket_connect(SOCKET, headers=dict(headers)):
         pass

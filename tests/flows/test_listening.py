@@ -17,8 +17,8 @@ import pytest
 
 from captchabench.errors import InputError
 from flows import ROOT, run, scheduler, worker
-from flows.address import check_address, facing
-from flows.connection import reach
+from flows.address import check_address, local_interface
+from flows.connection import accepted_certificates
 from flows.workers import Workers
 from tests.flows import certificates, listening
 
@@ -93,7 +93,7 @@ def test_without_tls_only_this_machine_is_reached(command: Any) -> None:
 
 def test_insecure_says_that_it_is_meant() -> None:
     with listening.scheduler(f"tcp://{OWN}:0", "--insecure") as (_, address):
-        reach(address, "worker")
+        accepted_certificates(address, "worker")
 
 
 @pytest.mark.parametrize(
@@ -139,25 +139,25 @@ def test_this_machine_needs_none(address: str) -> None:
     ],
 )
 def test_what_is_no_address_is_refused(address: str) -> None:
-    with pytest.raises(InputError, match="no address of a scheduler; give tls://HOST:8786"):
+    with pytest.raises(InputError, match="not the address of a scheduler; give tls://HOST:8786"):
         check_address(address, True)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", OWN, V6])
 def test_the_interface_that_faces_the_scheduler(host: str) -> None:
-    assert facing(f"tls://{host}:1") == host.strip("[]")
+    assert local_interface(f"tls://{host}:1") == host.strip("[]")
 
 
 def test_what_cannot_be_reached_has_none() -> None:
-    with pytest.raises(InputError, match="no way to reach it"):
-        facing("tls://nowhere.invalid:8786")
+    with pytest.raises(InputError, match="cannot be reached"):
+        local_interface("tls://nowhere.invalid:8786")
 
 
 def refused(address: str, told: Mapping[str, object]) -> list[str]:
     """What a worker, then a run hears at an address."""
     with dask.config.set(told):
         with pytest.raises(InputError) as one:
-            reach(address, "worker")
+            accepted_certificates(address, "worker")
         with pytest.raises(InputError) as other:
             Workers(address, "0" * 40).await_one()
     heard = [str(one.value), str(other.value)]
@@ -176,16 +176,16 @@ def test_certificates_of_another_ca_are_refused(encrypted: str, folders: tuple[P
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs OpenSSL")
 def test_the_documented_commands_make_certificates_that_meet(tmp_path: Path, folders: tuple[Path, Path]) -> None:
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/machines.md").read_text(), re.DOTALL)
-    make, _, tell = blocks[:3]
+    make, configure = (next(block for block in blocks if part in block) for part in ("openssl req", "<<END"))
     environment = {**os.environ, "HOME": str(tmp_path)}
-    for block in (make, tell):
+    for block in (make, configure):
         subprocess.run(["bash", "-e"], input=block, env=environment, text=True, check=True, capture_output=True)
     machines = tmp_path / "certificates"
     assert (machines / "gpu1/key.pem").stat().st_mode & 0o077 == 0
     shutil.copytree(machines / "coordinator", tmp_path / ".config/captchabench")
     with listening.scheduler("tls://127.0.0.1:0", environment=environment) as (_, address):
         with dask.config.set(certificates.settings(machines / "gpu1", machines / "gpu1")):
-            reach(address, "worker")
+            accepted_certificates(address, "worker")
         refused(address, certificates.settings(machines / "gpu1", folders[1]))
 
 
@@ -193,7 +193,7 @@ def test_plain_and_tls_do_not_meet(encrypted: str, plain: str, ours: dict[str, s
     for line in refused(encrypted.replace("tls", "tcp"), {}):
         assert line.endswith("it closes the connection; give its tls:// address if it has one")
     for line in refused(plain.replace("tcp", "tls"), ours):
-        assert line.endswith("no TLS is spoken there; start the scheduler with this address")
+        assert line.endswith("it does not use TLS; start the scheduler with this address")
     for line in refused(plain, {"distributed.comm.require-encryption": True}):
         assert line.endswith("Dask's configuration requires encryption; give a tls:// address")
 

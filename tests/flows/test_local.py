@@ -93,7 +93,7 @@ def test_a_failure_is_named_and_stops_what_needs_it_alone(pipeline: Any) -> None
     assert "make@a  FAILED: broken; mend it" in said
     end = said[said.index("make@a: broken; mend it") :]
     assert "    the last words\n" in end
-    assert "not run for that: read@a, table" in end
+    assert "not run because of that: read@a, table" in end
     assert str(local.LOG) in end
     assert "make@a: the last words" in (pipeline.folder / local.LOG).read_text()
     assert sorted(pipeline.ran()) == ["make-a", "make-b", "read-b"]
@@ -147,7 +147,7 @@ def test_a_run_that_is_ended_leaves_no_process_and_the_next_goes_on(pipeline: An
         assert process.returncode == -number
     else:
         assert process.returncode == 130
-        assert said.endswith("interrupted; run it again, and it goes on from here\n")
+        assert said.endswith("interrupted; run it again to continue from here\n")
         assert "Traceback" not in said
         with run_lock(pipeline.folder, "ours") as lock:
             assert lock.left_behind == ""

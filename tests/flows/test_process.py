@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from flows.process import Ended, Processes, Stopped
-from flows.resources import own_cores
+from flows.resources import available_cores
 
 
 def run(processes: Processes, script: str, say: Callable[[str], None] = lambda _: None, **changed: Any) -> Ended:
     given: dict[str, Any] = {
         "cwd": Path.cwd(),
         "environment": os.environ,
-        "cores": own_cores(),
+        "cores": available_cores(),
         "time_limit": 30,
-        "handed_down": [],
+        "pass_fds": [],
     }
     return processes.run(["sh", "-c", script], say=say, **{**given, **changed})
 
@@ -59,7 +59,7 @@ def test_time_is_limited() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not tie processes to cores")
 def test_a_command_has_the_cores_it_was_given() -> None:
-    core = own_cores()[-1]
+    core = available_cores()[-1]
     ended = run(Processes(), "grep Cpus_allowed_list /proc/self/status", cores=[core])
     assert ended.lines[0].split() == ["Cpus_allowed_list:", str(core)]
 

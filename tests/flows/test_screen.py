@@ -9,7 +9,7 @@ from flows.dispatch import Outcome
 from flows.forecast import Forecast
 from flows.graph import Stage
 from flows.resources import Need
-from flows.screen import Screen, spelt
+from flows.screen import Screen, format_duration
 
 DUE = [Stage("train@d-m-0", (), Need()), Stage("predict@d-m-0", ("train@d-m-0",), Need())]
 SECONDS = {"train@d-m-0": 300.0, "predict@d-m-0": 60.0}
@@ -48,4 +48,4 @@ def test_on_a_terminal_what_runs_is_shown_below_the_lines(monkeypatch: pytest.Mo
 
 def test_durations_are_in_words() -> None:
     seconds = (0.4, 99.4, 99.6, 3540, 3599, 3960)
-    assert [spelt(one) for one in seconds] == ["0 s", "99 s", "2 min", "59 min", "1 h 00 min", "1 h 06 min"]
+    assert [format_duration(one) for one in seconds] == ["0 s", "99 s", "2 min", "59 min", "1 h 00 min", "1 h 06 min"]

@@ -196,7 +196,7 @@ def test_a_page_of_another_site_can_do_nothing(served: Served, browser: Browser,
 
 def test_a_name_that_was_made_to_lead_here_can_do_nothing(served: Served, browser: Browser) -> None:
     before = served.runs()
-    go(browser, f"http://evil.localhost:{served.port}/", "this server goes by")
+    go(browser, f"http://evil.localhost:{served.port}/", "this server only answers as")
     api = f"http://evil.localhost:{served.port}/api"
     assert attack(browser, served, api) == [403, 403, 403, 403, "none"]
     assert served.runs() == before
@@ -216,14 +216,14 @@ def click(browser: Browser, text: str) -> None:
 def test_who_has_the_string_signs_in_and_starts_a_run(served: Served, browser: Browser) -> None:
     before = served.runs().keys()
     browser.requests.clear()
-    go(browser, f"{served.address}/sign-in#captchabench:guess", "string, which is new at each start")
+    go(browser, f"{served.address}/sign-in#captchabench:guess", "not the current string")
     for broken in ("%E0%A4%A", "%E2%82%AC", "guess"):
         go(browser, f"{served.address}/sign-in#{broken}", "This link was used")
     assert browser.evaluate("localStorage.length") == 0
     gates = [p for p in psutil.Process(served._process.pid).children(recursive=True) if "flows.gate" in p.cmdline()]
     (code,) = {gate.environ().get(CODE) for gate in gates} - {None}
     go(browser, f"{served.address}/sign-in#{code}", "Deployments")
-    # It is in the browser's history now, and worth nothing.
+    # The browser's history has it now, and it is worth nothing.
     assert httpx.post(f"{served.address}/sign-in", content=code, trust_env=False).status_code == 403
     assert served.string not in browser.evaluate("location.href")
     go(browser, f"{served.address}/v2/deployments", "nightly")
@@ -279,6 +279,6 @@ def test_the_string_is_shown_at_a_terminal_and_nowhere_else(
 ) -> None:
     own = Server("http://127.0.0.1:4200", "captchabench:x", "once", threading.Thread(), [])
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    assert "http://127.0.0.1:4200/sign-in#once " in serve._how_to_sign_in(own, tmp_path)
+    assert "http://127.0.0.1:4200/sign-in#once " in serve._sign_in_line(own, tmp_path)
     assert not any(served.string.partition(":")[2] in line for line in served.said)
     assert any(line.strip().endswith(f".prefect/string-{served.port}") for line in served.said)

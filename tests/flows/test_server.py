@@ -15,7 +15,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from captchabench.errors import InputError
-from flows.server import Server, kept_string, server
+from flows.server import Server, server, string_file
 from tests.flows.watching import await_that, needs_proc
 
 SOCKETS = (
@@ -156,7 +156,7 @@ def test_the_string_is_kept_in_a_file_for_its_owners_eyes_while_the_server_lasts
     monkeypatch.setenv("PREFECT_HOME", str(home))
     left = home / "string-4200"
     left.touch(0o644)
-    with kept_string(Server("http://127.0.0.1:4200", "captchabench:x", "once", threading.Thread(), [])) as path:
+    with string_file(Server("http://127.0.0.1:4200", "captchabench:x", "once", threading.Thread(), [])) as path:
         assert path == left
         assert path.read_text() == "captchabench:x"
         assert path.stat().st_mode & 0o777 == 0o600
@@ -192,7 +192,7 @@ def test_only_this_machine_can_reach_it_and_only_there(own: Server) -> None:
 def test_nobody_can_take_the_port_while_it_starts_again(own: Server) -> None:
     gate = running()
     gate.kill()
-    await_that(lambda: bool(own.last_words))
+    await_that(lambda: bool(own.last_lines))
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with pytest.raises(OSError, match="in use"):

@@ -183,7 +183,7 @@ def test_what_others_cannot_have_is_refused(pipeline: Any) -> None:
     commit(pipeline)
     check_shared(pipeline.folder)
     pipeline.write("params.yaml", "cells: [a, b]\nsizes: {a: 2, b: 1}\n")
-    with pytest.raises(InputError, match=r"params.yaml: not as committed"):
+    with pytest.raises(InputError, match=r"params.yaml: differs from the commit"):
         check_shared(pipeline.folder)
 
 
