@@ -84,6 +84,9 @@ class Browser:
 
     def open(self, page: Path | str, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
         """Open a file or a URL and wait until the page marks itself as drawn."""
+        # An earlier page may still complain while this one is on its way.
+        self.call("Page.navigate", url="about:blank")
+        self.wait("location.href === 'about:blank'")
         self.problems.clear()
         self.requests.clear()
         self.events.clear()

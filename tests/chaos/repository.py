@@ -20,7 +20,7 @@ PARAMS: Mapping[str, Any] = {
         "datasets": ["fournierp"],
         "models": ["dummy", "hog_svc", "char_cnn", "crnn"],
         "union": ["dummy"],
-        "tiles": {"datasets": ["matrix"], "models": ["dummy"]},
+        "tiles": {"datasets": ["grid"], "models": ["dummy"]},
         "folds": [0],
     },
     "probe": {"images": 8},

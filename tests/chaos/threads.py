@@ -186,7 +186,7 @@ def make_small(folder: Path) -> Path:
             "datasets": ["numbers6"],
             "models": list(MODELS),
             "union": ["hog_svc"],
-            "tiles": {"datasets": ["matrix"], "models": ["char_cnn"]},
+            "tiles": {"datasets": ["grid"], "models": ["char_cnn"]},
             "folds": [0],
         },
         models=MODELS,

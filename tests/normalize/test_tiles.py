@@ -165,8 +165,8 @@ def test_near_duplicates_across_classes_share_a_fold_and_are_reported(read_tiles
     assert len(both) >= 3
     assert all(folds[f"bus/{k}.png"] == folds[f"tree/again-{k}.jpg"] for k in both)
     assert found.figures["duplicates"]["near_groups_with_two_labels"] == len(both)
-    assert found.figures["datasets"]["matrix"]["distinct_labels"] == 2
-    assert found.figures["datasets"]["matrix"]["images"] == 9 * len(samples)
+    assert found.figures["datasets"]["grid"]["distinct_labels"] == 2
+    assert found.figures["datasets"]["grid"]["images"] == 9 * len(samples)
 
 
 def test_the_audit_sees_a_tile_in_two_folds(read_tiles: ReadTiles, rewrite: Rewrite, tmp_path: Path) -> None:

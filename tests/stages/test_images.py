@@ -124,7 +124,7 @@ def test_a_dataset_in_the_wrong_list_is_one_clear_line(params: Write, tmp_path: 
     path = tmp_path / "params.yaml"
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     content["datasets"]["grid"] = {"images": 9}
-    content["matrix"]["datasets"], content["matrix"]["tiles"] = ["matrix"], {"datasets": ["fake"]}
+    content["matrix"]["datasets"], content["matrix"]["tiles"] = ["grid"], {"datasets": ["fake"]}
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     with pytest.raises(
         InputError, match=r"matrix\.datasets: 'grid' is a dataset of tiles; name it in matrix\.tiles\.datasets"
