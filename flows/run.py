@@ -5,11 +5,10 @@ Prefect reads its settings when it is imported, and its threads keep them. So it
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-from captchabench.errors import InputError
+from flows import run_command
 from flows.fixed import add_options, fix
 from flows.server import server
 
@@ -49,7 +48,4 @@ def _run(parameters: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_command(main)

@@ -5,13 +5,12 @@ Start it in the clone whose runs use workers: `python -m flows.scheduler tls://H
 
 import argparse
 import asyncio
-import sys
 from collections.abc import Sequence
 
 from distributed import Scheduler
 
 from captchabench.errors import InputError
-from flows import ROOT
+from flows import ROOT, run_command
 from flows.address import INSECURE, check_address
 from flows.connection import OnePort, security
 
@@ -54,7 +53,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_command(main)

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from captchabench.config import read_yaml
 from captchabench.errors import InputError
-from flows import ROOT
+from flows import ROOT, run_command
 from flows.fixed import add_options, fix
 from flows.server import HOST, Server, listen, server, string_file
 
@@ -112,7 +112,4 @@ class _Report(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_command(main)

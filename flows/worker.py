@@ -19,6 +19,7 @@ from typing import Any, cast
 from distributed import Security, Status, Worker, get_worker
 
 from captchabench.errors import InputError
+from flows import run_command
 from flows.address import INSECURE, check_address, local_interface
 from flows.commit import head
 from flows.connection import OnePort, accepted_certificates
@@ -146,7 +147,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_command(main)

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from captchabench.demo.reading import Rejection, Stopped
-from captchabench.inference.images import DEFAULT_LIMITS, Unreadable, decode
+from captchabench.demo.reading import Rejection, Stopped, decode_or_reject
+from captchabench.inference.images import DEFAULT_LIMITS
 
 # The time limit for one image: valid ones take a second at most.
 _TIMEOUT_SECONDS = 30.0
@@ -84,10 +84,4 @@ def _work(connection: Connection, max_pixels: int) -> None:
     limits = replace(DEFAULT_LIMITS, pixels=max_pixels)
     with suppress(EOFError, OSError):
         while True:
-            image = connection.recv_bytes()
-            decoded: NDArray[np.uint8] | Rejection
-            try:
-                decoded = decode(image, limits)
-            except Unreadable as error:
-                decoded = Rejection(str(error.reason), error.detail)
-            connection.send(decoded)
+            connection.send(decode_or_reject(connection.recv_bytes(), limits))

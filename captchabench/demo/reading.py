@@ -94,7 +94,7 @@ class LazyModels:
 
     def _answers(self, jobs: Sequence[Job]) -> list[Answer]:
         self._note_activity(-1)
-        decoded = [_decode(job.image, self._limits) for job in jobs]
+        decoded = [decode_or_reject(job.image, self._limits) for job in jobs]
         groups: dict[tuple[str, int, bool], list[int]] = defaultdict(list)
         for index, (job, image) in enumerate(zip(jobs, decoded, strict=True)):
             if not isinstance(image, Rejection):
@@ -255,7 +255,8 @@ def _read_in_process(jobs: Sequence[Job]) -> list[Answer]:
     return _models.read(jobs)
 
 
-def _decode(image: bytes | NDArray[np.uint8], limits: Limits) -> NDArray[np.uint8] | Rejection:
+def decode_or_reject(image: bytes | NDArray[np.uint8], limits: Limits) -> NDArray[np.uint8] | Rejection:
+    """An image as [H, W] uint8 grey, or why it cannot be read. One that is decoded already is returned as it is."""
     if not isinstance(image, bytes):
         return image
     try:

@@ -101,11 +101,12 @@ def open_regular(path: Path) -> BinaryIO:
     Raises OSError, also if the path is not a regular file: opening a pipe could block, and a device may have no end.
     """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
         os.close(handle)
         raise OSError(errno.EINVAL, "Not a regular file", str(path))
-    # Files of /proc look empty, and some of them are waited for.
-    if os.fstat(handle).st_size == 0:
+    # Files of /proc look empty, and reading some of them can block.
+    if status.st_size == 0:
         os.close(handle)
         raise OSError(errno.ENODATA, "Empty", str(path))
     return os.fdopen(handle, "rb")
