@@ -27,7 +27,7 @@ from PIL import Image
 from captchabench.datasets import DATASETS
 from captchabench.datasets.base import Dataset
 from captchabench.pool import cores
-from captchabench.sources.standin import Drawn
+from captchabench.sources.opening import StandinSource
 
 ROOT = Path(__file__).resolve().parent.parent
 HEIGHT, WIDTH = 32, 100
@@ -68,7 +68,7 @@ def draw_archive(dataset: Dataset, images: int, path: Path) -> None:
     """Fill a zip with stand-ins, stored as they are: images do not shrink any further."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:
-        for entry in Drawn(dataset, 0, images).entries():
+        for entry in StandinSource(dataset, 0, images).entries():
             archive.writestr(zipfile.ZipInfo(entry.path), entry.encoded)
 
 

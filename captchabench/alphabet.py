@@ -7,17 +7,17 @@ from string import ascii_lowercase, digits
 
 from captchabench.errors import InputError
 
-# More than any dataset here has, and than classes can be told apart. What a reading takes grows with it.
-MOST_SYMBOLS = 512
-# What classes are written as, one each. None has another case: folding leaves such labels as they are.
-_OF_CLASSES = ascii_lowercase + digits + "".join(map(chr, range(0x2801, 0x2900)))
+# More than any dataset has, and more than _CLASS_SYMBOLS. Memory and time of reading grow with the number of symbols.
+MAX_SYMBOLS = 512
+# One symbol per class of tiles. They are in one case only, so case folding changes no label.
+_CLASS_SYMBOLS = ascii_lowercase + digits + "".join(map(chr, range(0x2801, 0x2900)))
 
 
 @dataclass(frozen=True)
 class Alphabet:
-    """The symbols a dataset's labels are written in, in class order: the i-th symbol has class id i.
+    """The symbols of a dataset's labels; the i-th symbol has class id i.
 
-    Raises InputError where a symbol stands twice, or there is none or more than MOST_SYMBOLS.
+    Raises InputError if there is no symbol, a symbol occurs twice, or there are more than MAX_SYMBOLS.
     """
 
     symbols: str
@@ -26,8 +26,8 @@ class Alphabet:
     def __post_init__(self) -> None:
         if not self.symbols:
             raise InputError("an alphabet needs at least one symbol")
-        if len(self.symbols) > MOST_SYMBOLS:
-            raise InputError(f"an alphabet has at most {MOST_SYMBOLS} symbols, not {len(self.symbols):,}")
+        if len(self.symbols) > MAX_SYMBOLS:
+            raise InputError(f"an alphabet has at most {MAX_SYMBOLS} symbols, not {len(self.symbols):,}")
         ids = {symbol: index for index, symbol in enumerate(self.symbols)}
         if len(ids) != len(self.symbols):
             twice = sorted({s for s in self.symbols if self.symbols.count(s) > 1})
@@ -49,7 +49,7 @@ class Alphabet:
         return [self._ids[symbol] for symbol in label]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The label that the class `ids` spell."""
+        """The label with these class ids. Raises IndexError for an id outside the alphabet."""
         return "".join(self.symbols[i] for i in ids)
 
 
@@ -65,12 +65,15 @@ def fold_case(label: str) -> str:
 
 
 def class_alphabet(count: int) -> Alphabet:
-    """One symbol for each of `count` classes. Raises InputError where there are more classes than symbols."""
-    if count > len(_OF_CLASSES):
-        raise InputError(f"{count:,} classes, more than the {len(_OF_CLASSES)} that can be told apart; merge some")
-    return Alphabet(_OF_CLASSES[:count])
+    """One symbol for each of `count` classes. Raises InputError if there are more classes than symbols."""
+    if count > len(_CLASS_SYMBOLS):
+        raise InputError(f"{count:,} classes, more than the {len(_CLASS_SYMBOLS)} possible; merge some")
+    return Alphabet(_CLASS_SYMBOLS[:count])
 
 
-def named(text: str, alphabet: Alphabet, class_names: Sequence[str]) -> str:
-    """`text` for people: as it stands, or, where its symbols stand for classes, their names with commas between."""
+def display_text(text: str, alphabet: Alphabet, class_names: Sequence[str]) -> str:
+    """`text` as shown to users: unchanged, or the names of the classes, with commas, if its symbols are classes.
+
+    class_names: in the order of `alphabet`; empty if its symbols are characters.
+    """
     return ", ".join(class_names[i] for i in alphabet.encode(text)) if class_names else text

@@ -1,7 +1,7 @@
-"""A second look at finished shards: duplicates, leakage across folds, labels that collide, balance.
+"""An independent check of finished shards: duplicates, leakage across folds, colliding labels and balance.
 
-Works from the pixels of the shards alone and trusts nothing that normalisation has stored about duplicates. Grids are
-cut into their tiles, and each tile is looked at by itself: it is a tile that a model must not have seen.
+Duplicates are computed from the pixels again, independently of normalisation. Grids are split into tiles and each tile
+is checked, since a model must not be tested on a tile that it was trained on.
 """
 
 import math
@@ -17,21 +17,21 @@ from numpy.typing import NDArray
 
 from captchabench.alphabet import fold_case
 from captchabench.datasets.base import ROWS, TILES, Task
-from captchabench.normalize.duplicates import duplicate_groups, hashes_of_moved
-from captchabench.normalize.grids import tiles_of
+from captchabench.normalize.duplicates import duplicate_groups, hash_images
+from captchabench.normalize.grids import split_grids
 from captchabench.pool import ordered
 from captchabench.samples.shards import ShardInfo, read_batches, read_info, shard_files, tile_names
 
-# How many of each finding are named: enough to look at, few enough to read.
+# Examples listed per finding.
 EXAMPLES = 5
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Samples, or tiles of them, without their pixels.
+    """N samples, or tiles of grids, without their pixels.
 
-    labels: of a tile, its class. sizes: [N] numbers that differ where images do in height or width. hashes: [N, 3, 4].
-    digests: [N], equal for equal pixels.
+    labels: the class of a tile. sizes: [N] codes of height and width. hashes: [N, 3, 4], see `hash_images`. digests:
+    [N], equal for equal pixels.
     """
 
     datasets: NDArray[np.object_]
@@ -42,15 +42,15 @@ class _Rows:
     hashes: NDArray[np.uint64]
     digests: NDArray[np.object_]
 
-    def called(self, row: int) -> str:
-        """A sample as a reader finds it again."""
+    def describe(self, row: int) -> str:
+        """The dataset, name and fold of a sample."""
         return f"{self.datasets[row]}:{self.names[row]} (fold {self.folds[row]})"
 
 
 @dataclass(frozen=True)
 class Audit:
-    """figures: what `metrics/data/audit.json` holds. leaks: groups of samples that straddle folds, named.
-    empty_folds: of each dataset that has some."""
+    """figures: the content of `metrics/data/audit.json`. leaks: descriptions of the samples in each group that is in
+    several folds. empty_folds: by dataset, if it has any."""
 
     figures: dict[str, Any]
     leaks: list[list[str]]
@@ -58,22 +58,22 @@ class Audit:
 
 
 def audit(folders: Sequence[Path], folds: int) -> Audit:
-    """Examine the shards in `folders`, one dataset each. Raises InputError where they are damaged."""
+    """Check the shards in `folders`, one dataset each. Raises InputError if they are missing or damaged."""
     infos = [(read_info(folder), folder) for folder in folders]
     parts = [(info, part) for info, folder in infos for part in shard_files(folder)]
-    read = list(ordered(_read, parts))
-    rows = _Rows(*(np.concatenate(columns) for columns in zip(*read, strict=True)))
+    columns_of_parts = list(ordered(_read, parts))
+    rows = _Rows(*(np.concatenate(columns) for columns in zip(*columns_of_parts, strict=True)))
     members = _members(_near_groups(rows))
     copies = _members(np.unique(rows.digests, return_inverse=True)[1])
     leaks = [group for group in members if len(set(rows.folds[group])) > 1]
     leaked_copies = [group for group in copies if len(set(rows.folds[group])) > 1]
     two_labels = [group for group in members if len(set(rows.labels[group])) > 1]
     datasets = {
-        info.dataset: _one_dataset(rows, np.flatnonzero(rows.datasets == info.dataset), folds, info.task)
+        info.dataset: _figures(rows, np.flatnonzero(rows.datasets == info.dataset), folds, info.task)
         for info, _ in infos
     }
     empty = {
-        key: [int(fold) for fold, images in found["folds"].items() if not images] for key, found in datasets.items()
+        key: [int(fold) for fold, images in figures["folds"].items() if not images] for key, figures in datasets.items()
     }
     return Audit(
         figures={
@@ -88,29 +88,29 @@ def audit(folders: Sequence[Path], folds: int) -> Audit:
                 "exact_groups_with_two_labels": sum(len(set(rows.labels[group])) > 1 for group in copies),
                 "near_groups_with_two_labels": len(two_labels),
                 "two_labels_examples": [
-                    [f"{rows.called(i)} labelled {rows.labels[i]}" for i in group[:EXAMPLES]]
+                    [f"{rows.describe(i)} labelled {rows.labels[i]}" for i in group[:EXAMPLES]]
                     for group in two_labels[:EXAMPLES]
                 ],
             },
             "leakage": {
                 "exact_groups_across_folds": len(leaked_copies),
                 "near_groups_across_folds": len(leaks),
-                "examples": [[rows.called(i) for i in group[:EXAMPLES]] for group in leaks[:EXAMPLES]],
+                "examples": [[rows.describe(i) for i in group[:EXAMPLES]] for group in leaks[:EXAMPLES]],
             },
         },
-        leaks=[[rows.called(i) for i in group] for group in leaks],
-        empty_folds={key: missing for key, missing in empty.items() if missing},
+        leaks=[[rows.describe(i) for i in group] for group in leaks],
+        empty_folds={key: numbers for key, numbers in empty.items() if numbers},
     )
 
 
 def _near_groups(rows: _Rows) -> NDArray[np.int64]:
-    """Group numbers [N] of near-duplicates. Images of another size are none: their hashes mean something else."""
+    """Group numbers [N] of near-duplicates. Hashes are only compared between images of the same size."""
     groups = np.empty(len(rows.sizes), np.int64)
     start = 0
     for size in np.unique(rows.sizes):
-        mine = rows.sizes == size
-        groups[mine] = start + duplicate_groups(rows.hashes[mine])
-        start = groups[mine].max() + 1
+        same_size = rows.sizes == size
+        groups[same_size] = start + duplicate_groups(rows.hashes[same_size])
+        start = groups[same_size].max() + 1
     return groups
 
 
@@ -125,7 +125,7 @@ def _read(part: tuple[ShardInfo, Path]) -> tuple[NDArray[Any], ...]:
             classes = dict(zip(info.alphabet, info.class_names, strict=True))
             labels = [classes[symbol] for label in labels for symbol in label]
             names = [name for grid in names for name in tile_names(grid)]
-            folds, pixels = np.repeat(folds, TILES), tiles_of(images).reshape(-1, *_tile_size(info))
+            folds, pixels = np.repeat(folds, TILES), split_grids(images).reshape(-1, *_tile_size(info))
         digests = [blake2b(image.tobytes(), digest_size=16).hexdigest() for image in pixels]
         columns.append(
             (
@@ -134,7 +134,7 @@ def _read(part: tuple[ShardInfo, Path]) -> tuple[NDArray[Any], ...]:
                 np.array(names, object),
                 folds,
                 np.full(len(pixels), pixels.shape[1] << 16 | pixels.shape[2]),
-                hashes_of_moved(pixels),
+                hash_images(pixels),
                 np.array(digests, object),
             )
         )
@@ -146,27 +146,29 @@ def _tile_size(info: ShardInfo) -> tuple[int, int]:
 
 
 def _members(groups: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """The rows of each group of two or more, in the order of their first rows."""
+    """The rows of each group with at least two rows, ordered by the first row."""
     order = np.argsort(groups, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
     return sorted((part for part in parts if len(part) > 1), key=lambda part: int(part[0]))
 
 
-def _one_dataset(rows: _Rows, mine: NDArray[np.int64], folds: int, task: Task) -> dict[str, Any]:
+def _figures(rows: _Rows, chosen: NDArray[np.int64], folds: int, task: Task) -> dict[str, Any]:
+    """The figures of one dataset, whose rows are `chosen`."""
+
     def count(labels: Iterable[str]) -> Counter[str]:
-        """Symbols of texts, classes of tiles."""
+        """The number of each symbol of texts, or of each class of tiles."""
         return Counter("".join(labels)) if task == "text" else Counter(labels)
 
-    labels = [str(label) for label in rows.labels[mine]]
+    labels = [str(label) for label in rows.labels[chosen]]
     counts = count(labels)
     total = sum(counts.values())
     entropy = -sum(n / total * math.log(n / total) for n in counts.values())
-    # By count, then by symbol, so that equal counts cannot change places.
+    # By count, then by symbol, so that the order of equal counts is defined.
     ranking = sorted(counts, key=lambda symbol: (counts[symbol], symbol))
-    per_fold = [count(rows.labels[mine][rows.folds[mine] == fold]) for fold in range(folds)]
-    apart = "" if task == "text" else ", "
+    per_fold = [count(rows.labels[chosen][rows.folds[chosen] == fold]) for fold in range(folds)]
+    separator = "" if task == "text" else ", "
     unlearnable = {
-        str(fold): apart.join(sorted(symbol for symbol in counts if per_fold[fold][symbol] == counts[symbol]))
+        str(fold): separator.join(sorted(symbol for symbol in counts if per_fold[fold][symbol] == counts[symbol]))
         for fold in range(folds)
     }
     spellings: defaultdict[str, set[str]] = defaultdict(set)
@@ -174,18 +176,18 @@ def _one_dataset(rows: _Rows, mine: NDArray[np.int64], folds: int, task: Task) -
         spellings[fold_case(label)].add(label)
     colliding = sorted(sorted(alike) for alike in spellings.values() if len(alike) > 1)
     return {
-        "images": len(mine),
-        "folds": {str(fold): int((rows.folds[mine] == fold).sum()) for fold in range(folds)},
+        "images": len(chosen),
+        "folds": {str(fold): int((rows.folds[chosen] == fold).sum()) for fold in range(folds)},
         "distinct_labels": len(set(labels)),
         "balance": {
-            # 1 where all symbols are equally frequent.
+            # 1 if all symbols are equally frequent.
             "evenness": round(entropy / math.log(len(counts)), 6) if len(counts) > 1 else 1.0,
             "rarest": {"symbol": ranking[0], "count": counts[ranking[0]]},
             "commonest": {"symbol": ranking[-1], "count": counts[ranking[-1]]},
         },
-        # Symbols that occur in one fold alone: with it held out, nothing teaches them.
+        # Symbols that occur in one fold only. If it is held out, no training sample has them.
         "symbols_in_one_fold_only": {fold: symbols for fold, symbols in unlearnable.items() if symbols},
-        # On a file system that ignores case, files named after these labels overwrite each other.
+        # Files named after these labels overwrite each other on a file system that ignores case.
         "labels_alike_but_for_case": {
             "labels": sum(map(len, colliding)),
             "examples": colliding[:EXAMPLES],

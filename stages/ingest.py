@@ -29,7 +29,7 @@ def main(name: str) -> None:
     source = open_source(dataset, data, asked)
     info = RawInfo(name, data.source, dataset.version, source.available, source.skipped)
     entries = tracked(source.entries(), source.total, f"ingest {name}")
-    total = write_raw(Path(f"data/raw/{name}.parquet"), info, entries, dataset.found_label)
+    total = write_raw(Path(f"data/raw/{name}.parquet"), info, entries, dataset.raw_label)
     fewer = f", though datasets.{name}.images asks for {asked:,}" if asked != "all" and total < asked else ""
     skipped = "".join(f", {number:,} files skipped ({reason})" for reason, number in source.skipped.items())
     print(f"{name}: {total:,} of {source.available:,} images from {data.source}{fewer}{skipped}")

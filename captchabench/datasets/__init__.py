@@ -1,4 +1,4 @@
-"""The datasets: one file each. `DATASETS[key]` gives the declaration."""
+"""The datasets, one file each. `DATASETS[key]` is the declaration of one."""
 
 from captchabench.datasets.base import Dataset
 from captchabench.registry import Registry
@@ -8,6 +8,6 @@ UNION = "union"
 
 
 def stage_name(stage: str, dataset: str) -> str:
-    """The stage of DVC that makes something of `dataset`. Grids of tiles have stages of their own."""
+    """The name of the DVC stage for `dataset`. Grids of tiles have separate stages."""
     grid = dataset in DATASETS.names() and DATASETS[dataset].task == "grid"
     return f"{stage}-tiles@{dataset}" if grid else f"{stage}@{dataset}"

@@ -1,4 +1,4 @@
-"""What a dataset declares about itself."""
+"""The declaration of a dataset."""
 
 import posixpath
 from collections.abc import Callable
@@ -12,26 +12,25 @@ from captchabench.alphabet import Alphabet
 if TYPE_CHECKING:
     from captchabench.datasets.drawing.glyphs import Face
 
-# A text to read, or a grid of tiles to name.
+# Read a text, or name the class of each tile of a grid.
 Task = Literal["text", "grid"]
-ROWS = 3  # of a grid, and as many columns
+ROWS = 3  # of a grid, which has as many columns
 TILES = ROWS * ROWS
 
 
 def stem_of(path: str) -> str:
-    """A file's name without folders and without its last suffix."""
+    """The file name in `path`, without its last suffix."""
     return posixpath.splitext(posixpath.basename(path))[0]
 
 
 def whole_stem(stem: str) -> str:
-    """The label rule of most datasets: the file's stem is the label."""
+    """The label rule of most datasets: the whole stem is the label."""
     return stem
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """One drawn stand-in: its label (the text, or a tile's class), the encoded image, and the suffix of such files
-    ("png", "jpg")."""
+    """One stand-in. label: the text, or a tile's class. encoded: the file's bytes. suffix: "png" or "jpg"."""
 
     label: str
     encoded: bytes
@@ -42,13 +41,15 @@ class Drawing:
 class Dataset:
     """A labelled set of images, as published.
 
-    `version` is raised whenever labels, rules or splits change: results of two versions are not
-    comparable. `draw` makes one stand-in in the dataset's look from a random generator; equal generators
-    give equal bytes. `faces` are the fonts that it picks from, one an image and each as often as the others.
+    key, handle: the name here and on Kaggle. licence: as its page states it. images: the published number.
+    min_length, max_length: of a label, in symbols. version: raised whenever labels, rules or splits change, since
+    results of two versions are not comparable. label_of: maps the raw label, see `raw_label`, to the label. corrupt:
+    the raw labels of files that are damaged as published. draw: draws one stand-in in the look of the dataset; equal
+    generators give equal bytes. faces: the fonts of the stand-ins; each image uses one of them, all equally often.
 
-    Of a `grid`, images are tiles, each in a folder named after its class. `class_names` are those of the stand-in; the
-    classes of other tiles are found with them. A label is nine symbols, one a class. Where there is no Kaggle handle,
-    the key names the archive.
+    If the task is `grid`, the images are tiles, each in a folder named after its class, and a label has nine symbols,
+    one per tile. `class_names` are the classes of the stand-ins; those of an archive are taken from its folders. If the
+    handle is empty, the archive is named after the key.
     """
 
     key: str
@@ -72,12 +73,12 @@ class Dataset:
         """The last part of the Kaggle handle, which names its archive."""
         return self.handle.split("/")[-1] or self.key
 
-    def found_label(self, path: str) -> str:
-        """What the path of an image says of its label, as found: its stem, or of a tile the folder that it lies in."""
+    def raw_label(self, path: str) -> str:
+        """The unchecked label in the path of an image: its stem, or the folder of a tile."""
         return stem_of(path) if self.task == "text" else posixpath.basename(posixpath.dirname(path))
 
     def path_of(self, index: int, drawing: Drawing) -> str:
-        """Where the stand-in with this index would lie in an archive."""
+        """The path that the stand-in with this index would have in an archive."""
         if self.task == "text":
             return f"{index:06d}/{drawing.label}.{drawing.suffix}"
         return f"{drawing.label}/{index:06d}.{drawing.suffix}"

@@ -1,4 +1,4 @@
-"""CAPTCHA Version 2 images: bold touching letters on a grey slope, the middle shaken, one hooked curve."""
+"""CAPTCHA Version 2 images: bold touching letters on a grey gradient, distorted in the middle, with a hooked curve."""
 
 import math
 from collections.abc import Callable
@@ -18,19 +18,19 @@ HEIGHT, WIDTH = 50, 200
 _FACE = Face("font_source_sans_pro", "SourceSansPro-Semibold.ttf")
 _SIZE = 46
 _LEFT, _BASELINE = 30, 42
-_TIGHTER = 3  # pixels each letter moves towards the one before, so that they touch
-# The published labels hold `n` twice as often as any other symbol.
-_URN = "2345678bcdefgmnnpwxy"
-_WIDTHS = (58, 43, 29)  # of the curve's pieces, in 1/16 pixel: thick at the left, thin from there on
+_OVERLAP = 3  # pixels that each letter is moved towards the previous one, so that they touch
+# In the published labels `n` is twice as frequent as any other symbol.
+_DRAWN_FROM = "2345678bcdefgmnnpwxy"
+_WIDTHS = (58, 43, 29)  # of the curve's segments, in 1/16 pixel: thick at the left, then thinner
 
 
 def _ripple(x: int, y: int) -> tuple[float, float]:
-    """A gentle wave both ways."""
+    """A weak wave in both directions."""
     return x + 2.6 * math.sin(y / 15), y + 1.7 * math.sin(x / 5)
 
 
 def _rings(x: int, y: int) -> tuple[float, float]:
-    """Rings about the middle, so narrow that the pixel grid breaks them up: edges turn into dots."""
+    """Rings around the centre, so narrow that the pixel grid breaks edges into dots."""
     dx, dy = x - WIDTH / 2, y - HEIGHT / 2
     r = math.hypot(dx, dy)
     if not 0 < r < 50:
@@ -40,16 +40,16 @@ def _rings(x: int, y: int) -> tuple[float, float]:
 
 
 @cache
-def _maps(place: Callable[[int, int], tuple[float, float]]) -> warps.Maps:
-    """Maps that show at each pixel (x, y) what was at `place(x, y)`; they never change."""
-    places = [[place(x, y) for x in range(WIDTH)] for y in range(HEIGHT)]
-    fixed = np.array([[[round(v * warps.STEPS) for v in p] for p in row] for row in places], np.int32)
+def _maps(source: Callable[[int, int], tuple[float, float]]) -> warps.Maps:
+    """Maps that give each pixel (x, y) the value at `source(x, y)`. They are the same for every image."""
+    points = [[source(x, y) for x in range(WIDTH)] for y in range(HEIGHT)]
+    fixed = np.array([[[round(v * warps.STEPS) for v in p] for p in row] for row in points], np.int32)
     return warps.split(fixed[..., 0], fixed[..., 1])
 
 
 @cache
-def _slope() -> NDArray[np.uint16]:
-    """The background: 192 in the upper left corner, 255 in the lower right, [H, W]."""
+def _gradient() -> NDArray[np.uint16]:
+    """The background [H, W]: a gradient from 192 in the upper left corner to 255 in the lower right."""
     x, y = np.arange(WIDTH), np.arange(HEIGHT)[:, None]
     return (192 + 63 * (x * WIDTH + y * HEIGHT) // (WIDTH**2 + HEIGHT**2)).astype(np.uint16)
 
@@ -57,17 +57,17 @@ def _slope() -> NDArray[np.uint16]:
 def draw(rng: np.random.Generator) -> Drawing:
     """One stand-in: five symbols, 200x50 grey PNG."""
     roll = dice(rng)
-    label = "".join(_URN[roll(len(_URN))] for _ in range(5))
+    label = "".join(_DRAWN_FROM[roll(len(_DRAWN_FROM))] for _ in range(5))
     ink = np.zeros((HEIGHT, WIDTH), np.uint8)
     pen = _LEFT
     for symbol in label:
         shape = glyph(_FACE, _SIZE, symbol)
         paste(ink, shape.mask, pen + shape.left, _BASELINE + shape.top)
-        pen += shape.advance - _TIGHTER
+        pen += shape.advance - _OVERLAP
     ink = warps.warp(warps.warp(ink, _maps(_rings)), _maps(_ripple))
-    for xs in ((20, 20, 50, 50), (20, 50, 100, 180)):  # the hook, and the curve through the word
+    for xs in ((20, 20, 50, 50), (20, 50, 100, 180)):  # the hook, and the curve across the text
         strokes.curve(ink, xs, [roll(HEIGHT) for _ in range(4)], _WIDTHS)
-    pixels = (_slope() * (255 - ink) // 255).astype(np.uint8)
+    pixels = (_gradient() * (255 - ink) // 255).astype(np.uint8)
     return Drawing(label, encode.png(pixels), "png")
 
 

@@ -1,6 +1,6 @@
-"""Challenges of 3x3 tiles, "select all tiles with a bus": any folder of images by class, or drawn pictograms.
+"""Challenges of 3x3 tiles, such as "select all tiles with a bus": images in one folder per class, or drawn pictograms.
 
-The dataset is a set of tiles, each with its class. Grids are composed of them when tiles are normalised.
+The dataset consists of tiles, each with its class. Normalisation composes grids from them.
 """
 
 import unicodedata
@@ -14,14 +14,14 @@ from captchabench.alphabet import class_alphabet
 from captchabench.datasets import DATASETS
 from captchabench.datasets.base import TILES, Dataset, Drawing
 from captchabench.datasets.drawing import encode, warps
+from captchabench.datasets.drawing.backgrounds import background, bar, colour
 from captchabench.datasets.drawing.dice import Roll, dice
 from captchabench.datasets.drawing.glyphs import Face, glyph
-from captchabench.datasets.drawing.grounds import bar, colour, ground
 
 SIDE = 64
 _FACE = Face("fonticon_mdi7", "materialdesignicons-webfont.ttf", folder="fonts")
-_EM = 96  # pixels at which a pictogram is kept; it is drawn smaller
-# What each class looks like, by the font's names. Some differ little between classes, as vehicles do.
+_EM = 96  # size in pixels at which pictograms are cached; they are drawn smaller
+# The pictograms of each class, by their names in the font. Some are similar across classes, as real vehicles are.
 _PICTOGRAMS = {
     "airplane": "airplane airplane_landing airplane_takeoff",
     "bicycle": "bicycle bike bike_fast bicycle_cargo bicycle_basket",
@@ -37,34 +37,35 @@ _PICTOGRAMS = {
     "truck": "truck truck_cargo_container truck_flatbed dump_truck fire_truck tow_truck",
 }
 CLASSES = tuple(_PICTOGRAMS)
-_LEAST_CONTRAST = 48  # grey levels between a pictogram and the mean of its ground
-_SMALLEST, _LARGEST = 34, 62  # pixels that the longer side takes
-_MOST_TURN, _MOST_SHEAR = 25, 4096  # degrees; in 1/16384
-_NOISE = (2, 4, 8, 16)  # grey levels either way
+_MIN_CONTRAST = 48  # grey levels between a pictogram and the mean of its background
+_MIN_SIZE, _MAX_SIZE = 34, 62  # of the longer side, in pixels
+_MAX_TURN, _MAX_SHEAR = 25, 4096  # degrees; in 1/16384
+_NOISE = (2, 4, 8, 16)  # grey levels, added or subtracted
 _QUALITY = 90
-_LONGEST_NAME = 100  # symbols of a class's name
+_MAX_NAME = 100  # symbols in the name of a class
 
 
 def class_name(folder: str) -> str:
-    """The class that a folder's name gives: "Traffic_Light" and "traffic light" are one. "" if it gives none.
+    """The class that a folder is named after: "Traffic_Light" and "traffic light" are the same. "" if there is none.
 
-    None is given by a name that is too long to show, or holds what cannot be seen, which archives write as escapes.
+    A name that is too long to show, or has unprintable characters, gives no class. In paths from archives those
+    characters are escaped with a backslash.
     """
-    if not folder.isprintable() or "\\" in folder or len(folder) > _LONGEST_NAME:
+    if not folder.isprintable() or "\\" in folder or len(folder) > _MAX_NAME:
         return ""
-    # Some systems write an accent as a symbol of its own, others do not.
+    # Some file systems store an accented letter as two code points, others as one.
     return " ".join(unicodedata.normalize("NFC", folder.replace("_", " ")).split()).casefold()
 
 
 @cache
 def _shapes(name: str) -> tuple[NDArray[np.uint8], ...]:
-    """The pictograms of a class, each in the middle of a square: [side, side] coverage."""
+    """The pictograms of a class, each centred in a square: coverage [side, side]."""
     from fonticon_mdi7 import MDI7
 
-    return tuple(_squared(glyph(_FACE, _EM, getattr(MDI7, icon)[-1]).mask) for icon in _PICTOGRAMS[name].split())
+    return tuple(_padded_square(glyph(_FACE, _EM, getattr(MDI7, icon)[-1]).mask) for icon in _PICTOGRAMS[name].split())
 
 
-def _squared(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _padded_square(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     side = max(mask.shape)
     square = np.zeros((side, side), np.uint8)
     top, left = (side - mask.shape[0]) // 2, (side - mask.shape[1]) // 2
@@ -75,21 +76,21 @@ def _squared(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
 _AXIS = np.arange(SIDE, dtype=np.int32)
 
 
-def _placed(roll: Roll, shape: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """`shape` turned, sheared, mirrored, scaled and moved onto a tile: [SIDE, SIDE]."""
-    size = _SMALLEST + roll(_LARGEST - _SMALLEST + 1)
-    cosine, sine = warps.turn(roll(2 * _MOST_TURN + 1) - _MOST_TURN)
-    shear = roll(2 * _MOST_SHEAR + 1) - _MOST_SHEAR
+def _transformed(roll: Roll, shape: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """`shape` randomly rotated, sheared, mirrored, scaled and moved on a tile: [SIDE, SIDE]."""
+    size = _MIN_SIZE + roll(_MAX_SIZE - _MIN_SIZE + 1)
+    cosine, sine = warps.turn(roll(2 * _MAX_TURN + 1) - _MAX_TURN)
+    shear = roll(2 * _MAX_SHEAR + 1) - _MAX_SHEAR
     mirrored = 1 - 2 * roll(2)
     reach = (SIDE - size) // 2 + 3
     x = _AXIS - (SIDE // 2 + roll(2 * reach + 1) - reach)
     y = _AXIS[:, None] - (SIDE // 2 + roll(2 * reach + 1) - reach)
-    # From the tile back to the shape, in 1/32 pixel of it; the products stay below 2**28.
+    # The point of the shape that each pixel of the tile shows, in 1/32 pixel. The products stay below 2**28.
     scale = warps.STEPS * len(shape) // size
-    back_y = (scale * cosine * y - scale * sine * x) >> 14
-    back_x = mirrored * (((scale * cosine * x + scale * sine * y) >> 14) + (back_y * shear >> 14))
+    source_y = (scale * cosine * y - scale * sine * x) >> 14
+    source_x = mirrored * (((scale * cosine * x + scale * sine * y) >> 14) + (source_y * shear >> 14))
     middle = warps.STEPS * len(shape) // 2
-    return warps.warp(shape, warps.split(back_x + middle, back_y + middle))
+    return warps.warp(shape, warps.split(source_x + middle, source_y + middle))
 
 
 def draw(rng: np.random.Generator) -> Drawing:
@@ -97,10 +98,10 @@ def draw(rng: np.random.Generator) -> Drawing:
     roll = dice(rng)
     name = CLASSES[roll(len(CLASSES))]
     shapes = _shapes(name)
-    canvas = ground(roll, rng, SIDE)
-    mask = _placed(roll, shapes[roll(len(shapes))])
+    canvas = background(roll, rng, SIDE)
+    mask = _transformed(roll, shapes[roll(len(shapes))])
     canvas = _blended(canvas, mask, _ink(roll, canvas))
-    for _ in range((0, 0, 1, 2)[roll(4)]):  # something in front
+    for _ in range((0, 0, 1, 2)[roll(4)]):  # obstacles in front
         bar(roll, canvas, 2 + roll(5))
     if roll(3) == 0:
         canvas = cv2.blur(canvas, (3, 3))
@@ -111,23 +112,23 @@ def draw(rng: np.random.Generator) -> Drawing:
 
 
 def _ink(roll: Roll, canvas: NDArray[np.uint8]) -> NDArray[np.int16]:
-    """A colour that stands out from the mean of `canvas`: [3] BGR."""
+    """A random colour that differs enough in grey level from the mean of `canvas`: [3] BGR."""
     mean = _grey(*map(int, cv2.sumElems(canvas)[:3])) // (SIDE * SIDE)
     while True:
         ink = colour(roll)
-        if abs(_grey(*ink) - mean) >= _LEAST_CONTRAST:
+        if abs(_grey(*ink) - mean) >= _MIN_CONTRAST:
             return np.array(ink, np.int16)
 
 
 def _grey(blue: int, green: int, red: int) -> int:
-    """As in ITU-R BT.601, in whole numbers."""
+    """The luma of ITU-R BT.601, in integers."""
     return (29 * blue + 150 * green + 77 * red) >> 8
 
 
 def _blended(canvas: NDArray[np.uint8], mask: NDArray[np.uint8], ink: NDArray[np.int16]) -> NDArray[np.uint8]:
-    """`ink` laid over `canvas` where `mask` covers it."""
+    """`canvas` with the colour `ink` on top, by the coverage in `mask`."""
     under = canvas.astype(np.int16)
-    cover = (mask >> 1).astype(np.int16)[..., None]  # half of it: the products fit 16 bits
+    cover = (mask >> 1).astype(np.int16)[..., None]  # halved, so that the products fit 16 bits
     return (under + ((ink - under) * cover + 63 >> 7)).astype(np.uint8)
 
 

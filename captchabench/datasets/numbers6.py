@@ -1,6 +1,6 @@
-"""CAPTCHA numbers, length 6: thin slanting digits across the whole width, under two or three curves.
+"""CAPTCHA numbers, length 6: thin slanted digits across the whole width, under two or three curves.
 
-Neither their look nor their size is documented; the stand-in is what such generators commonly draw.
+Neither the look nor the size of the images is documented. The stand-ins look like the output of common generators.
 """
 
 import numpy as np
@@ -16,20 +16,20 @@ HEIGHT, WIDTH = 50, 150
 _FACE = Face("font_hanken_grotesk", "HankenGrotesk-Italic.otf")
 _SIZE = 46
 _LEFT, _BASELINE = 11, 39
-_PITCH = 22  # of a digit; a wide one takes up to half the difference more, a 1 as much less
+_PITCH = 22  # pixels; the advance of a digit is about the mean of this and its width
 _DIGITS = "0123456789"
 
 
 def label_of(stem: str) -> str:
-    """The label is the first six characters of the stem; anything may follow."""
+    """The label: the first six characters of the stem, which can be longer."""
     return stem[:6]
 
 
 def draw(rng: np.random.Generator) -> Drawing:
-    """One stand-in: six digits, 150x50 PNG, black on white or (one in ten) on nothing.
+    """One stand-in: six digits, 150x50 PNG, black on white or (one in ten) on a transparent background.
 
-    Such sets mix opaque pictures with transparent ones whose every pixel is black: read without their
-    transparency those are empty, so a few are drawn here too.
+    Such sets contain transparent images in which every pixel is black. A reader that ignores transparency sees nothing
+    in them, so the stand-ins contain some too.
     """
     roll = dice(rng)
     label = "".join(_DIGITS[roll(10)] for _ in range(6))
@@ -44,8 +44,8 @@ def draw(rng: np.random.Generator) -> Drawing:
         strokes.curve(ink, (15, 15, 37, 136), [roll(HEIGHT) for _ in range(4)], (52,))
     ink[[0, -1]] = 255
     ink[:, [0, -1]] = 255
-    clear = roll(10) == 0
-    pixels = np.dstack((np.zeros_like(ink), ink)) if clear else 255 - ink
+    transparent = roll(10) == 0
+    pixels = np.dstack((np.zeros_like(ink), ink)) if transparent else 255 - ink
     return Drawing(label, encode.png(pixels), "png")
 
 

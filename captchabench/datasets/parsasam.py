@@ -1,6 +1,6 @@
-"""CAPTCHA dataset of parsasam: coloured, turned and warped letters between lines, often inverted or tinted.
+"""CAPTCHA dataset of parsasam: coloured, rotated and warped letters between lines, often inverted or tinted.
 
-The stand-in goes through the steps of the PHP generator that made the set, at its defaults.
+The stand-ins are drawn in the steps of the PHP generator that made the dataset, with its default settings.
 """
 
 import math
@@ -24,15 +24,15 @@ _QUALITY = 90
 
 
 class _Style(NamedTuple):
-    """A face, its largest size in pixels an em, and how much its letters are widened, in per cent."""
+    """A font and how it is used. size: the largest, in pixels per em. widened: horizontal scale in per cent."""
 
     face: Face
     size: int
     widened: int
 
 
-# Like the original's six, one draws lower case as capitals and another draws l and I alike, so that no
-# reader can tell them apart: case-sensitive exact match has a ceiling below 100 %.
+# As in the original's six fonts, one draws lower case as capitals and another draws l and I alike. No reader can
+# distinguish them, so case-sensitive exact match has a ceiling below 100 %.
 _STYLES = (
     _Style(Face("font_amatic_sc", "AmaticSC-Bold.ttf"), 34, 160),  # lower case as capitals
     _Style(Face("font_caladea", "Caladea-Regular.ttf"), 37, 100),
@@ -42,35 +42,35 @@ _STYLES = (
     _Style(Face("font_source_serif_pro", "SourceSerifPro-Regular.ttf"), 36, 100),
 )
 
-# Glyphs are turned within a square box, in which the pen stands at (x, y).
+# Glyphs are rotated within a square box, around the pen's position (x, y) in it.
 _BOX, _PEN = 96, (24, 64)
-_ROOM = 7  # pixels that turning may take a corner beyond its level place
+_MARGIN = 7  # pixels by which a corner can leave the level glyph's rectangle
 _X, _Y = np.arange(WIDTH), np.arange(HEIGHT)[:, None]
 _EDGES = np.array([[-1, 0, -1], [0, 4, 0], [-1, 0, -1]], np.float32)
-_COVERS = np.arange(64)[:, None, None]
+_COVERAGE = np.arange(64)[:, None, None]
 
 
 @cache
 def _turn(widened: int, degrees: int) -> warps.Maps:
-    """Maps that turn a glyph about its pen, once it is widened to `widened` per cent."""
+    """Maps that widen a glyph to `widened` per cent and rotate it around its pen."""
     cos, sin = warps.turn(degrees)
     x, y = np.arange(_BOX) - _PEN[0], np.arange(_BOX)[:, None] - _PEN[1]
-    seen_x = (x * cos - y * sin) * 100 * warps.STEPS // (widened * warps.UNIT)
-    seen_y = (x * sin + y * cos) * warps.STEPS // warps.UNIT
-    return warps.split(seen_x + _PEN[0] * warps.STEPS, seen_y + _PEN[1] * warps.STEPS)
+    source_x = (x * cos - y * sin) * 100 * warps.STEPS // (widened * warps.UNIT)
+    source_y = (x * sin + y * cos) * warps.STEPS // warps.UNIT
+    return warps.split(source_x + _PEN[0] * warps.STEPS, source_y + _PEN[1] * warps.STEPS)
 
 
 @cache
 def _turned(style: _Style, size: int, symbol: str, degrees: int) -> Glyph:
-    """A glyph widened and turned, which advances by the width of its ink."""
+    """A glyph, widened and rotated. Its advance is the width of its ink."""
     flat = glyph(style.face, size, symbol)
     box = np.zeros((_BOX, _BOX), np.uint8)
     paste(box, flat.mask, _PEN[0] + flat.left, _PEN[1] + flat.top)
     height, width = flat.mask.shape
-    left = _PEN[0] + flat.left * style.widened // 100 - _ROOM
-    top = _PEN[1] + flat.top - _ROOM
-    right = left + width * style.widened // 100 + 2 * _ROOM
-    window = (slice(top, top + height + 2 * _ROOM), slice(left, right))
+    left = _PEN[0] + flat.left * style.widened // 100 - _MARGIN
+    top = _PEN[1] + flat.top - _MARGIN
+    right = left + width * style.widened // 100 + 2 * _MARGIN
+    window = (slice(top, top + height + 2 * _MARGIN), slice(left, right))
     whole, fraction = _turn(style.widened, degrees)
     turned = warps.warp(box, (whole[window], fraction[window]))
     x, y, width, height = cv2.boundingRect(turned)
@@ -80,7 +80,7 @@ def _turned(style: _Style, size: int, symbol: str, degrees: int) -> Glyph:
 
 
 def _line(canvas: NDArray[np.uint8], roll: Roll, value: int) -> None:
-    """A line from the left half to the right, or from the upper half to the lower."""
+    """Draw a line from the left half to the right half, or from the upper half to the lower half."""
     if roll(2):
         start, end = (roll(WIDTH // 2), roll(HEIGHT)), (WIDTH // 2 + roll(WIDTH // 2), roll(HEIGHT))
     else:
@@ -89,7 +89,7 @@ def _line(canvas: NDArray[np.uint8], roll: Roll, value: int) -> None:
 
 
 def _write(label: str, roll: Roll) -> NDArray[np.uint8]:
-    """The letters and the lines in front of them: coverage, [H, W]."""
+    """The letters and the lines in front of them, as coverage [H, W]."""
     ink = np.zeros((HEIGHT, WIDTH), np.uint8)
     style = _STYLES[roll(len(_STYLES))]
     size = style.size - roll(4)
@@ -105,20 +105,20 @@ def _write(label: str, roll: Roll) -> NDArray[np.uint8]:
 
 @cache
 def _push() -> NDArray[np.int32]:
-    """How far the radial warp moves a pixel, by its squared distance from the centre.
+    """How far the radial warp moves a pixel, by its squared distance from the centre: [W * W + H * H].
 
-    A pixel at distance r shows the one at r + 4 sin(r / 30). Shares of r in 1/16384, [W * W + H * H].
+    A pixel at distance r shows the one at r + 4 sin(r / 30). The values are fractions of r, in 1/16384.
     """
     radii = [math.sqrt(square) for square in range(1, WIDTH**2 + HEIGHT**2)]
-    shares = [4 / 30] + [4 * math.sin(r / 30) / r for r in radii]
-    return np.array([round(warps.UNIT * share) for share in shares], np.int32)
+    fractions = [4 / 30] + [4 * math.sin(r / 30) / r for r in radii]
+    return np.array([round(warps.UNIT * fraction) for fraction in fractions], np.int32)
 
 
 @cache
 def _radial(x0: int, y0: int) -> tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int64]]:
-    """The radial warp about (x0, y0).
+    """The radial warp around (x0, y0).
 
-    Returns the places shown, x and y in 1/32 pixel, and the wave's angle there, 0.2 x, in 1/1024 turn.
+    Returns the points shown, x and y in 1/32 pixel, and the wave's angle at each, 0.2 x, in 1/1024 turn.
     """
     dx, dy = _X - x0, _Y - y0
     push = _push()[dx * dx + dy * dy]
@@ -129,27 +129,27 @@ def _radial(x0: int, y0: int) -> tuple[NDArray[np.int16], NDArray[np.int16], NDA
 
 
 def _maps(roll: Roll) -> warps.Maps:
-    """The radial warp about a random centre, then a vertical wave along x, 1.1 to 1.43 pixels high."""
+    """The radial warp around a random centre, then a vertical wave along x, 1.1 to 1.43 pixels high."""
     x, y, angle = _radial(5 + 10 * roll(WIDTH // 10), 2 + 5 * roll(HEIGHT // 5))
     return warps.split(x, y + warps.wave(roll(warps.PERIOD), 35 + roll(12))[angle])
 
 
 @cache
 def _contrast(percent: int) -> NDArray[np.uint8]:
-    """Levels drawn away from grey by the square of `percent`, as a look-up table [1, 256, 3]."""
+    """Contrast multiplied by the square of `percent`, as a look-up table of levels [1, 256, 3]."""
     levels = (np.arange(256) - 127) * percent**2 // 10000 + 127
     return np.repeat(np.clip(levels, 0, 255).astype(np.uint8), 3).reshape(1, 256, 3)
 
 
 def _colours(roll: Roll) -> tuple[NDArray[np.uint8], list[int]]:
-    """The colour of each cover (in 64 steps) on each of what is behind: the ground, and up to three lines.
+    """The colours of the text, at 64 levels of coverage, over the background and over each of up to three lines.
 
-    Returns [64 * 4, 1, 3], and the ground.
+    Returns them as [64 * 4, 1, 3], and the colour of the background.
     """
-    ground = [200 + roll(56) for _ in range(3)]
-    behind = np.array([ground] + [[100 + roll(156) for _ in range(3)] for _ in range(3)])
+    background = [200 + roll(56) for _ in range(3)]
+    behind = np.array([background] + [[100 + roll(156) for _ in range(3)] for _ in range(3)])
     text = np.array([roll(151) for _ in range(3)])
-    return (behind + _COVERS * (text - behind) // 63).reshape(-1, 1, 3).astype(np.uint8), ground
+    return (behind + _COVERAGE * (text - behind) // 63).reshape(-1, 1, 3).astype(np.uint8), background
 
 
 def draw(rng: np.random.Generator) -> Drawing:
@@ -159,9 +159,9 @@ def draw(rng: np.random.Generator) -> Drawing:
     behind = np.zeros((HEIGHT, WIDTH), np.uint8)
     for k in range(2 + roll(2)):
         _line(behind, roll, k + 1)
-    colours, ground = _colours(roll)
+    colours, background = _colours(roll)
     canvas = cv2.applyColorMap((_write(label, roll) & 0xFC) + behind, colours)
-    canvas = warps.warp(canvas, _maps(roll), ground)
+    canvas = warps.warp(canvas, _maps(roll), background)
     if roll(2):
         canvas = cv2.bitwise_not(canvas)
     if roll(11) == 0:

@@ -1,4 +1,4 @@
-"""VTU captchas: one grey, bold, tilted word over a cloud of words that never changes."""
+"""VTU captchas: one grey, bold, tilted word over a word cloud that is the same in every image."""
 
 from functools import cache
 from typing import NamedTuple
@@ -17,16 +17,17 @@ HEIGHT, WIDTH = 75, 160
 _SYMBOLS = "23456789ABCDEFGHJKLMNPRSTUVWXYZabcdefghjkmnprstuvwxyz"
 _INK = 102
 _FACE = Face("font_caladea", "Caladea-Bold.ttf")
-_TILT = 10  # degrees, either way
+_TILT = 10  # degrees, in both directions
 
-# The word is set on a level strip, centred, and the strip is then tilted and bent into the picture.
+# The word is drawn centred on a level strip. The strip is then tilted and bent into the image.
 _STRIP_HEIGHT, _STRIP_WIDTH, _STRIP_BASELINE = 64, 224, 45
 
 
 class _Word(NamedTuple):
     """A word of the background.
 
-    x, y: its lower left corner, or its lower right one if it reads `up`wards. size: in pixels an em.
+    x, y: its lower left corner; its lower right corner if it reads upwards (`up`). size: in pixels per em. colour:
+    index into _CLOUD_COLOURS.
     """
 
     text: str
@@ -68,13 +69,13 @@ _CLOUD = (
     _Word("FACULTY", 50, 75, 8),
     _Word("PRACTICAL", 86, 75, 9, 5),
 )
-# Of ink, for each colour of the background: with white, 31 of the 32 entries that it may use.
+# Levels of ink per colour of the background. With white they take 31 of the 32 palette entries reserved for it.
 _CLOUD_STEPS = 5
 
 
 @cache
 def _cloud() -> NDArray[np.uint8]:
-    """The background as palette entries, [H, W]: white, then each colour in five steps of ink."""
+    """The background [H, W] as palette entries: white, then each colour at five levels of ink."""
     entries = np.zeros((HEIGHT, WIDTH), np.uint8)
     for word in _CLOUD:
         shape = glyph(_CLOUD_FACE, word.size, word.text)
@@ -87,22 +88,22 @@ def _cloud() -> NDArray[np.uint8]:
 
 @cache
 def _palette() -> bytes:
-    """The 32 colours of the background under eight steps of the word's ink, from none to full."""
-    ground: list[tuple[int, ...]] = [(255, 255, 255)]
+    """The 32 colours of the background under eight levels of the word's ink, from none to full."""
+    background: list[tuple[int, ...]] = [(255, 255, 255)]
     for colour in _CLOUD_COLOURS:
         for step in range(1, _CLOUD_STEPS + 1):
-            ground.append(tuple(255 + (c - 255) * step // _CLOUD_STEPS for c in colour))
-    ground.append((0, 0, 0))
-    levels = [level for colour in ground for level in colour]
+            background.append(tuple(255 + (c - 255) * step // _CLOUD_STEPS for c in colour))
+    background.append((0, 0, 0))
+    levels = [level for colour in background for level in colour]
     return bytes((level * (7 - step) + _INK * step) // 7 for step in range(8) for level in levels)
 
 
 @cache
 def _tilted(degrees: int) -> tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int16]]:
-    """The plane about a word's centre, tilted: where on the strip each pixel looks, before it is bent.
+    """The point of the strip that each pixel shows, tilted but not yet bent.
 
-    Returns x and y in 1/32 pixel, and the wave's angle there in 1/1024 turn (64 pixels make a turn); each
-    [2 H, 2 W], the centre in the middle, so that a picture is a window of it.
+    Returns x and y in 1/32 pixel, and the wave's angle at that point in 1/1024 turn (64 pixels are one turn). Each is
+    [2 H, 2 W] with the word's centre in the middle, so an image is a window of it.
     """
     cos, sin = warps.turn(degrees)
     x, y = np.arange(-WIDTH, WIDTH), np.arange(-HEIGHT, HEIGHT)[:, None]
@@ -126,7 +127,7 @@ def draw(rng: np.random.Generator) -> Drawing:
         paste(strip, shape.mask, pen + shape.left, _STRIP_BASELINE + shape.top)
         pen += shape.advance
 
-    # Anywhere, up to a few pixels over an edge.
+    # At any position; a few pixels may be cut off at an edge.
     centre_x = length // 2 - 6 + roll(max(WIDTH - length + 12, 1))
     centre_y = 19 + roll(HEIGHT - 37)
     window = (slice(HEIGHT - centre_y, 2 * HEIGHT - centre_y), slice(WIDTH - centre_x, 2 * WIDTH - centre_x))
@@ -149,7 +150,7 @@ DATASETS.add(
         max_length=6,
         draw=draw,
         faces=(_FACE,),
-        # Files known to be damaged as published.
+        # Damaged as published.
         corrupt=frozenset({"2GAUXb", "ASkEG4", "hB5akC", "jTxNsr", "RpM4NW"}),
     ),
 )

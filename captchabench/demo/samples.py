@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from captchabench.demo.pictures import GridImages, Pictures, RawImages
 from captchabench.errors import InputError
 from captchabench.predictions.held_out import read_predictions
-from captchabench.samples.shards import read_info, sound_files
+from captchabench.samples.shards import read_info, verified_files
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class _LoadedDataset:
         raw, shards = data / "raw" / f"{dataset}.parquet", data / "shards" / dataset
         columns = ["sample_id", "label", "fold", "name"]
         try:
-            files = sound_files(shards)
+            files = verified_files(shards)
             info = read_info(shards)
             parts = [pq.read_table(path, columns=columns).to_pylist() for path in files]
             rows = list(chain.from_iterable(parts))

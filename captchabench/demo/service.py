@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from captchabench.alphabet import named
+from captchabench.alphabet import display_text
 from captchabench.demo.admission import Admission, Ticket
 from captchabench.demo.decoder import Decoder
 from captchabench.demo.limits import Batching, DemoLimits
@@ -47,7 +47,7 @@ class Service:
         """A label as it is shown to users: unchanged, or for a grid the names of its classes."""
         for about in self.abouts.values():
             if about.dataset == dataset:
-                return named(label, about.spec.alphabet, about.class_names)
+                return display_text(label, about.spec.alphabet, about.class_names)
         return label
 
     @asynccontextmanager

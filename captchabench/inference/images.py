@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from captchabench.errors import InputError
-from captchabench.normalize.images import MAX_PIXELS, MAX_SIDE, MIN_SIDE, decode_grey, grey_of
+from captchabench.normalize.images import MAX_PIXELS, MAX_SIDE, MIN_SIDE, decode_grey, to_grey
 from captchabench.normalize.rejects import Reason, Rejected
 from captchabench.storage.files import read_regular
 
@@ -60,9 +60,9 @@ def decode(image: bytes | Path, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.u
 
 
 def as_grey(image: NDArray[np.uint8] | Image.Image) -> NDArray[np.uint8]:
-    """A decoded image as [H, W] uint8 grey: see `grey_of`. Raises Unreadable."""
+    """A decoded image as [H, W] uint8 grey: see `to_grey`. Raises Unreadable."""
     try:
-        return grey_of(image)
+        return to_grey(image)
     except Rejected as error:
         raise Unreadable(error.reason, _explanation(error, MAX_PIXELS)) from None
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from captchabench.alphabet import named
+from captchabench.alphabet import display_text
 from captchabench.errors import InputError, first_line
 from captchabench.inference.images import DEFAULT_LIMITS, Limits, as_grey, decode
 from captchabench.inference.onnx_file import SUFFIX, read_onnx
@@ -20,7 +20,7 @@ from captchabench.models import read_saved
 from captchabench.models.base import Recogniser
 from captchabench.models.saved import About
 from captchabench.networks.readings import Steps
-from captchabench.normalize.images import contrast, fit
+from captchabench.normalize.images import create_clahe, fit
 
 # A path, an encoded image, a Pillow image, or an array [H, W], [H, W, 3] RGB or [H, W, 4] RGBA of uint8.
 AnyImage: TypeAlias = str | Path | bytes | Image | NDArray[np.uint8]
@@ -66,7 +66,7 @@ class LoadedRecogniser:
     def prepare(self, grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Resize a grey image to the model's input: [about.height, about.width] uint8. Thread-safe."""
         preprocessing = self.about.preprocessing
-        return fit(grey, preprocessing, contrast(preprocessing))
+        return fit(grey, preprocessing, create_clahe(preprocessing))
 
     def stack(self, greys: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         """Prepare grey images of any size as one array: [N, about.height, about.width] uint8."""
@@ -88,7 +88,7 @@ class LoadedRecogniser:
 
     def named(self, text: str) -> str:
         """A text as it is shown to users: unchanged, or for a grid the class names separated by commas."""
-        return named(text, self.recogniser.spec.alphabet, self.about.class_names)
+        return display_text(text, self.recogniser.spec.alphabet, self.about.class_names)
 
     def _named(self, prediction: Prediction) -> Prediction:
         alternatives = (replace(one, text=self.named(one.text)) for one in prediction.alternatives)

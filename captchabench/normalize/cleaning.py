@@ -1,4 +1,4 @@
-"""The first half of normalisation: raw images decoded and checked; the sound ones wait in a file, others are listed."""
+"""The first half of normalisation: decode, check and resize raw images, remove duplicates, list rejects."""
 
 import tempfile
 from collections import Counter
@@ -23,12 +23,12 @@ from captchabench.pool import ordered
 from captchabench.progress import tracked
 from captchabench.samples.raw import RawInfo, read_info
 
-_COMMONEST_SIZES = 5
+_LISTED_SIZES = 5
 
 
 @dataclass
 class Rows:
-    """What is known of the sound images; their pixels lie in the spool file, row by row in the same order."""
+    """The accepted images without pixels, which are in the spool file in the same order; and the rejects."""
 
     ids: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
@@ -45,8 +45,8 @@ class Rows:
         self.hashes.append(batch.hashes)
         self.rejects += batch.rejects
 
-    def settle_duplicates(self) -> NDArray[np.int64]:
-        """Indices of the rows to keep, ordered by sample_id; the others join `rejects`."""
+    def resolve_duplicates(self) -> NDArray[np.int64]:
+        """Indices [K] of the rows to keep, ordered by sample_id. The other rows are added to `rejects`."""
         kept = []
         order = sorted(range(len(self.ids)), key=lambda i: (self.ids[i], self.names[i]))
         for _, same in groupby(order, key=self.ids.__getitem__):
@@ -55,8 +55,8 @@ class Rows:
                 kept.append(first)
                 self.rejects += [self._reject(i, Reason.DUPLICATE, f"of {self.names[first]}") for i in others]
                 continue
-            rivals = sorted({self.labels[i] for i in (first, *others)})
-            detail = f"labelled {' and '.join(rivals)}"
+            labels = sorted({self.labels[i] for i in (first, *others)})
+            detail = f"labelled {' and '.join(labels)}"
             self.rejects += [self._reject(i, Reason.TWO_LABELS_SAME_PIXELS, detail) for i in (first, *others)]
         return np.array(kept, np.int64)
 
@@ -66,10 +66,11 @@ class Rows:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """The images of a raw file that are fit to keep.
+    """The images of a raw file that passed all checks.
 
-    kept: rows [K], ordered by sample_id. spool: the pixels of all of `rows`, one after the other. read: images in the
-    raw file; counts: of the rejected, by reason; dropped: the share of them.
+    kept: indices [K] into `rows`, ordered by sample_id. spool: the pixels of all `rows`, one after the other. read: the
+    number of images in the raw file. counts: the number of rejects by reason. dropped: their share of the images,
+    without duplicates.
     """
 
     info: RawInfo
@@ -81,7 +82,7 @@ class Cleaned:
     dropped: float
 
     def figures(self, folds: NDArray[np.int8], groups: NDArray[np.int64]) -> dict[str, Any]:
-        """What to publish of kept images with `folds` [K] and in `groups` [K] of near-duplicates."""
+        """The figures to publish. folds, groups: [K], of the kept images; groups are of near-duplicates."""
         sizes = Counter(f"{width}x{height}" for width, height in np.concatenate(self.rows.sizes)[self.kept].tolist())
         group_sizes = np.bincount(groups)
         return {
@@ -100,19 +101,19 @@ class Cleaned:
                 "images": int(group_sizes[group_sizes > 1].sum()),
                 "largest_group": int(group_sizes.max()),
             },
-            # By count, then by name, so that equal counts cannot change places.
-            "source_sizes": dict(sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:_COMMONEST_SIZES]),
+            # By count, then by size, so that the order of equal counts is defined.
+            "source_sizes": dict(sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:_LISTED_SIZES]),
         }
 
 
 @contextmanager
-def cleaned(
+def clean_images(
     dataset: Dataset, source: Path, params: NormalizeParams, rejects: Path, folder: Path, workers: int | None
 ) -> Iterator[Cleaned]:
-    """Decode and check the raw file `source`, and write the list `rejects`.
+    """Decode and check the images of the raw file `source`, and write the list `rejects`.
 
-    Pixels wait in a file without a name in `folder`, so that memory holds a few row groups and a few hundred bytes an
-    image. Raises InputError where too much is dropped or nothing is kept; the list is written all the same.
+    Pixels are kept in an unnamed file in `folder`, so memory holds a few row groups and a few hundred bytes per image.
+    Raises InputError if too many images are rejected or none is kept; the list is written in both cases.
     """
     info = read_info(source)
     if (info.dataset, info.version) != (dataset.key, dataset.version):
@@ -130,7 +131,7 @@ def cleaned(
             rows.add(batch)
             spool.write(batch.pixels.data)
         spool.flush()
-        kept = rows.settle_duplicates()
+        kept = rows.resolve_duplicates()
         write_rejects(rejects, rows.rejects)
         read = file.metadata.num_rows
         counts = Counter(reject.reason for reject in rows.rejects)
@@ -139,7 +140,7 @@ def cleaned(
 
 
 def _check_dropped(dataset: Dataset, counts: Counter[str], kept: int, read: int, limit: float, rejects: Path) -> float:
-    """The share of images dropped, copies of kept ones aside. Raises InputError where it is above `limit`."""
+    """The share of rejected images, without duplicates. Raises InputError if it is above `limit`."""
     reasons = ", ".join(f"{number} {reason}" for reason, number in counts.most_common())
     if not kept:
         raise InputError(f"{dataset.key}: no image of {read} is fit to keep ({reasons}); see {rejects}")
@@ -148,6 +149,6 @@ def _check_dropped(dataset: Dataset, counts: Counter[str], kept: int, read: int,
         raise InputError(
             f"{dataset.key}: {dropped:.1%} of {read} images dropped ({reasons}), more than "
             f"normalize.max_rejected ({limit:.1%}) in params.yaml allows; see {rejects}, "
-            "mend the source or raise the limit"
+            "fix the source or raise the limit"
         )
     return dropped

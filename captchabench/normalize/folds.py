@@ -1,4 +1,4 @@
-"""Folds: which part of a dataset an image belongs to, decided by its group of near-duplicates."""
+"""Assignment of groups of near-duplicates to folds."""
 
 from hashlib import blake2b
 
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 def assign_folds(sample_ids: NDArray[np.str_], groups: NDArray[np.int64], count: int) -> NDArray[np.int8]:
     """Folds [N] of images with `sample_ids` [N] in `groups` [N] of near-duplicates.
 
-    Groups are numbered from 0 without a gap. A group's fold is the hash of its smallest sample_id. So
-    near-duplicates share a fold, equal images of two datasets do too, and an image that duplicates nothing
-    moves no other.
+    Groups are numbered from 0 without gaps. A group's fold is a hash of its smallest sample_id. So near-duplicates are
+    in the same fold, and so are equal images of two datasets. Adding an image that has no near-duplicate does not
+    change the fold of any other.
     """
     order = np.lexsort((sample_ids, groups))
     firsts = np.flatnonzero(np.diff(groups[order], prepend=-1))

@@ -1,4 +1,4 @@
-"""Grids of 3x3 tiles: which tiles meet, and the way from tiles to grids and back."""
+"""Grids of 3x3 tiles: which tiles form a grid, and conversion between tiles and grids."""
 
 from hashlib import blake2b
 
@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from captchabench.datasets.base import ROWS, TILES
 
 
-def deal(sample_ids: NDArray[np.str_], folds: NDArray[np.int8], seed: int) -> NDArray[np.int64]:
-    """Rows [G, 9] of the tiles that make up each grid. sample_ids, folds: [N].
+def assign_grids(sample_ids: NDArray[np.str_], folds: NDArray[np.int8], seed: int) -> NDArray[np.int64]:
+    """The rows [G, 9] of the tiles of each grid. sample_ids, folds: [N], of the tiles.
 
-    A grid's tiles are all of one fold, and each tile is in one grid at most: held-out grids hold no tile, and no copy
-    of one, that a model was trained on. Within a fold tiles are dealt in the order of a hash of `seed` and sample_id;
-    the last few of a fold, fewer than nine, are left over.
+    All tiles of a grid are in the same fold, and each tile is in at most one grid. So held-out grids contain no tile
+    that a model was trained on, and no copy of one. Within a fold, tiles are taken in the order of a hash of `seed` and
+    sample_id. The last tiles of a fold, fewer than nine, are left out.
     """
     grids = []
     for fold in np.unique(folds):
@@ -24,14 +24,14 @@ def deal(sample_ids: NDArray[np.str_], folds: NDArray[np.int8], seed: int) -> ND
 
 
 def compose(tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Tiles [G, 9, h, w], row by row, as grids [G, 3h, 3w]."""
+    """Grids [G, 3h, 3w] of tiles [G, 9, h, w], which are ordered row by row."""
     count, _, height, width = tiles.shape
-    apart = tiles.reshape(count, ROWS, ROWS, height, width)
-    return np.ascontiguousarray(apart.swapaxes(2, 3)).reshape(count, ROWS * height, ROWS * width)
+    separate = tiles.reshape(count, ROWS, ROWS, height, width)
+    return np.ascontiguousarray(separate.swapaxes(2, 3)).reshape(count, ROWS * height, ROWS * width)
 
 
-def tiles_of(grids: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The tiles [G, 9, h, w] of grids [G, H, W]; a rest that does not divide by three is left out."""
+def split_grids(grids: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The tiles [G, 9, h, w] of grids [G, H, W]. Rows and columns beyond a multiple of three are left out."""
     count, height, width = len(grids), grids.shape[1] // ROWS, grids.shape[2] // ROWS
     whole = grids[:, : ROWS * height, : ROWS * width].reshape(count, ROWS, height, ROWS, width)
     return np.ascontiguousarray(whole.swapaxes(2, 3)).reshape(count, TILES, height, width)

@@ -1,7 +1,7 @@
-"""From an encoded image to grey pixels of one size.
+"""Decoding of untrusted images, and resizing to one size.
 
-Files are told apart by content. The header is read first, so that nothing absurd is ever expanded, and the
-file's own structure says whether it is whole: decoders are lenient about that, each in its own way.
+The format is recognised by content. The header is read first, so that no image of absurd dimensions is decoded. The
+structure of PNG and JPEG files is checked for completeness here, since decoders accept some incomplete files.
 """
 
 import io
@@ -19,72 +19,72 @@ from captchabench.config import NormalizeParams
 from captchabench.errors import visible
 from captchabench.normalize.rejects import Reason, Rejected
 
-# Of files that it then raises an exception about, or reads all the same.
+# Pillow warns about files that it then reads or raises an exception for.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 MIN_SIDE = 8
 MAX_SIDE = 4096
 MAX_PIXELS = 4_000_000
 
-# OpenCV's own defaults but for the limit: 40 turns the noise of a small image into ink.
+# OpenCV's defaults, except for the limit: its 40 makes noise in small images as dark as ink.
 _CLAHE_LIMIT = 2.0
 _CLAHE_TILES = (8, 8)
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
-# Chunks of a PNG, or segments of a JPEG: a small file can hold millions of empty ones.
-_MOST_PARTS = 100_000
-# Each pass over a progressive JPEG takes the time of a whole image; encoders make about ten.
-_MOST_SCANS = 100
-# What a PNG's compressed data may be without a look at how much they expand to: 64 MiB at most.
+# Chunks of a PNG or segments of a JPEG. A small file can contain millions of empty ones.
+_MAX_PARTS = 100_000
+# Each scan of a progressive JPEG takes as long to decode as a whole image. Encoders write about ten.
+_MAX_SCANS = 100
+# Compressed data of a PNG up to this size expand to at most 64 MiB, so their expansion is not measured.
 _UNMEASURED_BYTES = 64 << 10
-# PNM images that are written in digits: Pillow reads them in Python, and comments in them in quadratic time. So it
-# does the run lengths of a BMP.
-_PLAIN = (b"P1", b"P2", b"P3")
-_RUN_LENGTHS = (1, 2)  # of a BMP: what the field "compression" in its header says
-_MOST_PLAIN_BYTES = 128 << 10
-# Each value of 16 bits as one of 8. Dividing the pixels of an image takes ten times as long.
+# Pillow decodes PNM images in decimal digits and run-length encoded BMPs in Python, and skips comments in PNM in
+# quadratic time. So both are limited in size.
+_PLAIN_PNM = (b"P1", b"P2", b"P3")
+_RUN_LENGTHS = (1, 2)  # values of "compression" in the header of a BMP
+_MAX_SLOW_BYTES = 128 << 10
+# A look-up table from 16 to 8 bits, ten times faster than dividing the pixels.
 _TO_8_BITS = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)
-_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a PNG, by its colour type
-# What Pillow may open: no format that runs another program or fetches another file.
-_OTHERS = ("BMP", "GIF", "PPM", "TIFF", "WEBP")
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type of a PNG
+# Formats that Pillow may open. None of them runs another program or reads another file.
+_PILLOW_FORMATS = ("BMP", "GIF", "PPM", "TIFF", "WEBP")
 _EIGHT_BIT_GREY = {"1", "L"}
 _WITH_ALPHA = {"LA", "PA", "RGBA", "La", "RGBa"}
 _NUMERIC = {"I", "F"}
 
-# uint8; or uint16, which `_composite` scales.
+# uint8, or uint16 that `_composite` scales.
 _Decoded = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class _Header:
-    """What a decoder is to be given, and to expect.
+    """The input of a decoder, and what its output must be like.
 
-    encoded: the file, without what has no effect on its pixels. keyed: grey with one grey declared transparent, which
-    OpenCV overlooks. turned: Exif's orientation.
+    encoded: the file without parts that do not affect its pixels. transparent_grey: whether it is a grey PNG with one
+    level declared transparent, which OpenCV ignores. orientation: of Exif, 1 to 8.
     """
 
     encoded: bytes
     width: int
     height: int
-    keyed: bool = False
-    turned: int = 1
+    transparent_grey: bool = False
+    orientation: int = 1
 
 
 def decode_grey(encoded: bytes, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """The image as [H, W] uint8 grey, composited on white where it is transparent.
+    """The image as [H, W] uint8 grey, with transparent parts composited on white.
 
-    Colour is weighted as in ITU-R BT.601; 16-bit samples are scaled to 8; what a camera held sideways is turned
-    upright. A lossless re-encoding gives equal
-    pixels. Raises Rejected where the bytes are not one whole image of a plausible size, `max_pixels` at most.
+    Colours are weighted as in ITU-R BT.601, 16-bit samples are scaled to 8 bits, and Exif's orientation is applied. A
+    lossless re-encoding gives equal pixels. Raises Rejected if the bytes are not one complete image, or if its size is
+    implausible or above `max_pixels`.
     """
     if encoded.startswith(_PNG):
         header = _read_png(encoded, max_pixels)
     elif encoded.startswith(_JPEG):
         header = _read_jpeg(encoded, max_pixels)
     else:
-        return _composite(_decode_with_pillow(encoded, _OTHERS, max_pixels))
-    if header.keyed:
+        return _composite(_decode_with_pillow(encoded, _PILLOW_FORMATS, max_pixels))
+    if header.transparent_grey:
         return _composite(_decode_with_pillow(header.encoded, ("PNG",), max_pixels))
     try:
         pixels = cv2.imdecode(np.frombuffer(header.encoded, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -92,14 +92,14 @@ def decode_grey(encoded: bytes, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint
         pixels = None
     if pixels is None or pixels.shape[:2] != (header.height, header.width):
         raise Rejected(Reason.UNDECODABLE, "the decoder gave up")
-    return _upright(_composite(pixels), header.turned)
+    return _upright(_composite(pixels), header.orientation)
 
 
-def grey_of(image: NDArray[np.uint8] | Image.Image) -> NDArray[np.uint8]:
-    """An image that is decoded already as [H, W] uint8 grey, by the rules of `decode_grey`.
+def to_grey(image: NDArray[np.uint8] | Image.Image) -> NDArray[np.uint8]:
+    """A decoded image as [H, W] uint8 grey, by the rules of `decode_grey`.
 
-    image: Pillow's, or [H, W], [H, W, 3] RGB or [H, W, 4] RGBA uint8. Raises Rejected where it is neither, or of no
-    plausible size.
+    image: a Pillow image, or uint8 [H, W], [H, W, 3] RGB or [H, W, 4] RGBA. Raises Rejected if it is neither, or if its
+    size is implausible.
     """
     if isinstance(image, Image.Image):
         _check_size(*image.size)
@@ -112,16 +112,16 @@ def grey_of(image: NDArray[np.uint8] | Image.Image) -> NDArray[np.uint8]:
     return _composite(np.ascontiguousarray(image[:, :, [2, 1, 0, 3][: image.shape[2]]]))
 
 
-def contrast(params: NormalizeParams) -> Any:
-    """The cv2.CLAHE that `params` ask `fit` to use, None for none. One must not serve two threads at once."""
+def create_clahe(params: NormalizeParams) -> Any:
+    """The cv2.CLAHE for `fit`, or None if `params` do not ask for it. It is not thread-safe."""
     return cv2.createCLAHE(_CLAHE_LIMIT, _CLAHE_TILES) if params.clahe else None
 
 
 def fit(grey: NDArray[np.uint8], params: NormalizeParams, clahe: Any = None) -> NDArray[np.uint8]:
-    """`grey` [h, w] as [params.height, params.width] uint8.
+    """`grey` [h, w] resized to [params.height, params.width] uint8.
 
-    `stretch` ignores the aspect; `pad` keeps it and centres the image on the median grey of its own border.
-    `clahe` is a cv2.CLAHE applied to the image at its own size.
+    `stretch` ignores the aspect ratio; `pad` keeps it, and centres the image on a background of its border's median
+    grey. clahe: a cv2.CLAHE that is applied before resizing.
     """
     if clahe is not None:
         grey = clahe.apply(grey)
@@ -138,7 +138,7 @@ def fit(grey: NDArray[np.uint8], params: NormalizeParams, clahe: Any = None) -> 
 
 
 def _resize(grey: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    # OpenCV averages areas only where neither side grows: so first what shrinks, then what grows.
+    # INTER_AREA averages only if neither side grows. So the image is first shrunk, then enlarged.
     smaller = (min(width, grey.shape[1]), min(height, grey.shape[0]))
     if smaller != grey.shape[::-1]:
         grey = cv2.resize(grey, smaller, interpolation=cv2.INTER_AREA)
@@ -148,7 +148,7 @@ def _resize(grey: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
 
 
 def _composite(pixels: _Decoded) -> NDArray[np.uint8]:
-    """[H, W], [H, W, 3] BGR or [H, W, 4] BGRA, uint8 or uint16, as grey on white."""
+    """Grey uint8 [H, W], on white, of [H, W], [H, W, 3] BGR or [H, W, 4] BGRA, uint8 or uint16."""
     if pixels.dtype == np.uint16:
         pixels = _TO_8_BITS[pixels]
     if pixels.dtype != np.uint8:
@@ -169,13 +169,13 @@ def _check_size(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
 
 
 def _read_png(encoded: bytes, max_pixels: int) -> _Header:
-    """Walk the chunks (PNG specification, section 5): all there, none damaged, no more data than pixels."""
+    """Check the chunks of a PNG (specification, section 5): none is missing or damaged, or has too much data."""
     position = len(_PNG)
     size = None
-    grey = keyed = False
+    grey = transparent_grey = False
     kept = [_PNG]
     data = []
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         if position + 12 > len(encoded):
             break
         length = int.from_bytes(encoded[position : position + 4], "big")
@@ -193,36 +193,36 @@ def _read_png(encoded: bytes, max_pixels: int) -> _Header:
             bits = encoded[position + 16] * _CHANNELS.get(encoded[position + 17], 4)
             grey = encoded[position + 17] == 0
         if zlib.crc32(memoryview(encoded)[position + 4 : end - 4]) != int.from_bytes(encoded[end - 4 : end], "big"):
-            raise Rejected(Reason.UNDECODABLE, f"a damaged {_shown(kind)} chunk in a PNG")
+            raise Rejected(Reason.UNDECODABLE, f"a damaged {_chunk_name(kind)} chunk in a PNG")
         if kind == b"acTL":
             raise Rejected(Reason.SEVERAL_FRAMES, "an animated PNG")
         if kind == b"tRNS":
-            keyed = grey
+            transparent_grey = grey
         if kind == b"IDAT":
             data.append(memoryview(encoded)[position + 8 : end - 4])
-        # Others say nothing of the pixels, by a bit in their names. The decoder would expand them, and would tell
-        # the terminal what it thinks of them.
+        # A bit in the name marks chunks that do not affect the pixels. They are dropped, since the decoder would
+        # expand them and print warnings about them.
         if not kind[0] & 0x20 or kind == b"tRNS":
             kept.append(encoded[position:end])
         if kind == b"IEND":
             _check_size(*size, max_pixels)
             _check_expansion(data, ((size[0] * bits + 7) // 8 + 1) * size[1])
-            return _Header(b"".join(kept), *size, keyed)
+            return _Header(b"".join(kept), *size, transparent_grey)
         position = end
     else:
-        raise Rejected(Reason.UNDECODABLE, f"a PNG of more than {_MOST_PARTS} chunks")
+        raise Rejected(Reason.UNDECODABLE, f"a PNG of more than {_MAX_PARTS} chunks")
     raise Rejected(Reason.TRUNCATED, f"a PNG that stops after {len(encoded)} bytes")
 
 
-def _shown(kind: bytes) -> str:
+def _chunk_name(kind: bytes) -> str:
     return visible(kind.decode("ascii", "backslashreplace"))
 
 
 def _check_expansion(data: list[memoryview], expected: int) -> None:
-    """Refuse PNG `data` that expand to far more than the `expected` bytes: the decoder expands all of them."""
+    """Reject PNG `data` that expand to far more than the `expected` bytes, since the decoder would expand all."""
     if sum(map(len, data)) <= _UNMEASURED_BYTES:
         return
-    # Interlaced ones are a little longer.
+    # Interlaced images have slightly more data.
     most = 2 * expected + 4096
     try:
         expanded = len(zlib.decompressobj().decompress(b"".join(data), most + 1))
@@ -233,11 +233,11 @@ def _check_expansion(data: list[memoryview], expected: int) -> None:
 
 
 def _read_jpeg(encoded: bytes, max_pixels: int) -> _Header:
-    """Walk the segments (ITU-T T.81, annex B) to the scan, and look for the end of image behind it."""
+    """Check the segments of a JPEG (ITU-T T.81, annex B) up to the first scan, and that the end marker follows."""
     position = 2
     size = None
     exif = b""
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         if position + 4 > len(encoded):
             break
         if encoded[position] != 0xFF:
@@ -247,8 +247,8 @@ def _read_jpeg(encoded: bytes, max_pixels: int) -> _Header:
             position += 1
             continue
         length = int.from_bytes(encoded[position + 2 : position + 4], "big")
-        # Markers without a segment have no place here, and a decoder that passes them over would read on at another
-        # place than this walk, and find other dimensions there.
+        # Markers without a segment are invalid here. A decoder that skips them would continue at another offset than
+        # this check, where it could find other dimensions.
         if kind < 0xC0 or 0xD0 <= kind <= 0xD9 or length < 2:
             raise Rejected(Reason.UNDECODABLE, "a JPEG with damaged segments")
         if kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC) and position + 9 <= len(encoded):
@@ -265,34 +265,34 @@ def _read_jpeg(encoded: bytes, max_pixels: int) -> _Header:
                 raise Rejected(Reason.UNDECODABLE, "a JPEG without its dimensions")
             if encoded.find(b"\xff\xd9", position) < 0:
                 break
-            if encoded.count(b"\xff\xda", position) > _MOST_SCANS:
-                raise Rejected(Reason.UNDECODABLE, f"a JPEG of more than {_MOST_SCANS} scans")
+            if encoded.count(b"\xff\xda", position) > _MAX_SCANS:
+                raise Rejected(Reason.UNDECODABLE, f"a JPEG of more than {_MAX_SCANS} scans")
             _check_size(*size, max_pixels)
-            return _Header(encoded, *size, turned=_orientation(exif) if exif else 1)
+            return _Header(encoded, *size, orientation=_orientation(exif) if exif else 1)
         position += 2 + length
     else:
-        raise Rejected(Reason.UNDECODABLE, f"a JPEG of more than {_MOST_PARTS} segments")
+        raise Rejected(Reason.UNDECODABLE, f"a JPEG of more than {_MAX_PARTS} segments")
     raise Rejected(Reason.TRUNCATED, f"a JPEG that stops after {len(encoded)} bytes")
 
 
 def _orientation(exif: bytes) -> int:
-    """How an image is to be turned: 1 to 8 (Exif 2.32, section 4.6.4), 1 where that cannot be made out."""
-    found = Image.Exif()
+    """The orientation in a block of Exif: 1 to 8 (Exif 2.32, section 4.6.4), or 1 if it cannot be read."""
+    tags = Image.Exif()
     try:
-        found.load(exif)
-        return int(found.get(ExifTags.Base.Orientation, 1))
-    # A damaged tag is no reason to refuse a whole picture; Pillow raises nearly anything on such.
+        tags.load(exif)
+        return int(tags.get(ExifTags.Base.Orientation, 1))
+    # An image with damaged tags is still readable. Pillow raises exceptions of nearly any type on them.
     except Exception:
         return 1
 
 
-def _upright(pixels: _Decoded, turned: int) -> _Decoded:
-    """`pixels` [H, W] or [H, W, C] as they are meant to be seen, given Exif's orientation."""
-    if turned in (5, 6, 7, 8):
+def _upright(pixels: _Decoded, orientation: int) -> _Decoded:
+    """`pixels` [H, W] or [H, W, C] with Exif's orientation applied."""
+    if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
-    if turned in (2, 3, 6, 7):
+    if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
-    if turned in (3, 4, 7, 8):
+    if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     return np.ascontiguousarray(pixels)
 
@@ -301,17 +301,17 @@ def _decode_with_pillow(encoded: bytes, formats: tuple[str, ...], max_pixels: in
     """[H, W] grey, [H, W, 3] BGR or [H, W, 4] BGRA."""
     if not encoded:
         raise Rejected(Reason.UNDECODABLE, "an empty file")
-    if len(encoded) > _MOST_PLAIN_BYTES:
-        if encoded.startswith(_PLAIN):
-            raise Rejected(Reason.UNDECODABLE, f"an image written as text, of more than {_MOST_PLAIN_BYTES >> 10} KiB")
-        # The first header of all, of twelve bytes, has no such field.
+    if len(encoded) > _MAX_SLOW_BYTES:
+        if encoded.startswith(_PLAIN_PNM):
+            raise Rejected(Reason.UNDECODABLE, f"an image written as text, of more than {_MAX_SLOW_BYTES >> 10} KiB")
+        # The oldest BMP header, of twelve bytes, has no field "compression".
         compressed = encoded[14] != 12 and int.from_bytes(encoded[30:34], "little") in _RUN_LENGTHS
         if encoded.startswith(b"BM") and compressed:
-            raise Rejected(Reason.UNDECODABLE, f"a BMP of run lengths, of more than {_MOST_PLAIN_BYTES >> 10} KiB")
+            raise Rejected(Reason.UNDECODABLE, f"a BMP of run lengths, of more than {_MAX_SLOW_BYTES >> 10} KiB")
     try:
         with Image.open(io.BytesIO(encoded), formats=formats) as image:
             _check_size(*image.size, max_pixels)
-            if _has_more(image):
+            if _has_more_frames(image):
                 raise Rejected(Reason.SEVERAL_FRAMES, f"a {image.format} of several frames")
             return _load(image)
     except Rejected:
@@ -324,8 +324,8 @@ def _decode_with_pillow(encoded: bytes, formats: tuple[str, ...], max_pixels: in
         raise _undecodable(error) from None
 
 
-def _has_more(image: Image.Image) -> bool:
-    """Whether there is another frame. They are not counted: a file can have a million, or Pillow take hours for it."""
+def _has_more_frames(image: Image.Image) -> bool:
+    """Whether there is a second frame. Frames are not counted, since that can take Pillow hours."""
     if image.format != "TIFF":
         return bool(getattr(image, "is_animated", False))
     try:
@@ -341,7 +341,7 @@ def _load(image: Image.Image) -> _Decoded:
         return _upright(_as_array(image), int(image.getexif().get(ExifTags.Base.Orientation, 1)))
     except Rejected:
         raise
-    # Pillow's decoders are known to raise nearly anything on damaged files.
+    # Pillow's decoders raise exceptions of nearly any type on damaged files.
     except Exception as error:
         raise _undecodable(error) from None
 

@@ -1,4 +1,4 @@
-"""From one row group of raw images (or tiles) to pixels, labels and hashes: what normalisation does on all cores."""
+"""The parallel part of normalisation: decode, check, resize and hash the images or tiles of one row group."""
 
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -14,16 +14,16 @@ from captchabench.config import NormalizeParams
 from captchabench.datasets import stage_name
 from captchabench.datasets.base import Dataset
 from captchabench.errors import InputError, visible
-from captchabench.normalize.duplicates import hashes_of_moved
-from captchabench.normalize.images import contrast, decode_grey, fit
+from captchabench.normalize.duplicates import hash_images
+from captchabench.normalize.images import create_clahe, decode_grey, fit
 from captchabench.normalize.rejects import Reason, Reject, Rejected
 
 
 @dataclass(frozen=True)
 class Normalized:
-    """The images of a row group that are sound by themselves, and the others.
+    """The n accepted images of a row group, and its rejects. Duplicates have not been removed.
 
-    ids, labels, names: n strings each. sizes: [n, 2], source width and height. hashes: [n, 3, 4].
+    ids, labels, names: n strings each. sizes: [n, 2], source width and height. hashes: [n, 3, 4], see `hash_images`.
     pixels: [n, H, W].
     """
 
@@ -38,34 +38,34 @@ class Normalized:
 
 @dataclass(frozen=True)
 class Normalizer:
-    """Normalises a row group of the raw file at `path`; sent to worker processes as it is."""
+    """Normalises row groups of the raw file at `path`. It is pickled and sent to worker processes."""
 
     path: Path
     dataset: Dataset
     params: NormalizeParams
 
     def __call__(self, row_group: int) -> Normalized:
-        # The workers share the cores: threads inside one would only get in the others' way.
+        # One thread per worker, since there is a worker on each core.
         cv2.setNumThreads(1)
         try:
             with pq.ParquetFile(self.path) as file:
                 table = file.read_row_group(row_group)
         except (pa.ArrowException, OSError) as error:
-            again = f"run `dvc repro --force {stage_name('ingest', self.dataset.key)}`"
-            raise InputError(f"{self.path}: is damaged ({visible(str(error), 200)}); {again}") from None
-        found = table["image"].combine_chunks()
-        clahe = contrast(self.params)
+            fix = f"run `dvc repro --force {stage_name('ingest', self.dataset.key)}`"
+            raise InputError(f"{self.path}: is damaged ({visible(str(error), 200)}); {fix}") from None
+        images = table["image"].combine_chunks()
+        clahe = create_clahe(self.params)
         ids: list[str] = []
         labels: list[str] = []
         names: list[str] = []
         sizes: list[tuple[int, int]] = []
         pixels: list[NDArray[np.uint8]] = []
         rejects: list[Reject] = []
-        columns = found.field("bytes"), found.field("path").to_pylist(), table["label"].to_pylist()
-        for encoded, name, stem in zip(*columns, strict=True):
-            label = self.dataset.label_of(stem)
+        columns = images.field("bytes"), images.field("path").to_pylist(), table["label"].to_pylist()
+        for encoded, name, raw_label in zip(*columns, strict=True):
+            label = self.dataset.label_of(raw_label)
             try:
-                self._check_label(stem, label)
+                self._check_label(raw_label, label)
                 grey = decode_grey(encoded.as_py())
             except Rejected as error:
                 rejects.append(Reject(name, label, error.reason, error.detail))
@@ -77,10 +77,10 @@ class Normalizer:
             pixels.append(fit(grey, self.params, clahe))
         stacked = np.stack(pixels) if pixels else np.empty((0, self.params.height, self.params.width), np.uint8)
         source_sizes = np.array(sizes, np.int32).reshape(-1, 2)
-        return Normalized(ids, labels, names, source_sizes, hashes_of_moved(stacked), stacked, rejects)
+        return Normalized(ids, labels, names, source_sizes, hash_images(stacked), stacked, rejects)
 
-    def _check_label(self, stem: str, label: str) -> None:
-        if stem in self.dataset.corrupt:
+    def _check_label(self, raw_label: str, label: str) -> None:
+        if raw_label in self.dataset.corrupt:
             raise Rejected(Reason.CORRUPT_UPSTREAM, "listed as damaged in the dataset's declaration")
         if self.dataset.task == "grid":
             if not label:
@@ -88,19 +88,19 @@ class Normalizer:
             return
         low, high = self.dataset.min_length, self.dataset.max_length
         if not low <= len(label) <= high:
-            wanted = str(low) if low == high else f"{low} to {high}"
-            raise Rejected(Reason.WRONG_LENGTH, f"{len(label)} symbols instead of {wanted}")
+            expected = str(low) if low == high else f"{low} to {high}"
+            raise Rejected(Reason.WRONG_LENGTH, f"{len(label)} symbols instead of {expected}")
         if foreign := self.dataset.alphabet.foreign(label):
-            raise Rejected(Reason.SYMBOL_OUTSIDE_ALPHABET, " ".join(map(_told_apart, dict.fromkeys(foreign))))
+            raise Rejected(Reason.SYMBOL_OUTSIDE_ALPHABET, " ".join(map(_with_code_point, dict.fromkeys(foreign))))
 
 
-def _told_apart(symbol: str) -> str:
-    """A symbol with its code point where it is not ASCII: many look like one that is."""
+def _with_code_point(symbol: str) -> str:
+    """The symbol, followed by its code point if it is not ASCII, since it may look like an ASCII symbol."""
     return symbol if symbol.isascii() else f"{symbol} (U+{ord(symbol):04X})"
 
 
 def sample_id(grey: NDArray[np.uint8]) -> str:
-    """32 hex digits that stand for the decoded pixels [H, W]: equal for lossless re-encodings."""
+    """A hash of the decoded pixels [H, W]: 32 hexadecimal digits, the same for every lossless encoding."""
     digest = blake2b(np.array(grey.shape, "<u4").tobytes(), digest_size=16)
     digest.update(np.ascontiguousarray(grey).data)
     return digest.hexdigest()

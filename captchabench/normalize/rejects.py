@@ -1,4 +1,4 @@
-"""Images that are left out, and why: `data/rejects/D.csv`, one row an image."""
+"""The images that are left out, with reasons: `data/rejects/D.csv`, one row per image."""
 
 import csv
 import io
@@ -14,20 +14,20 @@ from captchabench.storage.files import write_text
 class Reason(StrEnum):
     """Why an image is not in the shards. All but `duplicate` count towards normalize.max_rejected."""
 
-    UNDECODABLE = "undecodable"  # no image, damaged, or of a kind that no captcha has
+    UNDECODABLE = "undecodable"  # no image, damaged, or in an unsupported format
     TRUNCATED = "truncated"  # the file ends before the image does
     SEVERAL_FRAMES = "several_frames"  # an animation or a document of several pages
-    ABSURD_DIMENSIONS = "absurd_dimensions"  # judged by the header, before anything is expanded
-    CORRUPT_UPSTREAM = "corrupt_upstream"  # the dataset's declaration lists the file as damaged
+    ABSURD_DIMENSIONS = "absurd_dimensions"  # from the header, before pixels are decoded
+    CORRUPT_UPSTREAM = "corrupt_upstream"  # listed as damaged in the dataset's declaration
     WRONG_LENGTH = "wrong_length"
-    NO_CLASS = "no_class"  # a tile that lies in no folder that could name a class
+    NO_CLASS = "no_class"  # a tile whose folder does not name a class
     SYMBOL_OUTSIDE_ALPHABET = "symbol_outside_alphabet"
-    TWO_LABELS_SAME_PIXELS = "two_labels_same_pixels"  # all of them: which label is right cannot be known
+    TWO_LABELS_SAME_PIXELS = "two_labels_same_pixels"  # all copies are left out, since the right label is unknown
     DUPLICATE = "duplicate"  # same pixels, same label: the copy whose path sorts first is kept
 
 
 class Rejected(Exception):
-    """An image that must be left out, with the reason and what was found."""
+    """Raised for an image that must be left out. detail: what is wrong with this image."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -37,7 +37,7 @@ class Rejected(Exception):
 
 @dataclass(frozen=True, order=True)
 class Reject:
-    """One row of the list. `label` is the label that the file's name gives."""
+    """One row of the list. label: from the file's name or folder, by the dataset's rule."""
 
     path: str
     label: str
@@ -46,7 +46,7 @@ class Reject:
 
 
 def write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
-    """Write the list, sorted by path, whole or not at all: a line a reject, whatever characters are in it."""
+    """Write the list, sorted by path. Line breaks in names are escaped, so each reject is one line."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["path", "label", "reason", "detail"])

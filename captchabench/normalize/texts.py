@@ -1,4 +1,4 @@
-"""From raw images to shards: decoded, checked, split into folds, with a count of everything left out."""
+"""Normalisation of images of texts: from a raw file to shards, with folds and a list of rejects."""
 
 import os
 from collections import Counter
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from captchabench.config import NormalizeParams
 from captchabench.datasets.base import Dataset
 from captchabench.errors import InputError
-from captchabench.normalize.cleaning import Rows, cleaned
+from captchabench.normalize.cleaning import Rows, clean_images
 from captchabench.normalize.duplicates import duplicate_groups
 from captchabench.normalize.folds import assign_folds
 from captchabench.samples.raw import RawInfo
@@ -34,12 +34,12 @@ def normalize(
 ) -> dict[str, Any]:
     """Turn the raw file `source` into the folder `shards` and the list `rejects`; return figures to publish.
 
-    Raises InputError where too much is dropped, nothing is kept or a fold is empty; then the shards are left as they
-    were, but the list of rejects is written, to see what happened.
+    Raises InputError if too many images are rejected, none is kept, or a fold is empty. The shards are then unchanged,
+    but the list of rejects is written, so that the user can look up the reasons.
     """
-    with cleaned(dataset, source, params, rejects, shards.parent, workers) as found:
-        ids = np.array(found.rows.ids)[found.kept]
-        groups = duplicate_groups(np.concatenate(found.rows.hashes)[found.kept])
+    with clean_images(dataset, source, params, rejects, shards.parent, workers) as cleaned:
+        ids = np.array(cleaned.rows.ids)[cleaned.kept]
+        groups = duplicate_groups(np.concatenate(cleaned.rows.hashes)[cleaned.kept])
         fold_of = assign_folds(ids, groups, folds)
         per_fold = np.bincount(fold_of, minlength=folds)
         if not per_fold.all():
@@ -47,12 +47,12 @@ def normalize(
                 f"params.yaml: folds.count: fold {int(np.argmin(per_fold))} of '{dataset.key}' is empty with "
                 f"{folds} folds of {len(ids)} images; lower it, or raise datasets.{dataset.key}.images"
             )
-        info = _shard_info(dataset, found.info, params)
-        batches = _gather(info, found.rows, found.kept, fold_of, found.spool)
+        info = _shard_info(dataset, cleaned.info, params)
+        batches = _gather(info, cleaned.rows, cleaned.kept, fold_of, cleaned.spool)
         write_shards(shards, info, batches, max(1, PART_BYTES // (params.height * params.width)))
-    labels = [found.rows.labels[i] for i in found.kept]
+    labels = [cleaned.rows.labels[i] for i in cleaned.kept]
     return {
-        **found.figures(fold_of, groups),
+        **cleaned.figures(fold_of, groups),
         "symbols": dict(Counter("".join(labels))),
         "label_lengths": {str(length): number for length, number in Counter(map(len, labels)).items()},
     }
@@ -76,11 +76,11 @@ def _shard_info(dataset: Dataset, info: RawInfo, params: NormalizeParams) -> Sha
 def _gather(
     info: ShardInfo, rows: Rows, kept: NDArray[np.int64], folds: NDArray[np.int8], spool: IO[bytes]
 ) -> Iterator[pa.RecordBatch]:
-    """The rows to keep, in their order, with their pixels fetched from the spool."""
+    """The kept rows, in order, with their pixels read from the spool."""
     size = info.height * info.width
     for start in range(0, len(kept), _ROWS_AT_ONCE):
         chosen = kept[start : start + _ROWS_AT_ONCE]
-        # Read, not mapped: mapped pages would count as this process's memory.
+        # Not a memory map: its pages would count as memory of this process.
         pixels = b"".join(os.pread(spool.fileno(), size, int(row) * size) for row in chosen)
         yield pa.record_batch(
             [

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from captchabench.cells.cell import Cell, stage_of
 from captchabench.errors import InputError
-from captchabench.samples.shards import METADATA_KEY, Samples, sealable
+from captchabench.samples.shards import METADATA_KEY, Samples, unsealed_metadata
 from captchabench.storage.checksum import read_sealed, seal
 from captchabench.storage.files import replacing_file
 
@@ -96,7 +96,7 @@ def read_predictions(path: Path) -> tuple[PredictionInfo, pa.Table]:
 
 def write_described(path: Path, table: pa.Table, info: Any) -> None:
     """Write what models read as Parquet, whole or not at all, the dataclass `info` in the schema metadata."""
-    described = sealable(json.dumps(asdict(info), sort_keys=True))
+    described = unsealed_metadata(json.dumps(asdict(info), sort_keys=True))
     with replacing_file(path) as temporary:
         pq.write_table(table.replace_schema_metadata(described), temporary, compression="zstd")
         seal(temporary)

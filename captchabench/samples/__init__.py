@@ -1,1 +1,1 @@
-"""The Parquet contracts of images: as found (raw) and normalised (shards)."""
+"""The Parquet formats of images: raw files as published, and normalised shards."""

@@ -1,7 +1,7 @@
-"""The raw contract: images as found, in one Parquet file a dataset.
+"""The raw format: images as published, in one Parquet file per dataset.
 
-Columns `image` (struct of `bytes` and `path`) and `label` (as found: the file's stem, or the folder of a tile). The
-`huggingface` schema metadata lets `datasets.load_dataset("parquet", ...)` show the pictures.
+The columns are `image` (struct of `bytes` and `path`) and `label` (unchecked: the file's stem, or the folder of a
+tile). The `huggingface` schema metadata lets `datasets.load_dataset("parquet", ...)` decode the images.
 """
 
 import json
@@ -16,18 +16,18 @@ import pyarrow.parquet as pq
 from captchabench.datasets import stage_name
 from captchabench.datasets.base import stem_of
 from captchabench.errors import InputError
-from captchabench.samples.shards import METADATA_KEY, sealable
+from captchabench.samples.shards import METADATA_KEY, unsealed_metadata
 from captchabench.storage.checksum import check_sealed, seal
 from captchabench.storage.files import replacing_file
 
-# A row group is what one process normalises at a time, and all that is held in memory of a file.
+# The largest row group. A process normalises one row group at a time, so these bound its memory.
 ROWS = 1024
 BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One image as found: its path within the source ("/" between folders) and its bytes."""
+    """One image as published: its path within the source ("/" between folders) and its bytes."""
 
     path: str
     encoded: bytes
@@ -41,8 +41,8 @@ class Entry:
 class Source(Protocol):
     """Images to ingest.
 
-    total: how many `entries` gives. available: how many there are, before the cut to a number of images.
-    skipped: what was found and is no image by its name, counted by reason.
+    total: the number of `entries`. available: the number of images before the limit on their number.
+    skipped: the number of files whose names are not those of images, by reason.
     """
 
     total: int
@@ -50,15 +50,16 @@ class Source(Protocol):
     skipped: Mapping[str, int]
 
     def entries(self) -> Iterator[Entry]:
-        """The images, in an order that depends on nothing but the source."""
+        """The images, in an order that depends only on the source."""
         ...
 
 
 @dataclass(frozen=True)
 class RawInfo:
-    """What a raw file says about itself, in its schema metadata.
+    """The description of a raw file, stored in its schema metadata.
 
-    available: images that the source has; the file may hold fewer. skipped: other files found, by reason.
+    available: the number of images in the source; the file may contain fewer. skipped: the number of other files, by
+    reason.
     """
 
     dataset: str
@@ -69,21 +70,21 @@ class RawInfo:
 
 
 def schema(info: RawInfo) -> pa.Schema:
-    """The Arrow schema of a raw file, `info` in its metadata."""
+    """The Arrow schema of a raw file, with `info` in its metadata."""
     features = {"image": {"_type": "Image"}, "label": {"_type": "Value", "dtype": "string"}}
     return pa.schema(
         [("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("label", pa.string())],
         metadata={
-            **sealable(json.dumps(asdict(info), sort_keys=True)),
+            **unsealed_metadata(json.dumps(asdict(info), sort_keys=True)),
             b"huggingface": json.dumps({"info": {"features": features}}).encode(),
         },
     )
 
 
 def write_raw(path: Path, info: RawInfo, entries: Iterable[Entry], label_of: Callable[[str], str] = stem_of) -> int:
-    """Write `entries` row group by row group, whole or not at all; return the number of rows.
+    """Write `entries` row group by row group, completely or not at all; return the number of rows.
 
-    label_of: the label that an image's path gives, as found.
+    label_of: maps an image's path to its unchecked label.
     """
     total = 0
     pending: list[Entry] = []
@@ -92,7 +93,7 @@ def write_raw(path: Path, info: RawInfo, entries: Iterable[Entry], label_of: Cal
         with pq.ParquetWriter(
             temporary,
             schema(info),
-            # The images are compressed already; searching them for a dictionary or an order is wasted too.
+            # The images are compressed already, and a dictionary or statistics of them would be useless.
             compression={"image.bytes": "NONE", "image.path": "ZSTD", "label": "ZSTD"},
             use_dictionary=False,
             write_statistics=["label"],
@@ -112,21 +113,21 @@ def write_raw(path: Path, info: RawInfo, entries: Iterable[Entry], label_of: Cal
 
 
 def read_info(path: Path) -> RawInfo:
-    """What a raw file says about itself, once its checksum was found right.
+    """Check the checksum of a raw file and read its description.
 
-    Raises InputError where it is missing, damaged or not ours.
+    Raises InputError if the file is missing, damaged, or not a raw file of this program.
     """
-    mend = f"run `dvc repro --force {stage_name('ingest', path.stem)}`"
+    fix = f"run `dvc repro --force {stage_name('ingest', path.stem)}`"
     try:
-        check_sealed(path, mend)
+        check_sealed(path, fix)
         metadata = pq.read_schema(path).metadata or {}
         return RawInfo(**json.loads(metadata[METADATA_KEY]))
     except FileNotFoundError:
         raise InputError(f"{path}: is missing; run `dvc repro {stage_name('ingest', path.stem)}`") from None
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: is damaged ({error}); {mend}") from None
+        raise InputError(f"{path}: is damaged ({error}); {fix}") from None
     except (KeyError, TypeError, ValueError):
-        raise InputError(f"{path}: is not one of our raw files; {mend}") from None
+        raise InputError(f"{path}: is not one of our raw files; {fix}") from None
 
 
 def _batch(info: RawInfo, entries: list[Entry], label_of: Callable[[str], str]) -> pa.RecordBatch:

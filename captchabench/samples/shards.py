@@ -1,8 +1,8 @@
-"""The shards contract: grey images of one size with clean labels, ready to become one tensor.
+"""The shards format: grey images of one size with checked labels, ready to become one tensor.
 
-A dataset's shards are Parquet files `data/shards/D/part-00000.parquet`, ... sorted by `sample_id` over all
-parts. `pixels` is fixed-size binary, row-major grey uint8, so that reading decodes no image. A part holds a checksum,
-which is looked at before the part is read.
+A dataset's shards are Parquet files `data/shards/D/part-00000.parquet`, ... sorted by `sample_id` over all parts.
+`pixels` is fixed-size binary, row-major grey uint8, so reading decodes no image. Each part contains a checksum, which
+is checked before the part is read.
 """
 
 import json
@@ -32,7 +32,7 @@ CHECKSUM_KEY = b"captchabench.checksum"
 
 # N texts: a list, or an array of str objects.
 Labels = Sequence[str] | NDArray[np.object_]
-# Of N rows: a mask, or their indices.
+# A mask of N rows, or indices of rows.
 Chosen = NDArray[np.bool_] | NDArray[np.int64]
 _ROWS_AT_ONCE = 4096
 
@@ -41,7 +41,8 @@ _ROWS_AT_ONCE = 4096
 class TextSpec:
     """What a recogniser has to read: images of `height` x `width` pixels, texts over `alphabet`.
 
-    The symbols stand in so many `rows`, read one after the other: one in a text; three in a grid, a symbol a tile.
+    rows: the rows of symbols in an image, read from top to bottom. A text has one; a grid has three, with one symbol
+    per tile.
     """
 
     alphabet: Alphabet
@@ -53,16 +54,16 @@ class TextSpec:
 
     @property
     def columns(self) -> int:
-        """Symbols in a row, at most."""
+        """The largest number of symbols in a row."""
         return self.max_length // self.rows
 
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """What a shard says about itself, in its schema metadata.
+    """The description of a shard, stored in its schema metadata.
 
-    `resize` and `clahe` are how its images were made. `class_names`: what the symbols of `alphabet` stand for, in its
-    order; empty where they are characters.
+    resize, clahe: how its images were normalised. class_names: the classes that the symbols of `alphabet` stand for, in
+    its order; empty if they are characters.
     """
 
     dataset: str
@@ -89,8 +90,8 @@ class ShardInfo:
 class Samples:
     """Labelled images in memory.
 
-    pixels: [N, H, W]. folds: [N]. sample_ids, labels, datasets: N strings each;
-    `datasets` names the dataset each sample comes from, which differs within `union`.
+    pixels: [N, H, W]. folds: [N]. sample_ids, labels, datasets: N strings each. `datasets` is the dataset of each
+    sample; in `union` there are several.
     """
 
     info: ShardInfo
@@ -104,7 +105,7 @@ class Samples:
         return len(self.labels)
 
     def where(self, chosen: Chosen) -> "Samples":
-        """The samples that a boolean mask or an index array [N] chooses."""
+        """The samples chosen by a mask [N] or by indices."""
         return Samples(
             self.info,
             self.sample_ids[chosen],
@@ -116,7 +117,7 @@ class Samples:
 
 
 def schema(info: ShardInfo) -> pa.Schema:
-    """The Arrow schema of a shard, `info` in its metadata."""
+    """The Arrow schema of a shard, with `info` in its metadata."""
     return pa.schema(
         [
             ("sample_id", pa.string()),
@@ -125,19 +126,19 @@ def schema(info: ShardInfo) -> pa.Schema:
             ("pixels", pa.binary(info.height * info.width)),
             ("name", pa.string()),
         ],
-        metadata=sealable(json.dumps(asdict(info), sort_keys=True)),
+        metadata=unsealed_metadata(json.dumps(asdict(info), sort_keys=True)),
     )
 
 
-def sealable(described: str) -> dict[bytes, bytes]:
-    """Schema metadata of a Parquet file that says `described` of itself and is to be sealed."""
-    return {METADATA_KEY: described.encode(), CHECKSUM_KEY: UNSEALED.encode()}
+def unsealed_metadata(description: str) -> dict[bytes, bytes]:
+    """Schema metadata of a Parquet file: its `description` in JSON, and a placeholder for the checksum."""
+    return {METADATA_KEY: description.encode(), CHECKSUM_KEY: UNSEALED.encode()}
 
 
 def write_shards(folder: Path, info: ShardInfo, batches: Iterable[pa.RecordBatch], rows_per_file: int) -> int:
     """Write `batches` (of `schema(info)`, sorted by sample_id) as part files; return the number of rows.
 
-    The folder is replaced whole. At most `rows_per_file` rows are held in memory.
+    The folder is replaced as a whole. At most `rows_per_file` rows are held in memory.
     """
     total = 0
     with replacing_folder(folder) as temporary:
@@ -151,9 +152,9 @@ def write_shards(folder: Path, info: ShardInfo, batches: Iterable[pa.RecordBatch
             pq.write_table(
                 table,
                 path,
-                # Pixels as they are read three times as fast as pixels unpacked, and take 1.7 times the space.
+                # Uncompressed pixels take 1.7 times the space of compressed ones and are read three times as fast.
                 compression={name: "none" if name == "pixels" else "zstd" for name in table.column_names},
-                # Hardly any value of the other columns comes twice: looking for it takes longer than writing.
+                # Few values of the other columns repeat, and building their dictionaries takes longer than writing.
                 use_dictionary=["label", "fold"],
                 write_statistics=["sample_id", "label", "fold"],
             )
@@ -183,20 +184,23 @@ def shard_files(folder: Path) -> list[Path]:
     return files
 
 
-def sound_files(folder: Path) -> list[Path]:
-    """The part files of a dataset, in order, once their checksums were found right.
+def verified_files(folder: Path) -> list[Path]:
+    """Check the checksums of a dataset's part files and return the files, in order.
 
-    Raises InputError if there are none, or one is damaged.
+    Raises InputError if there are none or one is damaged.
     """
     files = shard_files(folder)
-    # Reading and summing leave the interpreter free: this takes as long as the slower of disk and all cores.
+    # Reading and CRC-32 release the GIL, so threads use all cores.
     with ThreadPoolExecutor(min(cores(), len(files))) as pool:
         list(pool.map(_check, files))
     return files
 
 
 def read_info(folder: Path) -> ShardInfo:
-    """What the shards in `folder` say about themselves, unchecked. Raises InputError if they are not ours."""
+    """The description of the shards in `folder`; checksums are not checked.
+
+    Raises InputError if the first part cannot be read or is not a shard of this program.
+    """
     path = shard_files(folder)[0]
     try:
         return _info_of(pq.read_schema(path), path, folder.name)
@@ -205,11 +209,11 @@ def read_info(folder: Path) -> ShardInfo:
 
 
 def read_samples(folder: Path) -> Samples:
-    """All samples of one dataset, as one contiguous array.
+    """All samples of one dataset, with their pixels in one contiguous array.
 
-    Raises InputError if a part is damaged or not ours.
+    Raises InputError if a part is damaged or not a shard of this program.
     """
-    files = sound_files(folder)
+    files = verified_files(folder)
     path = files[0]
     try:
         info = _info_of(pq.read_schema(path), path, folder.name)
@@ -239,9 +243,9 @@ def read_samples(folder: Path) -> Samples:
 
 
 def read_batches(path: Path) -> Iterator[tuple[pa.RecordBatch, NDArray[np.uint8]]]:
-    """One part file in pieces, each with its pixels as [n, H, W].
+    """One part file in batches, each with its pixels [n, H, W], for code that must not hold a whole dataset in memory.
 
-    For what must not hold a whole dataset. Raises InputError if the part is damaged or not ours.
+    Raises InputError if the part is damaged or not a shard of this program.
     """
     try:
         _check(path)
@@ -254,10 +258,10 @@ def read_batches(path: Path) -> Iterator[tuple[pa.RecordBatch, NDArray[np.uint8]
 
 
 def read_union(folders: Sequence[Path], name: str) -> Samples:
-    """Several datasets read as one called `name`, ordered by sample_id.
+    """Several datasets as one with the name `name`, ordered by sample_id.
 
-    Its alphabet is the union of theirs, its label lengths span theirs. Raises InputError if sizes or
-    sources differ.
+    Its alphabet is the union of theirs, and its label lengths span theirs. Raises InputError if sources, sizes or ways
+    of normalisation differ.
     """
     members = [read_samples(folder) for folder in folders]
     infos = [m.info for m in members]
@@ -279,11 +283,11 @@ def read_union(folders: Sequence[Path], name: str) -> Samples:
     )
     sample_ids = np.concatenate([m.sample_ids for m in members])
     order = np.argsort(sample_ids, kind="stable")
-    place = np.argsort(order)
+    position = np.argsort(order)
     pixels = _new_pixels((len(order), info.height, info.width))
     start = 0
     for member in members:
-        pixels[place[start : start + len(member)]] = member.pixels
+        pixels[position[start : start + len(member)]] = member.pixels
         start += len(member)
     return Samples(
         info,
@@ -296,9 +300,9 @@ def read_union(folders: Sequence[Path], name: str) -> Samples:
 
 
 def _new_pixels(shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """An uninitialized uint8 array: in memory where it leaves half of what is free, else in a file without a name.
+    """An uninitialised uint8 array: in memory if it takes at most half of the free memory, else in an unnamed file.
 
-    So data larger than memory costs disk and time, and nothing else changes.
+    So data larger than memory takes disk space and time, but works in the same way.
     """
     size = int(np.prod(shape))
     if size <= _free_memory() // 2:
@@ -309,18 +313,18 @@ def _new_pixels(shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def _take(pixels: NDArray[np.uint8], chosen: Chosen) -> NDArray[np.uint8]:
-    """`pixels[chosen]`, a piece at a time where `pixels` lie in a file."""
+    """`pixels[chosen]`, copied piece by piece if `pixels` are in a file."""
     if not isinstance(pixels, np.memmap):
         return pixels[chosen]
     rows = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
-    taken = _new_pixels((len(rows), *pixels.shape[1:]))
+    copy = _new_pixels((len(rows), *pixels.shape[1:]))
     for start in range(0, len(rows), _ROWS_AT_ONCE):
-        taken[start : start + _ROWS_AT_ONCE] = pixels[rows[start : start + _ROWS_AT_ONCE]]
-    return taken
+        copy[start : start + _ROWS_AT_ONCE] = pixels[rows[start : start + _ROWS_AT_ONCE]]
+    return copy
 
 
 def _free_memory() -> int:
-    """Bytes of memory that are free."""
+    """Free memory in bytes."""
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -333,42 +337,42 @@ def _pixels_of(column: pa.Array, info: ShardInfo) -> NDArray[np.uint8]:
 
 def _check(path: Path) -> None:
     try:
-        check_sealed(path, _again(path.parent.name))
+        check_sealed(path, _fix(path.parent.name))
     except OSError as error:
         raise _damaged(path, error) from None
 
 
-def _again(dataset: str) -> str:
-    # By its date and size DVC may still take the file for what it was.
+def _fix(dataset: str) -> str:
+    # -f, since DVC may not notice damage that changes neither date nor size.
     return f"run `dvc repro -f -s {stage_name('normalize', dataset)}`"
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path}: is damaged ({error}); {_again(path.parent.name)}")
+    return InputError(f"{path}: is damaged ({error}); {_fix(path.parent.name)}")
 
 
-def _info_of(found: pa.Schema, path: Path, dataset: str) -> ShardInfo:
-    described = (found.metadata or {}).get(METADATA_KEY)
-    if described is None:
-        raise InputError(f"{path}: is not one of our shards; {_again(dataset)}")
-    said = json.loads(described)
-    if said.keys() != {field.name for field in fields(ShardInfo)}:
-        raise InputError(f"{path}: was written by another version of this program; {_again(dataset)}")
-    return ShardInfo(**said | {"class_names": tuple(said["class_names"])})
+def _info_of(stored: pa.Schema, path: Path, dataset: str) -> ShardInfo:
+    description = (stored.metadata or {}).get(METADATA_KEY)
+    if description is None:
+        raise InputError(f"{path}: is not one of our shards; {_fix(dataset)}")
+    values = json.loads(description)
+    if values.keys() != {field.name for field in fields(ShardInfo)}:
+        raise InputError(f"{path}: was written by another version of this program; {_fix(dataset)}")
+    return ShardInfo(**values | {"class_names": tuple(values["class_names"])})
 
 
 def tile_names(name: str) -> list[str]:
-    """The names of a grid's tiles, row by row, from the name of the grid."""
+    """The names of a grid's tiles, row by row, given the name of the grid."""
     return [str(tile) for tile in json.loads(name)]
 
 
 def read_names(folder: Path) -> dict[str, str]:
-    """sample_id -> name of each sample of the shards in `folder`; `tile_names` takes a grid's apart.
+    """The name of each sample in `folder`, by sample_id. `tile_names` splits the name of a grid.
 
     Raises InputError if the shards are missing or damaged.
     """
     names: dict[str, str] = {}
-    for path in sound_files(folder):
+    for path in verified_files(folder):
         try:
             table = pq.ParquetFile(path).read(["sample_id", "name"])
         except (pa.ArrowException, OSError) as error:

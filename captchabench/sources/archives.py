@@ -1,7 +1,7 @@
-"""Archives and folders read as they are, without unpacking to disk, and without trusting them.
+"""Images read from untrusted archives and folders, without unpacking to disk.
 
-An archive is refused as a whole where a member is encrypted, is a link, leads out of the archive's folder, shares its
-bytes with another, or expands past a limit: a sound download has none of these.
+The whole archive is refused if a member is encrypted, is a link, leads out of the archive's folder, shares its bytes
+with another, or expands past a limit. An intact download contains no such member.
 """
 
 import gzip
@@ -30,18 +30,19 @@ IMAGE_SUFFIXES = frozenset(
 )
 SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
 
-# One image of the size that normalisation accepts is far smaller; the whole of the largest dataset is 0.5 GB.
+# Any image that normalisation accepts is far smaller. The largest dataset has 0.5 GB in total.
 MAX_MEMBER_BYTES = 32 << 20
 MAX_TOTAL_BYTES = 32 << 30
-# Images are compressed already. Small archives are let off: a few blank bitmaps shrink a lot and harm nobody.
+# Images are compressed already, so a high ratio means a bomb. Archives that expand to less than RATIO_FREE_BYTES are
+# exempt: blank bitmaps compress well and are harmless.
 MAX_RATIO = 100
 RATIO_FREE_BYTES = 256 << 20
-# Held in memory of every entry of an archive, even of an empty file; a tar spends about as much on it.
+# The memory that each entry takes, even an empty file. In a tar its header takes as much.
 ENTRY_BYTES = 512
-# A tar's entry may have extended headers, which hold its name where that is long, and are read whole.
+# Extended headers of a tar, which hold long names, are read into memory completely.
 MAX_HEADER_BYTES = 64 << 10
 
-# The others zipfile expands without a limit, and bzip2 can make a million bytes of one.
+# zipfile expands other methods without a limit, and bzip2 can expand one byte to a million.
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _LOCAL_HEADER_BYTES = 30
 _EXTENDED_HEADERS = (
@@ -51,20 +52,21 @@ _EXTENDED_HEADERS = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
 )
-_SHOWN = 200  # characters of a name in a message
-_AGAIN = "download it again"
+_MAX_SHOWN = 200  # characters of a name in a message
+_DOWNLOAD_AGAIN = "download it again"
+_ZIP_AGAIN = "zip it again with deflate"
 
 
 @dataclass(frozen=True)
 class Member:
-    """An image file of an archive. `position`: its place in the order found, which tells namesakes apart."""
+    """An image file of an archive. position: its index among all files, since two files can have the same path."""
 
     path: str
     position: int
 
 
 class Archive(ABC):
-    """A container of files at `path`: `members` are its images, `skipped` counts the others by reason."""
+    """The archive or folder at `path`. members: its images. skipped: the number of other files, by reason."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -72,14 +74,14 @@ class Archive(ABC):
         self.skipped: Counter[str] = Counter()
         self._expanded = 0
         self._compressed = 0
-        self._found = 0
+        self._files = 0
 
     @abstractmethod
     def read(self, members: Collection[Member]) -> Iterator[Entry]:
-        """The chosen images. Raises InputError where the archive turns out to be damaged."""
+        """The given images. Raises InputError if the archive is damaged."""
 
     def _add(self, name: str, size: int) -> None:
-        """Check a file and file it under members or skipped. `size` is in bytes, expanded."""
+        """Check a file of `size` bytes, expanded; add it to `members` or count it in `skipped`."""
         path = _clean(name)
         parts = [part for part in path.split("/") if part not in ("", ".")]
         if path.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", path):
@@ -87,15 +89,15 @@ class Archive(ABC):
         if size > MAX_MEMBER_BYTES:
             raise self._refusal(f"holds {_quoted(path)}, which expands past {MAX_MEMBER_BYTES >> 20} MiB")
         if size < 0:
-            raise self._refusal(f"holds {_quoted(path)}, which has a size of {size} bytes", _AGAIN)
+            raise self._refusal(f"holds {_quoted(path)}, which has a size of {size} bytes", _DOWNLOAD_AGAIN)
         self._expand(size)
         if "__MACOSX" in parts or any(part.startswith(".") for part in parts):
             self.skipped["hidden"] += 1
         elif posixpath.splitext(path)[1].lower() not in IMAGE_SUFFIXES:
             self.skipped["not_an_image_name"] += 1
         else:
-            self.members.append(Member(path, self._found))
-        self._found += 1
+            self.members.append(Member(path, self._files))
+        self._files += 1
 
     def _expand(self, size: int) -> None:
         """Count an entry of `size` bytes, expanded, against the limits."""
@@ -105,31 +107,33 @@ class Archive(ABC):
         if self._expanded > max(RATIO_FREE_BYTES, MAX_RATIO * self._compressed):
             raise self._refusal(f"expands to more than {MAX_RATIO} times its size")
 
-    def _refusal(self, what: str, mend: str = "take it out, or use another copy") -> InputError:
-        return InputError(f"{self.path}: {what}; {mend}")
+    def _refusal(self, problem: str, fix: str = "take it out, or use another copy") -> InputError:
+        return InputError(f"{self.path}: {problem}; {fix}")
 
 
 class ZipArchive(Archive):
-    """A .zip file; its members are listed, and read, in the order of their names."""
+    """A .zip file. Its members are listed and read in the order of their names."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._compressed = path.stat().st_size
         self._infos: list[zipfile.ZipInfo] = []
         with self._open() as archive:
-            self._check_apart(archive.infolist())
+            self._check_overlaps(archive.infolist())
             for info in archive.infolist():
                 name = _quoted(_clean(info.filename))
-                # Not info.is_dir(): in Python 3.11 it fails on a name of no characters.
+                # Not info.is_dir(): in Python 3.11 it fails on an empty name.
                 if info.filename.endswith("/"):
                     self._expand(0)
                     continue
                 if info.flag_bits & 0x1:
-                    raise self._refusal(f"holds {name}, which is encrypted", "unpack it into a folder of its name")
+                    raise self._refusal(
+                        f"holds {name}, which is encrypted", f"unpack it into {self.path.with_suffix('')}"
+                    )
                 if stat.S_ISLNK(info.external_attr >> 16):
                     raise self._refusal(f"holds {name}, which is a link")
                 if info.compress_type not in _ZIP_METHODS:
-                    raise self._refusal(f"holds {name}, which is packed by method {info.compress_type}", "zip it anew")
+                    raise self._refusal(f"holds {name}, which is packed by method {info.compress_type}", _ZIP_AGAIN)
                 self._infos.append(info)
                 self._add(info.filename, info.file_size)
         self.members.sort(key=lambda member: (member.path, member.position))
@@ -144,14 +148,14 @@ class ZipArchive(Archive):
                     if len(encoded) != info.file_size:
                         raise EOFError("it is cut off")
                 except NotImplementedError as error:
-                    raise self._refusal(f"{name} cannot be read ({_why(error)})", "zip it anew") from None
-                # Of damaged members zipfile and its decompressors raise nearly anything.
+                    raise self._refusal(f"{name} cannot be read ({_why(error)})", _ZIP_AGAIN) from None
+                # zipfile and its decompressors raise exceptions of nearly any type on damaged members.
                 except Exception as error:
-                    raise self._refusal(f"{name} is damaged ({_why(error)})", _AGAIN) from None
+                    raise self._refusal(f"{name} is damaged ({_why(error)})", _DOWNLOAD_AGAIN) from None
                 yield Entry(member.path, encoded)
 
-    def _check_apart(self, infos: list[zipfile.ZipInfo]) -> None:
-        """Refuse members that lie over each other: only a bomb has them (Fifield, USENIX WOOT 2019)."""
+    def _check_overlaps(self, infos: list[zipfile.ZipInfo]) -> None:
+        """Refuse members whose bytes overlap: only a zip bomb has them (Fifield, USENIX WOOT 2019)."""
         ordered = sorted(infos, key=lambda info: info.header_offset)
         for one, other in pairwise(ordered):
             if other.header_offset < one.header_offset + _LOCAL_HEADER_BYTES + one.compress_size:
@@ -164,22 +168,22 @@ class ZipArchive(Archive):
             archive = zipfile.ZipFile(self.path)
         except (FileNotFoundError, PermissionError):
             raise
-        # Of damaged directories it raises nearly anything.
+        # zipfile raises exceptions of nearly any type on a damaged directory.
         except Exception as error:
-            raise self._refusal(f"is no zip archive, or is cut off ({_why(error)})", _AGAIN) from None
+            raise self._refusal(f"is no zip archive, or is cut off ({_why(error)})", _DOWNLOAD_AGAIN) from None
         with archive:
             yield archive
 
 
 class _Header(tarfile.TarInfo):
-    """A tar's header that is not taken at its word about how much belongs to it."""
+    """A header of a tar. Its declared size is checked before tarfile reads that much."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         try:
             header = super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
-            # Anywhere but at its start tarfile takes a damaged header for the end, which is blank.
+            # After the first header, tarfile treats a damaged one as the end of the archive. The end is all zeros.
             if any(buf):
                 raise ValueError(f"a damaged header: {error}") from None
             raise
@@ -189,7 +193,7 @@ class _Header(tarfile.TarInfo):
 
 
 class TarArchive(Archive):
-    """A .tar, .tar.gz or .tgz file, streamed: once to list and check it, once to read; order as found."""
+    """A .tar, .tar.gz or .tgz file, in its own order. It is streamed once to list and check it, once to read it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -220,46 +224,46 @@ class TarArchive(Archive):
 
     def _stream(self) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
         try:
-            with self._bytes() as raw, tarfile.open(fileobj=raw, mode="r|", tarinfo=_Header) as archive:
+            with self._uncompressed() as raw, tarfile.open(fileobj=raw, mode="r|", tarinfo=_Header) as archive:
                 for info in archive:
                     yield info, archive
-                    archive.members = []  # type: ignore[attr-defined]  # it keeps every header passed
-                # To the end of the file: only there does gzip hold its checksum.
-                rest, blank = cast(IO[bytes], archive.fileobj), 0
+                    archive.members = []  # type: ignore[attr-defined]  # else it keeps every header
+                # Read to the end of the file, since gzip's checksum is there.
+                rest, padding = cast(IO[bytes], archive.fileobj), 0
                 while block := rest.read(1 << 20):
-                    blank += len(block)
-                    if block.strip(b"\0") or blank > MAX_MEMBER_BYTES:
-                        raise self._refusal("holds something after its end", _AGAIN)
+                    padding += len(block)
+                    if block.strip(b"\0") or padding > MAX_MEMBER_BYTES:
+                        raise self._refusal("holds something after its end", _DOWNLOAD_AGAIN)
         except InputError:
             raise
-        # Of damaged headers tarfile raises nearly anything.
+        # tarfile raises exceptions of nearly any type on damaged headers.
         except Exception as error:
             raise self._damaged(error) from None
 
     def _damaged(self, error: Exception) -> InputError:
-        return self._refusal(f"is no tar archive, or is cut off ({_why(error)})", _AGAIN)
+        return self._refusal(f"is no tar archive, or is cut off ({_why(error)})", _DOWNLOAD_AGAIN)
 
     @contextmanager
-    def _bytes(self) -> Iterator[IO[bytes]]:
+    def _uncompressed(self) -> Iterator[IO[bytes]]:
         with self.path.open("rb") as file:
             if self.path.name.endswith((".gz", ".tgz")):
                 with gzip.GzipFile(fileobj=file) as unpacked:
                     yield cast(IO[bytes], unpacked)
                 return
-            # Tar itself takes a missing end for the end.
+            # tarfile does not notice if the blocks of zeros at the end are missing.
             file.seek(-min(512, self._compressed), os.SEEK_END)
             if not self._compressed or any(file.read()):
-                raise self._refusal("is no tar archive, or is cut off", _AGAIN)
+                raise self._refusal("is no tar archive, or is cut off", _DOWNLOAD_AGAIN)
             file.seek(0)
             yield file
 
 
 class Folder(Archive):
-    """A folder of files, at any depth, in the order of their names."""
+    """A folder of files at any depth, in the order of their paths."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        found: list[tuple[str, Path, int]] = []
+        listed: list[tuple[str, Path, int]] = []
         for root, folders, files in os.walk(path, onerror=self._unreadable):
             for name in files + [folder for folder in folders if Path(root, folder).is_symlink()]:
                 file = Path(root, name)
@@ -271,46 +275,47 @@ class Folder(Archive):
                         f"holds {_quoted(_clean(inside))}, which is {kind}", "put the file itself there"
                     )
                 self._compressed += status.st_size + ENTRY_BYTES
-                found.append((inside, file, status.st_size))
-        found.sort()
-        self._files = [file for _, file, _ in found]
-        for inside, _, size in found:
+                listed.append((inside, file, status.st_size))
+        listed.sort()
+        self._paths = [file for _, file, _ in listed]
+        for inside, _, size in listed:
             self._add(inside, size)
 
     def read(self, members: Collection[Member]) -> Iterator[Entry]:
         for member in members:
             try:
-                yield Entry(member.path, self._files[member.position].read_bytes())
+                yield Entry(member.path, self._paths[member.position].read_bytes())
             except OSError as error:
-                raise self._refusal(f"{_quoted(member.path)} cannot be read ({error.strerror})", "mend it") from None
+                problem = f"{_quoted(member.path)} cannot be read ({error.strerror})"
+                raise self._refusal(problem, "check its permissions, and the disk for errors") from None
 
     def _unreadable(self, error: OSError) -> None:
-        """Refuse a folder that cannot be looked into: os.walk would pass it over."""
+        """Refuse a folder that cannot be listed: os.walk would skip it silently."""
         inside = _clean(os.path.relpath(error.filename, self.path))
         raise self._refusal(f"{_quoted(inside)} cannot be read ({error.strerror})", "check its permissions")
 
 
 def find_archive(dataset: Dataset, downloads: Path) -> Path:
     """The archive or folder of `dataset` in `downloads`. Raises InputError unless there is exactly one."""
-    places = [downloads / f"{dataset.slug}{suffix}" for suffix in SUFFIXES] + [downloads / dataset.slug]
+    candidates = [downloads / f"{dataset.slug}{suffix}" for suffix in SUFFIXES] + [downloads / dataset.slug]
     try:
-        found = [place for place in places if place.exists()]
+        existing = [path for path in candidates if path.exists()]
     except (OSError, ValueError) as error:
-        raise InputError(f"params.yaml: data.downloads: cannot be looked into ({_why(error)}); name a folder") from None
-    if not found:
+        raise InputError(f"params.yaml: data.downloads: cannot be read ({_why(error)}); name a folder") from None
+    if not existing:
         if dataset.task == "grid":
-            mend = "a folder for each class with its images there, or set tiles.source to standin"
+            fix = "a folder for each class with its images there, or set tiles.source to standin"
         else:
-            mend = f"{dataset.handle} from Kaggle there, or set data.source to kaggle or standin"
-        looked = visible(", ".join(map(str, places)), 5 * _SHOWN)
-        raise InputError(f"no archive of '{dataset.key}': looked for {looked}; put {mend} in params.yaml")
-    if len(found) > 1:
-        raise InputError(f"{' and '.join(map(str, found))}: both hold '{dataset.key}'; keep one")
-    return found[0]
+            fix = f"{dataset.handle} from Kaggle there, or set data.source to kaggle or standin"
+        paths = visible(", ".join(map(str, candidates)), 5 * _MAX_SHOWN)
+        raise InputError(f"no archive of '{dataset.key}': looked for {paths}; put {fix} in params.yaml")
+    if len(existing) > 1:
+        raise InputError(f"{' and '.join(map(str, existing))}: both hold '{dataset.key}'; keep one")
+    return existing[0]
 
 
 def open_archive(path: Path) -> Archive:
-    """List and check the archive at `path`. Raises InputError where it cannot be read or is refused."""
+    """List and check the archive or folder at `path`. Raises InputError if it cannot be read or is refused."""
     kinds: dict[str, Any] = {
         ".zip": ZipArchive,
         ".tar.gz": TarArchive,
@@ -320,7 +325,8 @@ def open_archive(path: Path) -> Archive:
     kind = next((kinds[suffix] for suffix in SUFFIXES if path.name.endswith(suffix)), Folder)
     try:
         if (kind is Folder) != path.is_dir():
-            raise InputError(f"{path}: is {'a folder' if path.is_dir() else 'a file'}; name it as what it is")
+            problem = "is a folder; remove the suffix" if path.is_dir() else "is a file; add the suffix of its format"
+            raise InputError(f"{path}: {problem}")
         archive: Archive = kind(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from None
@@ -330,13 +336,13 @@ def open_archive(path: Path) -> Archive:
 
 
 def _clean(name: str) -> str:
-    """`name` with forward slashes, and with what is no text, or cannot be seen, as escapes."""
+    """`name` with forward slashes, and with bytes that are no text and unprintable characters escaped."""
     return visible(name.replace("\\", "/")).removeprefix("./")
 
 
 def _quoted(path: str) -> str:
-    return f"'{visible(path, _SHOWN)}'"
+    return f"'{visible(path, _MAX_SHOWN)}'"
 
 
 def _why(error: Exception) -> str:
-    return visible(str(error), _SHOWN) or type(error).__name__
+    return visible(str(error), _MAX_SHOWN) or type(error).__name__

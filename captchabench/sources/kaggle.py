@@ -1,9 +1,9 @@
 """A dataset fetched from Kaggle, by the pinned handle and version.
 
-Nothing that may quote the token leaves this module. What Kaggle's client raises and prints is dropped, since it holds
-the request. Our own errors are raised outside of any `except`: with `from None` alone they would still carry the
-client's in `__context__`. And no function keeps the token in a local name, where a reporter of tracebacks would find
-it.
+Nothing that may quote the token leaves this module. The errors and the output of Kaggle's client are dropped, since
+they can contain the request. Our own errors are raised outside of any `except`: even with `from None` they would carry
+the client's error in `__context__`. No function stores the token in a local variable, which a traceback with local
+variables would show.
 """
 
 import os
@@ -14,14 +14,14 @@ from pathlib import Path
 from captchabench.datasets.base import Dataset
 from captchabench.errors import InputError
 
-_PLACES = (
+_HOW_TO_SET = (
     "put one in ~/.kaggle/access_token or ~/.kaggle/kaggle.json, or set KAGGLE_API_TOKEN or KAGGLE_USERNAME and "
     "KAGGLE_KEY"
 )
 
 
 class _Token(Enum):
-    """What there is of a token. Not the token."""
+    """Whether there is a token. Never the token itself."""
 
     FOUND = auto()
     MISSING = auto()
@@ -29,38 +29,38 @@ class _Token(Enum):
 
 
 def download(dataset: Dataset, downloads: Path) -> Path:
-    """The folder that Kaggle's client has put `dataset` into.
+    """Download `dataset` and return its folder in the cache of Kaggle's client.
 
-    Raises InputError where there is no token, or the client fails. Neither the token nor the client's words are in it.
+    Raises InputError if there is no token or the client fails. The error quotes neither the token nor the client.
     """
     instead = f"or put its archive at {downloads / dataset.slug}.zip and set data.source to archive in params.yaml"
     handle = f"{dataset.handle}/versions/{dataset.kaggle_version}"
-    # Set to its test environment, the client prints its requests, headers and all.
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-        token = _look_for_token()
+    # In its test environment the client prints its requests with all headers.
+    with Path(os.devnull).open("w") as devnull, redirect_stdout(devnull):
+        token = _find_token()
         fetched = _fetch(handle) if token is _Token.FOUND else ""
     if token is _Token.DAMAGED:
-        raise InputError(f"the Kaggle token cannot be read; fetch a new one and {_PLACES}; {instead}")
+        raise InputError(f"the Kaggle token cannot be read; fetch a new one and {_HOW_TO_SET}; {instead}")
     if token is _Token.MISSING:
-        raise InputError(f"no Kaggle token for '{dataset.key}': {_PLACES}; {instead}")
+        raise InputError(f"no Kaggle token for '{dataset.key}': {_HOW_TO_SET}; {instead}")
     if isinstance(fetched, str):
         raise InputError(f"Kaggle: {handle} cannot be fetched ({fetched}); check token and network, {instead}")
     return fetched
 
 
-def _look_for_token() -> _Token:
-    # Slow to import, and of no use to the other sources.
+def _find_token() -> _Token:
+    # Imported here, since it is slow and the other sources do not need it.
     from kagglehub.config import get_kaggle_credentials
 
     try:
         return _Token.MISSING if get_kaggle_credentials() is None else _Token.FOUND
-    # Whatever a damaged file makes of it.
+    # A damaged file can cause exceptions of nearly any type.
     except Exception:
         return _Token.DAMAGED
 
 
 def _fetch(handle: str) -> Path | str:
-    """Where the client has put the dataset, or the kind of its failure: a class's name, and HTTP's status."""
+    """The folder of the downloaded dataset, or a description of the failure: the error's class and HTTP status."""
     import kagglehub
 
     try:

@@ -1,39 +1,76 @@
-"""Where a dataset's images come from, behind one interface: stand-ins, an archive, or Kaggle."""
+"""The source of a dataset's images, behind one interface: drawn stand-ins, an archive or Kaggle."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 from typing import Literal
+from zlib import crc32
+
+import numpy as np
 
 from captchabench.config import DataParams
 from captchabench.datasets.base import Dataset
+from captchabench.pool import ordered
 from captchabench.samples.raw import Entry, Source
-from captchabench.sources.archives import Archive, Member
+from captchabench.sources.archives import Archive, Member, find_archive, open_archive
+from captchabench.sources.kaggle import download
+
+_IMAGES_AT_ONCE = 128
 
 
 def open_source(dataset: Dataset, params: DataParams, images: int | Literal["all"]) -> Source:
-    """The source that `params.source` names, cut to `images`.
+    """The source that `params.source` names, limited to `images`.
 
-    A cut takes the files whose names hash lowest with `params.seed`; a source with fewer gives all it has.
-    Raises InputError where there is nothing to read, or what is there cannot be trusted.
+    Of an archive, the files whose names have the lowest hashes with `params.seed` are taken, or all if there are fewer.
+    Raises InputError if there is no source, or if it is refused.
     """
-    # Imported where needed: the drawers bring fonts, the archives a row of decompressors.
     if params.source == "standin":
-        from captchabench.sources.standin import Drawn
-
-        return Drawn(dataset, params.seed, dataset.images if images == "all" else images)
-    from captchabench.sources.archives import find_archive, open_archive
-    from captchabench.sources.kaggle import download
-
+        return StandinSource(dataset, params.seed, dataset.images if images == "all" else images)
     downloads = Path(params.downloads)
     path = download(dataset, downloads) if params.source == "kaggle" else find_archive(dataset, downloads)
-    return Selected(open_archive(path), images, params.seed)
+    return ArchiveSource(open_archive(path), images, params.seed)
 
 
-class Selected:
-    """`images` of an archive: those whose file names hash lowest with `seed`.
+class StandinSource:
+    """`images` stand-ins of `dataset`, drawn on all cores.
 
-    By name and not by place, so that another layout of the same files, or files added, change little.
+    The i-th image depends only on the seed, the dataset's key and i.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int, images: int, workers: int | None = None) -> None:
+        self.total = self.available = images
+        self.skipped: Mapping[str, int] = {}
+        self._draw = _Draw(dataset, seed)
+        self._workers = workers
+
+    def entries(self) -> Iterator[Entry]:
+        """The drawings. Their paths contain the index, so that two with the same label have different paths."""
+        starts = range(0, self.total, _IMAGES_AT_ONCE)
+        chunks = [range(start, min(start + _IMAGES_AT_ONCE, self.total)) for start in starts]
+        for entries in ordered(self._draw, chunks, self._workers):
+            yield from entries
+
+
+@dataclass(frozen=True)
+class _Draw:
+    dataset: Dataset
+    seed: int
+
+    def __call__(self, indices: range) -> list[Entry]:
+        key = crc32(self.dataset.key.encode())
+        entries = []
+        for index in indices:
+            drawing = self.dataset.draw(np.random.default_rng([self.seed, key, index]))
+            entries.append(Entry(self.dataset.path_of(index, drawing), drawing.encoded))
+        return entries
+
+
+class ArchiveSource:
+    """`images` files of an archive: those whose names have the lowest hashes with `seed`.
+
+    The choice depends on file names, not on folders or order. Moving files changes nothing, and adding files changes
+    little.
     """
 
     def __init__(self, archive: Archive, images: int | Literal["all"], seed: int) -> None:

@@ -63,14 +63,14 @@ def read_archive(item: tuple[str, bytes]) -> str:
     from captchabench.errors import InputError
     from captchabench.samples.raw import RawInfo, read_info, write_raw
     from captchabench.sources.archives import open_archive
-    from captchabench.sources.opening import Selected
+    from captchabench.sources.opening import ArchiveSource
 
     suffix, content = item
     with tempfile.TemporaryDirectory() as folder:
         path, raw = Path(folder, f"a{suffix}"), Path(folder, f"{DATASET}.parquet")
         path.write_bytes(content)
         try:
-            source = Selected(open_archive(path), "all", 0)
+            source = ArchiveSource(open_archive(path), "all", 0)
             info = RawInfo(DATASET, "archive", 1, source.available, source.skipped)
             total = write_raw(raw, info, source.entries())
         except InputError as error:
@@ -397,9 +397,9 @@ def _images(campaign: Campaign) -> Iterable[tuple[str, bytes]]:
     bases = mutations.pictures(_rng(campaign, "bases", 0))
     if campaign.archive:
         from captchabench.sources.archives import open_archive
-        from captchabench.sources.opening import Selected
+        from captchabench.sources.opening import ArchiveSource
 
-        found = list(Selected(open_archive(campaign.archive), 300, campaign.seed).entries())
+        found = list(ArchiveSource(open_archive(campaign.archive), 300, campaign.seed).entries())
         bases += [(entry.path.rsplit(".", 1)[1], entry.encoded) for entry in found]
     others = [encoded for _, encoded in bases]
     for i in range(campaign.images):

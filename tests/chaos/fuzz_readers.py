@@ -66,7 +66,7 @@ def labels(data: bytes) -> None:
         for key in ("parsasam", "grid"):
             dataset, raw = DATASETS[key], Path(folder, key)
             entries = [Entry(name, PICTURE) for name in names]
-            write_raw(raw, RawInfo(key, "archive", dataset.version, len(names), {}), entries, dataset.found_label)
+            write_raw(raw, RawInfo(key, "archive", dataset.version, len(names), {}), entries, dataset.raw_label)
             found = Normalizer(raw, dataset, NormalizeParams())(0)
             assert len(found.ids) + len(found.rejects) == len(names)
             assert all(label.isprintable() for label in found.labels)

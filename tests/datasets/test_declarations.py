@@ -1,4 +1,4 @@
-"""What every dataset declares holds together."""
+"""The declarations of the datasets are consistent."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from captchabench.datasets import DATASETS
 
 
 @pytest.mark.parametrize("name", DATASETS.names())
-def test_a_declaration_is_whole(name: str) -> None:
+def test_a_declaration_is_complete(name: str) -> None:
     dataset = DATASETS[name]
     assert dataset.key == name
     if dataset.task == "text":
@@ -39,7 +39,7 @@ def test_label_rules() -> None:
         assert DATASETS[name].label_of("aB3_x") == "aB3_x"
 
 
-def test_known_damaged_files_bear_possible_labels() -> None:
+def test_files_declared_damaged_have_valid_labels() -> None:
     vtu = DATASETS["vtu"]
     assert len(vtu.corrupt) == 5
     for stem in vtu.corrupt:

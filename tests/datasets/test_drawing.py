@@ -1,4 +1,4 @@
-"""The parts that the drawers share."""
+"""The parts that stand-ins are drawn with."""
 
 import io
 
@@ -19,7 +19,7 @@ SIDES = st.integers(1, 40)
 
 
 @given(SIDES, SIDES, st.integers(0, 2**32 - 1), st.sampled_from(["L", "LA", "P"]))
-def test_png_gives_back_the_pixels(height: int, width: int, seed: int, mode: str) -> None:
+def test_png_preserves_the_pixels(height: int, width: int, seed: int, mode: str) -> None:
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (height, width, 2) if mode == "LA" else (height, width), dtype=np.uint8)
     palette = rng.bytes(768) if mode == "P" else b""
@@ -36,36 +36,36 @@ def test_png_gives_back_the_pixels(height: int, width: int, seed: int, mode: str
         assert np.array_equal(decoded, pixels)
 
 
-def test_png_refuses_what_does_not_fit_one_block() -> None:
+def test_png_refuses_images_that_do_not_fit_one_block() -> None:
     encode.png(np.zeros((255, 256), np.uint8))
     with pytest.raises(ValueError, match="65792 bytes"):
         encode.png(np.zeros((256, 256), np.uint8))
 
 
 @given(SIDES, SIDES, SIDES, SIDES, st.integers(-60, 60), st.integers(-60, 60))
-def test_paste_cuts_what_falls_outside(height: int, width: int, h: int, w: int, x: int, y: int) -> None:
+def test_paste_cuts_off_parts_outside_the_canvas(height: int, width: int, h: int, w: int, x: int, y: int) -> None:
     rng = np.random.default_rng(height * width)
     canvas = rng.integers(0, 256, (height, width), dtype=np.uint8)
     mask = rng.integers(0, 256, (h, w), dtype=np.uint8)
     wide = np.zeros((height + 240, width + 240), np.uint8)
     wide[120 : 120 + height, 120 : 120 + width] = canvas
-    spot = wide[120 + y : 120 + y + h, 120 + x : 120 + x + w]
-    spot[:] = np.maximum(spot, mask)
+    target = wide[120 + y : 120 + y + h, 120 + x : 120 + x + w]
+    target[:] = np.maximum(target, mask)
     paste(canvas, mask, x, y)
     assert np.array_equal(canvas, wide[120 : 120 + height, 120 : 120 + width])
 
 
 def test_a_glyph_stands_on_its_baseline() -> None:
-    high, deep = glyph(FACE, 40, "H"), glyph(FACE, 40, "p")
-    assert high.top + high.mask.shape[0] == 0
-    assert deep.top + deep.mask.shape[0] > 5
-    assert high.mask.max() == 255
-    assert high.left > 0
-    assert high.left + high.width < high.advance
+    tall, descending = glyph(FACE, 40, "H"), glyph(FACE, 40, "p")
+    assert tall.top + tall.mask.shape[0] == 0
+    assert descending.top + descending.mask.shape[0] > 5
+    assert tall.mask.max() == 255
+    assert tall.left > 0
+    assert tall.left + tall.width < tall.advance
     assert glyph(FACE, 40, " ").mask.size == 0
-    assert glyph(FACE, 40, "H") is high
+    assert glyph(FACE, 40, "H") is tall
     with pytest.raises(ValueError, match="read-only"):
-        high.mask[0, 0] = 1
+        tall.mask[0, 0] = 1
 
 
 @pytest.mark.parametrize("face", [Face("font_of_nobody", "A.ttf"), Face("font_source_sans_pro", "A.ttf")])
@@ -76,17 +76,17 @@ def test_a_missing_font_is_named(face: Face) -> None:
 
 @pytest.mark.parametrize("width", [1.8, 2.7, 3.6])
 @pytest.mark.parametrize("drop", [0, 25])
-def test_curves_are_as_wide_as_asked(width: float, drop: int) -> None:
+def test_curves_have_the_given_width(width: float, drop: int) -> None:
     canvas = np.zeros((60, 120), np.uint8)
     ys = (15, 15 + drop // 3, 15 + 2 * drop // 3, 15 + drop)
     strokes.curve(canvas, (10, 40, 70, 100), ys, (round(width * 16),))
     across = canvas[:, 30:80].sum(axis=0).mean() / 255 * np.cos(np.arctan2(drop, 90))
-    assert across == pytest.approx(width, abs=0.45)  # smooth edges come in steps
+    assert across == pytest.approx(width, abs=0.45)  # antialiasing is coarse
     assert not canvas[:, :8].any()
     assert not canvas[:, 103:].any()
 
 
-def test_curves_pass_from_the_first_point_to_the_last_and_thin_out() -> None:
+def test_curves_go_from_the_first_point_to_the_last_and_get_thinner() -> None:
     canvas = np.zeros((60, 120), np.uint8)
     strokes.curve(canvas, (10, 40, 70, 110), (50, 0, 0, 50), (80, 30))
     assert canvas[46:50, 10:14].max() == 255
@@ -97,7 +97,7 @@ def test_curves_pass_from_the_first_point_to_the_last_and_thin_out() -> None:
 
 @pytest.mark.parametrize("width", [1, 2, 3])
 @pytest.mark.parametrize("steep", [False, True])
-def test_jagged_lines_are_hard_and_exact(width: int, steep: bool) -> None:
+def test_jagged_lines_have_hard_edges_and_exact_width(width: int, steep: bool) -> None:
     canvas = np.zeros((60, 60), np.uint8)
     start, end = ((20, 5), (30, 50)) if steep else ((5, 20), (50, 30))
     strokes.jagged(canvas, start, end, width, 9)
@@ -106,7 +106,7 @@ def test_jagged_lines_are_hard_and_exact(width: int, steep: bool) -> None:
     assert set(np.unique(canvas)) == {0, 9}
 
 
-def test_warps_move_by_parts_of_a_pixel() -> None:
+def test_warps_move_by_fractions_of_a_pixel() -> None:
     image = np.zeros((8, 8), np.uint8)
     image[3, 3] = 200
     y, x = np.mgrid[:8, :8] * warps.STEPS
@@ -128,7 +128,7 @@ def test_turning_and_waves() -> None:
     assert abs(int(wave.sum())) <= warps.PERIOD
 
 
-def test_dice_show_every_side_alike() -> None:
+def test_dice_are_uniform() -> None:
     roll = dice(np.random.default_rng(0))
     counts = np.bincount([roll(6) for _ in range(6000)], minlength=6)
     assert len(counts) == 6

@@ -1,4 +1,4 @@
-"""Drawn tiles: right size, right classes, the same bytes from the same generator."""
+"""Drawn tiles: size, classes, and equal bytes from equal generators."""
 
 import hashlib
 import io
@@ -13,7 +13,7 @@ from captchabench.datasets.base import Drawing
 from captchabench.datasets.grid import SIDE, class_name
 
 GRID = DATASETS["grid"]
-# Of the first five tiles from seed 0; see test_standins.py for when it may change.
+# Hash of the first five tiles from seed 0. test_standins.py explains when it may change.
 PIXELS = "6fbf7b99b34eed04"
 
 
@@ -26,7 +26,7 @@ def pixels(drawing: Drawing) -> NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(drawing.encoded)).convert("RGB"))
 
 
-def test_tiles_are_what_is_declared() -> None:
+def test_tiles_match_the_declaration() -> None:
     drawings = draw_some(1, 300)
     assert {d.label for d in drawings} == set(GRID.class_names)
     assert len(GRID.class_names) >= 9
@@ -36,29 +36,29 @@ def test_tiles_are_what_is_declared() -> None:
 
 def test_equal_generators_give_equal_bytes_everywhere() -> None:
     assert draw_some(2, 30) == draw_some(2, 30)
-    seen = b"".join(pixels(d).tobytes() for d in draw_some(0, 5))
-    assert hashlib.sha256(seen).hexdigest()[:16] == PIXELS
+    first = b"".join(pixels(d).tobytes() for d in draw_some(0, 5))
+    assert hashlib.sha256(first).hexdigest()[:16] == PIXELS
 
 
 @pytest.mark.parametrize(
     ("folder", "name"),
     [("bus", "bus"), ("Traffic_Light", "traffic light"), (" fire  hydrant ", "fire hydrant"), ("a\x07b", ""), ("", "")],
 )
-def test_classes_are_named_by_folders(folder: str, name: str) -> None:
+def test_folders_name_classes(folder: str, name: str) -> None:
     assert class_name(folder) == name
 
 
 @pytest.mark.parametrize("folder", ["bu\\x07s", "bu\u200bs", "b\u202es", "bus\n", "b" * 101, " ", "_"])
-def test_folders_whose_names_cannot_be_shown_name_no_class(folder: str) -> None:
+def test_folders_with_unprintable_or_long_names_name_no_class(folder: str) -> None:
     assert class_name(folder) == ""
 
 
-def test_an_accent_is_the_same_however_it_is_written() -> None:
+def test_composed_and_decomposed_accents_are_the_same() -> None:
     assert class_name("\u00c5r") == class_name("A\u030ar") == "\u00e5r"
 
 
-def test_where_a_tile_lies_says_its_class() -> None:
+def test_the_class_of_a_tile_is_its_folder() -> None:
     drawing = draw_some(3, 1)[0]
-    assert GRID.found_label(GRID.path_of(7, drawing)) == drawing.label
-    assert GRID.found_label("deep/in/bus/1.png") == "bus"
-    assert GRID.found_label("1.png") == ""
+    assert GRID.raw_label(GRID.path_of(7, drawing)) == drawing.label
+    assert GRID.raw_label("deep/in/bus/1.png") == "bus"
+    assert GRID.raw_label("1.png") == ""

@@ -1,4 +1,4 @@
-"""Stand-ins: right size, right labels, the same bytes from the same generator."""
+"""Stand-ins: size, labels, and equal bytes from equal generators."""
 
 import hashlib
 import io
@@ -17,9 +17,9 @@ from captchabench.datasets.drawing.glyphs import glyph
 NAMES = [name for name in DATASETS.names() if DATASETS[name].task == "text"]
 SIZES = {"fournierp": (200, 50), "numbers6": (150, 50), "parsasam": (150, 40), "vtu": (160, 75)}
 
-# Of the first five drawings from seed 0. They change when a drawer does, and may when a version in the lock
-# file does (the fonts, Pillow's FreeType, OpenCV): look at `python -m benchmarks.draw_standins --sheet FILE`,
-# take over the new value, and raise `version` of the dataset, since results on other images do not compare.
+# Hashes of the first five drawings from seed 0. They change with the drawing code, and may change with a version in the
+# lock file (the fonts, Pillow's FreeType, OpenCV). Then look at `python -m benchmarks.draw_standins --sheet FILE`, put
+# the new value here, and raise `version` of the dataset, since results on other images are not comparable.
 PIXELS = {
     "fournierp": "1f4ead813b64ca31",
     "numbers6": "a2c1903c4ae1fc41",
@@ -61,7 +61,7 @@ def test_size_format_and_label(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_opencv_reads_the_same_picture(name: str) -> None:
+def test_opencv_and_pillow_read_the_same_pixels(name: str) -> None:
     for drawing in draw_some(name, 2, 20):
         pixels = cv2.imdecode(np.frombuffer(drawing.encoded, np.uint8), cv2.IMREAD_UNCHANGED)
         assert pixels is not None
@@ -76,19 +76,19 @@ def test_opencv_reads_the_same_picture(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_equal_generators_give_equal_bytes(name: str) -> None:
-    # The second run finds every glyph and map in the caches, the first does not.
+    # In the second run all glyphs and maps are in the caches.
     assert draw_some(name, 3, 20) == draw_some(name, 3, 20)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_different_generators_give_different_pictures(name: str) -> None:
+def test_different_generators_give_different_images(name: str) -> None:
     drawings = draw_some(name, 4, 50) + draw_some(name, 5, 50)
     assert len({d.encoded for d in drawings}) == 100
     assert len({d.label for d in drawings}) > 95
 
 
 @pytest.mark.parametrize("name", PIXELS)
-def test_pixels_are_the_same_everywhere(name: str) -> None:
+def test_pixels_are_the_same_on_every_machine(name: str) -> None:
     assert pixel_hash(name) == PIXELS[name]
 
 
@@ -97,9 +97,9 @@ def test_opencv_threads_change_nothing(name: str) -> None:
     threads = cv2.getNumThreads()
     try:
         cv2.setNumThreads(1)
-        alone = draw_some(name, 6, 10)
+        single = draw_some(name, 6, 10)
         cv2.setNumThreads(4)
-        assert draw_some(name, 6, 10) == alone
+        assert draw_some(name, 6, 10) == single
     finally:
         cv2.setNumThreads(threads)
 
@@ -110,17 +110,17 @@ def test_every_symbol_is_drawn(name: str) -> None:
     assert set(drawn) == set(DATASETS[name].alphabet.symbols)
 
 
-def test_fournierp_has_twice_as_many_n() -> None:
+def test_n_is_twice_as_frequent_in_fournierp() -> None:
     drawn = Counter("".join(d.label for d in draw_some("fournierp", 8, 1500)))
     others = (drawn.total() - drawn["n"]) / (len(drawn) - 1)
-    assert 1.75 < drawn["n"] / others < 2.25  # three standard deviations either way
+    assert 1.75 < drawn["n"] / others < 2.25  # within three standard deviations
 
 
-def test_numbers6_is_sometimes_black_on_nothing() -> None:
+def test_some_images_of_numbers6_are_transparent() -> None:
     drawings = draw_some("numbers6", 9, 300)
-    clear = [d for d in drawings if np.asarray(decode(d))[..., 3].min() == 0]
-    assert 10 < len(clear) < 60
-    for drawing in clear:
+    transparent = [d for d in drawings if np.asarray(decode(d))[..., 3].min() == 0]
+    assert 10 < len(transparent) < 60
+    for drawing in transparent:
         assert not np.asarray(decode(drawing))[..., :3].any()
         assert grey_on_white(drawing).max() == 255
 
@@ -129,12 +129,12 @@ def test_vtu_shares_one_background() -> None:
     stack = np.stack([np.asarray(decode(d).convert("RGB")) for d in draw_some("vtu", 10, 60)])
     background = np.frombuffer(vtu._palette(), np.uint8).reshape(-1, 3)[vtu._cloud()]
     assert (stack == background).all(axis=-1).mean() > 0.75
-    # What differs from it lies between it and the word's grey.
+    # All other pixels are between the background and the word's grey.
     low, high = np.minimum(background, 102), np.maximum(background, 102)
     assert ((stack >= low) & (stack <= high)).all()
 
 
-def test_the_word_is_on_the_picture() -> None:
+def test_the_text_is_inside_the_image() -> None:
     for drawing in draw_some("vtu", 11, 100):
         assert (np.asarray(decode(drawing))[..., :3] == 102).all(axis=-1).sum() > 300
     for name in ("fournierp", "numbers6"):
@@ -151,10 +151,10 @@ def test_turning_loses_no_ink(degrees: int) -> None:
             assert turned == pytest.approx(level, rel=0.03)
 
 
-def test_parsasam_cannot_be_read_beyond_its_ceiling() -> None:
+def test_some_symbols_of_parsasam_look_alike() -> None:
     small_caps, alike = (next(s for s in parsasam._STYLES if s.face.file.startswith(f)) for f in ("Amatic", "Manrope"))
     ell, capital_i = (parsasam._turned(alike, alike.size, symbol, 0).mask for symbol in "lI")
     assert np.array_equal(ell, capital_i)
-    # Small capitals: lower case is as high as its capital, where the other faces' x-height is well below.
+    # In the small-caps font lower case is nearly as high as capitals; in the other fonts it is much lower.
     low, high = (parsasam._turned(small_caps, small_caps.size, symbol, 0).mask.shape[0] for symbol in "eE")
     assert low / high > 0.85

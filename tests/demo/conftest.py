@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from starlette.testclient import TestClient
 
-from captchabench.alphabet import named
+from captchabench.alphabet import display_text
 from captchabench.config import NormalizeParams, TileParams
 from captchabench.datasets import DATASETS
 from captchabench.demo.app import create_app
@@ -126,7 +126,7 @@ def trained_grids(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     drawn = [dataset.draw(np.random.default_rng(seed)) for seed in range(600)]
     entries = [Entry(dataset.path_of(number, drawing), drawing.encoded) for number, drawing in enumerate(drawn)]
     raw = data / "raw" / "grid.parquet"
-    write_raw(raw, RawInfo("grid", "standin", 1, len(entries), {}), entries, dataset.found_label)
+    write_raw(raw, RawInfo("grid", "standin", 1, len(entries), {}), entries, dataset.raw_label)
     shards = data / "shards" / "grid"
     sizes = TileParams(height=48, width=48)
     normalize_tiles(dataset, raw, NormalizeParams(), sizes, 2, shards, folder / "rejects.csv", 1)
@@ -149,6 +149,6 @@ def trained_grids(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         class_names=samples.info.class_names,
     )
     write_predictions(data / "predictions" / f"{GRID_SVC}.parquet", about, held, reading, None)
-    texts = [named(text, samples.info.spec.alphabet, samples.info.class_names) for text in reading.texts]
+    texts = [display_text(text, samples.info.spec.alphabet, samples.info.class_names) for text in reading.texts]
     images = [cv2.imencode(".png", pixels)[1].tobytes() for pixels in held.pixels]
     return Trained(folder, held, images, {GRID_SVC: texts})

@@ -24,7 +24,7 @@ from captchabench.inference.loaded import load_recogniser, read_about
 from captchabench.networks.ctc import ctc_losses
 from captchabench.networks.heads import CTCNetwork, Decoding, PositionNetwork
 from captchabench.networks.words import likeliest_words
-from captchabench.normalize.images import contrast, decode_grey, fit
+from captchabench.normalize.images import create_clahe, decode_grey, fit
 from captchabench.normalize.rejects import Reason
 from captchabench.samples.shards import TextSpec
 
@@ -36,7 +36,7 @@ Models = Callable[[str], Path]
 def test_reads_what_normalisation_would_make_of_the_image(name: str, models: Models, pictures: list[bytes]) -> None:
     loaded = captchabench.load_recogniser(models(name))
     params = NormalizeParams(32, 100, "pad", clahe=True)
-    pixels = np.stack([fit(decode_grey(picture), params, contrast(params)) for picture in pictures])
+    pixels = np.stack([fit(decode_grey(picture), params, create_clahe(params)) for picture in pictures])
     wanted = loaded.recogniser.predict(pixels)
     read = loaded.predict(pictures)
     assert [p.text for p in read] == wanted.texts

@@ -13,7 +13,7 @@ from captchabench.inference.loaded import load_recogniser as load_for_reading
 from captchabench.models import build_recogniser
 from captchabench.models.neural import NeuralRecogniser
 from captchabench.models.segmentation.tiles import TileCutter
-from captchabench.normalize.grids import compose, tiles_of
+from captchabench.normalize.grids import compose, split_grids
 from captchabench.samples.shards import Samples, ShardInfo
 
 NAMES = ("bus", "car", "tree", "truck")
@@ -80,7 +80,7 @@ def test_ctc_refuses_grids(name: str, samples: Samples) -> None:
 def test_crops_are_the_tiles_row_by_row(samples: Samples) -> None:
     found = TileCutter(samples.info.spec).segment(samples.pixels)
     assert found.crops.shape == (6, 9, 32, 32)
-    tiles = tiles_of(samples.pixels)
+    tiles = split_grids(samples.pixels)
     means = tiles.reshape(6, 9, -1).mean(axis=2)
     np.testing.assert_allclose(found.crops.reshape(6, 9, -1).mean(axis=2), means, atol=1.5)
     assert found.spans[0, 4].tolist() == [SIDE, 2 * SIDE]

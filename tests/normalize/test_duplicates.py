@@ -1,4 +1,4 @@
-"""Perceptual hashes: copies come out near, other images far; and the search misses no pair."""
+"""Perceptual hashes: copies are near, distinct images are not, and the search finds every near pair."""
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ from captchabench.normalize.duplicates import (
     COARSE_BITS,
     FINE_BITS,
     duplicate_groups,
-    hashes_of_moved,
+    hash_images,
     near_pairs,
 )
 from captchabench.normalize.images import decode_grey
@@ -22,7 +22,7 @@ SIZE = (100, 32)
 
 
 def perceptual_hashes(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Hashes [N, 4] uint64 of whole images."""
+    """Hashes [N, 4] uint64 of images [N, H, W], including their outermost pixels."""
     return duplicates._windowed_hashes(pixels, 0, [(0, 0)])[:, 0]
 
 
@@ -48,7 +48,7 @@ def moved(image: NDArray[np.uint8], x: int, y: int, border: int = cv2.BORDER_REP
 
 
 def encoded_again(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """As JPEG of quality 75, and back."""
+    """The image after encoding as JPEG of quality 75."""
     decoded: NDArray[np.uint8] | None = cv2.imdecode(
         cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 75])[1], cv2.IMREAD_GRAYSCALE
     )
@@ -57,7 +57,7 @@ def encoded_again(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("key", ["fournierp", "numbers6", "parsasam", "vtu"])
-def test_copies_are_near_and_other_images_are_not(key: str) -> None:
+def test_copies_are_near_and_distinct_images_are_not(key: str) -> None:
     images = drawn(key, 200)
     hashes = hashes_of(images)
     assert near(hashes, hashes_of([encoded_again(image) for image in images])).all()
@@ -69,38 +69,38 @@ def test_copies_are_near_and_other_images_are_not(key: str) -> None:
 
 @pytest.mark.parametrize("key", ["fournierp", "numbers6", "parsasam", "vtu"])
 @pytest.mark.parametrize("border", [cv2.BORDER_REPLICATE, cv2.BORDER_CONSTANT])
-def test_every_copy_moved_by_a_pixel_is_in_the_group_of_its_image(key: str, border: int) -> None:
+def test_a_copy_moved_by_one_pixel_is_in_the_group_of_its_image(key: str, border: int) -> None:
     images = [cv2.resize(i, SIZE, interpolation=cv2.INTER_AREA) for i in drawn(key, 60)]
     for step in ((1, 0), (-1, 0), (0, 1), (0, -1)):
         copies = [moved(i, *step, border) for i in images]
-        groups = duplicate_groups(hashes_of_moved(np.stack([*images, *copies])))
+        groups = duplicate_groups(hash_images(np.stack([*images, *copies])))
         assert (groups[:60] == groups[60:]).all()
         assert len(set(groups)) == 60
 
 
-def test_a_hash_does_not_depend_on_its_neighbours() -> None:
+def test_a_hash_does_not_depend_on_the_batch() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (70, 32, 100), dtype=np.uint8)
     together = perceptual_hashes(pixels)
     for n in (0, 33, 69):
         np.testing.assert_array_equal(perceptual_hashes(pixels[n : n + 1])[0], together[n])
 
 
-def test_hashes_of_moved_images_are_those_of_windows() -> None:
+def test_hashes_of_moved_images_are_hashes_of_windows() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 20, 50), dtype=np.uint8)
     windows = pixels[:, 1:-1, 1:-1], pixels[:, 1:-1, :-2], pixels[:, :-2, 1:-1]
     expected = np.stack([perceptual_hashes(window) for window in windows], axis=1)
-    np.testing.assert_array_equal(hashes_of_moved(pixels), expected)
+    np.testing.assert_array_equal(hash_images(pixels), expected)
 
 
 @pytest.mark.parametrize("grey", [0, 1, 128, 255])
 @pytest.mark.parametrize("shape", [(8, 8), (32, 100), (64, 200), (33, 17)])
-def test_flat_images_have_no_frequencies(grey: int, shape: tuple[int, int]) -> None:
+def test_hashes_of_flat_images_are_zero(grey: int, shape: tuple[int, int]) -> None:
     assert not perceptual_hashes(np.full((1, *shape), grey, np.uint8)).any()
 
 
 def test_no_images_have_no_hashes_and_no_groups() -> None:
     assert perceptual_hashes(np.empty((0, 32, 100), np.uint8)).shape == (0, 4)
-    assert hashes_of_moved(np.empty((0, 32, 100), np.uint8)).shape == (0, 3, 4)
+    assert hash_images(np.empty((0, 32, 100), np.uint8)).shape == (0, 3, 4)
     assert len(duplicate_groups(np.empty((0, 3, 4), np.uint64))) == 0
 
 
@@ -118,7 +118,7 @@ def test_the_search_finds_exactly_the_near_pairs(seed: int, count: int, coarse: 
     np.testing.assert_array_equal(np.stack(near_pairs(every, bound)), np.stack(expected))
 
 
-def test_pairs_are_found_in_bounded_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_batches_does_not_change_the_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     hashes = np.unique(rng.integers(0, 4, (300, 4), dtype=np.uint64), axis=0)
     whole = np.stack(near_pairs(hashes))

@@ -1,4 +1,4 @@
-"""From raw images to shards."""
+"""Normalisation of texts: from a raw file to shards and the list of rejects."""
 
 import csv
 from collections import Counter
@@ -16,7 +16,7 @@ from captchabench.config import NormalizeParams
 from captchabench.datasets import DATASETS
 from captchabench.datasets.base import Dataset
 from captchabench.errors import InputError
-from captchabench.normalize import texts as normalizing
+from captchabench.normalize import texts
 from captchabench.normalize.images import decode_grey, fit
 from captchabench.normalize.normalizer import sample_id
 from captchabench.normalize.texts import normalize
@@ -24,7 +24,7 @@ from captchabench.samples import raw
 from captchabench.samples.raw import Entry, RawInfo, write_raw
 from captchabench.samples.shards import read_info, read_samples
 from captchabench.sources.archives import open_archive
-from captchabench.sources.standin import Drawn
+from captchabench.sources.opening import StandinSource
 from tests.made_up import Pack, Picture
 
 Run = Callable[..., dict[str, Any]]
@@ -34,22 +34,22 @@ LENIENT = NormalizeParams(max_rejected=1.0)
 
 @pytest.fixture
 def run(tmp_path: Path, fake: Dataset) -> Run:
-    """Normalise entries of the made-up dataset into tmp_path/shards/fake, in two folds."""
+    """Normalises entries of the fake dataset into tmp_path/shards/fake, in two folds."""
 
     def call(
-        entries: Iterable[Entry], params: NormalizeParams = LENIENT, folds: int = 2, **more: Any
+        entries: Iterable[Entry], params: NormalizeParams = LENIENT, folds: int = 2, **options: Any
     ) -> dict[str, Any]:
         entries = list(entries)
         write_raw(tmp_path / "fake.parquet", RawInfo("fake", "archive", 1, len(entries), {}), entries)
-        places = (tmp_path / "shards" / "fake", tmp_path / "rejects.csv")
-        return normalize(fake, tmp_path / "fake.parquet", params, folds, *places, **{"workers": 1, **more})
+        outputs = (tmp_path / "shards" / "fake", tmp_path / "rejects.csv")
+        return normalize(fake, tmp_path / "fake.parquet", params, folds, *outputs, **{"workers": 1, **options})
 
     return call
 
 
 @pytest.fixture
 def rejects(tmp_path: Path) -> Rejects:
-    """The list of rejects as path: (label, reason)."""
+    """Reads the list of rejects as {path: (label, reason)}."""
 
     def read() -> dict[str, tuple[str, str]]:
         with (tmp_path / "rejects.csv").open(encoding="utf-8") as file:
@@ -63,11 +63,11 @@ def rejects(tmp_path: Path) -> Rejects:
 
 @pytest.fixture
 def sound(picture: Picture) -> list[Entry]:
-    """Twenty images that nothing is wrong with."""
+    """Twenty valid images."""
     return [Entry(f"in/{n:02d}/A{n % 4}b.png", picture(n)) for n in range(20)]
 
 
-def test_sound_images_become_samples(run: Run, sound: list[Entry], tmp_path: Path) -> None:
+def test_valid_images_become_samples(run: Run, sound: list[Entry], tmp_path: Path) -> None:
     figures = run(sound)
     samples = read_samples(tmp_path / "shards" / "fake")
     names = pq.read_table(tmp_path / "shards" / "fake")["name"].to_pylist()
@@ -98,7 +98,7 @@ def test_sound_images_become_samples(run: Run, sound: list[Entry], tmp_path: Pat
 
 
 def test_every_reject_has_its_reason(run: Run, rejects: Rejects, sound: list[Entry], picture: Picture) -> None:
-    twin = picture(100)
+    ambiguous = picture(100)
     bad = {
         "AAa.png": (b"no image", "undecodable"),
         "AAb.png": (picture(101)[:-20], "truncated"),
@@ -109,9 +109,9 @@ def test_every_reject_has_its_reason(run: Run, rejects: Rejects, sound: list[Ent
         "BBB.png": (picture(106), "corrupt_upstream"),
         "B0B.png": (picture(107, height=7), "absurd_dimensions"),
         "B1B.png": (picture(108, width=5000), "absurd_dimensions"),
-        "x/A00.png": (twin, "two_labels_same_pixels"),
-        "y/A01.png": (twin, "two_labels_same_pixels"),
-        "z/A00.png": (twin, "two_labels_same_pixels"),
+        "x/A00.png": (ambiguous, "two_labels_same_pixels"),
+        "y/A01.png": (ambiguous, "two_labels_same_pixels"),
+        "z/A00.png": (ambiguous, "two_labels_same_pixels"),
         "zz/A1b.png": (sound[1].encoded, "duplicate"),
     }
     figures = run([*sound, *(Entry(path, content) for path, (content, _) in bad.items())])
@@ -132,7 +132,7 @@ def test_every_reject_has_its_reason(run: Run, rejects: Rejects, sound: list[Ent
     assert figures["images_read"] == figures["kept"] + sum(figures["rejected"].values())
 
 
-def test_pixels_count_as_equal_whatever_the_encoding(run: Run, rejects: Rejects, sound: list[Entry]) -> None:
+def test_equal_pixels_in_another_encoding_are_duplicates(run: Run, rejects: Rejects, sound: list[Entry]) -> None:
     pixels = cv2.imdecode(np.frombuffer(sound[0].encoded, np.uint8), cv2.IMREAD_UNCHANGED)
     again = Entry("zzz/A0b.bmp", cv2.imencode(".bmp", pixels)[1].tobytes())
     run([*sound, again])
@@ -144,18 +144,18 @@ ODD = {
     "A" * 10_000: "wrong_length",
     "\u0410Ba": "symbol_outside_alphabet",  # a Cyrillic A
     "A\uff22a": "symbol_outside_alphabet",  # a full-width B
-    "A\u0301B": "symbol_outside_alphabet",  # an accent of its own
+    "A\u0301B": "symbol_outside_alphabet",  # a separate combining accent
     "A\u200bB": "symbol_outside_alphabet",
     "A\x1bB": "symbol_outside_alphabet",
     "A\nB": "symbol_outside_alphabet",
     "A\u202eB": "symbol_outside_alphabet",
     'A"B': "symbol_outside_alphabet",
     "AB,": "symbol_outside_alphabet",
-    "AB\u0660": "symbol_outside_alphabet",  # a digit, but another zero
+    "AB\u0660": "symbol_outside_alphabet",  # an Arabic zero
 }
 
 
-def test_odd_labels_are_rejected_one_a_line(
+def test_odd_labels_are_rejected_with_one_line_each(
     run: Run, rejects: Rejects, sound: list[Entry], picture: Picture, tmp_path: Path
 ) -> None:
     odd = [Entry(f"odd/{i:02d}/{label}.png", picture(200 + i)) for i, label in enumerate(ODD)]
@@ -165,8 +165,8 @@ def test_odd_labels_are_rejected_one_a_line(
     text = (tmp_path / "rejects.csv").read_text(encoding="utf-8")
     assert text.count("\n") == len(odd) + 1
     assert text.replace("\n", "").isprintable()
-    found = {path[4:6]: reason for path, (_, reason) in rejects().items()}
-    assert found == {f"{i:02d}": reason for i, reason in enumerate(ODD.values())}
+    reasons = {path[4:6]: reason for path, (_, reason) in rejects().items()}
+    assert reasons == {f"{i:02d}": reason for i, reason in enumerate(ODD.values())}
     assert "U+0410" in text
 
 
@@ -185,15 +185,15 @@ def test_a_wrong_suffix_does_not_matter(run: Run, sound: list[Entry], picture: P
     assert run([*sound, Entry("ABa.png", picture(300, ".jpg")), Entry("ABb.jpg", picture(301))])["kept"] == 22
 
 
-def test_a_flipped_byte_in_the_raw_file_is_named(run: Run, fake: Dataset, sound: list[Entry], tmp_path: Path) -> None:
+def test_a_damaged_raw_file_is_named(run: Run, fake: Dataset, sound: list[Entry], tmp_path: Path) -> None:
     run(sound)
     raw_file = tmp_path / "fake.parquet"
     content = bytearray(raw_file.read_bytes())
     content[content.index(sound[7].encoded) + 40] ^= 1
     raw_file.write_bytes(content)
-    places = (tmp_path / "shards" / "fake", tmp_path / "rejects.csv")
+    outputs = (tmp_path / "shards" / "fake", tmp_path / "rejects.csv")
     with pytest.raises(InputError, match=r"fake\.parquet: is damaged .*run `dvc repro --force ingest@fake`"):
-        normalize(fake, raw_file, LENIENT, 2, *places, 1)
+        normalize(fake, raw_file, LENIENT, 2, *outputs, 1)
 
 
 def test_near_duplicates_share_a_fold(run: Run, sound: list[Entry], picture: Picture, tmp_path: Path) -> None:
@@ -218,14 +218,14 @@ def test_order_of_the_source_changes_nothing(run: Run, sound: list[Entry], pictu
     assert (contents(tmp_path / "shards"), (tmp_path / "rejects.csv").read_bytes()) == before
 
 
-def test_number_of_processes_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_processes_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(raw, "ROWS", 50)
     monkeypatch.setattr(pool, "PATIENCE_SECONDS", 0)
     dataset = DATASETS["numbers6"]
     write_raw(
         tmp_path / "raw",
         RawInfo("numbers6", "standin", dataset.version, 200, {}),
-        Drawn(dataset, 0, 200, 1).entries(),
+        StandinSource(dataset, 0, 200, 1).entries(),
     )
     results = [
         normalize(dataset, tmp_path / "raw", LENIENT, 5, tmp_path / f"{n}" / "shards", tmp_path / f"{n}.csv", n)
@@ -235,13 +235,13 @@ def test_number_of_processes_changes_nothing(tmp_path: Path, monkeypatch: pytest
     assert contents(tmp_path / "1") == contents(tmp_path / "3")
 
 
-def test_parts_are_bounded_and_sorted_over_all(
+def test_parts_are_bounded_and_samples_sorted_across_parts(
     run: Run, sound: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(sound)
     whole = read_samples(tmp_path / "shards" / "fake")
-    monkeypatch.setattr(normalizing, "PART_BYTES", 7 * 3200)
-    monkeypatch.setattr(normalizing, "_ROWS_AT_ONCE", 3)
+    monkeypatch.setattr(texts, "PART_BYTES", 7 * 3200)
+    monkeypatch.setattr(texts, "_ROWS_AT_ONCE", 3)
     run(sound)
     parts = sorted((tmp_path / "shards" / "fake").iterdir())
     assert [pq.read_metadata(part).num_rows for part in parts] == [7, 7, 6]
@@ -264,9 +264,7 @@ def test_clahe_raises_contrast(run: Run, sound: list[Entry], picture: Picture, t
     assert read_samples(tmp_path / "shards" / "fake").pixels.std() > 1.3 * plain
 
 
-def test_too_many_rejects_fail_and_can_be_looked_at(
-    run: Run, rejects: Rejects, sound: list[Entry], tmp_path: Path
-) -> None:
+def test_too_many_rejects_fail_and_are_listed(run: Run, rejects: Rejects, sound: list[Entry], tmp_path: Path) -> None:
     run(sound)
     before = contents(tmp_path / "shards")
     bad = Entry("AA.png", b"")
@@ -280,7 +278,7 @@ def test_too_many_rejects_fail_and_can_be_looked_at(
     assert [p.name for p in (tmp_path / "shards").iterdir()] == ["fake"]
 
 
-def test_duplicates_are_not_held_against_the_limit(run: Run, sound: list[Entry]) -> None:
+def test_duplicates_do_not_count_towards_the_limit(run: Run, sound: list[Entry]) -> None:
     copies = [Entry(f"zz{entry.path}", entry.encoded) for entry in sound]
     figures = run([*sound, *copies], NormalizeParams(max_rejected=0.0))
     assert figures["rejected"] == {"duplicate": 20}

@@ -1,4 +1,4 @@
-"""Names of images, by sample_id."""
+"""The names of images by sample_id."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from captchabench.errors import InputError
 from captchabench.samples.shards import ShardInfo, read_names, schema, write_shards
 
 
-def test_every_part_is_read_and_damage_is_one_clear_line(tmp_path: Path) -> None:
+def test_all_parts_are_read_and_damage_is_one_clear_line(tmp_path: Path) -> None:
     info = ShardInfo("a", "archive", 1, 2, 3, "AB", 1, 1)
     columns = [["x", "y", "z"], ["A"] * 3, [0] * 3, [b"\0" * 6] * 3, ["1.png", "in/2.png", "3.png"]]
     arrays = [pa.array(c, f.type) for c, f in zip(columns, schema(info), strict=True)]

@@ -1,4 +1,4 @@
-"""The raw contract."""
+"""The raw format."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -18,17 +18,17 @@ def entries(count: int) -> list[Entry]:
     return [Entry(f"in/{n}.old.png", b"\x89PNG" + bytes([n])) for n in range(count)]
 
 
-def test_rows_come_back_as_found(tmp_path: Path) -> None:
+def test_rows_are_read_back_unchanged(tmp_path: Path) -> None:
     assert write_raw(tmp_path / "fake.parquet", INFO, entries(3)) == 3
     rows = pq.read_table(tmp_path / "fake.parquet").to_pylist()
     assert rows[2] == {"image": {"bytes": b"\x89PNG\x02", "path": "in/2.old.png"}, "label": "2.old"}
     assert read_info(tmp_path / "fake.parquet") == INFO
 
 
-def test_the_metadata_tells_datasets_which_column_is_a_picture(tmp_path: Path) -> None:
+def test_the_metadata_declares_the_image_column_for_hugging_face(tmp_path: Path) -> None:
     write_raw(tmp_path / "fake.parquet", INFO, entries(1))
-    described = json.loads(pq.read_schema(tmp_path / "fake.parquet").metadata[b"huggingface"])
-    assert described["info"]["features"] == {
+    metadata = json.loads(pq.read_schema(tmp_path / "fake.parquet").metadata[b"huggingface"])
+    assert metadata["info"]["features"] == {
         "image": {"_type": "Image"},
         "label": {"_type": "Value", "dtype": "string"},
     }
@@ -50,7 +50,7 @@ def test_compressed_images_are_not_compressed_again(tmp_path: Path) -> None:
     assert kinds == {"image.bytes": "UNCOMPRESSED", "image.path": "ZSTD", "label": "ZSTD"}
 
 
-def test_a_source_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_source_that_fails_leaves_no_file(tmp_path: Path) -> None:
     def broken() -> Iterator[Entry]:
         yield from entries(3)
         raise InputError("cut off")
@@ -66,11 +66,11 @@ def test_equal_images_give_equal_files(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-@pytest.mark.parametrize("spoil", [None, lambda p: p.write_bytes(b"PAR1"), lambda p: pq.write_table(table(), p)])
-def test_a_file_that_is_not_ours_is_one_clear_line(tmp_path: Path, spoil: Callable[[Path], None] | None) -> None:
+@pytest.mark.parametrize("damage", [None, lambda p: p.write_bytes(b"PAR1"), lambda p: pq.write_table(table(), p)])
+def test_a_missing_or_foreign_file_is_one_clear_line(tmp_path: Path, damage: Callable[[Path], None] | None) -> None:
     path = tmp_path / "fake.parquet"
-    if spoil:
-        spoil(path)
+    if damage:
+        damage(path)
     with pytest.raises(InputError, match=r"fake\.parquet: is .*dvc repro .*ingest@fake"):
         read_info(path)
 
@@ -81,12 +81,12 @@ def table() -> object:
     return pa.table({"x": [1]})
 
 
-def test_a_flipped_bit_anywhere_is_found(tmp_path: Path) -> None:
+def test_a_flipped_bit_anywhere_is_detected(tmp_path: Path) -> None:
     path = tmp_path / "fake.parquet"
     write_raw(path, INFO, [Entry(f"{n}.png", bytes([n]) * 50) for n in range(20)])
     sound = path.read_bytes()
     assert read_info(path) == INFO
-    for place in range(0, len(sound), len(sound) // 50):
-        path.write_bytes(sound[:place] + bytes([sound[place] ^ 1 << place % 8]) + sound[place + 1 :])
+    for position in range(0, len(sound), len(sound) // 50):
+        path.write_bytes(sound[:position] + bytes([sound[position] ^ 1 << position % 8]) + sound[position + 1 :])
         with pytest.raises(InputError, match=r"fake\.parquet: is damaged .*; run `dvc repro --force ingest@fake`"):
             read_info(path)

@@ -1,4 +1,4 @@
-"""Reading shards back: in memory, or in a file where they do not fit."""
+"""Reading shards: into memory, or into a file if they do not fit."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +33,7 @@ def write(folder: Path, samples: Samples, rows_per_file: int = 7) -> None:
 
 
 @pytest.mark.parametrize("free", [10**12, 1000])
-def test_samples_come_back_whatever_memory_is_free(
+def test_samples_are_the_same_in_memory_and_in_a_file(
     tmp_path: Path, make_samples: Callable[..., Samples], monkeypatch: pytest.MonkeyPatch, free: int
 ) -> None:
     samples = make_samples(20)
@@ -51,20 +51,20 @@ def test_samples_come_back_whatever_memory_is_free(
     assert list(twice.sample_ids) == sorted(twice.sample_ids)
 
 
-def test_a_part_that_is_no_parquet_is_one_clear_error(tmp_path: Path, make_samples: Callable[..., Samples]) -> None:
+def test_a_part_that_is_no_parquet_file_is_one_clear_line(tmp_path: Path, make_samples: Callable[..., Samples]) -> None:
     write(tmp_path / "written", make_samples(20))
     (tmp_path / "written" / "part-00001.parquet").write_bytes(b"PAR1 but no more")
     with pytest.raises(InputError, match=r"part-00001\.parquet: is damaged .*dvc repro -f -s normalize@written"):
         read_samples(tmp_path / "written")
 
 
-def test_a_flipped_bit_anywhere_is_found(tmp_path: Path, make_samples: Callable[..., Samples]) -> None:
+def test_a_flipped_bit_anywhere_is_detected(tmp_path: Path, make_samples: Callable[..., Samples]) -> None:
     folder = tmp_path / "written"
     write(folder, make_samples(20))
     part = folder / "part-00001.parquet"
     sound = part.read_bytes()
-    for place in range(0, len(sound), len(sound) // 40):
-        part.write_bytes(sound[:place] + bytes([sound[place] ^ 1 << place % 8]) + sound[place + 1 :])
+    for position in range(0, len(sound), len(sound) // 40):
+        part.write_bytes(sound[:position] + bytes([sound[position] ^ 1 << position % 8]) + sound[position + 1 :])
         with pytest.raises(InputError, match=r"part-00001\.parquet: is damaged .*dvc repro -f -s normalize@written"):
             read_samples(folder)
         with pytest.raises(InputError, match="is damaged"):

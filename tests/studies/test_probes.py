@@ -11,7 +11,7 @@ import pytest
 from captchabench.cells.cell import Cell
 from captchabench.errors import InputError
 from captchabench.predictions.probes import Probe, ProbeInfo, read_probes, write_probes
-from captchabench.samples.shards import Samples, ShardInfo, sealable
+from captchabench.samples.shards import Samples, ShardInfo, unsealed_metadata
 from captchabench.scoring.cells import ScoredCell, score_predictions
 from captchabench.scoring.intervals import wilson
 from captchabench.scoring.leaderboard import Timing
@@ -82,7 +82,7 @@ def test_a_missing_a_damaged_and_another_file_are_one_clear_line(tmp_path: Path)
     path.write_bytes(b"PAR1")
     with pytest.raises(InputError, match=r"is damaged \(it holds no checksum\); run `dvc repro -f -s probe`"):
         read_probes(path)
-    pq.write_table(pa.table({"a": [1]}).replace_schema_metadata(sealable("{}")), path)
+    pq.write_table(pa.table({"a": [1]}).replace_schema_metadata(unsealed_metadata("{}")), path)
     seal(path)
     with pytest.raises(InputError, match="is not one of our probes"):
         read_probes(path)

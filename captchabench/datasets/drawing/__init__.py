@@ -1,5 +1,5 @@
-"""What the stand-in drawers share: glyphs, strokes, warps and the encoders.
+"""The parts that stand-ins are drawn with: glyphs, strokes, warps, backgrounds and encoders.
 
-Drawing is integer arithmetic from end to end, so that a generator gives the same pixels on every machine:
-sines and roots are looked up in tables of whole numbers, warps are fixed-point, blends divide exactly.
+All drawing is integer arithmetic, so that equal generators give the same pixels on every machine: sines and roots come
+from tables of integers, warps are fixed-point, and blending uses integer division.
 """

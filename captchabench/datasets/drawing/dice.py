@@ -1,4 +1,4 @@
-"""Whole random numbers, cheaply one at a time."""
+"""Random integers, drawn one at a time at low cost."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,10 +8,10 @@ Roll = Callable[[int], int]
 
 
 def dice(rng: np.random.Generator) -> Roll:
-    """A function that gives a whole number from 0 up to, not including, its argument.
+    """A function that returns a random integer from 0 up to, not including, its argument.
 
-    The argument is at most a few thousand. `rng` is asked for 64 numbers at a time, since a call for one
-    costs it nearly as much.
+    The argument should be at most a few thousand, so that the modulo causes no visible bias. Numbers are drawn from
+    `rng` 64 at a time, since drawing one takes nearly as long.
     """
 
     def numbers() -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""Drawn pixels as the bytes of a file."""
+"""Encoders of drawn pixels: PNG and JPEG."""
 
 import struct
 import zlib
@@ -13,14 +13,13 @@ _GREY, _PALETTE, _GREY_ALPHA = 0, 3, 4
 def png(pixels: NDArray[np.uint8], palette: bytes = b"") -> bytes:
     """A PNG of `pixels` uint8: [h, w] grey, [h, w, 2] grey and alpha, or [h, w] entries of a `palette`.
 
-    palette: RGB, three bytes an entry. The pixels are stored, not deflated: ten times quicker to write, the
-    same bytes whatever zlib is installed, and Parquet's zstd packs them afterwards. Written here because
-    OpenCV writes neither palettes nor grey with alpha, and Pillow takes longer over a file than the drawing
-    does. Raises ValueError above 64 KiB.
+    palette: RGB, three bytes per entry. The pixels are stored without compression. That is ten times faster, and the
+    bytes do not depend on the version of zlib. No library is used, since OpenCV writes neither palettes nor grey with
+    alpha, and Pillow takes longer to encode an image than we take to draw it. Raises ValueError above 64 KiB.
     """
     height, width = pixels.shape[:2]
     rows = pixels.reshape(height, -1)
-    lines = np.zeros((height, rows.shape[1] + 1), np.uint8)  # each line begins with its filter, 0 for none
+    lines = np.zeros((height, rows.shape[1] + 1), np.uint8)  # each line begins with its filter type, 0 for none
     lines[:, 1:] = rows
     raw = lines.tobytes()
     if len(raw) > 0xFFFF:
@@ -44,7 +43,7 @@ def _chunk(name: bytes, body: bytes) -> bytes:
 
 def jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
     """A JPEG of `pixels` [h, w, 3] BGR, at `quality` 0 to 100."""
-    done, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not done:
+    succeeded, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not succeeded:
         raise ValueError(f"OpenCV could not encode an image of shape {pixels.shape}")
     return encoded.tobytes()

@@ -1,4 +1,4 @@
-"""Characters as coverage masks, drawn once by FreeType and then only pasted."""
+"""Characters as coverage masks, rendered once by FreeType and then cached."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +13,7 @@ from captchabench.errors import InputError
 
 @dataclass(frozen=True)
 class Face:
-    """A font file of an installed package, in its folder `folder`."""
+    """A font file in the folder `folder` of an installed package."""
 
     package: str
     file: str
@@ -22,11 +22,10 @@ class Face:
 
 @dataclass(frozen=True, eq=False)
 class Glyph:
-    """A character's coverage and where it goes.
+    """A character's coverage and its position relative to the pen.
 
-    mask: [h, w], read-only, 255 where the ink covers the whole pixel; it may be empty.
-    left, top: pixels from the pen on the baseline to the mask's corner (above is negative).
-    advance: pixels the pen moves on.
+    mask: [h, w], read-only, 255 where ink covers the whole pixel; empty for a space. left, top: pixels from the pen on
+    the baseline to the mask's upper left corner (above is negative). advance: pixels by which the pen moves on.
     """
 
     mask: NDArray[np.uint8]
@@ -42,9 +41,9 @@ class Glyph:
 
 @cache
 def font(face: Face, size: int) -> ImageFont.FreeTypeFont:
-    """The font at `size` pixels an em. Raises InputError if its package is not installed.
+    """The font at `size` pixels per em. Raises InputError if its package is not installed.
 
-    The basic layout engine is asked for, since the other one is not in every build of Pillow.
+    Uses the basic layout engine, since not every build of Pillow has the other one.
     """
     try:
         with as_file(files(face.package) / face.folder / face.file) as path:
@@ -56,11 +55,11 @@ def font(face: Face, size: int) -> ImageFont.FreeTypeFont:
 
 @cache
 def glyph(face: Face, size: int, text: str) -> Glyph:
-    """`text`, usually one character, in `face` at `size` pixels an em."""
-    drawn_with = font(face, size)
-    advance = round(drawn_with.getlength(text))
+    """`text`, usually one character, in `face` at `size` pixels per em."""
+    sized_font = font(face, size)
+    advance = round(sized_font.getlength(text))
     image = Image.new("L", (advance + 2 * size, 3 * size))
-    ImageDraw.Draw(image).text((size, 2 * size), text, fill=255, font=drawn_with, anchor="ls")
+    ImageDraw.Draw(image).text((size, 2 * size), text, fill=255, font=sized_font, anchor="ls")
     ink = image.getbbox() or (0, 0, 0, 0)
     mask = np.array(image.crop(ink))
     mask.setflags(write=False)
@@ -68,7 +67,10 @@ def glyph(face: Face, size: int, text: str) -> Glyph:
 
 
 def paste(canvas: NDArray[np.uint8], mask: NDArray[np.uint8], x: int, y: int) -> None:
-    """Lay `mask` over `canvas`, both [h, w] coverage; its corner goes to (x, y), the rest is cut."""
+    """Draw `mask` on `canvas`, both coverage [h, w], with its upper left corner at (x, y).
+
+    Parts outside the canvas are cut off. Where both have ink, the higher coverage is kept.
+    """
     height, width = mask.shape
     x0, y0 = max(x, 0), max(y, 0)
     x1, y1 = min(x + width, canvas.shape[1]), min(y + height, canvas.shape[0])

@@ -1,4 +1,4 @@
-"""Warps in fixed point: maps count in 1/32 pixel, as OpenCV's bilinear interpolation of bytes does."""
+"""Fixed-point warps: maps are in 1/32 pixel, like OpenCV's bilinear interpolation of bytes."""
 
 import math
 from collections.abc import Sequence
@@ -7,21 +7,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-STEPS = 32  # of a pixel
-UNIT = 1 << 14  # what `turn` calls one
-PERIOD = 1024  # parts of a full turn, in `wave`
+STEPS = 32  # per pixel
+UNIT = 1 << 14  # 1.0 in fixed point
+PERIOD = 1024  # steps per full turn
 
 Maps = tuple[NDArray[np.int16], NDArray[np.uint16]]
 
-# Two periods, so that one from any phase on is a slice. With math's functions, element by element: numpy's
-# may differ in the last bit between processors.
+# Two periods, so that a period from any phase is a slice. Computed with math.sin, since numpy's may differ in the last
+# bit between processors.
 _SINE = np.array([round(UNIT * math.sin(2 * math.pi * i / PERIOD)) for i in range(2 * PERIOD)], np.int32)
 
 
 def wave(phase: int, height: int) -> NDArray[np.int16]:
-    """One period of a sine, by the angle in 1/1024 turn: [1024].
+    """One period of a sine in 1024 steps: [1024], in 1/32 pixel.
 
-    phase: where it begins, in 1/1024 turn, below 1024. height: in 1/32 pixel.
+    phase: of the first value, in 1/1024 turn, below 1024. height: the amplitude, in 1/32 pixel.
     """
     return (height * _SINE[phase : phase + PERIOD] // UNIT).astype(np.int16)
 
@@ -33,9 +33,9 @@ def turn(degrees: int) -> tuple[int, int]:
 
 
 def split(x: NDArray[np.signedinteger], y: NDArray[np.signedinteger]) -> Maps:
-    """The maps OpenCV wants, whole pixels int16 [h, w, 2] and fractions uint16 [h, w].
+    """The maps of cv2.remap: whole pixels int16 [h, w, 2] and fractions uint16 [h, w].
 
-    x, y: [h, w] of any signed type, for each pixel drawn the place it shows, in 1/32 pixel.
+    x, y: [h, w], the source of each pixel, in 1/32 pixel.
     """
     whole = np.empty((*x.shape, 2), np.int16)
     np.right_shift(x, 5, out=whole[..., 0], casting="unsafe")
@@ -44,7 +44,7 @@ def split(x: NDArray[np.signedinteger], y: NDArray[np.signedinteger]) -> Maps:
 
 
 def warp(image: NDArray[np.uint8], maps: Maps, outside: Sequence[int] = (0,)) -> NDArray[np.uint8]:
-    """`image` uint8 seen through `maps` of `split`; places off the image show the colour `outside`."""
+    """`image` sampled at `maps`, see `split`. Points outside the image have the colour `outside`."""
     warped: NDArray[np.uint8] = cv2.remap(
         image, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=outside
     )

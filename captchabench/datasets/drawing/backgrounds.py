@@ -1,4 +1,4 @@
-"""Coloured grounds to put things on: smooth, blotched, striped, cluttered."""
+"""Random coloured backgrounds of tiles: smooth, blotched, striped or cluttered."""
 
 import cv2
 import numpy as np
@@ -9,10 +9,10 @@ from captchabench.datasets.drawing.dice import Roll
 _SHIFT = 4  # coordinates in 1/16 pixel
 
 
-def ground(roll: Roll, rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
-    """A random ground: [side, side, 3]."""
+def background(roll: Roll, rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
+    """A random background [side, side, 3] BGR."""
     knots = (2, 2, 3, 5, 9)[roll(5)]
-    # Few knots are a slope, many are blotches: their colours keep to one another, the more the more there are.
+    # Few knots make a gradient, many make blotches, whose colours are more similar.
     spread = 96 if knots < 4 else 64
     base = [roll(256 - spread) for _ in range(3)]
     coarse = (rng.integers(0, spread, (knots, knots, 3), np.uint8) + np.array(base, np.uint8)).astype(np.uint8)
@@ -37,7 +37,7 @@ def bar(roll: Roll, canvas: NDArray[np.uint8], width: int) -> None:
 
 
 def colour(roll: Roll) -> tuple[int, int, int]:
-    """Any colour."""
+    """A random colour, BGR."""
     return roll(256), roll(256), roll(256)
 
 
