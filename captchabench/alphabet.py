@@ -49,7 +49,7 @@ class Alphabet:
         return [self._ids[symbol] for symbol in label]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The label with these class ids. Raises IndexError for an id outside the alphabet."""
+        """The label with these class ids. Raises IndexError for an id above the last."""
         return "".join(self.symbols[i] for i in ids)
 
 

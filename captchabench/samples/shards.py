@@ -199,7 +199,7 @@ def verified_files(folder: Path) -> list[Path]:
 def read_info(folder: Path) -> ShardInfo:
     """The description of the shards in `folder`; checksums are not checked.
 
-    Raises InputError if the first part cannot be read or is not a shard of this program.
+    Raises InputError if there is no part, or if the first one cannot be read or is not a shard of this program.
     """
     path = shard_files(folder)[0]
     try:

@@ -176,14 +176,14 @@ class ZipArchive(Archive):
 
 
 class _Header(tarfile.TarInfo):
-    """A header of a tar. Its declared size is checked before tarfile reads that much."""
+    """A tar header, checked for damage. The declared size of an extended header is checked before it is read."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         try:
             header = super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
-            # After the first header, tarfile treats a damaged one as the end of the archive. The end is all zeros.
+            # tarfile takes a damaged header, except the first, for the end of the archive. A real end is all zeros.
             if any(buf):
                 raise ValueError(f"a damaged header: {error}") from None
             raise

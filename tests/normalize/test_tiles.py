@@ -79,7 +79,7 @@ def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 def tile_files(classes: list[str], each: int) -> dict[str, bytes]:
     return {
-        f"{name}/{k}.png": saved(picture(1000 * place + k)) for place, name in enumerate(classes) for k in range(each)
+        f"{name}/{k}.png": saved(picture(1000 * index + k)) for index, name in enumerate(classes) for k in range(each)
     }
 
 
