@@ -201,15 +201,15 @@ def _timed_run(
         taken = train_network(recogniser.network, tensors[0], tensors[1], config, seed=seed, progress=True)
         whole = time.perf_counter() - started
         held_out_exact = evaluate(recogniser.network, tensors[2].to(choose_device()))[1]
-    curve = [(p.step, s, p.validation_exact) for p, s in zip(taken.curve, taken.seconds, strict=True)]
+    curve = [(p.step, s, p.validation_exact) for p, s in zip(taken.curve, taken.curve_seconds, strict=True)]
     reached = next(((step, seconds) for step, seconds, exact in curve if exact >= target), (None, None))
     return TimedRun(
         seed=seed,
         reached_seconds=reached[1],
         reached_step=reached[0],
-        train_seconds=taken.seconds[-1],
+        train_seconds=taken.curve_seconds[-1],
         prepare_seconds=taken.prepare_seconds,
-        other_seconds=max(0.0, whole - taken.seconds[-1] - taken.prepare_seconds),
+        other_seconds=max(0.0, whole - taken.curve_seconds[-1] - taken.prepare_seconds),
         best_exact=max(exact for _, _, exact in curve),
         held_out_exact=held_out_exact,
         curve=curve,

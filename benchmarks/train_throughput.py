@@ -207,7 +207,7 @@ def _engine_rate(
     parts: int,
 ) -> EngineRate:
     validation = TensorSamples(train.images[:_VALIDATION], train.targets[:_VALIDATION])
-    taken = train_network(
+    run = train_network(
         _network(recogniser),
         train,
         validation,
@@ -217,10 +217,10 @@ def _engine_rate(
         window_bytes=window_bytes,
         progress=True,
     )
-    points = [(0, 0.0), *((point.step, spent) for point, spent in zip(taken.curve, taken.seconds, strict=True))]
+    points = [(0, 0.0), *((point.step, seconds) for point, seconds in zip(run.curve, run.curve_seconds, strict=True))]
     rates = [config.batch_size * (b[0] - a[0]) / (b[1] - a[1]) for a, b in pairwise(points)]
     whole = config.batch_size * points[-1][0] / points[-1][1]
-    return EngineRate(whole, min(rates), max(rates), taken.prepare_seconds)
+    return EngineRate(whole, min(rates), max(rates), run.prepare_seconds)
 
 
 def _shares(

@@ -49,11 +49,11 @@ class Unrecordable(Acceleration):
     """A step that waits for the device, which no CUDA graph can hold."""
 
     def build(self, step: TrainingStep) -> Callable[[], None]:
-        def take() -> None:
+        def run_step() -> None:
             step.run_eagerly()
             step.loss_sum()
 
-        return acceleration._recorded(step, take)
+        return acceleration._record(step, run_step)
 
 
 @pytest.fixture(params=DEVICES)
@@ -97,7 +97,7 @@ def test_a_recorded_training_is_the_eager_one(name: str, device: torch.device, m
     samples = make_samples(16)
     fast = trained(name, samples, recorded(device))
     assert fast.trained is not None
-    assert not fast.trained.refused
+    assert not fast.trained.refusal
     assert curve(fast) == pytest.approx(curve(trained(name, samples, EAGER)), rel=close(device))
 
 
@@ -105,7 +105,7 @@ def test_a_recorded_training_in_bfloat16_is_the_eager_one(device: torch.device, 
     samples = make_samples(48)
     fast = trained("crnn", samples, recorded(device), precision="bfloat16")
     assert fast.trained is not None
-    assert not fast.trained.refused
+    assert not fast.trained.refusal
     eager = trained("crnn", samples, EAGER, precision="bfloat16")
     assert curve(fast) == pytest.approx(curve(eager), rel=close(device))
 
@@ -169,7 +169,7 @@ def test_a_compiled_and_recorded_training_is_the_eager_one(name: str, make_sampl
     samples = make_samples(48)
     fast = trained(name, samples, Acceleration(compile=True, graph=True))
     assert fast.trained is not None
-    assert not fast.trained.refused
+    assert not fast.trained.refusal
     assert curve(fast) == pytest.approx(curve(trained(name, samples, EAGER)), rel=0.05)
 
 
@@ -178,12 +178,12 @@ def test_what_cannot_be_recorded_is_refused_and_training_goes_on(make_samples: M
     samples = make_samples(48)
     model = trained("crnn", samples, Unrecordable(compile=False, graph=True))
     assert model.trained is not None
-    assert model.trained.refused
+    assert model.trained.refusal
     assert curve(model) == pytest.approx(curve(trained("crnn", samples, EAGER)), rel=0.05)
     # Nothing is left behind that would keep the next from being recorded.
     after = trained("crnn", samples, Acceleration(compile=False, graph=True))
     assert after.trained is not None
-    assert not after.trained.refused
+    assert not after.trained.refusal
 
 
 @pytest.mark.gpu
@@ -202,7 +202,7 @@ def test_less_memory_is_taken_where_a_share_is_asked_for(
     assert part < samples.pixels.nbytes
     fast = trained("crnn", samples, Acceleration(compile=False, graph=True), steps=40)
     assert fast.trained is not None
-    assert not fast.trained.refused
+    assert not fast.trained.refusal
 
 
 @pytest.mark.gpu

@@ -112,9 +112,9 @@ def _try(name: str, samples: Samples, device: torch.device, *, compiled: bool) -
     recogniser.fit(samples, samples, seed=0)
     seconds = time.perf_counter() - started
     if isinstance(recogniser, NeuralRecogniser) and recogniser.trained:
-        images, seconds = budget["steps"] * budget["batch_size"], recogniser.trained.spent
-        steps = "eager" if recogniser.trained.refused else str(recogniser.acceleration)
-        problem = recogniser.trained.refused and f"{recogniser.acceleration} steps: {recogniser.trained.refused}"
+        images, seconds = budget["steps"] * budget["batch_size"], recogniser.trained.step_seconds
+        steps = "eager" if recogniser.trained.refusal else str(recogniser.acceleration)
+        problem = recogniser.trained.refusal and f"{recogniser.acceleration} steps: {recogniser.trained.refusal}"
     recogniser.predict(samples.pixels)
     started = time.perf_counter()
     recogniser.predict(samples.pixels)

@@ -1,1 +1,1 @@
-"""The training engine. It knows no model: anything that is a `Network` can be trained."""
+"""The training engine. It trains any `Network` and depends on no model."""

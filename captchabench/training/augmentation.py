@@ -1,4 +1,4 @@
-"""Random distortions of a batch, on the device it lives on."""
+"""Random distortions of a batch of images, on the device that holds it."""
 
 import math
 
@@ -6,32 +6,35 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
-# Rows and columns of the coarse field that an image is bent by.
+# Rows and columns of the coarse field of random displacements that bends an image.
 _BENDS = (3, 7)
 
 
 def augment(images: Tensor, strength: float, pieces: int = 1) -> Tensor:
-    """Distort each image a little: affine and elastic jitter, contrast, noise, erasing.
+    """Distort each image a little: affine and elastic jitter, contrast, noise, erasing. Returns [B, 1, H, W] float32.
 
-    images: [B, 1, H, W] float32, standardized. strength: 0 leaves them as they are; at 1, turns of up to 6 degrees,
-    shear up to 0.2, scale within 12 %, shifts up to 5 % of the width and 10 % of the height, bends up to 2 % of the
-    width and 8 % of the height (a smooth random field: Simard, Steinkraus and Platt, ICDAR 2003), contrast within
-    30 %, noise of up to 0.2 standard deviations, and a patch of up to 8 % of the width and half the height wiped out
-    (Zhong et al., AAAI 2020). Images of several `pieces` side by side are distorted piece by piece. Random numbers come
-    from torch's generator of the device.
+    images: [B, 1, H, W] float32, standardized. Random numbers come from torch's generator of their device. pieces: an
+    image consists of so many pieces side by side, and each is distorted by itself. strength: 0 changes nothing; at 1:
+
+    - rotation of up to 6 degrees, shear up to 0.2, scaling within 12 %, shifts up to 5 % of the width and 10 % of the
+      height;
+    - bends of up to 2 % of the width and 8 % of the height, by a smooth random field (Simard, Steinkraus and Platt,
+      ICDAR 2003);
+    - contrast within 30 %, noise of up to 0.2 standard deviations;
+    - a patch of up to 8 % of the width and half the height set to 0 (Zhong et al., AAAI 2020).
     """
     if pieces > 1:
         batch, _, height, width = images.shape
-        each = width // pieces
-        apart = images.reshape(batch, height, pieces, each).transpose(1, 2).reshape(batch * pieces, 1, height, each)
-        together = augment(apart, strength).view(batch, pieces, height, each).transpose(1, 2)
-        return together.reshape(batch, 1, height, width)
+        part = width // pieces
+        separate = images.reshape(batch, height, pieces, part).transpose(1, 2).reshape(batch * pieces, 1, height, part)
+        joined = augment(separate, strength).view(batch, pieces, height, part).transpose(1, 2)
+        return joined.reshape(batch, 1, height, width)
     batch, _, height, width = images.shape
     device = images.device
     jitter = strength * (2 * torch.rand(12, batch, device=device) - 1)
     turn, shear = jitter[0] * math.radians(6), jitter[1] * 0.2
     grow_x, grow_y = 1 + jitter[2] * 0.12, 1 + jitter[3] * 0.12
-    # Coordinates run from -1 to 1 on both axes, so the pixel aspect enters the turn.
+    # Coordinates run from -1 to 1 on both axes, so a rotation depends on the aspect ratio.
     aspect = height / width
     rows = [
         torch.stack([turn.cos() * grow_x, (shear - turn.sin()) * aspect, jitter[4] * 0.1], dim=1),
@@ -50,7 +53,7 @@ def augment(images: Tensor, strength: float, pieces: int = 1) -> Tensor:
 
 
 def _patch(across: Tensor, down: Tensor, height: int, width: int) -> Tensor:
-    """A rectangle anywhere in each image, as large as `across` and `down` [B] say: [B, 1, H, W] bool."""
+    """A random rectangle in each image: [B, 1, H, W] bool. across, down: [B], its size; none if either is negative."""
     centre = torch.rand(2, len(across), 1, device=across.device)
     x = (torch.arange(width, device=across.device) + 0.5) / width
     y = (torch.arange(height, device=across.device) + 0.5) / height

@@ -1,4 +1,4 @@
-"""Where a training keeps what it needs to go on after it was killed, and when it does."""
+"""The checkpoint file of a training, and when it is due; the points of a learning curve."""
 
 import os
 import time
@@ -10,37 +10,40 @@ from captchabench.errors import InputError
 from captchabench.storage.checksum import flaw, sealed
 from captchabench.storage.files import replacing_file
 
-_EVERY = "CAPTCHABENCH_CHECKPOINT_SECONDS"
-_EVERY_SECONDS = 60.0
+_INTERVAL = "CAPTCHABENCH_CHECKPOINT_SECONDS"
+_DEFAULT_SECONDS = 60.0
 
 
 class Checkpoints:
-    """The checkpoint of one training, in a folder that no training with other inputs has. inputs: the folder's name."""
+    """The checkpoint of one training, in a folder whose name identifies the training's inputs.
+
+    inputs: that name. Raises InputError if CAPTCHABENCH_CHECKPOINT_SECONDS is not a number of seconds.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.inputs = folder.name
         self._path = folder / "checkpoint.safetensors"
-        self._every = _every_seconds()
+        self._interval = _interval_seconds()
         self._started = self._last = time.monotonic()
-        self._earlier = 0.0
+        self._earlier_seconds = 0.0
 
     @property
     def seconds(self) -> float:
-        """The time that the training has taken, in earlier processes and in this one."""
-        return self._earlier + time.monotonic() - self._started
+        """How long the training has run, in earlier processes and in this one."""
+        return self._earlier_seconds + time.monotonic() - self._started
 
     def due(self) -> bool:
-        """Whether it is time for another one."""
-        return time.monotonic() - self._last >= self._every
+        """Whether to write the next checkpoint."""
+        return time.monotonic() - self._last >= self._interval
 
     def write(self, encoded: bytes) -> None:
-        """Replace the checkpoint. encoded: holds `checksum.UNSEALED`."""
+        """Replace the checkpoint. encoded: must contain `checksum.UNSEALED`."""
         with replacing_file(self._path) as temporary:
             temporary.write_bytes(sealed(encoded))
         self._last = time.monotonic()
 
     def read(self) -> bytes | None:
-        """The checkpoint; None where there is none, or a damaged one, which is set aside."""
+        """The checkpoint; None if there is none, or if it is damaged: then it is renamed."""
         try:
             encoded = self._path.read_bytes()
         except FileNotFoundError:
@@ -50,33 +53,33 @@ class Checkpoints:
             return None
         return encoded
 
-    def going_on(self, step: int, seconds: float) -> None:
-        """Say that the training goes on from a checkpoint that was written after `seconds` of it."""
-        self._earlier = seconds
-        print(f"going on after step {step} ({self._path})", flush=True)
+    def resume(self, step: int, seconds: float) -> None:
+        """Report that the training resumes after `step`, and count the `seconds` that it ran until then."""
+        self._earlier_seconds = seconds
+        print(f"resuming after step {step} ({self._path})", flush=True)
 
     def set_aside(self, problem: str) -> None:
-        """Rename a checkpoint that cannot be used, and say so."""
-        # Of several processes one is the first.
+        """Rename a checkpoint that cannot be used, and report it."""
+        # Several processes may try; only the first one finds the file.
         with suppress(FileNotFoundError):
             self._path.rename(self._path.with_suffix(".aside"))
-            print(f"{self._path}: {problem}; set aside, training begins anew", flush=True)
+            print(f"{self._path}: {problem}; set aside, training starts from the beginning", flush=True)
 
 
-def _every_seconds() -> float:
-    text = os.environ.get(_EVERY, str(_EVERY_SECONDS))
+def _interval_seconds() -> float:
+    text = os.environ.get(_INTERVAL, str(_DEFAULT_SECONDS))
     try:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
     if not seconds >= 0:
-        raise InputError(f"{_EVERY}: must be a number of seconds, 0 or more; is '{text}'")
+        raise InputError(f"{_INTERVAL}: must be a number of seconds, 0 or more; is '{text}'")
     return seconds
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One evaluation during training. Losses are means per sample; a model without one leaves them None."""
+    """One evaluation during training. Losses are means per sample; None for a model without a loss."""
 
     step: int
     epoch: float

@@ -1,7 +1,7 @@
-"""One cell over several devices: `torchrun --nproc-per-node N -m stages.train D M F`.
+"""One cell trained on several devices: `torchrun --nproc-per-node N -m stages.train D M F`.
 
-Each process takes its share of every batch, the gradients are averaged, and all hold the same weights. Without
-torchrun there is one process and nothing here does anything.
+Each process takes its share of every batch. The gradients are averaged, so all processes hold the same weights.
+Without torchrun there is one process, and these functions do nothing.
 """
 
 import os
@@ -18,7 +18,7 @@ from captchabench.errors import InputError
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Join the processes that torchrun started, on this process's own GPU where there is one."""
+    """Join the processes that torchrun started, each on its own GPU if there are GPUs."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
@@ -37,14 +37,14 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """The number of this process among them; 0 writes the results."""
+    """The number of this process among them; process 0 writes the results."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def share(order: Tensor) -> Tensor:
     """This process's part of each batch of `order` [steps, batch]: [steps, batch / world_size].
 
-    Raises InputError where a batch cannot be shared out evenly.
+    Raises InputError if a batch cannot be divided evenly.
     """
     if order.shape[1] % world_size():
         raise InputError(
@@ -53,31 +53,31 @@ def share(order: Tensor) -> Tensor:
     return order[:, rank() :: world_size()]
 
 
-def agreed(wish: bool) -> bool:
-    """What the first process wishes, in all of them."""
+def decision_of_first(decision: bool) -> bool:
+    """The decision of the first process, in every process."""
     if world_size() == 1:
-        return wish
-    heard = torch.tensor(wish, device="cuda" if dist.get_backend() == "nccl" else "cpu")
-    dist.broadcast(heard, 0)
-    return bool(heard)
+        return decision
+    flag = torch.tensor(decision, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.broadcast(flag, 0)
+    return bool(flag)
 
 
-def all_agree(wish: bool) -> bool:
-    """Whether every process wishes it."""
+def all_agree(vote: bool) -> bool:
+    """Whether every process votes yes."""
     if world_size() == 1:
-        return wish
-    heard = torch.tensor(int(wish), device="cuda" if dist.get_backend() == "nccl" else "cpu")
-    dist.all_reduce(heard, dist.ReduceOp.MIN)
-    return bool(heard)
+        return vote
+    flag = torch.tensor(int(vote), device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(flag, dist.ReduceOp.MIN)
+    return bool(flag)
 
 
-def gathered(own: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-    """What each process holds, by rank, in the first process; in the others an empty list. Tensors are on the CPU."""
+def gather_to_first(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """The `tensors` of every process by rank, in the first process; an empty list in the others. All are on the CPU."""
     if world_size() == 1:
-        return [own]
-    everyones: list[Any] = [None] * world_size() if rank() == 0 else []
-    dist.gather_object(own, everyones or None)
-    return everyones
+        return [tensors]
+    by_rank: list[Any] = [None] * world_size() if rank() == 0 else []
+    dist.gather_object(tensors, by_rank or None)
+    return by_rank
 
 
 def average(tensors: Iterable[Tensor]) -> None:

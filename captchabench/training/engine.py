@@ -1,4 +1,4 @@
-"""One engine for every deep model: the fold's tensors live on the device, one loop, best weights kept."""
+"""The training loop of every deep model: steps, evaluations, checkpoints, and the best weights at the end."""
 
 import math
 import time
@@ -23,7 +23,8 @@ from captchabench.training.step import TrainingStep
 
 # Evaluations in a row without a better result, after which the `plateau` schedule cuts the learning rate.
 _PLATEAU = 3
-_STEPS_BETWEEN_QUESTIONS = 20
+# Processes that train together agree on a checkpoint only at every such step, since agreeing takes time.
+_STEPS_BETWEEN_DECISIONS = 20
 
 
 def train_network(
@@ -38,12 +39,12 @@ def train_network(
     progress: bool = False,
     checkpoints: Checkpoints | None = None,
 ) -> TrainingRun:
-    """Train `network` in place and leave it in evaluation mode on its best weights.
+    """Train `network` in place; it ends in evaluation mode with its best weights.
 
     Best is the highest exact match on `validation`, then the lowest loss there. Equal arguments give equal weights
-    on a CPU, whether or not a training went on from one of its `checkpoints`. acceleration: None takes what pays on the
-    device. window_bytes: the pixels held there at once; None takes what fits. Raises InputError where there is nothing
-    to learn from, or where the loss stops being a number.
+    on a CPU, whether or not the training was resumed from one of its `checkpoints`. acceleration: None for what is
+    fastest on the device. window_bytes: pixels to hold on the device at once; None for what fits. Raises InputError if
+    there are no samples, or if the loss is not finite.
     """
     if not len(train.images) or not len(validation.images):
         raise InputError(
@@ -57,51 +58,47 @@ def train_network(
     if window_bytes is None:
         window_bytes = default_window_bytes(device)
     snapshot = read_snapshot(checkpoints) if checkpoints else None
-    dealt = windows(
-        train,
-        config,
-        seed=seed,
-        device=device,
-        window_bytes=window_bytes,
-        taken=snapshot.taken if snapshot else 0,
+    resumed_after = snapshot.steps_done if snapshot else 0
+    later_windows = windows(
+        train, config, seed=seed, device=device, window_bytes=window_bytes, steps_done=resumed_after
     )
-    first = next(dealt)
+    first_window = next(later_windows)
     network.train()
-    step = TrainingStep(network, config, first)
+    step = TrainingStep(network, config, first_window)
     acceleration = acceleration or acceleration_for(device, config.steps * config.batch_size)
     with torch.random.fork_rng(), TrainingProgress(config.steps, enabled=progress) as bar:
-        # Processes that train together start alike, then draw distortions of their own.
+        # Processes that train together start with equal weights, but each distorts its images in its own way.
         torch.manual_seed(seed + 7919 * distributed.rank())
         prepared = prepare(step, acceleration)
-        if prepared.refused and distributed.rank() == 0:
-            print(f"training goes on eagerly, without {acceleration} steps: {prepared.refused}", flush=True)
-        # A CPU's steps are counted in the seconds of its thread: what else runs on the machine does not show in them.
+        if prepared.refusal and distributed.rank() == 0:
+            print(f"{acceleration} steps are not used, training is slower: {prepared.refusal}", flush=True)
+        # On a CPU, process time: it does not include what else runs on the machine.
         clock = time.perf_counter if device.type == "cuda" else time.process_time
-        run = TrainingRun(prepared.seconds, prepared.refused, clock)
+        run = TrainingRun(prepared.seconds, prepared.refusal, clock)
         best = Best(network)
         if snapshot:
             snapshot.restore(step, run, best)
-        marks = {math.ceil(config.steps * k / config.evaluations) for k in range(1, config.evaluations + 1)}
-        bar.advance(run.taken)
+        evaluation_steps = {math.ceil(config.steps * k / config.evaluations) for k in range(1, config.evaluations + 1)}
+        bar.advance(resumed_after)
         run.start_clock()
-        for taken in _take_steps(step, chain([first], dealt), run.taken, config.steps):
+        for steps_done in _run_steps(step, chain([first_window], later_windows), resumed_after, config.steps):
             bar.advance()
-            if taken in marks:
-                epoch = taken * config.batch_size / len(train.images)
-                train_loss, validation_loss, exact = _look(step, run, taken, epoch, validation)
-                bar.report(train_loss, exact, taken * config.batch_size / run.spent)
+            if steps_done in evaluation_steps:
+                epoch = steps_done * config.batch_size / len(train.images)
+                train_loss, validation_loss, exact = _add_curve_point(step, run, steps_done, epoch, validation)
+                bar.report(train_loss, exact, steps_done * config.batch_size / run.step_seconds)
                 best.offer(exact, validation_loss)
                 if config.schedule == "plateau" and best.stale and best.stale % _PLATEAU == 0:
-                    reduce(step.rates, taken)
+                    reduce(step.rates, steps_done)
                 if config.patience and best.stale >= config.patience:
                     break
                 if config.stop_when_perfect and exact == 1.0:
                     break
                 network.train()
                 run.start_clock()
-            if checkpoints and taken < config.steps and _is_due(checkpoints, taken):
+            if checkpoints and steps_done < config.steps and _checkpoint_is_due(checkpoints, steps_done):
                 step.wait()
-                run.stop_clock(taken)
+                run.stop_clock(steps_done)
                 write_snapshot(checkpoints, step, run, best)
                 run.start_clock()
     step.optimizer.release()
@@ -110,49 +107,52 @@ def train_network(
     return run
 
 
-def _take_steps(step: TrainingStep, dealt: Iterable[Window], taken: int, steps: int) -> Iterator[int]:
-    """Run steps over the windows, from the one after `taken` to the last; yield the number taken after each."""
-    for window in dealt:
-        row = taken % len(window.order)
+def _run_steps(step: TrainingStep, windows: Iterable[Window], steps_done: int, steps: int) -> Iterator[int]:
+    """Run the steps after `steps_done` up to `steps`, window by window. Yields the number of steps done after each."""
+    for window in windows:
+        row = steps_done % len(window.order)
         step.load(window, row)
-        for _ in range(min(len(window.order) - row, steps - taken)):
+        for _ in range(min(len(window.order) - row, steps - steps_done)):
             step.run()
-            taken += 1
-            yield taken
+            steps_done += 1
+            yield steps_done
 
 
-def _look(
-    step: TrainingStep, run: TrainingRun, taken: int, epoch: float, validation: TensorSamples
+def _add_curve_point(
+    step: TrainingStep, run: TrainingRun, steps_done: int, epoch: float, validation: TensorSamples
 ) -> tuple[float, float, float]:
-    """Evaluate the network after `taken` steps: training loss, validation loss, exact match.
+    """Evaluate the network and add the result to the run's curve: training loss, validation loss, exact match.
 
-    They become the next point of the run's curve; its clock is left stopped.
+    Stops the run's clock and leaves the network in evaluation mode. Raises InputError if the loss is not finite.
     """
-    train_loss = step.loss_sum() / (taken - run.evaluated)
-    run.stop_clock(taken)
+    train_loss = step.loss_sum() / (steps_done - run.last_evaluation)
+    run.stop_clock(steps_done)
     if not math.isfinite(train_loss):
-        raise InputError(f"training diverged: the loss is {train_loss} at step {taken}; lower training.learning_rate")
+        raise InputError(
+            f"training diverged: the loss is {train_loss} at step {steps_done}; lower training.learning_rate"
+        )
     distributed.average(step.network.buffers())
     validation_loss, exact = evaluate(step.network, validation)
-    rate = step.rates[taken - 1].item()
-    run.curve.append(CurvePoint(taken, epoch, rate, train_loss, validation_loss, exact))
-    run.seconds.append(run.spent)
+    rate = step.rates[steps_done - 1].item()
+    run.curve.append(CurvePoint(steps_done, epoch, rate, train_loss, validation_loss, exact))
+    run.curve_seconds.append(run.step_seconds)
     return train_loss, validation_loss, exact
 
 
-def _is_due(checkpoints: Checkpoints, taken: int) -> bool:
-    """Whether to keep the state now. Processes that train together do not ask each other at every step."""
+def _checkpoint_is_due(checkpoints: Checkpoints, steps_done: int) -> bool:
+    """Whether to write a checkpoint now. Processes that train together decide alike."""
     alone = distributed.world_size() == 1
-    return (alone or taken % _STEPS_BETWEEN_QUESTIONS == 0) and distributed.agreed(checkpoints.due())
+    may_decide = alone or steps_done % _STEPS_BETWEEN_DECISIONS == 0
+    return may_decide and distributed.decision_of_first(checkpoints.due())
 
 
 @torch.no_grad()
 def evaluate(network: Network, samples: TensorSamples, batch_size: int = 512) -> tuple[float, float]:
-    """Mean loss and share of exactly read samples; leaves the network in evaluation mode."""
+    """Mean loss and exact match over the samples. Leaves the network in evaluation mode."""
     network.eval()
     device = samples.images.device
     batch_size = reading_batch(batch_size)
-    # Loss and number of exact readings, on the device until all is read.
+    # Sum of losses and number of exact readings, kept on the device until the end.
     totals = torch.zeros(2, device=device)
     for start in range(0, len(samples.images), batch_size):
         targets = samples.targets[start : start + batch_size]

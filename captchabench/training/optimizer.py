@@ -13,14 +13,15 @@ from captchabench.training.settings import TrainingConfig
 _BETAS = (0.9, 0.98)
 _EPSILON = 1e-8
 _MOMENTUM = 0.95
-# Of the quintic that pushes all singular values towards 1, and how often it is applied (Jordan et al., 2024).
+# Coefficients of the polynomial that moves all singular values towards 1, and the number of its iterations (Jordan et
+# al., 2024).
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _QUINTIC_STEPS = 5
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Hidden weights of one shape, neighbours in the vector. shape: [count, outputs, inputs]."""
+    """Hidden weights of one shape, adjacent in the vector. shape: [count, outputs, inputs]."""
 
     part: slice
     shape: tuple[int, int, int]
@@ -29,42 +30,41 @@ class _Group:
 class FlatOptimizer:
     """Muon for the weights of hidden layers, AdamW for all others, with clipping by the global norm.
 
-    Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon) steps along the momentum with all its singular
-    values made about 1; a convolution counts as a matrix of outputs by inputs times kernel,
-    and matrices that share a weight, such as an LSTM's gates, one by one. AdamW: Loshchilov and
-    Hutter, ICLR 2019; clipping: Pascanu et al., ICML 2013. Which weights are hidden the network says; with
-    `config.muon` 0 none are.
+    Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon) moves a weight matrix along its momentum, with
+    all singular values of the momentum set to about 1. A convolution counts as a matrix of outputs by inputs times
+    kernel. Matrices that share one parameter, such as the gates of an LSTM, are treated separately. The network names
+    its hidden weights; with `config.muon` 0 AdamW trains them as well. AdamW: Loshchilov and Hutter, ICLR 2019.
+    Clipping: Pascanu et al., ICML 2013. Matrices decay; biases, norms and other vectors do not.
 
-    The parameters of `network`, and their gradients, become views of two vectors, so that clipping, averaging over
-    devices, updating and copying aside take one kernel each. Matrices decay; biases, norms and other vectors do not.
-    No method waits for the device. `release` gives the network parameters of its own again.
+    The parameters of `network` and their gradients become views of two vectors. So clipping, averaging over devices,
+    updating and copying take one kernel each. No method waits for the device. `release` separates the parameters again.
     """
 
     def __init__(self, network: Network, config: TrainingConfig) -> None:
-        wanted = [p for p in network.parameters() if p.requires_grad]
-        asked = network.hidden_weights() if config.muon else []
-        hidden = {id(p): (p.shape[0] // stacked, p[0].numel()) for p, stacked in asked if p.requires_grad}
+        trained = [p for p in network.parameters() if p.requires_grad]
+        named = network.hidden_weights() if config.muon else []
+        hidden = {id(p): (p.shape[0] // stacked, p[0].numel()) for p, stacked in named if p.requires_grad}
 
-        def place(parameter: nn.Parameter) -> tuple[bool, bool, tuple[int, int]]:
-            # Muon's first, those of one shape together; then AdamW's that decay; then those that do not.
+        def position(parameter: nn.Parameter) -> tuple[bool, bool, tuple[int, int]]:
+            # First Muon's, those of one shape together; then AdamW's that decay; then those that do not.
             return id(parameter) not in hidden, parameter.ndim < 2, hidden.get(id(parameter), (0, 0))
 
-        self._parameters = sorted(wanted, key=place)
+        self._parameters = sorted(trained, key=position)
         self._weight_decay = config.weight_decay
         self._clip_norm = config.clip_norm
         self._muon_share = config.muon / config.learning_rate
         self._groups: list[_Group] = []
         start = 0
-        taken = (p for p in self._parameters if id(p) in hidden)
-        for (outputs, inputs), same in groupby(taken, lambda p: hidden[id(p)]):
-            count = sum(p.numel() for p in same) // (outputs * inputs)
+        of_muon = (p for p in self._parameters if id(p) in hidden)
+        for (outputs, inputs), same_shape in groupby(of_muon, lambda p: hidden[id(p)]):
+            count = sum(p.numel() for p in same_shape) // (outputs * inputs)
             end = start + count * outputs * inputs
             self._groups.append(_Group(slice(start, end), (count, outputs, inputs)))
             start = end
         self._hidden = start
-        self._decaying = sum(p.numel() for p in wanted if p.ndim >= 2)
-        size = sum(p.numel() for p in wanted)
-        device = wanted[0].device
+        self._decaying = sum(p.numel() for p in trained if p.ndim >= 2)
+        size = sum(p.numel() for p in trained)
+        device = trained[0].device
         self.values = torch.empty(size, device=device)
         self.gradients = torch.zeros_like(self.values)
         self._momentum = torch.zeros(self._hidden, device=device)
@@ -80,7 +80,7 @@ class FlatOptimizer:
             start = end
 
     def zero_grad(self) -> None:
-        """Forget the gradients, in place."""
+        """Set the gradients to 0, in place."""
         self.gradients.zero_()
 
     def step(self, rate: Tensor) -> None:
@@ -92,13 +92,13 @@ class FlatOptimizer:
         self._steps += 1
         start = self._hidden
         for part, decay in ((slice(start, self._decaying), self._weight_decay), (slice(self._decaying, None), 0.0)):
-            own = slice(part.start - start, None if part.stop is None else part.stop - start)
-            # PyTorch's own kernel, called without torch.optim, which takes a second to load its compiler.
+            of_adam = slice(part.start - start, None if part.stop is None else part.stop - start)
+            # PyTorch's kernel, called directly: importing torch.optim loads its compiler, which takes a second.
             torch._fused_adamw_(
                 [self.values[part]],
                 [self.gradients[part]],
-                [self._first[own]],
-                [self._second[own]],
+                [self._first[of_adam]],
+                [self._second[of_adam]],
                 [],
                 [self._steps],
                 lr=rate,
@@ -111,7 +111,7 @@ class FlatOptimizer:
             )
 
     def _step_hidden(self, rate: Tensor) -> None:
-        """Muon with Nesterov's momentum. rate: its learning rate, a scalar."""
+        """Update the hidden weights by Muon with Nesterov momentum. rate: its learning rate, a scalar."""
         gradients, values = self.gradients[: self._hidden], self.values[: self._hidden]
         self._momentum.lerp_(gradients, 1 - _MOMENTUM)
         ahead = gradients.lerp(self._momentum, _MOMENTUM)
@@ -122,11 +122,11 @@ class FlatOptimizer:
             values[group.part].view(group.shape).sub_(update * (rate * max(1.0, outputs / inputs) ** 0.5))
 
     def state(self) -> list[Tensor]:
-        """The tensors that a step changes, the parameters among them."""
+        """The tensors that a step changes, including the parameters."""
         return [self.values, self._momentum, self._first, self._second, self._steps]
 
     def release(self) -> None:
-        """Give each parameter memory of its own, and no gradient."""
+        """Give each parameter its own memory, and remove the gradients."""
         for parameter in self._parameters:
             parameter.data = parameter.data.clone()
             parameter.grad = None
@@ -135,7 +135,7 @@ class FlatOptimizer:
 def orthogonalised(matrices: Tensor) -> Tensor:
     """Matrices with the singular vectors of `matrices` [N, M, K] and singular values of about 1 (0.7 to 1.2).
 
-    By Newton and Schulz's iteration, which needs products alone; on a GPU in bfloat16, which it bears.
+    Newton-Schulz iteration, which takes matrix products only. On a GPU it runs in bfloat16, which is precise enough.
     """
     wide = matrices.shape[1] <= matrices.shape[2]
     x: Tensor = matrices if wide else matrices.mT

@@ -1,4 +1,4 @@
-"""Numbers that change from step to step, as tables: a step looks them up on the device."""
+"""Values that change from step to step, as tables on the device."""
 
 import math
 
@@ -15,8 +15,8 @@ _PLATEAU_FACTOR = 0.1
 def learning_rates(config: TrainingConfig) -> Tensor:
     """The learning rate of each step: [steps] float32.
 
-    `one_cycle`: up along a cosine over the first 15 % of the steps, down to nearly nothing over the others (Smith and
-    Topin, arXiv:1708.07120). `plateau`: constant, until `reduce` is called.
+    `one_cycle`: a cosine up over the first 15 % of the steps, then a cosine down to nearly 0 (Smith and Topin,
+    arXiv:1708.07120). `plateau`: constant, until `reduce` is called.
     """
     if config.schedule == "plateau":
         return torch.full((config.steps,), config.learning_rate)
@@ -28,15 +28,15 @@ def learning_rates(config: TrainingConfig) -> Tensor:
 
 
 def reduce(rates: Tensor, step: int) -> None:
-    """Cut the learning rates of all steps from `step` on to a tenth, in place."""
+    """Divide the learning rates of all steps from `step` on by ten, in place."""
     rates[step:] *= _PLATEAU_FACTOR
 
 
 def guides(config: TrainingConfig) -> Tensor:
-    """The pull of CTC's alignments to the diagonal at each step: [steps] float32, falling to 0 in a straight line."""
+    """The weight of CTC's guide at each step (see `ctc_losses`): [steps] float32, decreasing linearly to 0."""
     fading = max(config.guide_share * config.steps, 1.0)
-    left = 1 - torch.arange(config.steps, dtype=torch.float64) / fading
-    return (config.guide * left.clamp(min=0)).float()
+    remaining = 1 - torch.arange(config.steps, dtype=torch.float64) / fading
+    return (config.guide * remaining.clamp(min=0)).float()
 
 
 def _cosine(start: float, end: float, share: Tensor) -> Tensor:

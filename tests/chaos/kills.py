@@ -37,8 +37,8 @@ _MESSAGES = {
     "dvc.lock truncated": re.compile(r"dvc\.lock was truncated"),
     "stale list of files in use": re.compile(r"files in use had entries"),
     "temporary files of DVC swept": re.compile(r"temporary files that DVC left"),
-    "training goes on from a checkpoint": re.compile(r"going on after step"),
-    "checkpoint set aside": re.compile(r"training begins anew"),
+    "training goes on from a checkpoint": re.compile(r"resuming after step"),
+    "checkpoint set aside": re.compile(r"training starts from the beginning"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Distortions: none at strength 0, seeded, mild, different for each image."""
+"""Distortions: none at strength 0, reproducible, mild, different for each image."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from captchabench.training.augmentation import augment
 
 
 def striped(count: int) -> torch.Tensor:
-    """The same dark bars on light ground, again and again."""
+    """`count` equal images of dark bars on a light background."""
     image = torch.ones(1, 1, 32, 100)
     for x in range(10, 90, 20):
         image[..., 8:24, x : x + 8] = -1.5
@@ -19,18 +19,18 @@ def test_strength_zero_changes_nothing() -> None:
     torch.testing.assert_close(augment(images, 0.0), images, atol=1e-5, rtol=0)
 
 
-def test_the_seed_decides() -> None:
-    made = []
+def test_equal_seeds_give_equal_distortions() -> None:
+    results = []
     for seed in (5, 5, 6):
         torch.manual_seed(seed)
-        made.append(augment(striped(4), 1.0))
-    assert torch.equal(made[0], made[1])
-    assert not torch.equal(made[0], made[2])
-    assert not torch.equal(made[0][0], made[0][1])
+        results.append(augment(striped(4), 1.0))
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+    assert not torch.equal(results[0][0], results[0][1])
 
 
 @pytest.mark.parametrize("strength", [0.3, 1.0])
-def test_images_stay_recognisable_and_strength_counts(strength: float) -> None:
+def test_images_stay_recognisable_and_strength_matters(strength: float) -> None:
     torch.manual_seed(0)
     images = striped(64)
     changed = (augment(images, strength) - images).abs().mean(dim=(1, 2, 3))
@@ -42,22 +42,22 @@ def test_images_stay_recognisable_and_strength_counts(strength: float) -> None:
     assert augment(images, strength).isfinite().all()
 
 
-def test_some_patches_are_wiped_out_and_some_images_keep_all() -> None:
+def test_patches_are_erased_in_some_images() -> None:
     torch.manual_seed(0)
-    # A constant image shows nothing but contrast, noise and patches; a patch is exactly 0.
-    wiped = (augment(torch.full((200, 1, 32, 100), 9.0), 1.0) == 0).flatten(1).float().mean(dim=1)
-    assert 0.1 < (wiped > 0).float().mean() < 0.5
-    assert wiped.max() <= 0.08 * 0.5 + 0.01
+    # Only contrast, noise and patches change a constant image. A patch is exactly 0.
+    erased = (augment(torch.full((200, 1, 32, 100), 9.0), 1.0) == 0).flatten(1).float().mean(dim=1)
+    assert 0.1 < (erased > 0).float().mean() < 0.5
+    assert erased.max() <= 0.08 * 0.5 + 0.01
 
 
-def test_pieces_are_distorted_apart() -> None:
+def test_pieces_are_distorted_separately() -> None:
     torch.manual_seed(0)
     row = striped(1).repeat(8, 1, 1, 3)
     row[..., 100:200] = 0.0
     changed = augment(row, 1.0, pieces=3)
     assert changed.shape == row.shape
-    # Nothing of its neighbours has moved into the empty piece; noise of at most 0.2 standard deviations has come.
+    # The empty piece has only noise of at most 0.2 standard deviations, and nothing of its neighbours.
     assert changed[..., 100:200].abs().max() < 1.2
     assert augment(row, 1.0)[..., 100:200].abs().max() > 1.2
-    # Each piece moves its own way.
+    # Each piece is distorted differently.
     assert not torch.allclose(changed[..., :100], changed[..., 200:], atol=0.5)

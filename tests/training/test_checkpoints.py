@@ -1,4 +1,4 @@
-"""A training that is killed goes on from its checkpoint and ends as if nothing had been."""
+"""A killed training resumes from its checkpoint and ends as if it had not been interrupted."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ MakeSamples = Callable[..., Samples]
 
 
 class Killed(Exception):
-    """Stands for a kill."""
+    """Stands in for a kill."""
 
 
 @pytest.fixture(autouse=True)
@@ -44,12 +44,12 @@ def char_cnn(samples: Samples, **training: Any) -> CharCnn:
 def fit(
     model: NeuralRecogniser,
     samples: Samples,
-    kept: Checkpoints | Path | None,
+    storage: Checkpoints | Path | None,
     monkeypatch: pytest.MonkeyPatch,
     steps: int = 10**6,
 ) -> list[CurvePoint]:
-    """Train, killed before the step after so many."""
-    checkpoints = Checkpoints(kept) if isinstance(kept, Path) else kept
+    """Train, and be killed after so many `steps`."""
+    checkpoints = Checkpoints(storage) if isinstance(storage, Path) else storage
     run, left = TrainingStep.run, steps
 
     def count(step: TrainingStep) -> None:
@@ -77,7 +77,7 @@ def weights(model: NeuralRecogniser) -> torch.Tensor:
         (char_cnn, {}),
     ],
 )
-def test_killed_twice_it_ends_with_the_same_weights_and_curve(
+def test_killed_twice_a_training_ends_with_the_same_weights_and_curve(
     make: Callable[..., NeuralRecogniser],
     training: dict[str, object],
     make_samples: MakeSamples,
@@ -86,34 +86,34 @@ def test_killed_twice_it_ends_with_the_same_weights_and_curve(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     samples = make_samples(30)
-    undisturbed = make(samples, **training)
-    curve = fit(undisturbed, samples, None, monkeypatch)
+    uninterrupted = make(samples, **training)
+    curve = fit(uninterrupted, samples, None, monkeypatch)
     for _ in range(2):
         with pytest.raises(Killed):
             fit(make(samples, **training), samples, tmp_path, monkeypatch, steps=4)
-    disturbed = make(samples, **training)
-    assert fit(disturbed, samples, tmp_path, monkeypatch) == curve
-    assert torch.equal(weights(undisturbed), weights(disturbed))
-    said = capsys.readouterr().out
-    assert "going on after step 4" in said
-    assert "going on after step 8" in said
+    interrupted = make(samples, **training)
+    assert fit(interrupted, samples, tmp_path, monkeypatch) == curve
+    assert torch.equal(weights(uninterrupted), weights(interrupted))
+    output = capsys.readouterr().out
+    assert "resuming after step 4" in output
+    assert "resuming after step 8" in output
 
 
-def test_data_that_streams_goes_on_in_the_window_it_was_in(
+def test_streamed_data_resume_in_the_same_window(
     make_samples: MakeSamples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Windows of 64 samples, 8 steps each.
     samples = make_samples(150)
     per_image = samples.pixels[0].size
     monkeypatch.setattr(engine, "default_window_bytes", lambda device: 128 * per_image)
-    undisturbed = crnn(samples, steps=20)
-    curve = fit(undisturbed, samples, None, monkeypatch)
+    uninterrupted = crnn(samples, steps=20)
+    curve = fit(uninterrupted, samples, None, monkeypatch)
     for steps in (3, 5, 4):
         with pytest.raises(Killed):
             fit(crnn(samples, steps=20), samples, tmp_path, monkeypatch, steps)
-    disturbed = crnn(samples, steps=20)
-    assert fit(disturbed, samples, tmp_path, monkeypatch) == curve
-    assert torch.equal(weights(undisturbed), weights(disturbed))
+    interrupted = crnn(samples, steps=20)
+    assert fit(interrupted, samples, tmp_path, monkeypatch) == curve
+    assert torch.equal(weights(uninterrupted), weights(interrupted))
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_data_that_streams_goes_on_in_the_window_it_was_in(
         (lambda content: b"", "is damaged"),
     ],
 )
-def test_a_damaged_checkpoint_is_set_aside_with_a_line(
+def test_a_damaged_checkpoint_is_set_aside_with_a_message(
     spoil: Callable[[bytes], bytes],
     reason: str,
     make_samples: MakeSamples,
@@ -137,13 +137,13 @@ def test_a_damaged_checkpoint_is_set_aside_with_a_line(
         fit(crnn(samples), samples, tmp_path, monkeypatch, steps=5)
     path = tmp_path / "checkpoint.safetensors"
     path.write_bytes(spoil(path.read_bytes()))
-    undisturbed, disturbed = crnn(samples), crnn(samples)
-    fit(undisturbed, samples, None, monkeypatch)
-    fit(disturbed, samples, tmp_path, monkeypatch)
-    assert torch.equal(weights(undisturbed), weights(disturbed))
-    said = capsys.readouterr().out
-    assert reason in said
-    assert "set aside, training begins anew" in said
+    uninterrupted, interrupted = crnn(samples), crnn(samples)
+    fit(uninterrupted, samples, None, monkeypatch)
+    fit(interrupted, samples, tmp_path, monkeypatch)
+    assert torch.equal(weights(uninterrupted), weights(interrupted))
+    output = capsys.readouterr().out
+    assert reason in output
+    assert "set aside, training starts from the beginning" in output
     assert path.with_suffix(".aside").exists()
 
 
@@ -155,15 +155,15 @@ def test_a_checkpoint_of_other_inputs_is_set_aside(
         fit(crnn(samples), samples, tmp_path / "cell.1", monkeypatch, steps=5)
     (tmp_path / "cell.1").rename(tmp_path / "cell.2")
     fit(crnn(samples), samples, tmp_path / "cell.2", monkeypatch)
-    assert "is of cell.1; set aside" in capsys.readouterr().out
+    assert "belongs to cell.1; set aside" in capsys.readouterr().out
 
 
-def test_seconds_count_those_of_earlier_processes(
+def test_seconds_include_those_of_earlier_processes(
     make_samples: MakeSamples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples = make_samples(30)
     earlier = Checkpoints(tmp_path)
-    earlier.going_on(0, 1000.0)
+    earlier.resume(0, 1000.0)
     with pytest.raises(Killed):
         fit(crnn(samples), samples, earlier, monkeypatch, steps=5)
     checkpoints = Checkpoints(tmp_path)
@@ -173,7 +173,7 @@ def test_seconds_count_those_of_earlier_processes(
 
 
 @pytest.mark.parametrize("text", ["-1", "soon", "nan"])
-def test_an_impossible_interval_is_said(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_impossible_interval_is_an_error(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAPTCHABENCH_CHECKPOINT_SECONDS", text)
     with pytest.raises(InputError, match="CAPTCHABENCH_CHECKPOINT_SECONDS: must be a number of seconds"):
         Checkpoints(tmp_path)

@@ -55,7 +55,7 @@ samples = TensorSamples(torch.randint(0, 255, (60, 3, 4), dtype=torch.uint8), to
 folder = Path(sys.argv[1])
 config = TrainingConfig(steps=30, batch_size=12, learning_rate=0.02, evaluations=3, clip_norm=0.5)
 with distributed.process_group():
-    # The checkpoint of a late step is still there when it is trained again.
+    # The second training resumes from the last checkpoint of the first.
     for time in ("first", "again"):
         torch.manual_seed(1)
         network = Tiny()
@@ -65,7 +65,7 @@ with distributed.process_group():
     torch.manual_seed(1)
     network = Tiny()
     run = train_network(network, samples, samples, config, seed=0, acceleration=Elsewhere(compile=False, graph=True))
-    torch.save((network.state_dict(), run.refused), folder / f"elsewhere-{distributed.rank()}.pt")
+    torch.save((network.state_dict(), run.refusal), folder / f"elsewhere-{distributed.rank()}.pt")
 """
 
 
@@ -73,7 +73,7 @@ Done = tuple[dict[str, torch.Tensor], list[dict[str, float]]]
 
 
 def train(folder: Path, processes: int, devices: str = "") -> tuple[list[Done], list[Done]]:
-    """What each process made of it the first time, and again."""
+    """Train twice. Returns the weights and curve of each process, of the first and of the second training."""
     folder.mkdir()
     program = folder / "program.py"
     program.write_text(PROGRAM)
@@ -109,15 +109,15 @@ def test_two_processes_learn_what_one_does(tmp_path: Path, capfd: pytest.Capture
     for name, weight in alone.items():
         assert torch.equal(first[0][name], second[0][name])
         torch.testing.assert_close(first[0][name], weight, rtol=1e-3, atol=1e-5)
-    # From a checkpoint they come to the same.
+    # Resumed from a checkpoint, the result is the same.
     for after, before in zip(again, (first, second), strict=True):
         assert after[1] == before[1]
         for name, weight in before[0].items():
             assert torch.equal(after[0][name], weight)
-    assert "going on after step 20" in capfd.readouterr().out
-    # Where steps are refused in one of them, both go on eagerly.
+    assert "resuming after step 20" in capfd.readouterr().out
+    # If one process refuses accelerated steps, both stay eager.
     elsewhere = [torch.load(tmp_path / "two" / f"elsewhere-{rank}.pt", weights_only=True) for rank in range(2)]
-    assert [refused for _, refused in elsewhere] == ["another process refused them", "RuntimeError: no graph here"]
+    assert [refusal for _, refusal in elsewhere] == ["another process refused them", "RuntimeError: no graph here"]
     for weights, _ in elsewhere:
         for name, weight in first[0].items():
             assert torch.equal(weights[name], weight)
@@ -129,14 +129,14 @@ def test_two_gpus_learn_what_one_does(tmp_path: Path, capfd: pytest.CaptureFixtu
         pytest.skip("needs two GPUs")
     ((alone, _),), _ = train(tmp_path / "one", 1, "0")
     (first, second), again = train(tmp_path / "two", 2, "0,1")
-    assert "training goes on eagerly" not in capfd.readouterr().out
+    assert "steps are not used" not in capfd.readouterr().out
     for name, weight in alone.items():
         assert torch.equal(first[0][name], second[0][name])
         torch.testing.assert_close(first[0][name], weight, rtol=0.05, atol=1e-3)
         torch.testing.assert_close(again[0][0][name], first[0][name], rtol=0.05, atol=1e-3)
 
 
-def test_a_batch_that_cannot_be_shared_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_cannot_be_shared_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "world_size", lambda: 4)
     with pytest.raises(InputError, match="batch_size 30 cannot be shared by 4"):
         distributed.share(torch.zeros(2, 30))

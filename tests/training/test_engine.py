@@ -30,7 +30,7 @@ def small_crnn(samples: Samples, **training: Any) -> Crnn:
     return Crnn(samples.info.spec, config)
 
 
-def test_two_runs_give_identical_weights_and_another_seed_others(make_samples: MakeSamples) -> None:
+def test_equal_seeds_give_identical_weights_and_different_seeds_do_not(make_samples: MakeSamples) -> None:
     samples = make_samples(40)
     weights = []
     for seed in (0, 0, 1):
@@ -41,17 +41,17 @@ def test_two_runs_give_identical_weights_and_another_seed_others(make_samples: M
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_weights_do_not_depend_on_the_cores(make_samples: MakeSamples) -> None:
+def test_weights_do_not_depend_on_the_number_of_threads(make_samples: MakeSamples) -> None:
     samples = make_samples(40)
     before = torch.get_num_threads()
     weights = []
     try:
-        for cores in (1, 2):
-            torch.set_num_threads(cores)
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
             model = small_crnn(samples, steps=6, muon=0.02)
             model.fit(samples, samples, seed=0)
             weights.append(torch.cat([p.flatten() for p in model.network.state_dict().values()]))
-            assert torch.get_num_threads() == cores
+            assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
     assert torch.equal(*weights)
@@ -77,7 +77,7 @@ def rate_of(point: CurvePoint) -> float:
 
 def test_the_kept_weights_are_the_best_of_the_curve(make_samples: MakeSamples) -> None:
     samples = make_samples(60, lengths=(1, 1))
-    # A rate this high makes the curve go up and down.
+    # With a learning rate this high the curve goes up and down.
     model = small_crnn(samples, steps=120, evaluations=30, learning_rate=0.05)
     curve = model.fit(samples, samples, seed=0)
     loss, exact = evaluate(model.network, model.tensors(samples))
@@ -122,7 +122,7 @@ def test_one_cycle_warms_up_and_decays(make_samples: MakeSamples) -> None:
     assert rates[-1] < 0.9e-5
 
 
-def test_nothing_to_train_on_is_said(make_samples: MakeSamples) -> None:
+def test_no_samples_are_an_error(make_samples: MakeSamples) -> None:
     samples = make_samples(8)
     none = samples.where(np.zeros(8, bool))
     with pytest.raises(InputError, match="0 to train on, 8 to choose on"):
@@ -130,7 +130,7 @@ def test_nothing_to_train_on_is_said(make_samples: MakeSamples) -> None:
 
 
 class Diverging(Network):
-    """A network whose loss is not a number."""
+    """A network whose loss is NaN."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,14 +152,14 @@ class Diverging(Network):
         return log_probs.argmax(dim=2), log_probs[:, 0, 0]
 
 
-def test_divergence_is_said(make_samples: MakeSamples) -> None:
+def test_divergence_is_an_error(make_samples: MakeSamples) -> None:
     samples = make_samples(16)
     tensors = small_crnn(samples, steps=1).tensors(samples)
     with pytest.raises(InputError, match=r"diverged.*learning_rate"):
         train_network(Diverging(), tensors, tensors, TrainingConfig(steps=3, batch_size=4), seed=0)
 
 
-def test_standardize_survives_a_constant_image() -> None:
+def test_standardize_maps_a_constant_image_to_zeros() -> None:
     images = torch.stack([torch.full((4, 5), 7), torch.arange(20).view(4, 5)]).to(torch.uint8)
     out = standardize(images)
     assert out.shape == (2, 1, 4, 5)
@@ -188,6 +188,6 @@ def test_split_never_takes_from_the_held_out_fold_and_is_stable(make_samples: Ma
     assert set(validation_of_fewer.sample_ids) == parts[1] & set(fewer.sample_ids)
 
 
-def test_an_empty_fold_is_one_clear_error(make_samples: MakeSamples) -> None:
+def test_an_empty_fold_is_an_error(make_samples: MakeSamples) -> None:
     with pytest.raises(InputError, match=r"written: fold 7 holds no images.*matrix\.folds"):
         held_out(make_samples(10), 7)

@@ -1,4 +1,4 @@
-"""The flat optimiser and the tables of rates do what torch.optim does."""
+"""The flat optimiser and the learning rates agree with torch.optim."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from captchabench.training.settings import TrainingConfig
 
 
 class Small(Network):
-    """Two hidden layers, one of three matrices, between a stem and a head."""
+    """A stem, two hidden layers, one of which stacks three matrices, and a head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ def network() -> Small:
 
 
 @pytest.mark.parametrize("clip_norm", [0.05, 1e3])
-def test_updates_equal_those_of_torch(clip_norm: float) -> None:
+def test_updates_equal_those_of_torch_adamw(clip_norm: float) -> None:
     ours, theirs = network(), network()
     flat = FlatOptimizer(ours, TrainingConfig(weight_decay=0.1, clip_norm=clip_norm))
     adam = torch.optim.AdamW(
@@ -69,12 +69,12 @@ def test_updates_equal_those_of_torch(clip_norm: float) -> None:
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
 
 
-def test_hidden_weights_step_along_orthogonal_matrices_and_others_as_under_adamw() -> None:
+def test_muon_updates_hidden_weights_and_adamw_the_others() -> None:
     ours, alone = network(), network()
     config = TrainingConfig(learning_rate=1e-2, muon=0.05, weight_decay=0.1, clip_norm=1e3)
     flat, adam = FlatOptimizer(ours, config), FlatOptimizer(alone, replace(config, muon=0.0))
     momentum = {name: torch.zeros_like(p) for name, p in ours.named_parameters()}
-    # The learning rates of both are those of the peak; half of it here.
+    # The rate given to `step` is half of the configured one, so that of Muon is halved as well.
     for images in (torch.randn(6, 1, 5, 5), torch.randn(6, 1, 5, 5)):
         for net, optimizer in ((ours, flat), (alone, adam)):
             optimizer.zero_grad()
@@ -89,9 +89,9 @@ def test_hidden_weights_step_along_orthogonal_matrices_and_others_as_under_adamw
             matrices = ahead.reshape(stacked, ahead.shape[0] // stacked, -1)
             tall = max(1.0, matrices.shape[1] / matrices.shape[2]) ** 0.5
             step = 0.025 * tall * orthogonalised(matrices).reshape(ahead.shape)
-            wanted = before[weight] * (1 - 0.025 * 0.1) - step
-            torch.testing.assert_close(dict(ours.named_parameters())[weight], wanted, rtol=1e-5, atol=1e-6)
-        # The next step starts from equal weights again.
+            expected = before[weight] * (1 - 0.025 * 0.1) - step
+            torch.testing.assert_close(dict(ours.named_parameters())[weight], expected, rtol=1e-5, atol=1e-6)
+        # Both networks start the next step with equal weights.
         with torch.no_grad():
             for name, p in alone.named_parameters():
                 if name not in ("linear.weight", "convolution.weight"):
@@ -106,7 +106,7 @@ def test_orthogonalised_matrices_keep_their_singular_vectors(shape: tuple[int, i
     left, singular, right = torch.linalg.svd(orthogonalised(matrices), full_matrices=False)
     assert ((singular > 0.6) & (singular < 1.3)).all()
     u, _, v = torch.linalg.svd(matrices, full_matrices=False)
-    # The nearest orthogonal matrix is u v; ours has its singular values near 1.
+    # The nearest orthogonal matrix is u v. Iteration leaves the singular values only near 1, so vectors are compared.
     assert torch.linalg.matrix_norm(left @ right - u @ v).max() < 1e-3
 
 
@@ -126,7 +126,7 @@ def test_parameters_keep_shape_order_and_values_and_share_one_vector(muon: float
     assert all((p == 2).all() for p in net.parameters())
 
 
-def test_one_cycle_equals_torchs() -> None:
+def test_one_cycle_equals_that_of_torch() -> None:
     steps = 200
     rates = learning_rates(TrainingConfig(steps=steps, learning_rate=3e-3))
     adam = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
@@ -136,17 +136,17 @@ def test_one_cycle_equals_torchs() -> None:
         theirs.append(adam.param_groups[0]["lr"])
         adam.step()
         torchs.step()
-    # Their peak lies one step before ours.
+    # The peak of torch lies one step earlier.
     assert (rates - torch.tensor(theirs)).abs().max() < 3e-3 * 0.06
 
 
-def test_plateau_rates_fall_from_a_step_on() -> None:
+def test_plateau_rates_are_reduced_from_a_step_on() -> None:
     rates = learning_rates(TrainingConfig(steps=6, learning_rate=1e-2, schedule="plateau"))
     reduce(rates, 4)
     torch.testing.assert_close(rates, torch.tensor([1e-2] * 4 + [1e-3] * 2))
 
 
-def test_the_guide_fades_to_nothing() -> None:
+def test_the_guide_decreases_to_zero() -> None:
     pull = guides(TrainingConfig(steps=10, guide=8.0, guide_share=0.4))
     assert pull.tolist() == [8, 6, 4, 2, 0, 0, 0, 0, 0, 0]
     assert guides(TrainingConfig(steps=3, guide=8.0, guide_share=0.0)).tolist() == [8, 0, 0]

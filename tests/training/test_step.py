@@ -1,4 +1,4 @@
-"""The step: compiled and recorded it does what it does eagerly, and it never waits for the device."""
+"""The step: compiled, it gives the losses of the eager step; and it never waits for the device."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ from captchabench.training.settings import TrainingConfig
 from captchabench.training.step import TrainingStep
 
 MakeSamples = Callable[..., Samples]
-# Without dropout: compiled, it draws other numbers.
+# Without dropout, which draws other random numbers when compiled.
 NARROW = {
     "crnn": {"channels": (4, 4, 4), "stem_stride": 2, "hidden": 4, "layers": 1, "dropout": 0.0},
     "cnn_transformer": {
@@ -32,15 +32,15 @@ NARROW = {
 
 def recogniser(name: str, samples: Samples) -> NeuralRecogniser:
     torch.manual_seed(0)
-    made = build_recogniser(name, samples.info.spec, NARROW[name])
-    assert isinstance(made, NeuralRecogniser)
-    return made
+    model = build_recogniser(name, samples.info.spec, NARROW[name])
+    assert isinstance(model, NeuralRecogniser)
+    return model
 
 
 def losses(
     name: str, samples: Samples, acceleration: Acceleration, device: torch.device, augment: float
 ) -> list[float]:
-    """The loss of each of eight steps; `prepare` must not show in them."""
+    """The loss of each of eight steps after `prepare`, which must not change them."""
     model = recogniser(name, samples)
     model.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stub
     model.network.train()
@@ -49,12 +49,12 @@ def losses(
     config = TrainingConfig(steps=8, batch_size=8, augment=augment, guide=5.0)
     step = TrainingStep(model.network, config, window)
     torch.manual_seed(1)
-    assert not prepare(step, acceleration).refused
-    found = []
+    assert not prepare(step, acceleration).refusal
+    of_steps = []
     for _ in range(8):
         step.run()
-        found.append(step.loss_sum())
-    return found
+        of_steps.append(step.loss_sum())
+    return of_steps
 
 
 @pytest.mark.parametrize("name", sorted(NARROW))
@@ -63,7 +63,7 @@ def test_a_compiled_step_gives_the_losses_of_an_eager_one(
 ) -> None:
     samples = make_samples(24)
     compile_ = torch.compile
-    # Tracing and the joint graph are what can change the meaning; kernels for a CPU would take a minute to build.
+    # Tracing and the joint graph could change the result. Kernels are left out: compiling them takes a minute.
     monkeypatch.setattr(torch, "compile", lambda f, **_: compile_(f, backend="aot_eager", dynamic=False))
     cpu = torch.device("cpu")
     eager, compiled = (
@@ -75,7 +75,7 @@ def test_a_compiled_step_gives_the_losses_of_an_eager_one(
 def test_a_step_never_reads_a_value_back_from_the_device(make_samples: MakeSamples) -> None:
     samples = make_samples(24)
     config = TrainingConfig(steps=4, batch_size=8, augment=1.0, guide=5.0)
-    # Fake tensors have no values: asking for one is an error.
+    # Fake tensors have no values: reading one raises an error.
     with FakeTensorMode():
         images = torch.empty(samples.pixels.shape, dtype=torch.uint8)
         window = Window(
