@@ -156,7 +156,7 @@ class NeuralRecogniser(Recogniser):
         """See Recogniser.explain. The places are columns of equal width, of a grid its tiles."""
         found = []
         for log_probs in self._log_probs(pixels):
-            ids, best = (x.cpu().numpy() for x in self.network.places(log_probs))
+            ids, best = (x.cpu().numpy() for x in self.network.best_classes(log_probs))
             boxes = equal_boxes(self.spec, ids.shape[1])
             for row, scores in zip(ids, np.exp(best).tolist(), strict=True):
                 symbols = [self.spec.alphabet.decode([i] if i >= 0 else []) for i in row.tolist()]

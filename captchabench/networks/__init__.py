@@ -1,1 +1,1 @@
-"""What reading with a network needs: its parts, its heads, CTC, decoding, the device."""
+"""What reading with a network needs: convolutions, heads, CTC, decoding, pretrained weights, the device."""

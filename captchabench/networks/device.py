@@ -1,4 +1,4 @@
-"""Which device to train and read on, and in which precision."""
+"""The device to train and read on, its memory, its precision and its number of threads."""
 
 import ctypes
 import os
@@ -13,22 +13,22 @@ import torch
 from captchabench.errors import InputError
 
 _MEMORY = "CAPTCHABENCH_MEMORY_SHARE"
-# Of glibc's malloc.h.
+# From malloc.h of glibc.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def choose_device() -> torch.device:
-    """The current CUDA device where there is one, else the CPU."""
+    """The current CUDA device if there is one, otherwise the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
 
 
 def memory_share() -> float:
-    """Of the GPU memory that is usually taken, how much to take: 1 unless CAPTCHABENCH_MEMORY_SHARE says less.
+    """The share of the usual GPU memory to use: CAPTCHABENCH_MEMORY_SHARE, by default 1.
 
-    A scheduler lowers it after a try that ran out of memory: less data stays on the device, and batches that are only
-    read get smaller. Training batches stay as they are. Raises InputError if it is no share.
+    A scheduler lowers it after a run that ran out of memory. Then less data is kept on the device, and reading uses
+    smaller batches. Training batches stay as they are. Raises InputError if it is not above 0 and at most 1.
     """
     text = os.environ.get(_MEMORY, "1")
     try:
@@ -41,38 +41,39 @@ def memory_share() -> float:
 
 
 def reading_batch(usual: int) -> int:
-    """Images to read at once where `usual` are with all the memory: less on a GPU that was too full."""
+    """The batch size for reading: `usual` times the memory share, at least 1."""
     return max(1, int(usual * memory_share()))
 
 
 Precision = Literal["float32", "bfloat16"]
 
 
-def precision_for(device: torch.device, asked: Literal["auto", "float32", "bfloat16"]) -> Precision:
-    """What a training on `device` computes in. auto: bfloat16 on a GPU alone.
+def precision_for(device: torch.device, setting: Literal["auto", "float32", "bfloat16"]) -> Precision:
+    """The arithmetic of a training on `device`. auto: bfloat16 on a GPU, float32 on a CPU.
 
-    On a CPU bfloat16 loses: slower than float32 on those with AVX-512 BF16 and without AMX, other weights on each kind.
+    On a CPU bfloat16 can be faster: on an AMD EPYC with AVX-512 BF16 a `crnn` took 28 % less time (docs/training.md).
+    The default is float32 all the same, since weights must not depend on the type of processor.
     """
-    if asked == "auto":
+    if setting == "auto":
         return "bfloat16" if device.type == "cuda" else "float32"
-    return asked
+    return setting
 
 
 @contextmanager
 def float32() -> Iterator[None]:
-    """Compute in float32 proper meanwhile: without TF32, in which a GPU convolves unless told otherwise.
+    """Compute in full float32: without TF32, which PyTorch uses for convolutions on a GPU by default.
 
-    So a reading depends neither on the batch that an image comes in nor on the kind of processor, but for rounding.
+    So, except for rounding, a reading depends neither on the batch nor on the type of processor.
     """
     with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
         yield
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep what is freed for the next step, rather than give it back to the system and fault it in.
+    """Let glibc keep freed memory for the next step, instead of returning it to the system.
 
-    With glibc's defaults a fifth of a crnn's training on a CPU went into page faults. Other libraries are left as they
-    are.
+    With glibc's defaults, page faults took a fifth of the time of a crnn's training on a CPU. Does nothing with other C
+    libraries.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -82,9 +83,9 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread of the CPU meanwhile, however many cores there are.
+    """Compute on one CPU thread, however many cores there are.
 
-    Sums are taken in another order on another number of threads, so weights would depend on it.
+    With another number of threads, sums are taken in another order and weights differ.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -94,11 +95,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def describe(device: torch.device) -> dict[str, str | int]:
-    """Device, threads and torch version, for the record beside a timing."""
+def describe(device: torch.device) -> dict[str, str]:
+    """Device and torch version, to be stored with a timing."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {
-        "device": f"{device.type} ({name})",
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
+    return {"device": f"{device.type} ({name})", "torch": torch.__version__}

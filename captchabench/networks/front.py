@@ -1,4 +1,4 @@
-"""The convolutional front that the CTC models share."""
+"""The first convolutions of the CTC models, and the block that they consist of."""
 
 from torch import Tensor, nn
 
@@ -16,7 +16,7 @@ def conv_block(
     stride: int = 1,
     dilation: int = 1,
 ) -> nn.Sequential:
-    """Convolution, batch normalisation, ReLU; keeps the size but for the stride."""
+    """Convolution, batch normalisation, ReLU. Only the stride changes the height and width."""
     padding = dilation * (kernel // 2)
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False),
@@ -26,10 +26,10 @@ def conv_block(
 
 
 class ConvFront(nn.Module):
-    """Three convolution blocks that turn [B, 1, H, W] into [B, W/4, C * H/8]: one column is one time step.
+    """Three convolution blocks, [B, 1, H, W] to [B, W/4, C * H/8]: each column of features is a time step.
 
-    Ink comes in bright. With a stem stride of 2 the first block strides where it otherwise pools: a quarter of the
-    work at full resolution.
+    Images are made bright on dark first (`bright_ink`). stem_stride: with 2 the first block strides instead of pooling,
+    which takes a quarter of the operations. last_dilation: of the third block.
     """
 
     def __init__(
@@ -54,6 +54,6 @@ class ConvFront(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """[B, 1, H, W] to [B, T, C * rows]."""
+        """[B, 1, H, W] to [B, W/4, C * H/8]."""
         features: Tensor = self.blocks(bright_ink(images))
         return features.permute(0, 3, 1, 2).flatten(2)

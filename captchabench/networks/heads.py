@@ -1,4 +1,4 @@
-"""From features to texts: the two heads that the deep models share, each with its loss and its decoding."""
+"""The two heads of the deep models, from features to texts: CTC and one classifier per position."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from captchabench.networks.network import Network
 from captchabench.networks.words import likeliest_words
 from captchabench.samples.shards import TextSpec
 
-# Layers whose weights multiply features, and how many matrices a weight stacks: an LSTM's gates; query, key and value.
+# Layers that Muon may train, and the number of matrices stacked in a weight: an LSTM's gates; query, key and value.
 _STACKED = {nn.Linear: 1, nn.Conv2d: 1, nn.LSTM: 4, nn.MultiheadAttention: 3}
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How a CTC model's output becomes a text.
+    """How a CTC model's output is decoded.
 
-    method: greedy takes the likeliest path, beam the likeliest text among the `width` it follows. length_prior: no
-    text shorter or longer than the labels of the dataset. It needs no lexicon, and helps where all are equally long.
+    method: greedy returns the text of the likeliest path; beam the likeliest of the `width` texts that it follows.
+    length_prior: only texts whose length occurs in the dataset. This helps if all labels have one length.
     """
 
     method: Literal["greedy", "beam"] = "greedy"
@@ -34,7 +34,7 @@ class Decoding:
     def decode(self, log_probs: Tensor, lengths: Lengths) -> Tensor:
         """From log-probabilities [B, T, K + 1] to class ids [B, T] int64, padded with -1.
 
-        `lengths` are those of the dataset's labels.
+        lengths: those of the dataset's labels.
         """
         allowed = lengths if self.length_prior else None
         if self.method == "greedy":
@@ -42,49 +42,52 @@ class Decoding:
         ids = beam_decode(log_probs, self.width, allowed)[0][:, 0]
         if not self.length_prior:
             return ids
-        # All that the beam of a sure network holds may be too short.
+        # If the network is confident, all texts in the beam can be too short.
         too_short = (ids >= 0).sum(dim=1) < lengths.shortest
         return torch.where(too_short[:, None], greedy_decode(log_probs, allowed), ids)
 
 
 class Head(Network):
-    """A network that can say what else it might have read, and what it saw where.
+    """A network that also returns alternative texts, and what it read at each position.
 
-    encoder: images to features. classify: features to classes.
+    encoder: from images to features. classify: from features to classes.
     """
 
     encoder: nn.Module
     classify: nn.Linear
 
     def hidden_weights(self) -> list[tuple[nn.Parameter, int]]:
-        """See Network.hidden_weights: all of the encoder's layers that have more than one input channel.
+        """See Network.hidden_weights: those of the encoder's layers with more than one input channel.
 
-        Not the first convolution over grey pixels, depthwise ones, learned positions.
+        That leaves out the first convolution, which sees one grey channel, and depthwise ones.
         """
-        found = []
+        hidden: list[tuple[nn.Parameter, int]] = []
         for layer in self.encoder.modules():
             stacked = next((count for kind, count in _STACKED.items() if isinstance(layer, kind)), 0)
             if stacked:
                 weights = (p for p in layer.parameters(recurse=False) if p.ndim >= 2 and p.shape[1] > 1)
-                found += [(weight, stacked) for weight in weights]
-        return found
+                hidden += [(weight, stacked) for weight in weights]
+        return hidden
 
     @abstractmethod
     def alternatives(self, log_probs: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """At least `count` likely texts, if there are as many, best first: class ids [B, M, P] int64, -1 where there
-        is no character, and their log-probabilities [B, M], -inf where there are no more. Texts may come twice."""
+        """The likeliest texts, best first: class ids [B, M, P] int64 and log-probabilities [B, M].
+
+        Ids are -1 where there is no character. M is at least `count`, if there are so many texts. Unused rows have the
+        log-probability -inf. A text may occur twice.
+        """
 
     @abstractmethod
-    def places(self, log_probs: Tensor) -> tuple[Tensor, Tensor]:
-        """The likeliest class id at each place, -1 for none: [B, P] int64, and its log-probability [B, P]."""
+    def best_classes(self, log_probs: Tensor) -> tuple[Tensor, Tensor]:
+        """The likeliest class id at each position, -1 for none: [B, P] int64, and its log-probability [B, P]."""
 
 
 class CTCNetwork(Head):
-    """An encoder of images into time steps, read by CTC.
+    """An encoder from images to time steps, read by CTC.
 
-    `encoder` maps [B, 1, H, W] float32 to [B, T, F]. `blank_bias` starts the blank off likelier (above 0) or
-    unlikelier than the symbols. Raises InputError if T steps cannot hold the longest label of `spec`, or if that
-    describes a grid.
+    encoder: [B, 1, H, W] float32 to [B, T, F]. blank_bias: the initial bias of the blank; above 0 it starts likelier
+    than the symbols. Raises InputError if T steps are too few for the longest label of `spec`, or if `spec` describes a
+    grid.
     """
 
     def __init__(self, spec: TextSpec, encoder: nn.Module, *, blank_bias: float, decoding: Decoding) -> None:
@@ -114,43 +117,44 @@ class CTCNetwork(Head):
         return ctc_losses(log_probs, targets, lengths, guide)
 
     def read(self, log_probs: Tensor) -> tuple[Tensor, Tensor]:
-        """See Network.read. The probability sums over all alignments of the text, whatever the decoding."""
+        """See Network.read. The probability is the sum over all alignments of the text, with either decoding."""
         ids = self.decoding.decode(log_probs, self.lengths)
         lengths = (ids >= 0).sum(dim=1)
         ids = ids[:, : int(lengths.max())]
         return ids, -ctc_losses(log_probs, ids, lengths)
 
     def alternatives(self, log_probs: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """See Head.alternatives. A beam finds the texts; their probabilities sum over all alignments, as in `read`."""
+        """See Head.alternatives. The texts come from a beam, their probabilities from all alignments, as in `read`."""
         allowed = self.lengths if self.decoding.length_prior else None
         batch, steps, _ = log_probs.shape
-        found, beam = beam_decode(log_probs, max(2 * count, self.decoding.width), allowed)
-        # What was read may not be in the beam.
+        ids, scores = beam_decode(log_probs, max(2 * count, self.decoding.width), allowed)
+        # The text that `read` returns may be missing in the beam.
         read, _ = self.read(log_probs)
         read = torch.nn.functional.pad(read, (0, steps - read.shape[1]), value=-1)
-        texts = torch.cat([read[:, None], found], dim=1)
+        texts = torch.cat([read[:, None], ids], dim=1)
         sizes = (texts >= 0).sum(dim=2)
         totals = -ctc_losses(
             log_probs.repeat_interleave(texts.shape[1], dim=0), texts.flatten(0, 1), sizes.flatten()
         ).view(batch, -1)
-        never = float("-inf")
-        totals[:, 1:].masked_fill_(beam == never, never)
+        unused = float("-inf")
+        totals[:, 1:].masked_fill_(scores == unused, unused)
         if allowed is not None:
-            totals = totals.masked_fill(sizes < allowed.shortest, never)
+            totals = totals.masked_fill(sizes < allowed.shortest, unused)
         order = totals.argsort(dim=1, descending=True, stable=True)
         return texts.gather(1, order[:, :, None].expand(-1, -1, steps)), totals.gather(1, order)
 
-    def places(self, log_probs: Tensor) -> tuple[Tensor, Tensor]:
-        """See Head.places: the likeliest path."""
+    def best_classes(self, log_probs: Tensor) -> tuple[Tensor, Tensor]:
+        """See Head.best_classes: the likeliest path."""
         best, classes = log_probs.max(dim=2)
         return classes - 1, best
 
 
 class PositionNetwork(Head):
-    """An encoder of images into one cell a character, each classified on its own.
+    """An encoder from images to one cell per character; each cell is classified by itself.
 
-    `encoder` maps [B, 1, H, W] float32 to [B, L, F], where L is the longest label of `spec`. Where lengths differ,
-    a further class stands for "no character here".
+    encoder: [B, 1, H, W] float32 to [B, L, F], where L is the length of the longest label of `spec`. If labels have
+    several lengths, an additional class means "no character here". Raises ValueError if the encoder makes other than L
+    cells.
     """
 
     def __init__(self, spec: TextSpec, encoder: nn.Module) -> None:
@@ -169,31 +173,31 @@ class PositionNetwork(Head):
 
     def losses(self, log_probs: Tensor, targets: Tensor, lengths: Tensor, guide: Tensor | None = None) -> Tensor:
         """See Network.losses: the sum of the cells' cross-entropies."""
-        wanted = torch.where(targets < 0, self.symbols, targets)
-        return -log_probs.gather(2, wanted[:, :, None]).squeeze(2).sum(dim=1)
+        classes = torch.where(targets < 0, self.symbols, targets)
+        return -log_probs.gather(2, classes[:, :, None]).squeeze(2).sum(dim=1)
 
     def read(self, log_probs: Tensor) -> tuple[Tensor, Tensor]:
-        """See Network.read. The probability is the product of the cells'."""
+        """See Network.read. The probability is the product of those of the cells."""
         best, ids = log_probs.max(dim=2)
         text = torch.where(ids < self.symbols, ids, -1)
-        # An empty cell between characters is closed up: the rest moves left, as in a text.
+        # An empty cell between characters is removed: the rest moves left.
         order = (text < 0).long().argsort(dim=1, stable=True)
         return text.gather(1, order), best.sum(dim=1)
 
     def alternatives(self, log_probs: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """See Head.alternatives. Where cells may be empty, different cells can spell one text."""
-        wanted = count if self.classify.out_features == self.symbols else 4 * count
-        ids, scores = (torch.from_numpy(x) for x in likeliest_words(log_probs.cpu().numpy(), wanted))
+        """See Head.alternatives. If cells may be empty, different classes of the cells can spell the same text."""
+        rows = count if self.classify.out_features == self.symbols else 4 * count
+        ids, scores = (torch.from_numpy(x) for x in likeliest_words(log_probs.cpu().numpy(), rows))
         return torch.where(ids < self.symbols, ids, -1), scores
 
-    def places(self, log_probs: Tensor) -> tuple[Tensor, Tensor]:
-        """See Head.places."""
+    def best_classes(self, log_probs: Tensor) -> tuple[Tensor, Tensor]:
+        """See Head.best_classes."""
         best, ids = log_probs.max(dim=2)
         return torch.where(ids < self.symbols, ids, -1), best
 
 
 def _feature_shape(encoder: nn.Module, spec: TextSpec) -> tuple[int, int]:
-    """Steps (or cells) and features that `encoder` makes of an image of `spec`'s size."""
+    """The number of steps (or cells) and of features that `encoder` makes of an image of `spec`'s size."""
     was_training = encoder.training
     encoder.eval()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What the engine trains."""
+"""The interface between networks and the training engine, and what all networks need of images and labels."""
 
 from abc import ABC, abstractmethod
 
@@ -9,27 +9,29 @@ from torch import Tensor, nn
 class Network(nn.Module, ABC):
     """A network that reads short texts.
 
-    `forward` maps images [B, 1, H, W] float32, as `standardize` makes them, to log-probabilities [B, P, K] float32
-    at P places; what a place is, the network knows: a time step or a character. Targets are [B, L] int64 class ids
-    padded with -1, lengths [B] int64. An image is `pieces` of equal width side by side, each of which is distorted on
-    its own in training.
+    `forward` maps images [B, 1, H, W] float32, as `standardize` returns them, to log-probabilities [B, P, K] float32
+    at P positions: time steps or characters, depending on the network. Targets are [B, L] int64 class ids padded with
+    -1, lengths [B] int64. pieces: an image consists of so many pieces of equal width side by side; training distorts
+    each piece by itself.
     """
 
     pieces: int = 1
 
     @abstractmethod
     def losses(self, log_probs: Tensor, targets: Tensor, lengths: Tensor, guide: Tensor | None = None) -> Tensor:
-        """The loss of each sample: [B] float32. guide: see `ctc_losses`; without meaning where nothing is aligned."""
+        """The loss of each sample: [B] float32. guide: see `ctc_losses`; ignored by networks without alignment."""
 
     @abstractmethod
     def read(self, log_probs: Tensor) -> tuple[Tensor, Tensor]:
-        """The texts: class ids [B, M] int64, padded with -1 (M as wide as needed), and [B] float32
-        log-probabilities of the whole word."""
+        """The texts as class ids [B, M] int64, padded with -1, and the log-probabilities of the texts, [B] float32.
+
+        M is at least the length of the longest text.
+        """
 
     def hidden_weights(self) -> list[tuple[nn.Parameter, int]]:
-        """The weights of hidden layers, which Muon may take, each with the number of matrices stacked in it.
+        """The weights of hidden layers, which Muon may train, each with the number of matrices stacked in it.
 
-        None unless a network says so.
+        An empty list by default: then AdamW trains all weights.
         """
         return []
 
@@ -46,16 +48,16 @@ def standardize(images: Tensor) -> Tensor:
 
 
 def bright_ink(images: Tensor) -> Tensor:
-    """Images [B, 1, H, W], negated where their smaller part, the ink, is dark: by the sign of the third moment.
+    """Images [B, 1, H, W] with bright ink: negated where the ink, which covers the smaller part, is dark.
 
-    One look to learn where a generator draws dark on bright and bright on dark.
+    The sign of the third moment decides. So a network learns one polarity if a generator draws both.
     """
     skew = images.pow(3).mean(dim=(1, 2, 3), keepdim=True)
     return torch.where(skew < 0, -images, images)
 
 
 def same_text(ids: Tensor, targets: Tensor) -> Tensor:
-    """Which rows of `ids` [B, M] spell the same as `targets` [B, L], both padded with -1: [B] bool."""
+    """Whether each row of `ids` [B, M] spells the same text as that of `targets` [B, L]: [B] bool. -1 is padding."""
     width = max(ids.shape[1], targets.shape[1])
     padded = [nn.functional.pad(t, (0, width - t.shape[1]), value=-1) for t in (ids, targets)]
     return torch.eq(*padded).all(dim=1)

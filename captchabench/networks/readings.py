@@ -1,4 +1,4 @@
-"""What a recogniser says of images: texts, confidences, alternatives, and the steps that led to them."""
+"""What a recogniser returns for images: texts, confidences, alternatives, and the steps that led to them."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Reading:
-    """What a recogniser read: N texts and [N] confidences, the probability of the whole word."""
+    """N texts and their confidences [N]: the probabilities of the whole texts."""
 
     texts: list[str]
     confidences: NDArray[np.float32]
@@ -17,7 +17,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Alternative:
-    """A text that an image may show, with its probability as a whole word."""
+    """A possible text of an image, and its probability."""
 
     text: str
     probability: float
@@ -25,11 +25,11 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Step:
-    """One place that a recogniser looked at, and what it took it for.
+    """One position of an image, and how it was read.
 
-    left, top, right, bottom: in pixels of the normalised image, right and bottom exclusive; a window may reach
-    beyond the image. symbol: empty where it saw none (CTC's blank, an empty cell). crop: what it was given of the
-    place, uint8, where that is not the image itself (characters: [32, 24], 255 is ink; tiles: [32, 32]).
+    left, top, right, bottom: in pixels of the normalised image, right and bottom exclusive; a window may extend beyond
+    the image. symbol: empty if there is none (CTC's blank, an empty cell). crop: the model's input for this position,
+    uint8, if it is not the image itself (characters: [32, 24], 255 is ink; tiles: [32, 32]).
     """
 
     left: float
@@ -43,9 +43,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Steps:
-    """How a recogniser read one image, from left to right: by CTC's time steps, characters cut out, or cells.
+    """How a recogniser read one image, from left to right: CTC's time steps, segmented characters, or cells.
 
-    kind `none`: it does not look at the image.
+    kind `none`: the recogniser does not use the image.
     """
 
     kind: Literal["time steps", "characters", "cells", "none"]

