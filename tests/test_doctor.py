@@ -54,7 +54,7 @@ def test_the_page_fits_eighty_columns_and_ends_well(results: dict[str, list[dict
 
 
 def test_what_is_wrong_is_said_with_what_to_do(results: dict[str, list[dict[str, Any]]]) -> None:
-    refused = {**SOUND, "problem": "recorded steps: losses are 9.00% off after 4 steps, rounding explains 0.10%"}
+    refused = {**SOUND, "problem": "recorded steps: losses differ by 9.00% after 4 steps, rounding explains 0.10%"}
     results["0"] = [{"device": "cuda", "name": "Some GPU", "about": "8.0 GB"}, refused, {"ended": ""}]
     results["1"] = [{"ended": "its process ended with signal 11: it printed no error"}]
     done = RUN.invoke(app, ["doctor"])
@@ -62,7 +62,7 @@ def test_what_is_wrong_is_said_with_what_to_do(results: dict[str, list[dict[str,
     assert "GPU 0: Some GPU, 8.0 GB" in done.output
     said = " ".join(done.output.split())
     assert "problems: 2" in said
-    assert "GPU 0, crnn: recorded steps: losses are 9.00% off" in said
+    assert "GPU 0, crnn: recorded steps: losses differ by 9.00%" in said
     assert "GPU 1: its process ended with signal 11: it printed no error; meanwhile set CUDA_VISIBLE_DEVICES=" in said
 
 

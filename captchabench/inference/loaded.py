@@ -114,7 +114,7 @@ def load_recogniser(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> Loaded
         raise
     # Arrays of the right shapes may still have a dtype that the model cannot compute with.
     except Exception as error:
-        raise InputError(f"{folder}: cannot read an image ({first_line(error)}); copy or train it anew") from None
+        raise InputError(f"{folder}: cannot read an image ({first_line(error)}); copy or train it again") from None
     return loaded
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from captchabench.errors import InputError, first_line
 from captchabench.inference.onnx_graph import INPUT, OUTPUT, check_graph
 from captchabench.inference.soundness import check_log_probs
-from captchabench.models import MOST_BYTES, blank_recogniser
+from captchabench.models import MAX_BYTES, blank_recogniser
 from captchabench.models.base import Recogniser
 from captchabench.models.saved import About, check_config
 from captchabench.storage.checksum import flaw
@@ -49,7 +49,7 @@ def read_onnx(path: Path) -> tuple[About, Recogniser]:
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         reason = first_line(error)
         raise InputError(
-            f"{path}: is not a model that `captchabench export` wrote ({reason}); export it anew"
+            f"{path}: is not a model that `captchabench export` wrote ({reason}); export it again"
         ) from None
     config = check_config(saved, f"{path}: {CONFIG_KEY}")
     recogniser = blank_recogniser(config, f"{path}: {CONFIG_KEY}", size)
@@ -71,9 +71,9 @@ def _parsed(path: Path) -> tuple["ModelProto", int]:
     from google.protobuf.message import DecodeError
 
     try:
-        encoded = read_regular(path, MOST_BYTES)
-        if len(encoded) > MOST_BYTES:
-            raise ValueError(f"more than {MOST_BYTES >> 20} MiB")
+        encoded = read_regular(path, MAX_BYTES)
+        if len(encoded) > MAX_BYTES:
+            raise ValueError(f"more than {MAX_BYTES >> 20} MiB")
         if (problem := flaw(encoded)) is not None:
             raise ValueError(problem)
         model = onnx.load_model_from_string(encoded)
@@ -82,7 +82,7 @@ def _parsed(path: Path) -> tuple["ModelProto", int]:
     except (DecodeError, ValueError) as error:
         raise InputError(
             f"{path}: is damaged, or is not a model that `captchabench export` wrote ({first_line(error)}); "
-            "export it anew"
+            "export it again"
         ) from None
     return model, len(encoded)
 
@@ -95,7 +95,7 @@ def _load_rest(recogniser: "NeuralRecogniser", files: dict[str, bytes], path: Pa
         expected = sorted(file.name for file in folder.iterdir())
         if sorted(files) != expected:
             present, needed = (", ".join(names) or "nothing" for names in (sorted(files), expected))
-            raise InputError(f"{path}: has {present[:100]} besides the network, not {needed}; export it anew")
+            raise InputError(f"{path}: has {present[:100]} besides the network, not {needed}; export it again")
         for file in expected:
             (folder / file).write_bytes(files[file])
         recogniser.load_rest(folder)
@@ -133,7 +133,7 @@ def _runner(
     # Shape inference raises exception types of its own.
     except Exception as error:
         raise InputError(
-            f"{path}: is not a graph that `captchabench export` wrote ({first_line(error)}); export it anew"
+            f"{path}: is not a graph that `captchabench export` wrote ({first_line(error)}); export it again"
         ) from None
     try:
         model.graph.ClearField("value_info")
@@ -141,7 +141,7 @@ def _runner(
         session.run([OUTPUT], {INPUT: example})
     # ONNX Runtime raises a dozen exception types with no common base class but Exception.
     except Exception as error:
-        raise InputError(f"{path}: cannot be run ({first_line(error)}); export it anew") from None
+        raise InputError(f"{path}: cannot be run ({first_line(error)}); export it again") from None
 
     def run(images: NDArray[np.uint8]) -> "Tensor":
         log_probs: Any = session.run([OUTPUT], {INPUT: images})[0]
@@ -150,7 +150,7 @@ def _runner(
     def forward(images: NDArray[np.uint8]) -> "Tensor":
         log_probs = torch.cat([run(images[start : start + max_batch]) for start in range(0, len(images), max_batch)])
         if log_probs.shape != (len(images), *expected.shape[1:]):
-            raise InputError(f"{path}: gives log-probabilities of the shape {tuple(log_probs.shape)}; export it anew")
+            raise InputError(f"{path}: gives log-probabilities of the shape {tuple(log_probs.shape)}; export it again")
         check_log_probs(log_probs, path)
         return log_probs
 

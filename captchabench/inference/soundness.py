@@ -43,4 +43,4 @@ def check_reading(reading: Reading, recogniser: Recogniser, path: Path) -> None:
 
 
 def _damaged(path: Path) -> InputError:
-    return InputError(f"{path}: its weights are damaged: they give no finite probabilities; copy or train it anew")
+    return InputError(f"{path}: its weights are damaged: they give no finite probabilities; copy or train it again")

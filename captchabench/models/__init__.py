@@ -1,4 +1,4 @@
-"""The recognisers: one file each. `RECOGNISERS[name]` imports that file alone."""
+"""The recognisers: one file each. `RECOGNISERS[name]` imports only that file."""
 
 import os
 from pathlib import Path
@@ -13,18 +13,18 @@ from captchabench.storage.files import open_regular
 
 RECOGNISERS: Registry[type[Recogniser]] = Registry("model", __name__, apart=("base", "neural", "saved"))
 
-# Symbols of a text: twice those of the longest label here. hog_svc's time grows with the fourth power.
-MOST_LENGTH = 20
-# Of a model's files together: twice what the largest network that can be trained here takes.
-MOST_BYTES = 1 << 30
-# What a learned number takes in files, running means of it included, and what names and shapes take beside.
-_BYTES_A_NUMBER, _BYTES_BESIDE = 8, 2 << 20
-# Of a name in config.json, which each reading may repeat.
-_MOST_NAME = 200
+# Symbols of a text: twice those of the longest label here. The time of hog_svc grows with the fourth power.
+MAX_LENGTH = 20
+# Bytes of all files of a model: twice those of the largest network that can be trained here.
+MAX_BYTES = 1 << 30
+# Upper limits of the bytes in files: per learned number, including running means, and for names and shapes.
+_BYTES_PER_NUMBER, _EXTRA_BYTES = 8, 2 << 20
+# Characters of a name in config.json, which each reading may repeat.
+_MAX_NAME = 200
 
 
 def build_recogniser(name: str, spec: TextSpec, parameters: Any) -> Recogniser:
-    """An untrained recogniser from its section of params.yaml. Raises InputError for a bad name or parameter."""
+    """An untrained recogniser from its section of params.yaml. Raises InputError for a wrong name or parameter."""
     _check_lengths(spec, name)
     return RECOGNISERS[name].from_parameters(spec, parameters, f"params.yaml: models.{name}")
 
@@ -34,12 +34,12 @@ def load_recogniser(folder: Path) -> Recogniser:
     config = read_saved(folder)
     sizes = {path.name: _size(path) for path in sorted(folder.iterdir()) if not path.is_dir()}
     if missing := sorted(config.files.keys() - sizes.keys()):
-        raise InputError(f"{folder / missing[0]}: is missing; copy or train the model anew")
-    held = sum(sizes.values())
-    if held > MOST_BYTES:
-        raise InputError(f"{folder}: holds {held:,} bytes, more than any model here; copy or train it anew")
+        raise InputError(f"{folder / missing[0]}: is missing; copy the model again, or train it again")
+    size = sum(sizes.values())
+    if size > MAX_BYTES:
+        raise InputError(f"{folder}: holds {size:,} bytes, more than any model here; copy or train it again")
     check_files(folder, config)
-    recogniser = blank_recogniser(config, str(folder / CONFIG_FILE), held)
+    recogniser = blank_recogniser(config, str(folder / CONFIG_FILE), size)
     recogniser.load_weights(folder)
     return recogniser
 
@@ -47,28 +47,27 @@ def load_recogniser(folder: Path) -> Recogniser:
 def read_saved(folder: Path) -> SavedConfig:
     """The config of the model saved in `folder`; no weight is read.
 
-    Raises InputError if it is not one of ours, is damaged, or describes what no model here can be.
+    Raises InputError if it cannot be read, is damaged, or describes what no model here can be.
     """
-    path = folder / CONFIG_FILE
-    _size(path)
     config = read_config(folder)
-    _check_about(config.about, str(path))
+    _check_about(config.about, str(folder / CONFIG_FILE))
     return config
 
 
-def blank_recogniser(config: SavedConfig, where: str, held: int) -> Recogniser:
-    """A recogniser that waits for the weights which `held` bytes hold. `where` prefixes messages. Raises InputError."""
+def blank_recogniser(config: SavedConfig, where: str, size: int) -> Recogniser:
+    """An untrained recogniser for weights of `size` bytes. where: prefix of error messages. Raises InputError."""
     about = config.about
     _check_about(about, where)
-    if not about.parameter_count <= held <= _BYTES_A_NUMBER * about.parameter_count + _BYTES_BESIDE:
+    if not about.parameter_count <= size <= _BYTES_PER_NUMBER * about.parameter_count + _EXTRA_BYTES:
         raise InputError(
-            f"{where}: about.parameter_count: {about.parameter_count:,} numbers, but {held:,} bytes; train it anew"
+            f"{where}: about.parameter_count: {about.parameter_count:,} numbers, but {size:,} bytes; train the model "
+            "again"
         )
     return RECOGNISERS[about.model].blank(about, config.parameters, f"{where}: parameters")
 
 
 def _size(path: Path) -> int:
-    """The bytes of a file of a model. Raises InputError where it is missing or no file."""
+    """The size in bytes of a file of a model. Raises InputError if it is missing or not a regular file."""
     try:
         with open_regular(path) as file:
             return os.fstat(file.fileno()).st_size
@@ -79,12 +78,12 @@ def _size(path: Path) -> int:
 def _check_about(about: About, where: str) -> None:
     _check_lengths(about.spec, f"{where}: about")
     for name in (about.dataset, about.source, about.pretraining, *about.class_names):
-        if len(name) > _MOST_NAME:
-            raise InputError(f"{where}: about: a name of {len(name):,} characters; at most {_MOST_NAME} can be shown")
+        if len(name) > _MAX_NAME:
+            raise InputError(f"{where}: about: a name has {len(name):,} characters; at most {_MAX_NAME} can be shown")
 
 
 def _check_lengths(spec: TextSpec, where: str) -> None:
-    if not 1 <= spec.min_length <= spec.max_length <= MOST_LENGTH:
+    if not 1 <= spec.min_length <= spec.max_length <= MAX_LENGTH:
         raise InputError(
-            f"{where}: texts of {spec.min_length} to {spec.max_length} symbols; recognisers read 1 to {MOST_LENGTH}"
+            f"{where}: texts of {spec.min_length} to {spec.max_length} symbols; recognisers read 1 to {MAX_LENGTH}"
         )

@@ -1,4 +1,4 @@
-"""The contract that every recogniser keeps."""
+"""The interface of every recogniser."""
 
 import platform
 from abc import ABC, abstractmethod
@@ -20,8 +20,8 @@ from captchabench.training.checkpoints import Checkpoints, CurvePoint
 class Provenance:
     """What a training starts from and how it computes, in words for tables.
 
-    pretraining: the weights that were there before, and the images that they come from; empty where there are none.
-    precision: of a network's arithmetic, float32 or bfloat16; empty where no network is trained.
+    pretraining: the initial weights, and the images that they were trained on; empty for none. precision: of a
+    network's arithmetic in training, float32 or bfloat16; empty if no network is trained.
     """
 
     pretraining: str = ""
@@ -31,16 +31,16 @@ class Provenance:
 class Recogniser(ABC):
     """Reads texts from grey images of one size.
 
-    A model is one file in `captchabench/models/` that subclasses this, names its parameters in a frozen
-    dataclass, its `config_class`, and registers itself; its name is that of the file. `build_recogniser` makes one,
-    `load_recogniser` brings one back from disk.
+    A model is one file in `captchabench/models/` with a subclass of this, which is registered under the name of the
+    file. Its parameters are a frozen dataclass, the `config_class`. `build_recogniser` makes an untrained recogniser,
+    `load_recogniser` loads a trained one.
     """
 
     name: ClassVar[str]
     config_class: ClassVar[type[Any]]
 
     def __init_subclass__(cls) -> None:
-        """A model is called like its file."""
+        """Name the model after its file."""
         cls.name = cls.__module__.rpartition(".")[2]
 
     def __init__(self, spec: TextSpec, config: Any) -> None:
@@ -57,30 +57,30 @@ class Recogniser(ABC):
         progress: bool = False,
         checkpoints: Checkpoints | None = None,
     ) -> list[CurvePoint]:
-        """Learn from `train`, choosing on `validation`; return the learning curve (at least one point).
+        """Train on `train`, and choose the best weights on `validation`. Returns the learning curve, one point or more.
 
-        Equal samples, seed and parameters give equal weights on a CPU. A model that takes long keeps `checkpoints` and
-        goes on from them.
+        Equal samples, seed and parameters give equal weights on a CPU. progress: show a progress bar. checkpoints: a
+        model that trains for long writes them and resumes from them.
         """
 
     @abstractmethod
     def predict(self, pixels: NDArray[np.uint8]) -> Reading:
-        """Read images. pixels: [N, H, W], of any N, zero included."""
+        """Read images. pixels: [N, H, W] uint8; N may be 0."""
 
     def losses(self, pixels: NDArray[np.uint8], labels: Labels) -> NDArray[np.float32] | None:
-        """Negative log-likelihood in nats of each label under CTC: [N]. None for other models."""
+        """The negative log-likelihood in nats of each label under CTC: [N] float32. None for models without CTC."""
         return None
 
     def alternatives(self, pixels: NDArray[np.uint8], count: int) -> list[tuple[Alternative, ...]]:
-        """The likeliest texts of each image, at most `count` of them, best first. pixels: [N, H, W].
+        """The likeliest texts of each image, at most `count`, best first. pixels: [N, H, W] uint8.
 
-        A model that weighs no others has its reading alone.
+        By default only the text that `predict` returns.
         """
         reading = self.predict(pixels)
         return [(Alternative(*pair),) for pair in zip(reading.texts, reading.confidences.tolist(), strict=True)]
 
     def explain(self, pixels: NDArray[np.uint8]) -> list[Steps]:
-        """How each image was read. pixels: [N, H, W]."""
+        """How each image was read. pixels: [N, H, W] uint8."""
         return [Steps("none", ())] * len(pixels)
 
     @property
@@ -90,11 +90,11 @@ class Recogniser(ABC):
 
     @property
     def provenance(self) -> Provenance:
-        """What training this model starts from here, and how it computes."""
+        """What a training of this model on this machine starts from, and how it computes."""
         return Provenance()
 
     def machine(self) -> dict[str, str | int]:
-        """What a timing of this model was taken on: device, threads. Deep models add more."""
+        """What times of this model are measured on: device and number of threads. Deep models add the torch version."""
         return {"device": f"cpu ({platform.machine()})", "threads": 1}
 
     @abstractmethod
@@ -103,12 +103,12 @@ class Recogniser(ABC):
 
     @abstractmethod
     def load_weights(self, folder: Path) -> None:
-        """Read what `save_weights` wrote. Raises InputError where it does not fit."""
+        """Read what `save_weights` wrote. Raises InputError if it does not fit this model."""
 
     def save(self, folder: Path, info: ShardInfo, fold: int) -> None:
         """Write config.json and the weights into the existing `folder`.
 
-        `info`: of the shards it was trained on, all folds but `fold`.
+        info: of the shards that it was trained on. fold: the one that was held out.
         """
         self.save_weights(folder)
         about = About(
@@ -122,13 +122,13 @@ class Recogniser(ABC):
 
     @classmethod
     def from_parameters(cls, spec: TextSpec, parameters: Any, where: str) -> Self:
-        """Make an untrained recogniser from a section of params.yaml; `where` prefixes error messages."""
+        """An untrained recogniser from its section of params.yaml. where: prefix of messages. Raises InputError."""
         return cls(spec, build(cls.config_class, parameters, where))
 
     @classmethod
     def blank(cls, about: About, parameters: Any, where: str) -> Self:
-        """Like `from_parameters`, for the weights of a model to be loaded into.
+        """An untrained recogniser for the weights of a saved model. where: prefix of error messages.
 
-        Raises InputError where the parameters make a larger model than `about` says.
+        Raises InputError if the parameters make a larger model than `about` says.
         """
         return cls.from_parameters(about.spec, parameters, where)

@@ -1,4 +1,4 @@
-"""A small CNN on segmented characters: each is read on its own, without its neighbours."""
+"""A small CNN on segmented characters: each is classified by itself, without its neighbours."""
 
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -24,7 +24,7 @@ from captchabench.training.feed import TensorSamples
 from captchabench.training.settings import TrainingConfig
 
 SEGMENTER_FILE = "segmenter.npz"
-# Of a crop, where that of the row is 1: flatter crops stay flat.
+# Added to the standard deviation of a crop, in units of that of the whole row, so that flat crops stay flat.
 _LEAST_SPREAD = 0.02
 
 
@@ -38,7 +38,7 @@ class Config:
 
 
 class Encoder(nn.Module):
-    """Four convolutions over each crop of a row of crops, `width` pixels each."""
+    """Four convolutions over each crop of a row of crops. width: of a crop, in pixels."""
 
     def __init__(self, config: Config, width: int) -> None:
         super().__init__()
@@ -47,12 +47,12 @@ class Encoder(nn.Module):
         blocks: list[nn.Module] = []
         for inputs, outputs in pairwise(widths):
             blocks += [conv_block(inputs, outputs), nn.MaxPool2d(2)]
-        # The last map has 4 rows: pooling once more would lose where in the crop a stroke is.
+        # The last feature map has 4 rows: another pooling would lose the position of strokes.
         self.blocks = nn.Sequential(*blocks[:-1])
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """[B, 1, 32, L * W] to [B, L, F]. Each crop is brought to mean 0 and standard deviation 1 by itself."""
+        """[B, 1, 32, L * W] to [B, L, F]. Each crop is standardized by itself."""
         batch, _, height, width = rows.shape
         crops = rows.reshape(batch, height, width // self.width, self.width).transpose(1, 2)
         crops = crops - crops.mean(dim=(2, 3), keepdim=True)
@@ -64,10 +64,10 @@ class Encoder(nn.Module):
 
 @RECOGNISERS.register
 class CharCnn(NeuralRecogniser):
-    """The segmenter of hog_svc, a four-layer CNN on each character, or on each tile of a grid.
+    """The segmenter of hog_svc, and a four-layer CNN on each character or on each tile of a grid.
 
-    An image becomes a row of crops, [32, L * W] pixels, which the network reads one character a crop; so the learning
-    curve speaks of whole words, as those of other models do.
+    The network's input is a row of crops, [32, L * W] pixels, and it reads one character per crop. So its learning
+    curve shows the exact match of whole texts, like those of other models.
     """
 
     config_class = Config
@@ -94,15 +94,16 @@ class CharCnn(NeuralRecogniser):
         progress: bool = False,
         checkpoints: Checkpoints | None = None,
     ) -> list[CurvePoint]:
-        """See Recogniser.fit. Each training image is cut twice: with its label known, and as it is when it is read.
+        """See Recogniser.fit. Each training image is segmented twice: by its label, and without, as in reading.
 
-        So the network learns what a character looks like, and what to make of a crop that is a little off.
+        From the first the network learns what characters look like, from the second how to read inexact crops.
         """
         self.segmenter = segmenter_for(self.spec)
         self.segmenter.fit(train.pixels, train.labels)
-        known, found = self.tensors(train, train.labels), self.tensors(train)
-        both = TensorSamples(torch.cat([known.images, found.images]), torch.cat([known.targets, found.targets]))
-        return self.train(both, self.tensors(validation), seed=seed, progress=progress, checkpoints=checkpoints)
+        images = np.concatenate([self._rows(train.pixels, train.labels), self._rows(train.pixels)])
+        targets = encode_labels(self.spec.alphabet, train.labels, self.spec.max_length)
+        tensors = TensorSamples(torch.from_numpy(images), targets.repeat(2, 1))
+        return self.train(tensors, self.tensors(validation), seed=seed, progress=progress, checkpoints=checkpoints)
 
     def network_input(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """See NeuralRecogniser.network_input: rows of crops."""
@@ -125,13 +126,13 @@ class CharCnn(NeuralRecogniser):
         """See NeuralRecogniser.load_rest."""
         self.segmenter.load(folder / SEGMENTER_FILE)
 
-    def tensors(self, samples: Samples, known: Labels | None = None) -> TensorSamples:
-        """The samples as rows of crops, cut with the labels `known` or without."""
+    def tensors(self, samples: Samples, labels: Labels | None = None) -> TensorSamples:
+        """The samples as rows of crops. labels: those of the samples, to segment by them; None to segment without."""
         targets = encode_labels(self.spec.alphabet, samples.labels, self.spec.max_length)
-        return TensorSamples(torch.from_numpy(self._rows(samples.pixels, known)), targets)
+        return TensorSamples(torch.from_numpy(self._rows(samples.pixels, labels)), targets)
 
-    def _rows(self, pixels: NDArray[np.uint8], known: Labels | None = None) -> NDArray[np.uint8]:
-        """The characters of each image side by side: [N, 32, L * W]."""
-        crops = self.segmenter.segment(pixels, known).crops
+    def _rows(self, pixels: NDArray[np.uint8], labels: Labels | None = None) -> NDArray[np.uint8]:
+        """The characters of each image side by side: [N, 32, L * W]. labels: segment by them, if given."""
+        crops = self.segmenter.segment(pixels, labels).crops
         count, length, _, width = crops.shape
         return np.ascontiguousarray(crops.transpose(0, 2, 1, 3).reshape(count, HEIGHT, length * width))

@@ -17,7 +17,7 @@ from captchabench.training.settings import TrainingConfig
 
 @dataclass(frozen=True)
 class Config:
-    """Parameters of the cnn_transformer."""
+    """Parameters of cnn_transformer."""
 
     channels: Channels = (64, 128, 256)
     stem_stride: Literal[1, 2] = 1
@@ -33,8 +33,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.dimension % self.heads:
             raise InputError(
-                f"models.cnn_transformer: dimension {self.dimension} does not divide by {self.heads} heads; "
-                f"choose a multiple"
+                f"models.cnn_transformer: dimension {self.dimension} is not a multiple of the number of heads, "
+                f"{self.heads}; choose a multiple"
             )
 
 

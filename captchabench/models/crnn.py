@@ -15,7 +15,7 @@ from captchabench.training.settings import TrainingConfig
 
 @dataclass(frozen=True)
 class Config:
-    """Parameters of the crnn."""
+    """Parameters of crnn."""
 
     channels: Channels = (64, 128, 256)
     stem_stride: Literal[1, 2] = 1
@@ -34,7 +34,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.front = ConvFront(config.channels, stem_stride=config.stem_stride, last_dilation=1)
         self.dropout = nn.Dropout(config.dropout)
-        # One by one: cuDNN draws what falls out between layers of its own from a generator that nobody can put back.
+        # Separate layers: for dropout between its own layers, cuDNN uses a generator whose state cannot be restored.
         features = [config.channels[-1] * (height // 8), *[2 * config.hidden] * (config.layers - 1)]
         self.lstms = nn.ModuleList(nn.LSTM(f, config.hidden, batch_first=True, bidirectional=True) for f in features)
 

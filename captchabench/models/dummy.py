@@ -1,4 +1,4 @@
-"""The most frequent label, whatever the image: the floor, and a way to run the whole DAG in seconds."""
+"""A baseline that answers the most frequent label for every image. The whole DAG runs with it in seconds."""
 
 import json
 from collections import Counter
@@ -22,7 +22,7 @@ ANSWER_FILE = "answer.json"
 
 @dataclass(frozen=True)
 class Config:
-    """Parameters of the dummy. `rank` 1 answers the most frequent label, 2 the second, and so on."""
+    """Parameters of dummy. rank: 1 for the most frequent label, 2 for the second, and so on."""
 
     rank: Positive = 1
 
@@ -47,7 +47,7 @@ class Dummy(Recogniser):
         progress: bool = False,
         checkpoints: Checkpoints | None = None,
     ) -> list[CurvePoint]:
-        """See Recogniser.fit. Ties go to the label that sorts first."""
+        """See Recogniser.fit. Of equally frequent labels the one that sorts first counts as more frequent."""
         ranked = sorted(Counter(train.labels).items(), key=lambda item: (-item[1], item[0]))
         self.answer, count = ranked[min(self.config.rank, len(ranked)) - 1]
         self.share = count / len(train)
@@ -73,8 +73,8 @@ class Dummy(Recogniser):
             saved = json.loads(path.read_text(encoding="utf-8"))
             self.answer, self.share = str(saved["answer"]), float(saved["share"])
             if self.spec.alphabet.foreign(self.answer) or len(self.answer) > self.spec.max_length:
-                raise ValueError("an answer that is no label of config.json")
+                raise ValueError("its answer is not a label of config.json's alphabet and length")
             if not 0 <= self.share <= 1:
-                raise ValueError(f"a share of {self.share}")
+                raise ValueError(f"its share is {self.share}")
         except (OSError, ValueError, KeyError, TypeError, ArithmeticError) as error:
-            raise InputError(f"{path}: does not hold this model's answer ({error!r}); train it anew") from None
+            raise InputError(f"{path}: does not hold this model's answer ({error!r}); train the model again") from None

@@ -1,4 +1,4 @@
-"""EfficientNet-B1 (Tan and Le, ICML 2019, arXiv:1905.11946): what it sees of each character or tile is classified."""
+"""EfficientNet-B1 (Tan and Le, ICML 2019, arXiv:1905.11946), with one classifier for each character or tile."""
 
 import math
 from dataclasses import dataclass, field
@@ -26,17 +26,16 @@ _CHANNELS = 1280
 
 @dataclass(frozen=True)
 class Config:
-    """Parameters of the effnet_b1.
+    """Parameters of effnet_b1.
 
-    What training starts from: `weights` is `lite1`, for EfficientNet-Lite1's ImageNet weights (see `parts.lite1`), a
-    file of weights with timm's names, or null for random ones. `pretrained` fetches timm's own from the network
-    instead.
+    weights: the initial ones. `lite1` for EfficientNet-Lite1's ImageNet weights (see `networks.pretrained`), a file of
+    weights with timm's names, or null for random ones. pretrained: download timm's own weights instead.
     """
 
     pretrained: bool = False
     weights: str | None = LITE1
-    # Width in pixels that a column of the feature map covers. Below 32 the last stages stride in height alone, in
-    # tiles, which are square, not at all.
+    # Pixels of width that a column of the feature map covers. Below 32, the last stages stride only vertically in
+    # lines, and not at all in tiles, which are square.
     column_stride: Literal[8, 16, 32] = 8
     dropout: Annotated[float, Between(0, 0.9)] = 0.0
     drop_path: Annotated[float, Between(0, 0.9)] = 0.0
@@ -44,10 +43,10 @@ class Config:
 
 
 class LineEncoder(nn.Module):
-    """EfficientNet-B1's features of a line; each character's are a mean of the map's columns, weighted by attention.
+    """EfficientNet-B1's features of a line. Those of a character are the mean of the columns, weighted by attention.
 
-    A column's weight for a character follows from its place and from what is seen there, both learned. At first the
-    place alone counts, as if the characters of the longest label were spaced evenly.
+    The attention depends on the position and the content of a column; both parts are learned. At first only the
+    position counts: the characters of the longest label are assumed to be spaced evenly.
     """
 
     def __init__(self, spec: TextSpec, config: Config) -> None:
@@ -70,7 +69,7 @@ class LineEncoder(nn.Module):
 
 
 class TileEncoder(nn.Module):
-    """EfficientNet-B1's features of each tile of a grid. No tile sees another: each is an image of its own."""
+    """EfficientNet-B1's features of each tile of a grid. Each tile is processed as a separate image."""
 
     def __init__(self, spec: TextSpec, config: Config) -> None:
         super().__init__()
@@ -92,7 +91,7 @@ class TileEncoder(nn.Module):
 
 @RECOGNISERS.register
 class EffnetB1(NeuralRecogniser):
-    """EfficientNet-B1, a character or tile at a time."""
+    """EfficientNet-B1 with one classifier for each character or tile."""
 
     config_class = Config
 
@@ -105,7 +104,7 @@ class EffnetB1(NeuralRecogniser):
         """See NeuralRecogniser.warm_start."""
         features: nn.Module = network.get_submodule("encoder.features")
         if self.config.pretrained:
-            features.load_state_dict(_published().state_dict())
+            features.load_state_dict(_download().state_dict())
         elif self.config.weights == LITE1:
             start_from_lite1(features)
         elif self.config.weights is not None:
@@ -121,7 +120,7 @@ class EffnetB1(NeuralRecogniser):
 
 
 def _features(config: Config, late_stride: tuple[int, int]) -> nn.Module:
-    """The network without its classifier, [B, 1, H, W] to [B, 1280, H', W'], random. late_stride: see Config."""
+    """EfficientNet-B1 without its classifier, [B, 1, H, W] to [B, 1280, H', W']. late_stride: of the last stages."""
     network: nn.Module = timm.create_model(
         "efficientnet_b1", in_chans=1, num_classes=0, global_pool="", drop_path_rate=config.drop_path
     )
@@ -132,25 +131,25 @@ def _features(config: Config, late_stride: tuple[int, int]) -> nn.Module:
     return network
 
 
-def _published() -> nn.Module:
+def _download() -> nn.Module:
     try:
         network: nn.Module = timm.create_model(
             "efficientnet_b1", pretrained=True, in_chans=1, num_classes=0, global_pool=""
         )
-    # A network that is down fails in as many ways as there are.
+    # A failed download raises exceptions of many types.
     except Exception as error:
         raise InputError(
             f"models.effnet_b1.pretrained: timm's weights cannot be fetched ({type(error).__name__}); check the "
-            "network, or name a file that holds them in models.effnet_b1.weights"
+            "network, or name a file with these weights in models.effnet_b1.weights"
         ) from None
     return network
 
 
 class TrimmedConv2d(nn.Conv2d):
-    """A depthwise convolution that leaves out the rows and columns of its kernel that meet nothing but padding.
+    """A depthwise convolution without those rows and columns of its kernel that cover only padding.
 
-    Of a kernel of 5 x 5 on a map one row high that is all but one row. The result is the same. Kernels are odd and
-    padded by half their size.
+    On a feature map one row high, one row remains of a 5 x 5 kernel. The result is the same. Kernel sizes are odd, and
+    the padding is half the kernel size.
     """
 
     def forward(self, images: Tensor) -> Tensor:
@@ -163,7 +162,7 @@ class TrimmedConv2d(nn.Conv2d):
 
 
 def trim_depthwise(network: nn.Module) -> None:
-    """Replace the depthwise convolutions in `network` by trimmed ones that share their weights."""
+    """Replace the depthwise convolutions in `network` by trimmed ones with the same weights."""
     for parent in list(network.modules()):
         for name, child in parent.named_children():
             if isinstance(child, nn.Conv2d) and child.groups == child.in_channels > 1:

@@ -1,4 +1,4 @@
-"""HOG and SVMs on segmented characters: the classical pipeline, without a neural network."""
+"""HOG features and SVMs on segmented characters: the classical pipeline, without a neural network."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve
+from scipy.linalg import LinAlgError, solve
 from scipy.special import log_softmax
 
 from captchabench.config import Between, Positive
@@ -31,20 +31,20 @@ WEIGHTS_FILE, SEGMENTER_FILE = "weights.npz", "segmenter.npz"
 class Config:
     """Parameters of hog_svc."""
 
-    # Of the SVMs' weights: more regularises more.
-    ridge: Annotated[float, Between(1e-9, 1e3)] = 1e-4
-    # Random cosines that stand for a Gaussian kernel: time grows with their square.
-    cosines: Annotated[int, Between(1, 20_000)] = 1500
-    # Characters to train on at most, taken at even distances over the training samples.
+    # Regularisation of the SVMs' weights. Below 1e-5 rounding makes the equations singular; above 1 accuracy falls.
+    ridge: Annotated[float, Between(1e-5, 1)] = 1e-4
+    # Random cosines that approximate a Gaussian kernel. Time and memory grow with their square: 8,000 take 1 GB.
+    cosines: Annotated[int, Between(1, 8_000)] = 1500
+    # The largest number of characters to train on, spread evenly over the training samples.
     max_characters: Positive = 30000
 
 
 @RECOGNISERS.register
 class HogSvc(Recogniser):
-    """Segments, histograms of oriented gradients, one least-squares SVM against the rest for each symbol.
+    """Segmentation, histograms of oriented gradients, and one least-squares SVM per symbol (one against the rest).
 
-    The SVMs' margins become probabilities by a softmax at one temperature, fitted on the validation samples
-    (Guo et al., ICML 2017); a word's probability is the product of its characters'.
+    A softmax turns the SVMs' margins into probabilities. Its temperature is fitted on the validation samples (Guo et
+    al., ICML 2017). The probability of a text is the product of those of its characters.
     """
 
     config_class = Config
@@ -52,7 +52,7 @@ class HogSvc(Recogniser):
     def __init__(self, spec: TextSpec, config: Config) -> None:
         super().__init__(spec, config)
         self.segmenter = segmenter_for(spec)
-        self.symbols = np.zeros(1, np.int64)  # class ids of the machine's columns
+        self.symbols = np.zeros(1, np.int64)  # class id of each column of the SVMs' margins
         size, cosines = feature_count(HEIGHT, self.segmenter.crop_width), config.cosines
         shapes = ((size,), (size, cosines), (cosines,), (cosines + size + 1, 1))
         self.svms = KernelMachine(*(np.zeros(shape, np.float32) for shape in shapes))
@@ -67,7 +67,7 @@ class HogSvc(Recogniser):
         progress: bool = False,
         checkpoints: Checkpoints | None = None,
     ) -> list[CurvePoint]:
-        """See Recogniser.fit. One point: there are no steps to watch."""
+        """See Recogniser.fit. The curve has one point. Raises InputError if the images are too alike to learn from."""
         if not len(train) or not len(validation):
             raise InputError(f"hog_svc needs samples: {len(train)} to train on, {len(validation)} to choose on")
         share = min(1.0, self.config.max_characters / (len(train) * self.spec.max_length))
@@ -86,25 +86,27 @@ class HogSvc(Recogniser):
         """See Recogniser.predict."""
         segments, log_probs = self._read(pixels)
         rows = np.repeat(np.arange(len(pixels)), segments.lengths)
-        words = np.bincount(rows, log_probs.max(axis=1), minlength=len(pixels))
+        of_texts = np.bincount(rows, log_probs.max(axis=1), minlength=len(pixels))
         ids = np.split(self.symbols[log_probs.argmax(axis=1)], segments.lengths.cumsum()[:-1])
         texts = [self.spec.alphabet.decode(row) for row in ids][: len(pixels)]
-        return Reading(texts, np.exp(words).astype(np.float32))
+        return Reading(texts, np.exp(of_texts).astype(np.float32))
 
     def alternatives(self, pixels: NDArray[np.uint8], count: int) -> list[tuple[Alternative, ...]]:
         """See Recogniser.alternatives."""
         segments, log_probs = self._read(pixels)
-        found = []
+        alternatives = []
         for line in np.split(log_probs, segments.lengths.cumsum()[:-1])[: len(pixels)]:
             (ids,), (scores,) = likeliest_words(line[None], count)
-            found.append(as_alternatives(self.spec.alphabet, self.symbols[ids], scores, count))
-        return found
+            alternatives.append(as_alternatives(self.spec.alphabet, self.symbols[ids], scores, count))
+        return alternatives
 
     def explain(self, pixels: NDArray[np.uint8]) -> list[Steps]:
         """See Recogniser.explain."""
         segments, log_probs = self._read(pixels)
         symbols = self.spec.alphabet.decode(self.symbols[log_probs.argmax(axis=1)])
-        steps = [Step(0, 0, 0, 0, *read) for read in zip(symbols, np.exp(log_probs.max(axis=1)).tolist(), strict=True)]
+        probabilities = np.exp(log_probs.max(axis=1)).tolist()
+        # The segmenter adds boxes and crops below.
+        steps = [Step(0, 0, 0, 0, *read) for read in zip(symbols, probabilities, strict=True)]
         ends = segments.lengths.cumsum().tolist()
         lines = [tuple(steps[end - n : end]) for end, n in zip(ends, segments.lengths.tolist(), strict=True)]
         return self.segmenter.locate(pixels, [Steps("characters", line) for line in lines])
@@ -139,22 +141,24 @@ class HogSvc(Recogniser):
             or arrays["temperature"].shape != ()
             or not arrays["temperature"] > 0
         ):
-            raise InputError(f"{path}: does not fit config.json beside it; train it anew")
+            raise InputError(f"{path}: does not fit config.json in the same folder; train the model again")
         self.svms, self.symbols, self.temperature = svms, symbols, float(arrays["temperature"])
         self.segmenter.load(folder / SEGMENTER_FILE)
 
     def _characters(self, samples: Samples) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Features and class ids of the samples' characters, found with the labels known."""
-        crops = _present(self.segmenter.segment(samples.pixels, samples.labels))
+        """Features [M, D] and class ids [M] of the samples' characters, segmented by their labels."""
+        crops = _crops_of_characters(self.segmenter.segment(samples.pixels, samples.labels))
         return hog_features(crops), np.array(self.spec.alphabet.encode("".join(samples.labels)), np.int64)
 
     def _read(self, pixels: NDArray[np.uint8]) -> tuple[Segments, NDArray[np.float32]]:
-        """The characters of all lines, and the log-probabilities of each one after the other: [M, K]."""
+        """The characters of all lines, and the log-probability of each symbol for each character: [M, K]."""
         segments = self.segmenter.segment(pixels)
-        return segments, log_softmax(self.svms.margins(hog_features(_present(segments))) / self.temperature, axis=1)
+        return segments, log_softmax(
+            self.svms.margins(hog_features(_crops_of_characters(segments))) / self.temperature, axis=1
+        )
 
     def _fit_temperature(self, validation: Samples) -> float:
-        """The temperature at which the validation characters are likeliest."""
+        """The temperature that maximises the likelihood of the validation characters; 1 if none has a known symbol."""
         features, classes = self._characters(validation)
         known = np.isin(classes, self.symbols)
         margins = self.svms.margins(features[known])
@@ -164,26 +168,27 @@ class HogSvc(Recogniser):
 
         from scipy.optimize import minimize_scalar
 
-        def surprise(log_temperature: float) -> float:
+        def loss(log_temperature: float) -> float:
             log_probs = log_softmax(margins / np.exp(log_temperature), axis=1)
             return -float(log_probs[np.arange(len(columns)), columns].mean())
 
-        return float(np.exp(minimize_scalar(surprise, bounds=(-5.0, 3.0), method="bounded").x))
+        return float(np.exp(minimize_scalar(loss, bounds=(-5.0, 3.0), method="bounded").x))
 
 
-def _present(segments: Segments) -> NDArray[np.uint8]:
-    """The crops that hold a character, line after line: [M, 32, W]."""
-    places: NDArray[np.bool_] = np.arange(segments.crops.shape[1]) < segments.lengths[:, None]
-    return segments.crops[places]
+def _crops_of_characters(segments: Segments) -> NDArray[np.uint8]:
+    """The crops of all characters, line by line: [M, 32, W] uint8."""
+    present: NDArray[np.bool_] = np.arange(segments.crops.shape[1]) < segments.lengths[:, None]
+    return segments.crops[present]
 
 
 _CELL, _BLOCK, _DIRECTIONS = 8, 16, 9
 
 
 def hog_features(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """HOG of each crop: [M, H, W], H and W multiples of 8, to [M, feature_count(H, W)].
+    """Histograms of oriented gradients of each crop: [M, feature_count(H, W)] (Dalal and Triggs, CVPR 2005).
 
-    Cells of 8 x 8 pixels, normalised in blocks of 2 x 2 that overlap by half; 9 directions.
+    crops: [M, H, W], H and W multiples of 8. Cells have 8 x 8 pixels and 9 directions. They are normalised in blocks of
+    2 x 2 cells, which overlap by half.
     """
     _, height, width = crops.shape
     descriptor = cv2.HOGDescriptor((width, height), (_BLOCK, _BLOCK), (_CELL, _CELL), (_CELL, _CELL), _DIRECTIONS)
@@ -194,21 +199,21 @@ def hog_features(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def feature_count(height: int, width: int) -> int:
-    """The number of features of a crop: four histograms a block."""
+    """The number of features of a crop: four histograms per block."""
     return 4 * _DIRECTIONS * (height // _CELL - 1) * (width // _CELL - 1)
 
 
-# Of the kernel, in units of the features' overall standard deviation times the root of their number.
+# The width of the Gaussian kernel, in units of the features' standard deviation times the root of their number.
 _WIDTH = 1.4
 _CHUNK = 4096
 
 
 @dataclass(frozen=True)
 class KernelMachine:
-    """One machine against the rest for each of K symbols, on D features.
+    """SVMs for K symbols on D features, each of one symbol against the rest.
 
-    A Gaussian kernel is approximated by R random cosines (Rahimi and Recht, NIPS 2007); the features themselves stand
-    beside them. mean: [D]. directions: [D, R]. phases: [R]. weights: [R + D + 1, K].
+    R random cosines approximate a Gaussian kernel (Rahimi and Recht, NIPS 2007). The SVMs are linear in the cosines and
+    the features. mean: [D]. directions: [D, R]. phases: [R]. weights: [R + D + 1, K].
     """
 
     mean: NDArray[np.float32]
@@ -220,10 +225,11 @@ class KernelMachine:
     def fit(
         cls, features: NDArray[np.float32], classes: NDArray[np.int64], cosines: int, ridge: float, seed: int
     ) -> Self:
-        """Learn from features [M, D] and their rows of K symbols, `classes` [M].
+        """Learn from features [M, D] and their symbols, `classes` [M] from 0 to K - 1.
 
-        The squared errors from 1 for a symbol and 0 for the others are minimised (least-squares SVM: Suykens and
-        Vandewalle, Neural Processing Letters 9, 1999). ridge: in units of the mean square of a column.
+        Minimises the squared error from 1 for the right symbol and 0 for the others (least-squares SVM: Suykens and
+        Vandewalle, Neural Processing Letters 9, 1999). ridge: in units of the mean square of the cosines and features.
+        Raises InputError if the equations are singular: the features are too alike for this ridge.
         """
         size = features.shape[1]
         generator = np.random.default_rng(seed)
@@ -239,25 +245,31 @@ class KernelMachine:
             gram += mapped.T @ mapped
             moments += mapped.T @ np.eye(count, dtype=np.float32)[classes[rows]]
         gram[np.diag_indices_from(gram)] += ridge * np.trace(gram) / len(gram)
-        machine.weights[:] = solve(gram, moments, assume_a="pos")
+        try:
+            machine.weights[:] = solve(gram, moments, assume_a="pos")
+        except LinAlgError:
+            raise InputError(
+                "hog_svc: the characters of the training images are too alike; check whether the images are blank or "
+                "equal, or raise models.hog_svc.ridge"
+            ) from None
         return machine
 
     def margins(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """[M, D] to [M, K]."""
+        """The margin of each symbol: features [M, D] to [M, K] float32."""
         margins = np.empty((len(features), self.weights.shape[1]), np.float32)
         for rows in _chunks(len(features)):
             margins[rows] = self._map(features[rows]) @ self.weights
         return margins
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """All that it holds, by name."""
+        """All arrays by name."""
         return {name: getattr(self, name) for name in NAMES}
 
     def fits(self, size: int, cosines: int, count: int) -> bool:
-        """Whether the arrays are those of a machine for `count` symbols, with so many features and cosines."""
+        """Whether the arrays have the shapes for `size` features, so many `cosines` and `count` symbols."""
         shapes = ((size,), (size, cosines), (cosines,), (cosines + size + 1, count))
-        found = self.arrays().values()
-        return all(a.shape == s and a.dtype == np.float32 for a, s in zip(found, shapes, strict=True))
+        arrays = self.arrays().values()
+        return all(a.shape == s and a.dtype == np.float32 for a, s in zip(arrays, shapes, strict=True))
 
     def _map(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Cosines, features and a one: [M, D] to [M, R + D + 1]."""

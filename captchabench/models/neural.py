@@ -1,4 +1,4 @@
-"""What the deep models share: tensors in, training by the engine, safetensors out."""
+"""The base classes of the deep models: training, reading, saving and loading of one network."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -35,12 +35,16 @@ from captchabench.training.run import TrainingRun
 
 WEIGHTS_FILE = "weights.safetensors"
 _DTYPES = {torch.float32: "F32", torch.int64: "I64"}
-# Fifteen times those of the largest model here; 0.4 GB, and four times that in training.
-MOST_PARAMETERS = 100_000_000
+# Fifteen times those of the largest model here: 0.4 GB of weights, and four times that in training.
+MAX_PARAMETERS = 100_000_000
 
 
 class NeuralRecogniser(Recogniser):
-    """A recogniser whose reading is one network's. A model says how that is built, in `build_network`."""
+    """A recogniser that is one network. A model builds it in `build_network`.
+
+    batch_size: for reading. steps_kind: what a position of the network's output is. acceleration: how training steps
+    are run; None for what is fastest. trained: the last training.
+    """
 
     batch_size: ClassVar[int] = 512
     steps_kind: ClassVar[Literal["time steps", "characters", "cells"]] = "cells"
@@ -48,23 +52,23 @@ class NeuralRecogniser(Recogniser):
     def __init__(self, spec: TextSpec, config: Any) -> None:
         super().__init__(spec, config)
         self.network = self.build_network()
-        # How training steps are to be run; None takes what pays. And what the last training was.
         self.acceleration: Acceleration | None = None
         self.trained: TrainingRun | None = None
+        # From `network_input` to log-probabilities; `run_by` replaces it.
         self._forward: Callable[[NDArray[np.uint8]], Tensor] = self._run_network
 
     @classmethod
     def from_parameters(cls, spec: TextSpec, parameters: Any, where: str) -> Self:
-        """See Recogniser.from_parameters. A network that is absurdly large is given up before it takes memory."""
+        """See Recogniser.from_parameters. A network that is far too large is refused before it takes memory."""
         try:
-            with _at_most(MOST_PARAMETERS):
+            with _at_most(MAX_PARAMETERS):
                 return super().from_parameters(spec, parameters, where)
         except (RuntimeError, ValueError, ArithmeticError, TypeError) as error:
-            raise InputError(f"{where}: do not make a network ({first_line(error)}); choose smaller ones") from None
+            raise InputError(f"{where}: do not make a network ({first_line(error)}); choose smaller values") from None
 
     @classmethod
     def blank(cls, about: About, parameters: Any, where: str) -> Self:
-        """See Recogniser.blank. A network that is too large is given up before it takes memory."""
+        """See Recogniser.blank. A network that is too large is refused before it takes memory."""
         try:
             with _at_most(about.parameter_count):
                 return cls(about.spec, build(cls.config_class, parameters, where))
@@ -73,16 +77,16 @@ class NeuralRecogniser(Recogniser):
 
     @abstractmethod
     def build_network(self) -> Head:
-        """An untrained network for `self.spec` and `self.config`; weights from torch's global generator."""
+        """An untrained network for `self.spec` and `self.config`. Its weights come from torch's global generator."""
 
     def warm_start(self, network: Head) -> None:
-        """Give `network`, about to be trained, weights to start from; without them it starts from random ones.
+        """Load pretrained weights into `network` before training. By default training starts from random weights.
 
-        A saved model is loaded without. Raises InputError where they cannot be had.
+        Not called for a saved model. Raises InputError if the weights cannot be loaded.
         """
 
     def pretraining(self) -> str:
-        """What `warm_start` gives, in words for tables; empty where that is nothing."""
+        """What `warm_start` loads, in words for tables; empty for nothing."""
         return ""
 
     def fit(
@@ -95,8 +99,9 @@ class NeuralRecogniser(Recogniser):
         checkpoints: Checkpoints | None = None,
     ) -> list[CurvePoint]:
         """See Recogniser.fit."""
-        tensors = self.tensors(train), self.tensors(validation)
-        return self.train(*tensors, seed=seed, progress=progress, checkpoints=checkpoints)
+        return self.train(
+            self.tensors(train), self.tensors(validation), seed=seed, progress=progress, checkpoints=checkpoints
+        )
 
     def train(
         self,
@@ -107,7 +112,7 @@ class NeuralRecogniser(Recogniser):
         progress: bool,
         checkpoints: Checkpoints | None,
     ) -> list[CurvePoint]:
-        """Build the network anew, seeded, and train it."""
+        """Build a new network with weights from `seed`, and train it. Returns the learning curve."""
         with process_group(), torch.random.fork_rng(), one_thread():
             torch.manual_seed(seed)
             self.network = self.build_network()
@@ -125,7 +130,7 @@ class NeuralRecogniser(Recogniser):
             return self.trained.curve
 
     def tensors(self, samples: Samples) -> TensorSamples:
-        """The samples as the engine takes them."""
+        """The samples as tensors for the engine."""
         return TensorSamples(
             torch.from_numpy(samples.pixels),
             encode_labels(self.spec.alphabet, samples.labels, self.spec.max_length),
@@ -145,31 +150,36 @@ class NeuralRecogniser(Recogniser):
     @torch.inference_mode()
     def alternatives(self, pixels: NDArray[np.uint8], count: int) -> list[tuple[Alternative, ...]]:
         """See Recogniser.alternatives."""
-        found = []
+        alternatives: list[tuple[Alternative, ...]] = []
         for log_probs in self._log_probs(pixels):
-            texts, totals = (x.cpu().numpy() for x in self.network.alternatives(log_probs, count))
-            found += [as_alternatives(self.spec.alphabet, *one, count) for one in zip(texts, totals, strict=True)]
-        return found
+            ids, scores = (x.cpu().numpy() for x in self.network.alternatives(log_probs, count))
+            alternatives += [
+                as_alternatives(self.spec.alphabet, *of_image, count) for of_image in zip(ids, scores, strict=True)
+            ]
+        return alternatives
 
     @torch.inference_mode()
     def explain(self, pixels: NDArray[np.uint8]) -> list[Steps]:
-        """See Recogniser.explain. The places are columns of equal width, of a grid its tiles."""
-        found = []
+        """See Recogniser.explain. The positions are columns of equal width; in a grid, its tiles."""
+        explained = []
         for log_probs in self._log_probs(pixels):
             ids, best = (x.cpu().numpy() for x in self.network.best_classes(log_probs))
             boxes = equal_boxes(self.spec, ids.shape[1])
-            for row, scores in zip(ids, np.exp(best).tolist(), strict=True):
+            for row, probabilities in zip(ids, np.exp(best).tolist(), strict=True):
                 symbols = [self.spec.alphabet.decode([i] if i >= 0 else []) for i in row.tolist()]
-                steps = (Step(*box, *read) for box, *read in zip(boxes, symbols, scores, strict=True))
-                found.append(Steps(self.steps_kind, tuple(steps)))
-        return found
+                steps = (
+                    Step(*box, symbol, probability)
+                    for box, symbol, probability in zip(boxes, symbols, probabilities, strict=True)
+                )
+                explained.append(Steps(self.steps_kind, tuple(steps)))
+        return explained
 
     def network_input(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """What the network is given for images [N, H, W], before `standardize`: [N, H', W']."""
+        """The network's input for images [N, H, W], before `standardize`: [N, H', W'] uint8."""
         return pixels
 
     def run_by(self, forward: Callable[[NDArray[np.uint8]], Tensor]) -> None:
-        """Let another runtime stand in for the network. forward: `network_input` to log-probabilities [B, P, K]."""
+        """Use another runtime instead of the network. forward: from `network_input` to log-probabilities [B, P, K]."""
         self._forward = forward
 
     @property
@@ -184,12 +194,13 @@ class NeuralRecogniser(Recogniser):
 
     def machine(self) -> dict[str, str | int]:
         """See Recogniser.machine."""
+        # Training and reading run under `one_thread`.
         return {**describe(choose_device()), "threads": 1}
 
     def save_weights(self, folder: Path) -> None:
         """See Recogniser.save_weights."""
         weights = {k: v.contiguous().cpu() for k, v in self.network.state_dict().items()}
-        # Its own writer has errors of its own where the disk is full.
+        # Not safetensors' own writer, which does not raise OSError if the disk is full.
         (folder / WEIGHTS_FILE).write_bytes(save(weights))
         self.save_rest(folder)
 
@@ -204,23 +215,23 @@ class NeuralRecogniser(Recogniser):
             self.network.load_state_dict(weights)
         except (OSError, SafetensorError, RuntimeError, ValueError, MemoryError) as error:
             reason = first_line(error)
-            raise InputError(f"{path}: does not hold this model's weights ({reason}); train it anew") from None
-        self._place(choose_device())
+            raise InputError(f"{path}: does not hold this model's weights ({reason}); train the model again") from None
+        self._prepare_network(choose_device())
         self.load_rest(folder)
 
     def save_rest(self, folder: Path) -> None:
-        """Write what was learned beside the network into `folder`."""
+        """Write what was learned besides the network's weights into `folder`."""
 
     def load_rest(self, folder: Path) -> None:
-        """Read what `save_rest` wrote. Raises InputError where it does not fit."""
+        """Read what `save_rest` wrote. Raises InputError if it does not fit this model."""
 
-    def _place(self, device: torch.device) -> None:
-        """Make the network ready to read on `device`."""
+    def _prepare_network(self, device: torch.device) -> None:
+        """Move the network to `device` and set it to evaluation mode."""
         self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stub
         self.network.eval()
 
     def _log_probs(self, pixels: NDArray[np.uint8]) -> Iterator[Tensor]:
-        """What the network makes of the images, a batch at a time: [B, P, K] on the device."""
+        """Yield the log-probabilities of the images, one batch at a time: [B, P, K] on the device."""
         size = reading_batch(self.batch_size)
         for start in range(0, len(pixels), size):
             yield self._forward(self.network_input(pixels[start : start + size]))
@@ -228,7 +239,7 @@ class NeuralRecogniser(Recogniser):
     def _run_network(self, images: NDArray[np.uint8]) -> Tensor:
         device = choose_device()
         if self.network.training:
-            self._place(device)
+            self._prepare_network(device)
         with one_thread(), float32():
             standardized = standardize(torch.from_numpy(images).to(device))
             log_probs: Tensor = self.network(standardized.contiguous(memory_format=torch.channels_last))
@@ -236,7 +247,7 @@ class NeuralRecogniser(Recogniser):
 
 
 class CTCRecogniser(NeuralRecogniser):
-    """A neural recogniser read by CTC: it can also say how likely a given label was."""
+    """A neural recogniser read by CTC, which also gives the loss of a label."""
 
     steps_kind = "time steps"
 
@@ -244,28 +255,28 @@ class CTCRecogniser(NeuralRecogniser):
     def losses(self, pixels: NDArray[np.uint8], labels: Labels) -> NDArray[np.float32]:
         """See Recogniser.losses."""
         targets = encode_labels(self.spec.alphabet, labels, self.spec.max_length)
-        found = [np.empty(0, np.float32)]
+        losses = [np.empty(0, np.float32)]
         start = 0
         for log_probs in self._log_probs(pixels):
-            wanted = targets[start : start + len(log_probs)].to(log_probs.device)
-            found.append(self.network.losses(log_probs, wanted, (wanted >= 0).sum(dim=1)).cpu().numpy())
+            of_batch = targets[start : start + len(log_probs)].to(log_probs.device)
+            losses.append(self.network.losses(log_probs, of_batch, (of_batch >= 0).sum(dim=1)).cpu().numpy())
             start += len(log_probs)
-        return np.concatenate(found)
+        return np.concatenate(losses)
 
 
 def _check_shapes(path: Path, network: nn.Module) -> None:
-    """Compare the header of the file at `path` with `network`, before anything is read or takes memory.
+    """Compare the header of the file at `path` with `network`, before any weight is read.
 
-    Raises ValueError where they differ.
+    Raises ValueError if names, shapes or dtypes differ.
     """
-    wanted = {name: (list(t.shape), t.dtype) for name, t in network.state_dict().items()}
+    expected = {name: (list(t.shape), t.dtype) for name, t in network.state_dict().items()}
     with safe_open(path, "pt") as file:
-        held = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        for name in sorted(wanted.keys() ^ held.keys()):
-            raise ValueError(f"{name} is {'missing' if name in wanted else 'too much'}")
-        for name, (shape, dtype) in wanted.items():
-            if held[name].get_shape() != shape or held[name].get_dtype() != _DTYPES.get(dtype):
-                raise ValueError(f"{name} is {held[name].get_dtype()} {held[name].get_shape()}, not {shape}")
+        stored = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        for name in sorted(expected.keys() ^ stored.keys()):
+            raise ValueError(f"{name} is {'missing' if name in expected else 'unknown'}")
+        for name, (shape, dtype) in expected.items():
+            if stored[name].get_shape() != shape or stored[name].get_dtype() != _DTYPES.get(dtype):
+                raise ValueError(f"{name} is {stored[name].get_dtype()} {stored[name].get_shape()}, not {shape}")
 
 
 def encode_labels(alphabet: Alphabet, labels: Labels, width: int) -> Tensor:
@@ -278,18 +289,18 @@ def encode_labels(alphabet: Alphabet, labels: Labels, width: int) -> Tensor:
 
 @contextmanager
 def _at_most(parameters: int) -> Iterator[None]:
-    """Raise ValueError as soon as a network put together here has more numbers than that."""
-    # A few weights are registered twice while a network is put together.
-    left = 2 * parameters
+    """Raise ValueError as soon as a network that is built in this context has more than so many `parameters`."""
+    # A few weights are registered twice while a network is built.
+    remaining = 2 * parameters
 
     def count(module: nn.Module, name: str, weight: nn.Parameter) -> None:
-        nonlocal left
-        left -= weight.numel()
-        if left < 0:
+        nonlocal remaining
+        remaining -= weight.numel()
+        if remaining < 0:
             raise ValueError(f"more than {parameters:,} numbers")
 
-    watch = register_module_parameter_registration_hook(count)
+    hook = register_module_parameter_registration_hook(count)
     try:
         yield
     finally:
-        watch.remove()
+        hook.remove()

@@ -217,7 +217,7 @@ def test_a_damaged_model_is_named_and_the_others_read(
     crnn, svc = Results.model_validate(response.json()).results[0].readings
     assert crnn.text is None
     assert CRNN in str(crnn.error)
-    assert "train it anew" in str(crnn.error)
+    assert "copy or train it again" in str(crnn.error)
     assert svc.text == trained.texts[SVC][0]
 
 

@@ -29,7 +29,7 @@ def test_models_are_found_and_what_is_left_out_is_said(trained: Any, tmp_path: P
     assert list(trained_models.folders) == list(trained_models.abouts) == [SVC]
     (why,) = trained_models.left_out
     assert "old" in why
-    assert "train it anew" in why
+    assert "train the model again" in why
 
 
 @pytest.mark.timeout(300)

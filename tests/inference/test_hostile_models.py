@@ -217,7 +217,7 @@ def test_arrays_that_fit_and_cannot_be_used_are_refused(hog_svc: Path, kind: typ
 
 def test_a_model_of_an_older_version_says_so(crnn: Path) -> None:
     (crnn / "config.json").write_text(json.dumps({"format": 1, "model": "crnn"}))
-    with pytest.raises(InputError, match="format 1, this program reads 4; train it anew"):
+    with pytest.raises(InputError, match="format 1, this program reads 4; train the model again"):
         load_recogniser(crnn)
 
 

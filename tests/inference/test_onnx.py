@@ -180,7 +180,7 @@ def test_a_cut_off_or_damaged_export_is_refused(exported: Path, tmp_path: Path, 
     path = tmp_path / "spoiled.onnx"
     for spoiled in (content[:end], content[:end] + bytes([content[end] ^ 4]) + content[end + 1 :]):
         path.write_bytes(spoiled)
-        problem = r"is damaged, .*; export it anew" if end else r"(is damaged|cannot be read \(Empty\))"
+        problem = r"is damaged, .*; export it again" if end else r"(is damaged|cannot be read \(Empty\))"
         with pytest.raises(InputError, match=rf"spoiled\.onnx: {problem}"):
             load_recogniser(path)
 

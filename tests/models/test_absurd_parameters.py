@@ -1,4 +1,4 @@
-"""Parameters that no machine could bear are refused in one line, before they take memory."""
+"""Parameters that cannot work are refused in one line, before they take memory."""
 
 from typing import Any
 
@@ -25,6 +25,9 @@ SPEC = TextSpec(Alphabet("AB"), 4, 5, 32, 100)
         ("cnn_transformer", {"layers": 1_000_000}),
         ("cnn_transformer", {"dimension": 2**31 - 8}),
         ("dummy", {"rank": 0}),
+        ("hog_svc", {"ridge": 1e-6}),
+        ("hog_svc", {"ridge": 2.0}),
+        ("hog_svc", {"cosines": 8001}),
     ],
 )
 def test_absurd_parameters_are_refused_at_once(model: str, parameters: dict[str, Any]) -> None:
@@ -33,7 +36,7 @@ def test_absurd_parameters_are_refused_at_once(model: str, parameters: dict[str,
     assert str(caught.value).isprintable()
 
 
-def test_weights_that_cannot_be_fetched_are_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_cannot_be_downloaded_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build_recogniser("effnet_b1", SPEC, {"pretrained": True})
     assert isinstance(model, NeuralRecogniser)
 

@@ -1,4 +1,4 @@
-"""Depthwise convolutions that leave padding alone are the ones that they stand for."""
+"""Trimmed depthwise convolutions give the results and gradients of the whole ones."""
 
 import copy
 
@@ -26,7 +26,7 @@ def test_trimming_changes_no_result(size: tuple[int, int], kernel: int, stride: 
     torch.testing.assert_close(whole[0].weight.grad, trimmed[0].weight.grad, atol=1e-4, rtol=1e-4)
 
 
-def test_other_convolutions_stay() -> None:
+def test_other_convolutions_are_not_replaced() -> None:
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, groups=2))
     trim_depthwise(network)
     assert not any(isinstance(layer, TrimmedConv2d) for layer in network)

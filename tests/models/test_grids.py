@@ -20,7 +20,7 @@ NAMES = ("bus", "car", "tree", "truck")
 SIDE = 16
 SMALL = {
     "char_cnn": {"channels": [8, 8, 16, 16], "dropout": 0.0, "training": {"steps": 60, "batch_size": 6}},
-    # Several looks: running means of the normalisation follow some steps behind, and the best weights are kept.
+    # Several evaluations: running means of batch normalisation lag some steps behind, and the best weights are kept.
     "effnet_b1": {
         "training": {"steps": 80, "batch_size": 3, "learning_rate": 1e-3, "evaluations": 8, "stop_when_perfect": True},
     },
@@ -29,13 +29,13 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def samples() -> Samples:
-    """Six grids of four kinds of stripes and spots, each tile a little different."""
+    """Six grids of tiles with four patterns, stripes and spots, each with different noise."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:SIDE, :SIDE]
-    looks = [x % 8 < 4, y % 8 < 4, (x + y) % 8 < 4, (x - 8) ** 2 + (y - 8) ** 2 < 25]
+    patterns = [x % 8 < 4, y % 8 < 4, (x + y) % 8 < 4, (x - 8) ** 2 + (y - 8) ** 2 < 25]
     symbols = class_alphabet(len(NAMES)).symbols
     classes = rng.integers(0, 4, (6, 9))
-    tiles = np.stack([[60 + 130 * looks[c] for c in grid] for grid in classes])
+    tiles = np.stack([[60 + 130 * patterns[c] for c in grid] for grid in classes])
     pixels = compose((tiles + rng.integers(-20, 20, tiles.shape)).astype(np.uint8))
     info = ShardInfo("grid", "standin", 1, 3 * SIDE, 3 * SIDE, symbols, 9, 9, task="grid", class_names=NAMES)
     labels = np.array(["".join(symbols[c] for c in grid) for grid in classes], object)
@@ -51,7 +51,7 @@ def saved(name: str, samples: Samples, folder: Path) -> LoadedRecogniser:
 
 
 @pytest.mark.parametrize("name", ["hog_svc", "char_cnn", "effnet_b1"])
-def test_overfits_a_few_grids_and_says_what_is_where(name: str, samples: Samples, tmp_path: Path) -> None:
+def test_overfits_a_few_grids_and_explains_each_tile(name: str, samples: Samples, tmp_path: Path) -> None:
     model = saved(name, samples, tmp_path)
     assert (model.about.task, model.about.class_names) == ("grid", NAMES)
     wanted = [", ".join(NAMES[model.about.alphabet.index(s)] for s in label) for label in samples.labels]
@@ -87,7 +87,7 @@ def test_crops_are_the_tiles_row_by_row(samples: Samples) -> None:
     assert TileCutter(samples.info.spec).segment(samples.pixels[:0]).crops.shape == (0, 9, 32, 32)
 
 
-def test_effnet_b1_reads_each_tile_alone(samples: Samples) -> None:
+def test_effnet_b1_reads_each_tile_by_itself(samples: Samples) -> None:
     model = build_recogniser("effnet_b1", samples.info.spec, {})
     assert isinstance(model, NeuralRecogniser)
     model.warm_start(model.network)

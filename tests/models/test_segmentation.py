@@ -1,6 +1,7 @@
-"""The segmenter: always the right number of characters, whatever the image; and the models on top of it."""
+"""The segmenter: always an allowed number of characters, for any image; and the models that use it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from captchabench.models.segmentation.ink import otsu_thresholds
 from captchabench.models.segmentation.lines import Segmenter, cut_columns, equal_cells
 from captchabench.models.segmentation.windows import best_centres, start_scores
 from captchabench.samples.shards import Samples
+from tests.budgets import few_steps
 
 MakeSamples = Callable[..., Samples]
 
@@ -45,7 +47,7 @@ def test_labels_place_the_same_number_of_characters(make_samples: MakeSamples) -
     assert not segments.crops[beyond].any()
 
 
-def test_an_open_length_is_estimated(make_samples: MakeSamples) -> None:
+def test_an_unknown_length_is_estimated(make_samples: MakeSamples) -> None:
     samples = make_samples(200, lengths=(3, 5))
     segments = fitted(samples).segment(samples.pixels)
     assert ((segments.lengths >= 3) & (segments.lengths <= 5)).all()
@@ -97,7 +99,7 @@ def test_otsu_separates_two_levels() -> None:
 
 
 @pytest.mark.parametrize("name", ["hog_svc", "char_cnn"])
-def test_noise_in_the_weights_is_refused(name: str, make_samples: MakeSamples, tmp_path: Path) -> None:
+def test_a_damaged_segmenter_is_refused(name: str, make_samples: MakeSamples, tmp_path: Path) -> None:
     samples = make_samples(40)
     parameters = {"training": {"steps": 1, "batch_size": 8}} if name == "char_cnn" else {}
     model = build_recogniser(name, samples.info.spec, parameters)
@@ -127,12 +129,12 @@ def test_hog_svc_caps_its_training_characters(make_samples: MakeSamples) -> None
     assert model.fit(samples, samples, seed=0)[0].validation_exact > 0.3
 
 
-def test_where_lines_start_is_learnt() -> None:
+def test_the_start_of_lines_is_learned() -> None:
     centres = np.array([[20, 31, 42], [21, 32, 43], [19, 30, 41], [20, 31, 42]])
     starts = start_scores(centres, 60)
     assert starts.argmax() == 20
     assert starts[18] > starts[25] > starts[31]
-    # Two humps of one wide character score as well as its neighbours; alone they push the first one out of the row.
+    # The last two peaks are one wide character. Without the starts, they displace the first character.
     scores = np.zeros((1, 60), np.float32)
     scores[0, [20, 31, 39, 46]] = [0.9, 0.9, 1.0, 1.0]
     assert best_centres([scores] * 3, 11.0)[0].tolist() == [[31, 39, 46]]
@@ -148,6 +150,28 @@ def test_char_cnn_reads_each_crop_by_itself(make_samples: MakeSamples) -> None:
     here, there = encoder(row), encoder(other)
     torch.testing.assert_close(here[:, 0], there[:, 0])
     assert not torch.allclose(here[:, 1], there[:, 1])
-    # Contrast and level of a crop do not count, flat ones stay flat.
+    # Contrast and level of a crop have no effect, and flat crops stay flat.
     torch.testing.assert_close(encoder(5 * row + 2), here, atol=0.2, rtol=0.2)
     assert encoder(torch.full((1, 1, 32, 96), 0.3)).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["hog_svc", "char_cnn"])
+@pytest.mark.parametrize("kind", ["blank", "equal"])
+def test_images_without_characters_to_find_are_an_error(name: str, kind: str, make_samples: MakeSamples) -> None:
+    samples = make_samples(40)
+    samples = replace(
+        samples, pixels=np.full_like(samples.pixels, 255) if kind == "blank" else samples.pixels[[0] * 40]
+    )
+    model = build_recogniser(name, samples.info.spec, few_steps(name))
+    with pytest.raises(InputError, match="no characters can be found in the training images: they are blank or all eq"):
+        model.fit(samples, samples, seed=0)
+
+
+def test_characters_that_are_too_alike_are_an_error(make_samples: MakeSamples) -> None:
+    samples = make_samples(40)
+    # One other image is enough to find characters, but not to distinguish them.
+    samples = replace(samples, pixels=samples.pixels[[0, 1, *[0] * 38]])
+    model = build_recogniser("hog_svc", samples.info.spec, {})
+    with pytest.raises(InputError, match=r"characters .* are too alike; check .*, or raise models\.hog_svc\.ridge"):
+        model.fit(samples, samples, seed=0)
+    build_recogniser("hog_svc", samples.info.spec, {"ridge": 1.0}).fit(samples, samples, seed=0)

@@ -1,4 +1,4 @@
-"""Decoding against every label there is, with its probability."""
+"""Decoding against the probabilities of all labels."""
 
 import itertools
 
@@ -50,8 +50,8 @@ def test_greedy_collapses_repeats_and_drops_blanks() -> None:
     assert texts == [[0, 0, 1], [2], [], [0, 1, 0]]
 
 
-def test_beam_reads_what_greedy_misses() -> None:
-    # The textbook case: blank wins each step alone, "a" wins over all paths (0.64 against 0.36).
+def test_beam_finds_a_label_that_greedy_misses() -> None:
+    # At each step blank is likelier, but over all paths "a" is (0.64 against 0.36).
     log_probs = torch.tensor([[[0.6, 0.4], [0.6, 0.4]]]).log()
     assert (greedy_decode(log_probs) == -1).all()
     labels, scores = beam_decode(log_probs, width=2)
@@ -98,7 +98,7 @@ def test_a_wide_beam_with_lengths_takes_the_likeliest_such_label(
     assert all(len(label) <= longest for label in texts(labels[0][scores[0] > float("-inf")]))
 
 
-def test_no_lengths_are_all_lengths() -> None:
+def test_allowing_all_lengths_changes_nothing() -> None:
     log_probs = torch.cat([random_log_probs(seed, 9, 3) for seed in range(50)])
     assert texts(greedy_decode(log_probs, Lengths(0, 9))) == texts(greedy_decode(log_probs))
 

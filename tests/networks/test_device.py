@@ -1,4 +1,4 @@
-"""How much of a GPU's memory is taken; there is none here, so that its size is made up."""
+"""The share of a GPU's memory that is used, with a mocked memory size."""
 
 import numpy as np
 import pytest
@@ -29,18 +29,18 @@ def test_smaller_batches_read_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     recogniser = build_recogniser("crnn", spec, {"channels": [4, 4, 4], "hidden": 4, "layers": 1})
     assert isinstance(recogniser, NeuralRecogniser)
     pixels = np.random.default_rng(0).integers(0, 255, (9, 32, 100), np.uint8)
-    whole = recogniser.predict(pixels)
+    at_once = recogniser.predict(pixels)
     sizes: list[int] = []
-    recogniser.network.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    recogniser.network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     monkeypatch.setenv("CAPTCHABENCH_MEMORY_SHARE", str(4 / 512))
     parts = recogniser.predict(pixels)
     assert sizes == [4, 4, 1]
-    assert parts.texts == whole.texts
-    np.testing.assert_allclose(parts.confidences, whole.confidences, rtol=1e-3)
+    assert parts.texts == at_once.texts
+    np.testing.assert_allclose(parts.confidences, at_once.confidences, rtol=1e-3)
 
 
 @pytest.mark.parametrize("text", ["0", "2", "half"])
-def test_what_is_no_share_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_an_impossible_share_is_an_error(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("CAPTCHABENCH_MEMORY_SHARE", text)
     with pytest.raises(InputError, match="above 0 and at most 1"):
         memory_share()

@@ -1,1 +1,1 @@
-"""Text lines cut into characters, and grids cut into tiles, without torch."""
+"""Segmentation of text lines into characters and of grids into tiles, without torch."""

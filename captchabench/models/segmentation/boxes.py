@@ -1,4 +1,4 @@
-"""Where the places lie that a model looks at."""
+"""Boxes of equal size over an image. Apart from the segmenters, which most networks do not need."""
 
 from itertools import pairwise, product
 
@@ -11,7 +11,7 @@ Box = tuple[float, float, float, float]
 
 
 def equal_boxes(spec: TextSpec, count: int) -> list[Box]:
-    """`count` places of equal size, row by row, over the whole image."""
+    """`count` boxes of equal size that cover the image, row by row."""
     down = pairwise(np.linspace(0, spec.height, spec.rows + 1).tolist())
     across = list(pairwise(np.linspace(0, spec.width, count // spec.rows + 1).tolist()))
     return [(left, top, right, bottom) for (top, bottom), (left, right) in product(down, across)]

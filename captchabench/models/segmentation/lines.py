@@ -1,8 +1,8 @@
-"""Text lines into characters, without torch.
+"""Segmentation of text lines into characters, in two ways.
 
-Two ways. `cut_columns` needs no training: it cuts where little ink is cut through. `Segmenter` starts from those
-cuts and learns from labelled lines what a centred character looks like; it places windows on unlabelled lines by
-that, which reads through lines and touching characters.
+`cut_columns` needs no training: it cuts where a boundary crosses little ink. `Segmenter` starts from those cuts and
+learns from labelled lines what a centred character looks like. It finds the characters of other lines by that, even if
+they touch each other or are crossed by lines.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,15 +33,15 @@ from captchabench.models.segmentation.windows import (
 from captchabench.networks.readings import Step, Steps
 from captchabench.samples.shards import Labels, TextSpec
 
-# Everything is measured on lines scaled to this height, and to this width a character of the longest label.
+# Lines are scaled to this height, and to this width per character of the longest label. In pixels.
 LINE_HEIGHT, CHARACTER_WIDTH = 32, 20
-# Windows are this much wider than the usual distance of two characters.
+# The width of windows, as a multiple of the usual distance between two characters.
 WINDOW = 1.5
 _CHUNK = 256
 _FIT_LINES = 1500
 _ROUNDS = 4
-# Weights of the cuts' costs. Ink: share of the line's height. Strokes: ink in vertical runs of at least 5 pixels,
-# which spares the crossing of a thin line.
+# Weights of the costs of `cut_columns`. Ink: as a share of the line's height. Strokes: ink in vertical runs of at least
+# 5 pixels, so that a thin horizontal line costs nothing.
 _CUT_STROKES, _CUT_INK = 5.0, 5.0
 _LOST_STROKES, _HOLLOW, _HOLLOW_BELOW = 6.0, 0.2, 0.06
 _RUN, _WIDTH_SPREAD = 5, 0.3
@@ -49,11 +49,11 @@ _RUN, _WIDTH_SPREAD = 5, 0.3
 
 @dataclass(frozen=True)
 class Segments:
-    """The characters found in N lines, M at most.
+    """The characters found in N lines, at most M per line.
 
-    lengths: [N]. spans: [N, M, 2], left and right edge in columns of the source image (the right one
-    exclusive); windows of neighbours overlap and may reach beyond the image. crops: [N, M, 32, W]; in lines W is
-    24 and 255 is ink. Spans and crops beyond a line's length are 0.
+    lengths: [N]. spans: [N, M, 2], left and right edge in columns of the source image, the right one exclusive. Spans
+    of neighbours overlap and may extend beyond the image. crops: [N, M, 32, W]; in lines W is 24 and 255 is ink. Spans
+    and crops beyond a line's length are 0.
     """
 
     lengths: NDArray[np.int64]
@@ -62,16 +62,16 @@ class Segments:
 
 
 def equal_cells(count: int, length: int, width: int) -> NDArray[np.int64]:
-    """Boundaries of `length` equally wide cells across `width` columns: [count, length + 1]."""
+    """Boundaries of `length` cells of equal width across `width` columns: [count, length + 1] int64, all rows equal."""
     return np.tile(np.rint(np.linspace(0, width, length + 1)).astype(np.int64), (count, 1))
 
 
 def cut_columns(strength: NDArray[np.uint8], length: int, pitch: float) -> NDArray[np.int64]:
-    """Boundaries of `length` characters in each line: [N, length + 1] columns, ascending.
+    """Boundaries of `length` characters in each line: [N, length + 1] int64, columns, ascending.
 
-    strength: [N, H, W]. Dynamic programming over all boundaries at once, the outer two included: it pays for
-    ink that a boundary cuts through, for strokes left outside, for hollow columns inside and for widths unlike
-    `pitch`. Lines without ink get equal cells.
+    strength: [N, H, W] uint8. Dynamic programming over all boundaries, including the outer two. The cost counts ink
+    under a boundary, strokes outside the outer ones, nearly empty columns inside, and widths that differ from `pitch`.
+    Lines without ink get cells of equal width.
     """
     n, height, width = strength.shape
     inked = strength > 127
@@ -111,7 +111,7 @@ def cut_columns(strength: NDArray[np.uint8], length: int, pitch: float) -> NDArr
 
 
 class Segmenter:
-    """Finds the characters of lines in one look. Fit it before use, or load a fitted one."""
+    """Finds the characters of lines that look alike. Fit it before use, or load a fitted one."""
 
     crop_width = CROP_WIDTH
 
@@ -122,7 +122,7 @@ class Segmenter:
         self.weights = np.zeros((1, 1), np.float32)
         self.starts = np.zeros(self.line_width, np.float32)
         self.pitch = float(CHARACTER_WIDTH)
-        # The score above which a window counts as a character, where the number of characters is open.
+        # The score above which a window counts as a character, if the number of characters is unknown.
         self.threshold = 0.0
         self.level = False
 
@@ -132,10 +132,10 @@ class Segmenter:
         return self.ground.size + self.weights.size + self.starts.size + 2
 
     def fit(self, pixels: NDArray[np.uint8], labels: Labels) -> None:
-        """Learn the look of the lines: ground, distance of characters, and what a centred character is like.
+        """Learn the background, the distance between characters, and what a centred character looks like.
 
-        pixels: [N, H, W]. Of more than 1500 lines, 1500 at even distances are used. Whether texts are levelled
-        first is decided by which way reads more characters of every fifth line when learnt from the others.
+        pixels: [N, H, W] uint8. At most 1,500 lines are used, spread evenly. Texts are levelled if that reads more
+        characters of every fifth line after training on the others. Raises InputError if the lines are blank or equal.
         """
         chosen = np.unique(np.linspace(0, len(pixels) - 1, _FIT_LINES).astype(np.int64))
         pixels, labels = pixels[chosen], [labels[i] for i in chosen]
@@ -144,26 +144,26 @@ class Segmenter:
         lines = self._lines(pixels, level=False)
         levelled = level_text(lines)
         centres = self._first_centres(lines, (classes >= 0).sum(axis=1))
-        held = np.arange(len(lines)) % 5 == 4
-        if held.any():
+        held_out = np.arange(len(lines)) % 5 == 4
+        if held_out.any():
             shares = []
             for candidate in (lines, levelled):
-                self._learn(candidate[~held], classes[~held], centres[~held], rounds=2)
-                shares.append(self._share_read(candidate[held], classes[held]))
+                self._learn(candidate[~held_out], classes[~held_out], centres[~held_out], rounds=2)
+                shares.append(self._share_read(candidate[held_out], classes[held_out]))
             self.level = shares[1] > shares[0]
         self._learn(levelled if self.level else lines, classes, centres, rounds=_ROUNDS)
 
     def segment(self, pixels: NDArray[np.uint8], labels: Labels | None = None) -> Segments:
-        """Find the characters. pixels: [N, H, W]. With `labels`, where those very characters are."""
+        """Find the characters. pixels: [N, H, W] uint8. labels: the texts of the lines, if known."""
         width = self.spec.max_length
-        wanted = None if labels is None else _classes(self.spec.alphabet, labels, width)
+        classes = None if labels is None else _classes(self.spec.alphabet, labels, width)
         lengths = np.zeros(len(pixels), np.int64)
         spans = np.zeros((len(pixels), width, 2), np.float32)
         crops = np.zeros((len(pixels), width, CROP_HEIGHT, CROP_WIDTH), np.uint8)
         for rows in _chunks(len(pixels)):
             lines = self._lines(pixels[rows], level=self.level)
             scores = column_scores(cell_features(lines), self.weights)
-            centres = self._find(scores) if wanted is None else self._align(scores, wanted[rows])
+            centres = self._find(scores) if classes is None else self._align(scores, classes[rows])
             inked = np.asarray(lines.any(axis=(1, 2)))
             centres = np.where(inked[:, None] | (centres < 0), centres, self._even(centres))
             present = centres >= 0
@@ -173,16 +173,19 @@ class Segmenter:
             crops[rows] = cut_crops(lines, centres, WINDOW * self.pitch)
         return Segments(lengths, spans, crops)
 
-    def locate(self, pixels: NDArray[np.uint8], read: Sequence[Steps]) -> list[Steps]:
-        """What was `read` of the characters of each image, in the places where they were found, with their crops."""
-        found = self.segment(pixels)
+    def locate(self, pixels: NDArray[np.uint8], readings: Sequence[Steps]) -> list[Steps]:
+        """`readings` of the images' characters, with the boxes and crops of the characters added."""
+        segments = self.segment(pixels)
         bottom = float(self.spec.height)
-        placed = []
-        for line, length, spans, crops in zip(read, found.lengths, found.spans.tolist(), found.crops, strict=True):
-            rows = zip(line.steps[:length], spans, crops, strict=False)
-            steps = (Step(left, 0.0, right, bottom, s.symbol, s.probability, crop) for s, (left, right), crop in rows)
-            placed.append(Steps(line.kind, tuple(steps)))
-        return placed
+        located = []
+        parts = zip(readings, segments.lengths, segments.spans.tolist(), segments.crops, strict=True)
+        for line, length, spans, crops in parts:
+            steps = (
+                Step(left, 0.0, right, bottom, step.symbol, step.probability, crop)
+                for step, (left, right), crop in zip(line.steps[:length], spans, crops, strict=False)
+            )
+            located.append(Steps(line.kind, tuple(steps)))
+        return located
 
     def save(self, path: Path) -> None:
         """Write what was learned as an .npz file."""
@@ -190,7 +193,7 @@ class Segmenter:
         save_arrays(path, {"ground": self.ground, "weights": self.weights, "starts": self.starts, "scalars": scalars})
 
     def load(self, path: Path) -> None:
-        """Read what `save` wrote. Raises InputError where it does not fit."""
+        """Read what `save` wrote. Raises InputError if it does not fit this segmenter."""
         arrays = load_arrays(path, ("ground", "weights", "starts", "scalars"))
         shapes = {
             "ground": self.ground.shape,
@@ -200,15 +203,17 @@ class Segmenter:
         }
         for name, shape in shapes.items():
             if arrays[name].shape != shape or (arrays[name].dtype == np.uint8) != (name == "ground"):
-                raise InputError(f"{path}: {name} does not fit config.json beside it; train it anew")
+                raise InputError(f"{path}: {name} does not fit config.json in the same folder; train the model again")
         if not 1 <= arrays["scalars"][0] <= self.line_width:
-            raise InputError(f"{path}: a distance of {arrays['scalars'][0]} columns; train it anew")
+            raise InputError(
+                f"{path}: its distance between characters is {arrays['scalars'][0]}; train the model again"
+            )
         self.ground, self.weights, self.starts = arrays["ground"], arrays["weights"], arrays["starts"]
         self.pitch, self.threshold = arrays["scalars"][:2].tolist()
         self.level = bool(arrays["scalars"][2])
 
     def _lines(self, pixels: NDArray[np.uint8], *, level: bool) -> NDArray[np.uint8]:
-        """Ink on lines of the common size: [N, 32, line width]."""
+        """The ink of lines, scaled to one size: [N, 32, line width] uint8."""
         lines = np.empty((len(pixels), LINE_HEIGHT, self.line_width), np.uint8)
         for rows in _chunks(len(pixels)):
             for line, strength in zip(lines[rows], ink_strength(pixels[rows], self.ground), strict=True):
@@ -216,7 +221,7 @@ class Segmenter:
         return level_text(lines) if level else lines
 
     def _first_centres(self, lines: NDArray[np.uint8], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Centres of the characters by cuts alone: [N, M], -1 beyond a line's length. Sets the pitch."""
+        """Centres of the characters from `cut_columns`: [N, M], -1 beyond a line's length. Sets the pitch."""
         inked = np.asarray((lines > 127).any(axis=1))
         extent = self.line_width - inked.argmax(axis=1) - inked[:, ::-1].argmax(axis=1)
         self.pitch = float(np.median(extent / lengths))
@@ -232,7 +237,7 @@ class Segmenter:
     def _learn(
         self, lines: NDArray[np.uint8], classes: NDArray[np.int64], centres: NDArray[np.int64], rounds: int
     ) -> None:
-        """Fit the scorer to the centres, place the labels' characters by it, and again."""
+        """Alternately fit the scorer to the centres and find the centres of the labels' characters with it."""
         features = cell_features(lines)
         for remaining in range(rounds, -1, -1):
             self.weights = fit_scorer(features, centres, classes, len(self.spec.alphabet), self.pitch)
@@ -242,13 +247,13 @@ class Segmenter:
                     centres[rows] = self._align(column_scores(features[rows], self.weights), classes[rows])
                 self.pitch = _usual_gap(centres, self.pitch)
         self.starts = start_scores(centres, self.line_width)
-        some = slice(_CHUNK)
-        scores = any_character(column_scores(features[some], self.weights))
-        image, place = np.nonzero(centres[some] >= 0)
-        self.threshold = float(np.median(scores[image, centres[image, place]])) / 2
+        sample = slice(_CHUNK)
+        scores = any_character(column_scores(features[sample], self.weights))
+        image, index = np.nonzero(centres[sample] >= 0)
+        self.threshold = float(np.median(scores[image, centres[image, index]])) / 2
 
     def _share_read(self, lines: NDArray[np.uint8], classes: NDArray[np.int64]) -> float:
-        """The share of characters whose class scores highest where they are found, labels unknown."""
+        """The share of characters whose class has the highest score at the centre that was found without labels."""
         right = 0
         for rows in _chunks(len(lines)):
             scores = column_scores(cell_features(lines[rows]), self.weights)
@@ -258,30 +263,30 @@ class Segmenter:
         return float(right / (classes >= 0).sum())
 
     def _find(self, scores: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Centres of unknown characters: [N, W, K] to [N, M], -1 beyond a line's length."""
+        """Centres of unknown characters: scores [N, W, K] to [N, M], -1 beyond a line's length."""
         characters = any_character(scores)
-        found = np.full((len(scores), self.spec.max_length), -1, np.int64)
+        chosen = np.full((len(scores), self.spec.max_length), -1, np.int64)
         best = np.full(len(scores), -np.inf)
         for length in range(self.spec.min_length, self.spec.max_length + 1):
             centres, sums = best_centres([characters] * length, self.pitch, self.starts)
             sums = sums - length * self.threshold
             better = sums > best
-            found[better, :length] = centres[better]
+            chosen[better, :length] = centres[better]
             best = np.maximum(best, sums)
-        return found
+        return chosen
 
     def _align(self, scores: NDArray[np.float32], classes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Centres of the characters `classes` [N, M], -1 beyond a line's length: [N, W, K] to [N, M]."""
-        found = np.full(classes.shape, -1, np.int64)
+        """Centres of the characters `classes` [N, M], -1 beyond a line's length: scores [N, W, K] to [N, M]."""
+        aligned = np.full(classes.shape, -1, np.int64)
         lengths = (classes >= 0).sum(axis=1)
         for length in np.unique(lengths).tolist():
             rows = np.nonzero(lengths == length)[0]
-            wanted = [this_character(scores[rows], classes[rows, place]) for place in range(length)]
-            found[rows, :length] = best_centres(wanted, self.pitch)[0]
-        return found
+            of_characters = [this_character(scores[rows], classes[rows, index]) for index in range(length)]
+            aligned[rows, :length] = best_centres(of_characters, self.pitch)[0]
+        return aligned
 
     def _even(self, centres: NDArray[np.int64]) -> NDArray[np.int64]:
-        """As many evenly spaced centres as each row of `centres` has."""
+        """Evenly spaced centres, as many as each row of `centres` has."""
         lengths: NDArray[np.int64] = np.maximum((centres >= 0).sum(axis=1, keepdims=True), 1)
         return ((np.arange(centres.shape[1]) + 0.5) * self.line_width / lengths).astype(np.int64)
 
@@ -298,6 +303,6 @@ def _classes(alphabet: Alphabet, labels: Labels, width: int) -> NDArray[np.int64
 
 
 def _usual_gap(centres: NDArray[np.int64], otherwise: float) -> float:
-    """The median distance of neighbouring centres, `otherwise` where no line has two."""
+    """The median distance between neighbouring centres; `otherwise` if no line has two."""
     gaps = np.diff(centres, axis=1)[centres[:, 1:] >= 0]
     return float(np.median(gaps)) if len(gaps) else otherwise

@@ -1,4 +1,4 @@
-"""Grids into tiles: nothing to learn, nothing to look for."""
+"""Segmentation of grids into tiles of equal size, and the choice of the segmenter."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +17,8 @@ from captchabench.samples.shards import Labels, TextSpec
 class TileCutter:
     """The segmenter of grids: equal cells, row by row, each scaled to a square crop.
 
-    Crops are grey levels as they are: which part of a tile is ink is not known. Spans are columns, as in `Segments`; a
-    tile's row follows from its place.
+    Crops have the grey levels of the image, since a tile has no ink. Spans are columns, as in `Segments`; the row of a
+    tile follows from its index.
     """
 
     parameter_count = 0
@@ -31,38 +31,39 @@ class TileCutter:
         """See Segmenter.fit. There is nothing to learn."""
 
     def segment(self, pixels: NDArray[np.uint8], labels: Labels | None = None) -> Segments:
-        """See Segmenter.segment. The labels change nothing."""
+        """See Segmenter.segment. The labels are ignored."""
         spec, count = self.spec, len(pixels)
         across = equal_cells(1, spec.columns, spec.width)[0]
         down = equal_cells(1, spec.rows, spec.height)[0]
         crops = np.empty((count, spec.max_length, HEIGHT, self.crop_width), np.uint8)
-        for place in range(spec.max_length):
-            row, column = divmod(place, spec.columns)
+        for index in range(spec.max_length):
+            row, column = divmod(index, spec.columns)
             cells = pixels[:, down[row] : down[row + 1], across[column] : across[column + 1]]
-            for cell, crop in zip(cells, crops[:, place], strict=True):
+            for cell, crop in zip(cells, crops[:, index], strict=True):
                 cv2.resize(cell, (self.crop_width, HEIGHT), crop, interpolation=cv2.INTER_AREA)
         edges = np.stack([across[:-1], across[1:]], axis=1).astype(np.float32)
         spans = np.tile(edges, (count, spec.rows, 1))
         return Segments(np.full(count, spec.max_length, np.int64), spans, crops)
 
-    def locate(self, pixels: NDArray[np.uint8], read: Sequence[Steps]) -> list[Steps]:
+    def locate(self, pixels: NDArray[np.uint8], readings: Sequence[Steps]) -> list[Steps]:
         """See Segmenter.locate."""
         boxes = equal_boxes(self.spec, self.spec.max_length)
-        placed = []
-        for line, crops in zip(read, self.segment(pixels).crops, strict=True):
+        located = []
+        for line, crops in zip(readings, self.segment(pixels).crops, strict=True):
             steps = (
-                Step(*box, s.symbol, s.probability, crop) for s, box, crop in zip(line.steps, boxes, crops, strict=True)
+                Step(*box, step.symbol, step.probability, crop)
+                for step, box, crop in zip(line.steps, boxes, crops, strict=True)
             )
-            placed.append(Steps("cells", tuple(steps)))
-        return placed
+            located.append(Steps("cells", tuple(steps)))
+        return located
 
     def save(self, path: Path) -> None:
-        """See Segmenter.save. There is nothing to keep."""
+        """See Segmenter.save. There is nothing to save."""
 
     def load(self, path: Path) -> None:
         """See Segmenter.load."""
 
 
 def segmenter_for(spec: TextSpec) -> Segmenter | TileCutter:
-    """What finds the symbols in images of `spec`."""
+    """An unfitted segmenter for images of `spec`: of a line or of a grid."""
     return Segmenter(spec) if spec.rows == 1 else TileCutter(spec)
