@@ -79,7 +79,7 @@ def _check_about(about: About, where: str) -> None:
     _check_lengths(about.spec, f"{where}: about")
     for name in (about.dataset, about.source, about.pretraining, *about.class_names):
         if len(name) > _MAX_NAME:
-            raise InputError(f"{where}: about: a name has {len(name):,} characters; at most {_MAX_NAME} can be shown")
+            raise InputError(f"{where}: about: a name of {len(name):,} characters; use at most {_MAX_NAME}")
 
 
 def _check_lengths(spec: TextSpec, where: str) -> None:
