@@ -1,20 +1,20 @@
-# make repro   the benchmark as params.yaml says, on all cores, then the leaderboard
-# make test    the tests
-# make test-gpu  the tests of what a GPU does; fails where there is none
-# make check   lint, types, tests
-# make chaos   kills, failing disks, hostile files, threads, leaks, a long life: hours; a short version of each is a test
-# make schedule  the same every night, with a UI: Prefect's server and schedule (CRON, PORT, COMMIT_TO, WORKERS, INSECURE)
-# make vulnerabilities  known ones of the packages in requirements.lock, by pip-audit (asks PyPI and OSV)
-# make lock    renew requirements.lock from pyproject.toml, with hashes (needs uv); UPGRADE=NAME for a newer one of that
-# make full    switch params.yaml to the Kaggle data and full budgets, then run it (one GPU)
-# make setup   the environment alone: .venv
-# make clean   outputs and environment, not DVC's cache
+# make repro   run the benchmark with params.yaml on all cores, then print the leaderboard
+# make test    run the tests
+# make test-gpu  run the tests that need a GPU; fails on a machine without one
+# make check   run lint, types and tests
+# make chaos   hours of kills, failing disks, hostile files, threads, leaks and long runs; `make test` has short versions
+# make schedule  run `make repro` every night from Prefect's server and UI (CRON, PORT, COMMIT_TO, WORKERS, INSECURE)
+# make vulnerabilities  look up the packages of requirements.lock in PyPI and OSV with pip-audit
+# make lock    renew requirements.lock from pyproject.toml, with hashes (needs uv); UPGRADE=NAME upgrades one package
+# make full    switch params.yaml to the Kaggle data and full budgets, then run the benchmark (one GPU)
+# make setup   only create the environment, .venv
+# make clean   remove outputs and environment, but not DVC's cache
 
 PYTHON ?= $(shell command -v python3)
 PYTHON := $(PYTHON)
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
-# Without this a stage may warn in the locale of the machine, and sort by it.
+# Messages and sort order must not depend on the locale of the machine.
 export LC_ALL := C.UTF-8
 
 .PHONY: repro schedule full test test-gpu lint types check vulnerabilities chaos setup lock clean
@@ -55,7 +55,7 @@ full: setup
 test: setup
 	@pytest
 
-# One process: the tests share the GPU.
+# One process, since the tests share the GPU.
 test-gpu: setup
 	@pytest -n 0 -m gpu
 
@@ -68,14 +68,14 @@ types: setup
 
 check: lint types test
 
-# Needs a network, and no .venv: pip-audit gets a place of its own.
+# Needs a network but no .venv: pip-audit gets an environment of its own.
 vulnerabilities:
 	@$(PYTHON) .ci/vulnerabilities.py
 
 lock:
 	@$(PYTHON) .ci/lock.py $(if $(UPGRADE),--upgrade-package $(UPGRADE))
 
-# Each teaches with --help, and says how long it takes.
+# Each has --help and prints how long it takes.
 chaos: setup
 	@python -m tests.chaos.kills --kills 100
 	@python -m tests.chaos.kills --kills 15 --flow

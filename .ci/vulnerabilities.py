@@ -1,12 +1,12 @@
-"""Known vulnerabilities of the packages in requirements.lock, by pip-audit. `make vulnerabilities` runs it.
+"""Looks up known vulnerabilities of the packages in requirements.lock with pip-audit. `make vulnerabilities` runs it.
 
     python .ci/vulnerabilities.py [LOCK]
 
-pip-audit is fetched into a place of its own: by `uv tool run`, by `pipx run`, or into a throw-away environment. It asks
-PyPI, and where that does not know a package, OSV. All lines of the lock file are asked for, whatever system they are
-meant for. Exit code 0: each was looked up, and nothing is known that `.ci/vulnerabilities.ignore` does not list. 1:
-something is. 2: it could not be found out, which is no good news: pip-audit itself says "no known vulnerabilities" of
-packages that it could not look up.
+pip-audit gets an environment of its own: by `uv tool run`, by `pipx run`, or a temporary one. It asks PyPI, then OSV
+for the packages that PyPI does not know. All lines of the lock file are looked up, whatever system they are meant for.
+
+Exit code 0: all packages were looked up, and `.ci/vulnerabilities.ignore` lists every known vulnerability. 1: it does
+not list all. 2: the lookup failed for some packages; pip-audit itself reports "no known vulnerabilities" for these.
 """
 
 import json
@@ -26,30 +26,34 @@ LOCK = ROOT / "requirements.lock"
 IGNORE = Path(__file__).with_name("vulnerabilities.ignore")
 TOOL = "pip-audit>=2.9,<3"
 SERVICES = ("pypi", "osv")
-_PATIENCE_SECONDS = 900
+_TIMEOUT_SECONDS = 900
 
 
 class Unknown(Exception):
-    """It cannot be found out. The message is one line that says why, and what to do."""
+    """The lookup failed. The message is one line that says why and what to do."""
 
 
 @dataclass
 class Answer:
-    """What a service knows. silent: packages that it could not look up. found: id, package and what mends it."""
+    """The answer of a service.
 
-    silent: set[str] = field(default_factory=set)
-    found: dict[str, str] = field(default_factory=dict)
-    said: str = ""
+    unknown: packages that it could not look up; reason: why, for the last of them. vulnerabilities: identifier -> a
+    line with the package and the version that fixes it.
+    """
+
+    unknown: set[str] = field(default_factory=set)
+    reason: str = ""
+    vulnerabilities: dict[str, str] = field(default_factory=dict)
 
 
 def pins(text: str) -> list[str]:
-    """Each `name==version` of a lock file, once, without extras, marker and hashes."""
-    found = re.findall(r"^([\w.-]+)(?:\[.*?\])?==([^\s;]+)", text, re.MULTILINE)
-    return list(dict.fromkeys(f"{name}=={version}" for name, version in found))
+    """Each `name==version` of a lock file once, without extras, markers and hashes."""
+    pairs = re.findall(r"^([\w.-]+)(?:\[.*?\])?==([^\s;]+)", text, re.MULTILINE)
+    return list(dict.fromkeys(f"{name}=={version}" for name, version in pairs))
 
 
 def ignored(text: str) -> dict[str, str]:
-    """Identifier to reason. Raises Unknown for a line without one."""
+    """Identifier -> reason. Raises Unknown for a line without a reason."""
     reasons = {}
     for line in text.splitlines():
         if line.strip() and not line.startswith("#"):
@@ -60,21 +64,21 @@ def ignored(text: str) -> dict[str, str]:
     return reasons
 
 
-def rounds(wanted: Sequence[str]) -> list[list[str]]:
-    """`wanted` in as few lists as possible, no package twice in one: a lock may pin two versions, for two systems."""
-    made: list[dict[str, str]] = []
-    for pin in wanted:
+def batches(pinned: Sequence[str]) -> list[list[str]]:
+    """`pinned` in as few lists as possible, each package once per list: a lock file may pin a version per system."""
+    by_name: list[dict[str, str]] = []
+    for pin in pinned:
         name = pin.split("==")[0]
-        place = next((one for one in made if name not in one), None)
-        if place is None:
-            made.append(place := {})
-        place[name] = pin
-    return [list(one.values()) for one in made]
+        batch = next((batch for batch in by_name if name not in batch), None)
+        if batch is None:
+            by_name.append(batch := {})
+        batch[name] = pin
+    return [list(batch.values()) for batch in by_name]
 
 
 @contextmanager
 def auditor() -> Iterator[list[str]]:
-    """The command that runs pip-audit. Raises Unknown where it cannot be had."""
+    """The command that runs pip-audit. Raises Unknown if it cannot be installed."""
     with tempfile.TemporaryDirectory() as folder:
         if shutil.which("uv"):
             command = ["uv", "tool", "run", "--quiet", "--from", TOOL, "pip-audit"]
@@ -82,79 +86,86 @@ def auditor() -> Iterator[list[str]]:
             command = ["pipx", "run", "--spec", TOOL, "pip-audit"]
         else:
             venv.create(folder, with_pip=True)
-            own = str(Path(folder, "bin", "python"))
-            _run([own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", TOOL])
-            command = [own, "-m", "pip_audit"]
+            python = str(Path(folder, "bin", "python"))
+            _run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", TOOL])
+            command = [python, "-m", "pip_audit"]
         if _run([*command, "--version"]).returncode:
-            raise Unknown(f"{TOOL} cannot be had from the package index; look at the network, then try again")
+            raise Unknown(f"{TOOL} could not be installed from the package index; check the network, then try again")
         yield command
 
 
-def ask(command: Sequence[str], service: str, wanted: Sequence[str]) -> Answer:
-    """What a service knows of pins."""
+def look_up(command: Sequence[str], service: str, pinned: Sequence[str]) -> Answer:
+    """The answer of `service` for `pinned` packages. command: runs pip-audit."""
     answer = Answer()
-    for names in rounds(wanted):
+    for batch in batches(pinned):
         with tempfile.TemporaryDirectory() as folder:
-            asked, told = Path(folder, "asked.txt"), Path(folder, "told.json")
-            asked.write_text("\n".join(names) + "\n")
-            words = ["--requirement", asked, "--no-deps", "--disable-pip", "--vulnerability-service", service]
-            done = _run([*command, *map(str, words), "--progress-spinner", "off", "--format", "json", "--output", told])
-            text = told.read_text() if told.exists() else ""
+            requirements, output = Path(folder, "requirements.txt"), Path(folder, "output.json")
+            requirements.write_text("\n".join(batch) + "\n")
+            options = ["--no-deps", "--disable-pip", "--progress-spinner", "off", "--format", "json"]
+            files = ["--requirement", requirements, "--output", output]
+            done = _run([*command, *files, *options, "--vulnerability-service", service])
+            text = output.read_text() if output.exists() else ""
         if not text:
-            answer.silent.update(names)
-            answer.said = (done.stderr.strip().splitlines() or ["nothing said"])[-1]
+            answer.unknown.update(batch)
+            answer.reason = (done.stderr.strip().splitlines() or ["pip-audit printed nothing"])[-1]
             continue
         for package in json.loads(text)["dependencies"]:
-            pin = next(p for p in names if _same(p.split("==")[0], package["name"]))
+            pin = next(pin for pin in batch if _is_same_name(pin.split("==")[0], package["name"]))
             if "skip_reason" in package:
-                answer.silent.add(pin)
-                answer.said = package["skip_reason"]
-            for one in package.get("vulns", ()):
-                mend = ", ".join(one["fix_versions"]) or "no version yet"
-                answer.found[one["id"]] = f"{pin}: {one['id']} {' '.join(one['aliases'])}; mended in {mend}"
+                answer.unknown.add(pin)
+                answer.reason = package["skip_reason"]
+            for entry in package.get("vulns", ()):
+                fix = ", ".join(entry["fix_versions"]) or "no version yet"
+                names = " ".join([entry["id"], *entry["aliases"]])
+                answer.vulnerabilities[entry["id"]] = f"{pin}: {names}; fixed in {fix}"
     return answer
 
 
-def main(words: Sequence[str]) -> int:
-    """Ask, and say what is known."""
-    wanted = pins(Path(words[0] if words else LOCK).read_text())
+def main(arguments: Sequence[str]) -> int:
+    """Look up all packages and print known vulnerabilities. Returns the exit code."""
+    pinned = pins(Path(arguments[0] if arguments else LOCK).read_text())
     try:
         reasons: Mapping[str, str] = ignored(IGNORE.read_text())
-        found: dict[str, str] = {}
-        left = set(wanted)
+        vulnerabilities: dict[str, str] = {}
+        unknown = set(pinned)
         with auditor() as command:
             for service in SERVICES:
-                if left:
-                    answer = ask(command, service, sorted(left))
-                    found |= answer.found
-                    print(f"{service}: {len(left) - len(answer.silent)} of {len(left)} packages looked up")
-                    left, said = answer.silent, answer.said
+                if unknown:
+                    answer = look_up(command, service, sorted(unknown))
+                    vulnerabilities |= answer.vulnerabilities
+                    print(f"{service}: {len(unknown) - len(answer.unknown)} of {len(unknown)} packages looked up")
+                    unknown, reason = answer.unknown, answer.reason
     except Unknown as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for name in sorted(found):
-        print(f"{found[name]}{f' (ignored: {reasons[name]})' if name in reasons else ''}")
-    if new := sorted(set(found) - set(reasons)):
+    for name in sorted(vulnerabilities):
+        print(f"{vulnerabilities[name]}{f' (ignored: {reasons[name]})' if name in reasons else ''}")
+    if new := sorted(set(vulnerabilities) - set(reasons)):
         print(f"error: {len(new)} known vulnerabilities; raise the versions in requirements.lock", file=sys.stderr)
         return 1
-    if left:
-        print(f"error: nothing is known of {len(left)} of {len(wanted)} packages ({said[:200]})", file=sys.stderr)
+    if unknown:
+        problem = f"{len(unknown)} of {len(pinned)} packages could not be looked up"
+        print(f"error: {problem} ({reason[:200]}); check the network, then try again", file=sys.stderr)
         return 2
-    print(f"{len(wanted)} packages, no known vulnerability{' but those ignored' if found else ''}")
+    print(f"{len(pinned)} packages, no known vulnerability{' except those ignored' if vulnerabilities else ''}")
     return 0
 
 
-def _same(one: str, other: str) -> bool:
+def _is_same_name(one: str, other: str) -> bool:
     return one.lower().replace("_", "-").replace(".", "-") == other.lower().replace("_", "-").replace(".", "-")
 
 
 def _run(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
-            [str(word) for word in command], capture_output=True, text=True, check=False, timeout=_PATIENCE_SECONDS
+            [str(argument) for argument in command],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_TIMEOUT_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        raise Unknown(f"no answer after {_PATIENCE_SECONDS} s; look at the network, then try again") from None
+        raise Unknown(f"no answer after {_TIMEOUT_SECONDS} s; check the network, then try again") from None
 
 
 if __name__ == "__main__":

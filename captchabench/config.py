@@ -1,4 +1,4 @@
-"""params.yaml as frozen dataclasses: an unknown key or a wrong type is one clear line."""
+"""params.yaml as frozen dataclasses. An unknown key or a wrong type is reported in one line."""
 
 import dataclasses
 import math
@@ -21,9 +21,9 @@ T = TypeVar("T", bound="DataclassInstance")
 
 PARAMS = Path("params.yaml")
 
-# A file of parameters is some kilobytes; PyYAML takes a second for a hundred.
+# A file of parameters has a few kilobytes. PyYAML takes a second for a hundred.
 MAX_BYTES = 100_000
-# Nodes of a file once its aliases are written out, and how deep they lie: few lines can stand for billions.
+# The nodes of a file with its aliases expanded, and their depth: a few lines can expand to billions of nodes.
 MAX_NODES = 20_000
 MAX_DEPTH = 20
 _MERGE = "tag:yaml.org,2002:merge"
@@ -32,15 +32,15 @@ _SHOWN = 60  # characters of a value in a message
 
 @dataclass(frozen=True)
 class Between:
-    """Bounds of a number, both ends allowed; None leaves an end open."""
+    """Inclusive bounds of a number. None: no bound."""
 
     low: float | None = None
     high: float | None = None
 
 
-# Above that a float, which JSON may make of it, no longer counts by ones.
+# JSON may turn an integer into a float, and floats are exact for integers up to this one.
 Positive = Annotated[int, Between(1, 2**53)]
-# scikit-learn takes 32 bits, and a cell adds the number of its fold.
+# scikit-learn accepts 32 bits, and the number of the fold is added.
 Seed = Annotated[int, Between(0, 2**31 - 1)]
 Share = Annotated[float, Between(0, 1)]
 NotNegative = Annotated[float, Between(0)]
@@ -57,7 +57,7 @@ class DataParams:
 
 @dataclass(frozen=True)
 class NormalizeParams:
-    """How images become rows of a shard."""
+    """How images are prepared: size in pixels, resizing, contrast, and the largest share that may be rejected."""
 
     height: Annotated[int, Between(8, 512)] = 32
     width: Annotated[int, Between(8, 1024)] = 100
@@ -68,10 +68,10 @@ class NormalizeParams:
 
 @dataclass(frozen=True)
 class TileParams:
-    """Where tiles come from, and what the grids composed of them are like.
+    """Where tiles come from, and how grids are composed of them.
 
-    source: standin, or archive: images by class in `data.downloads`. height, width: of a grid, in pixels, multiples of
-    three. seed: of which tiles meet in a grid.
+    source: stand-ins, or an archive in `data.downloads` with one folder per class. height, width: of a grid in pixels,
+    multiples of three. seed: of the choice of tiles for each grid.
     """
 
     source: Literal["standin", "archive"] = "standin"
@@ -82,18 +82,18 @@ class TileParams:
 
 @dataclass(frozen=True)
 class FoldParams:
-    """How images are split."""
+    """The number of folds that images are split into."""
 
     count: Annotated[int, Between(2, 100)] = 5
 
 
 @dataclass(frozen=True)
 class DatasetParams:
-    """How much of one dataset is used, a number of images or "all", how hard it is, and what its models do differently.
+    """One dataset: how many of its images are used, its difficulty, and parameters of models on it.
 
-    difficulty: how many times the `training.steps` of the `models` section a training takes here. models: for each
-    model named, parameters that replace those of that section, on this dataset alone; steps that stand here are taken
-    as they are.
+    images: a number, or "all". difficulty: a factor on `training.steps` of the `models` section. models: model ->
+    parameters that replace those of the `models` section for this dataset. The difficulty does not multiply steps that
+    are given here.
     """
 
     images: Annotated[int, Between(1, 10_000_000)] | Literal["all"] = "all"
@@ -111,9 +111,9 @@ class TileCells:
 
 @dataclass(frozen=True)
 class MatrixParams:
-    """Which cells are run: every dataset of texts by every model by every fold, and `union` on the merged datasets.
+    """The cells that are run: datasets of texts x models x folds, and for each model in `union` all datasets merged.
 
-    `tiles` has datasets and models of its own: a model that reads a line from left to right reads no grid.
+    `tiles` has datasets and models of its own, since a model that reads a line from left to right cannot read a grid.
     """
 
     datasets: tuple[str, ...]
@@ -124,13 +124,13 @@ class MatrixParams:
 
     @property
     def all_datasets(self) -> tuple[str, ...]:
-        """Those of texts, then those of tiles."""
+        """The datasets of texts, then those of tiles."""
         return (*self.datasets, *self.tiles.datasets)
 
 
 @dataclass(frozen=True)
 class TrainingParams:
-    """What every training run shares."""
+    """Parameters of all trainings. validation_share: of the training folds, for choosing the best weights."""
 
     seed: Seed = 0
     validation_share: Annotated[float, Between(0.01, 0.5)] = 0.1
@@ -138,9 +138,9 @@ class TrainingParams:
 
 @dataclass(frozen=True)
 class ProbeParams:
-    """What trained models are asked beside their held-out images.
+    """How trained models are probed.
 
-    images: how many of each dataset's held-out fold are read under every corruption.
+    images: how many images of each dataset's held-out fold are read with each corruption.
     """
 
     images: Positive = 100
@@ -148,7 +148,7 @@ class ProbeParams:
 
 @dataclass(frozen=True)
 class Params:
-    """All of params.yaml. The sections of `models` stay raw: each model checks its own."""
+    """All of params.yaml. The sections of `models` are not converted: each model checks its own."""
 
     data: DataParams
     normalize: NormalizeParams
@@ -161,41 +161,44 @@ class Params:
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def of_model(self, model: str, dataset: str) -> dict[str, Any]:
-        """The parameters of `model` on `dataset`, its steps by the dataset's difficulty.
+        """The parameters of `model` on `dataset`: its section, with steps times the difficulty, then the overrides.
 
-        A union, or whatever else has no section of its own, is as hard as all datasets of texts together.
+        The difficulty of `union`, and of any dataset without a section, is the sum over all datasets of texts.
         """
-        usual = self.models[model]
+        parameters = self.models[model]
         if dataset in self.datasets:
-            difficulty, own = self.datasets[dataset].difficulty, self.datasets[dataset].models.get(model, {})
+            difficulty, overrides = self.datasets[dataset].difficulty, self.datasets[dataset].models.get(model, {})
         else:
-            difficulty, own = sum(self.datasets[name].difficulty for name in self.matrix.datasets), {}
-        training = usual.get("training")
-        # What is no number of steps is for the model to refuse.
+            difficulty, overrides = sum(self.datasets[name].difficulty for name in self.matrix.datasets), {}
+        training = parameters.get("training")
+        # Steps of another type are left as they are: the model refuses them.
         if isinstance(training, Mapping) and type(steps := training.get("steps")) is int:
-            usual = merged(usual, {"training": {"steps": max(1, round(steps * difficulty))}})
-        return merged(usual, own)
+            parameters = merged(parameters, {"training": {"steps": max(1, round(steps * difficulty))}})
+        return merged(parameters, overrides)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 floats: PyYAML alone reads 1e-3 as a string, DVC as a number. A key that stands twice is refused."""
+    """A safe loader with the floats of YAML 1.2, which refuses duplicate keys.
+
+    PyYAML itself reads 1e-3 as a string, DVC reads it as a number.
+    """
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
-        self._flat: set[int] = set()
+        self._flattened: set[int] = set()
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        # Once: afterwards it holds what it merged beside its own.
-        if id(node) in self._flat:
+        # Only once: afterwards the node also holds the merged keys, which may repeat its own.
+        if id(node) in self._flattened:
             return
-        self._flat.add(id(node))
+        self._flattened.add(id(node))
         seen = set()
         for key, value in node.value:
             problem = None
             if key.tag == _MERGE and not isinstance(value, yaml.MappingNode):
-                problem = "only one mapping can be merged (<<); a list of them can grow without end"
+                problem = "only one mapping can be merged (<<), not a list of them"
             if (key.tag, str(key.value)) in seen:
-                problem = f"'{_short(key.value)}' stands there twice; take one out"
+                problem = f"'{_short(key.value)}' occurs twice; remove one"
             if problem is not None:
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add((key.tag, str(key.value)))
@@ -210,7 +213,7 @@ _Loader.add_implicit_resolver(
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, text the keys of it and of all within. Raises InputError that names file and line."""
+    """The mapping in a YAML file, with text as keys at every level. Raises InputError that names file and line."""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
@@ -225,7 +228,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: is nested too deep; no parameter lies deeper than {MAX_DEPTH} levels") from None
     except InputError:
         raise
-    # A value that is not what it looks like, such as 2001-13-32 or 0b_, fails in as many ways as there are types.
+    # A malformed value, such as 2001-13-32 or 0b_, raises the error of the type that it looks like.
     except Exception as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}:" if mark else ""
@@ -238,31 +241,31 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _check_extent(value: Any, path: Path) -> None:
-    """Refuse what aliases make endless or huge, and keys that are no text."""
+    """Refuse values that are endless or huge once aliases are expanded, and keys that are not text."""
     nodes = 0
-    waiting: list[tuple[Any, int]] = [(value, 1)]
-    while waiting:
-        node, depth = waiting.pop()
+    pending: list[tuple[Any, int]] = [(value, 1)]
+    while pending:
+        node, depth = pending.pop()
         nodes += 1
         if nodes > MAX_NODES:
-            raise InputError(f"{path}: holds more than {MAX_NODES} values, once aliases are written out; drop some")
+            raise InputError(f"{path}: holds more than {MAX_NODES} values with aliases expanded; remove some")
         if depth > MAX_DEPTH:
             raise InputError(f"{path}: is nested too deep; no parameter lies deeper than {MAX_DEPTH} levels")
         if isinstance(node, dict):
             for key in node:
                 if not isinstance(key, str):
-                    raise InputError(f"{path}: the key {_kind(key)} is no text; write it in quotes")
-            waiting += [(child, depth + 1) for child in node.values()]
+                    raise InputError(f"{path}: the key {_kind(key)} is not text; put it in quotes")
+            pending += [(child, depth + 1) for child in node.values()]
         elif isinstance(node, list | tuple | set):
-            waiting += [(child, depth + 1) for child in node]
+            pending += [(child, depth + 1) for child in node]
 
 
 def load_params(path: Path = PARAMS) -> Params:
-    """Read and check params.yaml. Raises InputError that names the key and the mend."""
+    """Read and check params.yaml. Raises InputError that names the key and says how to fix it."""
     params = build(Params, read_yaml(path), str(path))
     _check_matrix(params, path)
-    for dataset, own in params.datasets.items():
-        for model in own.models:
+    for dataset, section in params.datasets.items():
+        for model in section.models:
             if model not in params.models:
                 where = f"{path}: datasets.{_short(dataset)}.models.{_short(model)}"
                 raise InputError(f"{where}: no such model under models; {_near(model, params.models)}")
@@ -273,7 +276,7 @@ def load_params(path: Path = PARAMS) -> Params:
 
 
 def _check_matrix(params: Params, path: Path) -> None:
-    """Refuse names that no section knows, what is named twice, and folds that there are not."""
+    """Refuse names without a section, duplicates, and folds that do not exist."""
     matrix = params.matrix
     for key, names, section, known in (
         ("datasets", matrix.datasets, "datasets", params.datasets),
@@ -282,14 +285,14 @@ def _check_matrix(params: Params, path: Path) -> None:
         ("union", matrix.union, "models", params.models),
         ("tiles.models", matrix.tiles.models, "models", params.models),
     ):
-        for place, name in enumerate(names):
+        for index, name in enumerate(names):
             where = f"{path}: matrix.{key}: '{_short(name)}'"
             if name not in known:
                 raise InputError(f"{where} is missing under {section}; {_near(name, known)}")
-            if name in names[:place]:
-                raise InputError(f"{where} is named twice; take one out")
+            if name in names[:index]:
+                raise InputError(f"{where} is named twice; remove one")
     if len(set(matrix.folds)) < len(matrix.folds):
-        raise InputError(f"{path}: matrix.folds: one is named twice; take it out")
+        raise InputError(f"{path}: matrix.folds: one is named twice; remove it")
     if not matrix.folds or max(matrix.folds) >= params.folds.count:
         raise InputError(
             f"{path}: matrix.folds: must name some of the {params.folds.count} folds, which are 0 to "
@@ -298,7 +301,7 @@ def _check_matrix(params: Params, path: Path) -> None:
 
 
 def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """`old` with what `new` says instead. A mapping is merged, anything else replaced."""
+    """`old` updated with `new`. Nested mappings are merged, other values replaced."""
     result = dict(old)
     for key, value in new.items():
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
@@ -307,9 +310,9 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build(cls: type[T], mapping: Any, where: str) -> T:
-    """Make the dataclass `cls` from a `mapping`, checking names, types and bounds.
+    """Make the dataclass `cls` from a `mapping`; names, types and bounds are checked.
 
-    `where` prefixes messages ("params.yaml: models.crnn"). Raises InputError.
+    where: the prefix of messages ("params.yaml: models.crnn"). Raises InputError that names the key.
     """
     if not isinstance(mapping, Mapping):
         raise InputError(f"{where}: must be a mapping of parameters, is {_kind(mapping)}")
@@ -388,25 +391,26 @@ def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
     if not isinstance(value, hint) or (hint in (int, float) and isinstance(value, bool)):
         raise InputError(f"{where}: must be {names[hint]}, is {_kind(value)}")
     if hint is str and any("\ud800" <= symbol <= "\udfff" for symbol in value):
-        raise InputError(f"{where}: must be text, holds half a character: {_kind(value)}")
+        raise InputError(f"{where}: must be text, has half a surrogate pair: {_kind(value)}")
     if hint is float and not math.isfinite(value):
         raise InputError(f"{where}: must be a number, is {'NaN' if value != value else 'infinite'}")
     return value
 
 
-def _check_bounds(value: Any, notes: tuple[Any, ...], where: str) -> Any:
-    for note in notes:
-        if isinstance(note, Between):
-            if note.low is not None and value < note.low:
-                raise InputError(f"{where}: must be at least {note.low}; is {_kind(value)}")
-            if note.high is not None and value > note.high:
-                raise InputError(f"{where}: must be at most {note.high}; is {_kind(value)}")
+def _check_bounds(value: Any, annotations: tuple[Any, ...], where: str) -> Any:
+    for bounds in annotations:
+        if isinstance(bounds, Between):
+            if bounds.low is not None and value < bounds.low:
+                raise InputError(f"{where}: must be at least {bounds.low}; is {_kind(value)}")
+            if bounds.high is not None and value > bounds.high:
+                raise InputError(f"{where}: must be at most {bounds.high}; is {_kind(value)}")
     return value
 
 
 def _kind(value: Any) -> str:
+    """A value in a message: itself if it is short, else its type."""
     if value is None:
         return "empty"
-    if isinstance(value, int) and abs(value) >= 10**_SHOWN:  # Python refuses to write out the largest
+    if isinstance(value, int) and abs(value) >= 10**_SHOWN:  # Python refuses to print the largest
         return f"a number of about {int(value.bit_length() * math.log10(2)):,} digits"
     return _short(repr(value)) if isinstance(value, str | int | float | bool) else f"a {type(value).__name__}"

@@ -28,7 +28,7 @@ from voluptuous import Invalid
 
 from captchabench.errors import InputError
 from captchabench.storage.files import write_text
-from captchabench.storage.lockfile import KEPT, LOCK, entries, is_beginning, restored
+from captchabench.storage.lockfile import BACKUP, LOCK, entries, is_beginning, restored
 
 # Every DVC repository has this folder, and DVC excludes it from Git.
 _DVC_TMP = Path(".dvc/tmp")
@@ -123,7 +123,7 @@ def _sweep(root: Path) -> int:
 
 def _repair_lock_file(root: Path) -> bool:
     """Restore entries that dvc.lock has lost; return whether it was truncated. Keep a copy of an intact one."""
-    lock, copy = root / LOCK, root / KEPT
+    lock, copy = root / LOCK, root / BACKUP
     if not lock.exists():
         copy.unlink(missing_ok=True)
         return False

@@ -1,4 +1,4 @@
-"""ambiguity: the fonts of the drawn stand-ins -> metrics/ambiguity.csv; of other sources nothing is known."""
+"""ambiguity: the fonts of the stand-ins -> metrics/ambiguity.csv, which has no rows for other sources."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from stages import run
 def main() -> None:
     params = load_params()
     drawn = [DATASETS[name] for name in params.matrix.datasets] if params.data.source == "standin" else []
-    found = ambiguity(drawn, params.data.source)
-    write_text(Path("metrics/ambiguity.csv"), found.write_csv(float_precision=6))
+    table = ambiguity(drawn, params.data.source)
+    write_text(Path("metrics/ambiguity.csv"), table.write_csv(float_precision=6))
     ceilings = ", ".join(
-        f"{dataset} {ceiling:.1%}" for dataset, ceiling in found.select("dataset", "ceiling_exact").rows()
+        f"{dataset} {ceiling:.1%}" for dataset, ceiling in table.select("dataset", "ceiling_exact").rows()
     )
-    print(f"ambiguity: highest exact match possible: {ceilings or 'known of drawn stand-ins alone'}")
+    print(f"ambiguity: highest exact match possible: {ceilings or 'known for stand-ins only'}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""calibration: all predictions -> metrics/calibration.csv and risk_coverage.csv, what confidences are worth."""
+"""calibration: all predictions -> metrics/calibration.csv and risk_coverage.csv, how reliable confidences are."""
 
 from pathlib import Path
 
@@ -7,12 +7,10 @@ from captchabench.config import load_params
 from captchabench.storage.files import write_text
 from captchabench.studies.confidence import calibration_table, read_confidences, risk_table
 from stages import run
-from stages.leftovers import remove_leftovers
 
 
 def main() -> None:
     matrix = load_params().matrix
-    remove_leftovers(matrix)
     rows = read_confidences(Path("data/predictions"), expected_cells(matrix))
     metrics = Path("metrics")
     write_text(metrics / "calibration.csv", calibration_table(rows).write_csv())

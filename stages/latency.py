@@ -1,4 +1,4 @@
-"""latency: how long every trained model takes for one image by itself. Nothing else should run meanwhile."""
+"""latency: the time that every trained model takes for a single image. Nothing else should run meanwhile."""
 
 from pathlib import Path
 
@@ -9,15 +9,13 @@ from captchabench.models import load_recogniser
 from captchabench.storage.files import replacing_folder, write_json
 from captchabench.studies.footprint import latency_seconds
 from stages import run
-from stages.leftovers import remove_leftovers
 
 _TIMED_IMAGES = 50
 
 
 def main() -> None:
-    """Write the latency of each cell's model, with the machine it was measured on."""
+    """Write the latency of each cell's model, and the machine that it was measured on."""
     params = load_params()
-    remove_leftovers(params.matrix)
     with replacing_folder(Path("data/latency")) as folder:
         for cell in expected_cells(params.matrix):
             recogniser = load_recogniser(cell.weights)

@@ -18,13 +18,11 @@ from captchabench.scoring.leaderboard import (
 from captchabench.storage.files import write_json, write_text
 from captchabench.studies.confidence import RISK, coverage_at_target
 from stages import run
-from stages.leftovers import remove_leftovers
 from stages.scratch import clear_scratch
 
 
 def main() -> None:
     matrix = load_params().matrix
-    remove_leftovers(matrix)
     cells = read_cells(Path("metrics/cells"), matrix)
     metrics = Path("metrics")
     timings = {scored.cell: read_timing(Path("data/timings"), scored.cell) for scored in cells}
@@ -36,7 +34,7 @@ def main() -> None:
     write_text(metrics / "classes.csv", classes(cells).write_csv(float_precision=6))
     write_text(metrics / "confusion.csv", confusions(cells).write_csv())
     write_text(metrics / "curves.csv", curves.write_csv())
-    # What is left there is of trainings that were given up: all that are wanted are done.
+    # All trainings of the matrix are complete: what is left belongs to abandoned ones.
     clear_scratch("*")
     print(f"leaderboard: {len(cells)} cells, {board.height} rows in metrics/leaderboard.csv")
 

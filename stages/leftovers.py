@@ -1,7 +1,7 @@
-"""What the stages of dropped cells and datasets left in folders that later stages depend on as a whole.
+"""Removes outputs of cells and datasets that params.yaml no longer names.
 
-DVC removes the outputs of a stage before it runs it, not those of a stage that params.yaml no longer asks for. They
-would count as part of the folder here, and be missing in every clone.
+DVC removes the outputs of a stage before it runs that stage, but not those of a stage that is gone from dvc.yaml. If
+they stayed in a folder that a later stage depends on, they would be part of its dependency here and missing in a clone.
 """
 
 import shutil
@@ -9,37 +9,46 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from captchabench.cells.cell import cells_of, stage_of
-from captchabench.config import MatrixParams
+from captchabench.config import MatrixParams, load_params
 from captchabench.datasets import stage_name
 
+# (folder, stage, suffix): the stage writes one file or folder per cell, called D-M-F and the suffix.
+OUTPUTS_BY_CELL = (
+    ("data/models", "train", ""),
+    ("data/predictions", "predict", ".parquet"),
+    ("data/timings", "train", ".train.json"),
+    ("data/timings", "predict", ".predict.json"),
+    ("metrics/curves", "train", ".csv"),
+)
+# (folder, suffix): `normalize` writes one file or folder per dataset, called D and the suffix.
+OUTPUTS_BY_DATASET = (("data/shards", ""), ("data/rejects", ".csv"), ("metrics/data", ".json"))
 
-def remove_leftovers(matrix: MatrixParams) -> None:
-    """Remove outputs of cells and datasets that `matrix` does not name, if dvc.lock says that a stage made them.
 
-    DVC's cache keeps them: `dvc checkout` brings them back with an older dvc.lock.
+def remove_leftovers() -> None:
+    """Remove outputs of cells and datasets that `matrix` in params.yaml does not name, if dvc.lock lists their stage.
+
+    DVC's cache keeps them: `dvc checkout` restores them for an older dvc.lock. Raises InputError for bad parameters.
     """
     lock = Path("dvc.lock")
     locked = lock.read_text(encoding="utf-8") if lock.exists() else ""
-    for path, stage in _not_asked_for(matrix):
+    for path, stage in _unexpected_outputs(load_params().matrix):
         if f"  {stage}:\n" in locked:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            if path.is_dir():
+                # Several stages may start at once: files that another one has removed are no error.
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
-def _not_asked_for(matrix: MatrixParams) -> Iterator[tuple[Path, str]]:
-    """Outputs by cell and by dataset that no expected one explains, each with the stage that would have made it."""
+def _unexpected_outputs(matrix: MatrixParams) -> Iterator[tuple[Path, str]]:
+    """Outputs that belong to no cell or dataset of `matrix`, each with the name of the stage that wrote it."""
     cells = {str(cell) for cell in cells_of(matrix)}
-    for folder, stage, suffix in (
-        ("data/models", "train", ""),
-        ("data/predictions", "predict", ".parquet"),
-        ("data/timings", "train", ".train.json"),
-        ("data/timings", "predict", ".predict.json"),
-        ("metrics/curves", "train", ".csv"),
-    ):
+    for folder, stage, suffix in OUTPUTS_BY_CELL:
         for path in Path(folder).glob(f"[!.]*{suffix}"):
             cell = path.name.removesuffix(suffix)
             if cell not in cells:
                 yield path, stage_of(stage, cell)
-    for folder, suffix in (("data/shards", ""), ("data/rejects", ".csv"), ("metrics/data", ".json")):
+    for folder, suffix in OUTPUTS_BY_DATASET:
         for path in Path(folder).glob(f"[!.]*{suffix}"):
             dataset = path.name.removesuffix(suffix)
             if dataset not in matrix.all_datasets:

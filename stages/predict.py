@@ -5,31 +5,26 @@ import time
 from captchabench.cells.cell import Cell
 from captchabench.cells.split import held_out, read_cell_samples
 from captchabench.config import load_params
-from captchabench.datasets import UNION
-from captchabench.models import load_recogniser
-from captchabench.models.saved import read_config
+from captchabench.models import load_recogniser, read_saved
 from captchabench.predictions.held_out import PredictionInfo, write_predictions
 from captchabench.storage.files import write_json
 from stages import run
-from stages.leftovers import remove_leftovers
 from stages.scratch import clear_scratch
 
 
 def main(*arguments: str) -> None:
-    """Write one row a held-out image, and the timing."""
+    """Write one row per held-out image, and the timing."""
     params = load_params()
     cell = Cell.from_arguments(arguments, params)
-    if cell.dataset == UNION:
-        remove_leftovers(params.matrix)
     samples = held_out(read_cell_samples(cell, params), cell.fold)
-    recogniser = load_recogniser(cell.weights)
-    about = read_config(cell.weights).about
-    # DVC knows the model by now.
+    config = read_saved(cell.weights)
+    recogniser = load_recogniser(cell.weights, config)
+    # DVC has recorded the model, so the checkpoints of its training are no longer needed.
     clear_scratch(str(cell))
 
     started = time.perf_counter()
     reading = recogniser.predict(samples.pixels)
-    # A clock tick at least: the dummy is faster than that.
+    # The dummy can be faster than a tick of the clock, and the rate is a quotient.
     seconds = max(time.perf_counter() - started, 1e-6)
 
     info = PredictionInfo(
@@ -41,8 +36,8 @@ def main(*arguments: str) -> None:
         alphabet=samples.info.alphabet,
         parameters=recogniser.parameter_count,
         class_names=samples.info.class_names,
-        pretraining=about.pretraining,
-        precision=about.precision,
+        pretraining=config.about.pretraining,
+        precision=config.about.precision,
     )
     losses = recogniser.losses(samples.pixels, samples.labels)
     write_predictions(cell.predictions, info, samples, reading, losses)

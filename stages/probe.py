@@ -1,6 +1,6 @@
-"""probe: every trained model reads other datasets and corrupted images of its own; its size.
+"""probe: every trained model reads other datasets and corrupted images of its own -> data/probes/D-M-F.parquet.
 
-One process for all cells: starting torch for each would take longer than the reading.
+One process for all cells: starting torch for each cell would take longer than the reading.
 """
 
 from collections.abc import Callable
@@ -21,16 +21,14 @@ from captchabench.storage.files import replacing_folder
 from captchabench.studies.corruptions import CORRUPTIONS, STRENGTHS, corrupt
 from captchabench.studies.footprint import bytes_on_disk, flops_per_image
 from stages import run
-from stages.leftovers import remove_leftovers
 
-# (dataset, fold) to the held-out samples, read once for all models.
+# (dataset, fold) -> the held-out samples, which are read once for all models.
 Unseen = Callable[[str, int], Samples]
 
 
 def main() -> None:
-    """Write what each model read, one row an image."""
+    """Write what each model read, one row per image, and its size."""
     params = load_params()
-    remove_leftovers(params.matrix)
     unseen = cache(lambda dataset, fold: held_out(read_samples(SHARDS / dataset), fold))
     with replacing_folder(Path("data/probes")) as folder:
         for cell in expected_cells(params.matrix):
@@ -39,20 +37,20 @@ def main() -> None:
 
 def _probe(cell: Cell, params: Params, unseen: Unseen, folder: Path) -> None:
     recogniser = load_recogniser(cell.weights)
-    whole = (
+    all_held_out = (
         held_out(read_cell_samples(cell, params), cell.fold)
         if cell.dataset == UNION
         else unseen(cell.dataset, cell.fold)
     )
-    own = _first(whole, params.probe.images)
-    probes = [*_transfer(recogniser, cell, params, unseen), *_corrupted(recogniser, own)]
+    samples = _first(all_held_out, params.probe.images)
+    probes = [*_transfer(recogniser, cell, params, unseen), *_corrupted(recogniser, samples)]
     info = ProbeInfo(
         dataset=cell.dataset,
-        source=own.info.source,
+        source=samples.info.source,
         model=cell.model,
         fold=cell.fold,
         parameters=recogniser.parameter_count,
-        flops=flops_per_image(recogniser, own.pixels[0]),
+        flops=flops_per_image(recogniser, samples.pixels[0]),
         bytes_on_disk=bytes_on_disk(cell.weights),
     )
     write_probes(folder / f"{cell}.parquet", info, probes)
@@ -60,15 +58,15 @@ def _probe(cell: Cell, params: Params, unseen: Unseen, folder: Path) -> None:
 
 
 def _first(samples: Samples, images: int) -> Samples:
-    """At most so many samples of each dataset. Ordered by sample_id, a hash, the first are as good as drawn by lot."""
+    """At most `images` samples of each dataset. They are sorted by a hash, so the first are effectively random."""
     rows = [np.flatnonzero(samples.datasets == name)[:images] for name in np.unique(samples.datasets)]
     return samples.where(np.sort(np.concatenate(rows)))
 
 
 def _transfer(recogniser: Recogniser, cell: Cell, params: Params, unseen: Unseen) -> list[Probe]:
-    """The held-out images of each dataset that the model was not trained on and whose alphabet it has.
+    """What the model reads of each dataset that it was not trained on and whose alphabet is within its own.
 
-    None for a model of grids.
+    Held-out images only. Empty for a model of grids.
     """
     if recogniser.spec.rows > 1:
         return []
@@ -83,12 +81,12 @@ def _transfer(recogniser: Recogniser, cell: Cell, params: Params, unseen: Unseen
 
 
 def _corrupted(recogniser: Recogniser, samples: Samples) -> list[Probe]:
-    """The samples as they are, and under every corruption at every strength."""
+    """What the model reads of unchanged samples, and of each corruption at each strength."""
     probes = [Probe(CLEAN, 0, samples, recogniser.predict(samples.pixels).texts)]
     for name in CORRUPTIONS:
         for strength in STRENGTHS:
-            worse = corrupt(samples.pixels, samples.sample_ids, name, strength)
-            probes.append(Probe(name, strength, samples, recogniser.predict(worse).texts))
+            corrupted = corrupt(samples.pixels, samples.sample_ids, name, strength)
+            probes.append(Probe(name, strength, samples, recogniser.predict(corrupted).texts))
     return probes
 
 

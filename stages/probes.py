@@ -10,12 +10,10 @@ from captchabench.studies.cost import counted_cost, measured_cost, read_latency
 from captchabench.studies.robustness import robustness
 from captchabench.studies.transfer import transfer
 from stages import run
-from stages.leftovers import remove_leftovers
 
 
 def main() -> None:
     matrix = load_params().matrix
-    remove_leftovers(matrix)
     cells = read_cells(Path("metrics/cells"), matrix)
     probes = [read_probes(Path("data/probes") / f"{scored.cell}.parquet") for scored in cells]
     timings = {scored.cell: read_timing(Path("data/timings"), scored.cell) for scored in cells}
@@ -25,7 +23,7 @@ def main() -> None:
         "metrics/transfer.csv": transfers,
         "metrics/robustness.csv": drops,
         "metrics/cost.csv": counted_cost([info for info, _ in probes]),
-        # Apart from the metrics, which are the same in every run.
+        # Not among the metrics, which are the same in every run.
         "reports/cost.csv": measured_cost(timings, latencies),
     }
     for path, table in tables.items():

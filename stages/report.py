@@ -1,4 +1,4 @@
-"""report: metrics/, the images that were misread, and params.yaml -> reports/index.html."""
+"""report: metrics/, misread images and params.yaml -> reports/index.html."""
 
 from pathlib import Path
 
@@ -12,14 +12,12 @@ from captchabench.scoring.leaderboard import read_leaderboard
 from captchabench.storage.files import write_text
 from captchabench.studies.label_errors import SUSPECTS
 from stages import run
-from stages.leftovers import remove_leftovers
 
 METRICS = Path("metrics")
 
 
 def main() -> None:
     params = load_params()
-    remove_leftovers(params.matrix)
     tables = {table: table.read() for section in sections() for table in section.tables}
     wrong = misreadings(Path("data/predictions"), params.matrix)
     shown = [*((m.dataset, m.sample_id) for m in wrong), *of_suspects(tables[SUSPECTS])]
@@ -33,9 +31,9 @@ def main() -> None:
         params=params,
         params_text=PARAMS.read_text(encoding="utf-8"),
     )
-    place = Path("reports/index.html")
-    write_text(place, page(findings))
-    print(f"report: {place}, {place.stat().st_size / 1e6:.1f} MB, open it from disk")
+    path = Path("reports/index.html")
+    write_text(path, page(findings))
+    print(f"report: {path}, {path.stat().st_size / 1e6:.1f} MB, open it from disk")
 
 
 if __name__ == "__main__":

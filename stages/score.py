@@ -1,4 +1,4 @@
-"""score: all predictions -> metrics/cells/D-M-F.json, the sums that every metric is made of."""
+"""score: all predictions -> metrics/cells/D-M-F.json, the sums that every metric is computed from."""
 
 from pathlib import Path
 
@@ -9,13 +9,11 @@ from captchabench.scoring.cells import score_predictions, write_cell
 from captchabench.scoring.metrics import char_accuracy, exact
 from captchabench.storage.files import replacing_folder
 from stages import run
-from stages.leftovers import remove_leftovers
 
 
 def main() -> None:
-    """Write a file for each cell of the matrix, and none for cells that there were before."""
+    """Write one file per cell of the matrix; files of earlier cells are removed."""
     matrix = load_params().matrix
-    remove_leftovers(matrix)
     with replacing_folder(Path("metrics/cells")) as folder:
         for cell in expected_cells(matrix):
             scored = score_predictions(cell.predictions)
@@ -23,8 +21,8 @@ def main() -> None:
                 raise InputError(f"{cell.predictions}: holds {scored.cell}; run {cell.command('predict')}")
             write_cell(folder / f"{cell}.json", scored)
             counts = scored.parts[scored.dataset].counts
-            right = f"{exact(counts):.2%} of {counts.n:,} images exact"
-            print(f"{cell}: {right}, {char_accuracy(counts):.2%} of characters")
+            images = f"{exact(counts):.2%} of {counts.n:,} images exact"
+            print(f"{cell}: {images}, {char_accuracy(counts):.2%} of characters")
 
 
 if __name__ == "__main__":

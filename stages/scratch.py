@@ -1,4 +1,4 @@
-"""Where an unfinished training keeps its checkpoints: data/scratch/D-M-F.HASH, a hash of all that it depends on."""
+"""The folder of an unfinished training's checkpoints: data/scratch/D-M-F.HASH, a hash of all that it depends on."""
 
 import hashlib
 import json
@@ -18,30 +18,30 @@ from captchabench.samples.shards import Samples
 _SCRATCH = Path("data/scratch")
 
 
-def scratch_folder(cell: Cell, inputs: Mapping[str, Any], *, tell: bool) -> Path:
-    """The folder of a cell's training with such inputs, and with the code that is loaded.
+def scratch_folder(cell: Cell, inputs: Mapping[str, Any], *, report: bool) -> Path:
+    """The folder for checkpoints of the cell's training with these `inputs` and the code that is loaded.
 
-    Left there by a training with others: with `tell`, named and left alone.
+    inputs: JSON values. report: print the names of folders that trainings with other inputs left; they are kept.
     """
     digest = hashlib.blake2b(json.dumps(inputs, sort_keys=True).encode(), digest_size=6)
     digest.update(os.environ.get("WORLD_SIZE", "1").encode())
     for name in sorted(name for name in sys.modules if name.partition(".")[0] == "captchabench"):
         digest.update(Path(sys.modules[name].__file__ or "").read_bytes())
     folder = _SCRATCH / f"{cell}.{digest.hexdigest()}"
-    if tell and not folder.exists():
+    if report and not folder.exists():
         for other in sorted(_SCRATCH.glob(f"{cell}.*")):
-            print(f"{other}: is of a training with other data, parameters or code; left aside, training begins anew")
+            print(f"{other}: belongs to other data, parameters or code; not used, training starts from the beginning")
     return folder
 
 
 def clear_scratch(cell: str) -> None:
-    """Remove what trainings of `cell` left, with whatever inputs; of all for `*`."""
+    """Remove the checkpoints of the cell called `cell`, whatever their inputs; of all cells for `*`."""
     for folder in _SCRATCH.glob(f"{cell}.*"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def checksum_of(*parts: Samples) -> int:
-    """One number for all that a training sees of samples: the CRC-32 of their pixels, labels and order."""
+    """The CRC-32 of all that a training uses of the samples: pixels, labels, sample_ids and their order."""
     total = 0
     for part in parts:
         text = "\0".join([*part.sample_ids, *part.labels]).encode()

@@ -9,17 +9,15 @@ from captchabench.samples.shards import read_names
 from captchabench.storage.files import write_text
 from captchabench.studies.label_errors import suspects
 from stages import run
-from stages.leftovers import remove_leftovers
 
 
 def main() -> None:
     matrix = load_params().matrix
-    remove_leftovers(matrix)
     paths = [cell.predictions for cell in expected_cells(matrix)]
     names = {dataset: read_names(SHARDS / dataset) for dataset in matrix.all_datasets}
-    found = suspects([read_predictions(path) for path in paths], names)
-    write_text(Path("metrics/suspects.csv"), found.write_csv(float_precision=6))
-    print(f"suspects: {found.height} labels to look at, in metrics/suspects.csv")
+    table = suspects([read_predictions(path) for path in paths], names)
+    write_text(Path("metrics/suspects.csv"), table.write_csv(float_precision=6))
+    print(f"suspects: {table.height} labels to look at, in metrics/suspects.csv")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""train D M F: learn on all folds of dataset D but F, with model M.
+"""train D M F: train model M on all folds of dataset D but F.
 
-Killed, it goes on from its last checkpoint when it is run again. On several GPUs of one machine:
+If it is killed, the next run continues from the last checkpoint. On several GPUs of one machine:
 `torchrun --nproc-per-node N -m stages.train D M F`.
 """
 
@@ -12,12 +12,10 @@ from dataclasses import asdict, fields
 from captchabench.cells.cell import Cell
 from captchabench.cells.split import held_out, read_cell_samples, split_rest
 from captchabench.config import load_params
-from captchabench.datasets import UNION
 from captchabench.models import build_recogniser
 from captchabench.storage.files import replacing_folder, write_json, write_text
 from captchabench.training.checkpoints import Checkpoints, CurvePoint
 from stages import run
-from stages.leftovers import remove_leftovers
 from stages.scratch import checksum_of, scratch_folder
 
 
@@ -25,21 +23,19 @@ def main(*arguments: str) -> None:
     """Write the model, its learning curve and its timing."""
     params = load_params()
     cell = Cell.from_arguments(arguments, params)
-    if cell.dataset == UNION:
-        remove_leftovers(params.matrix)
     samples = read_cell_samples(cell, params)
     held_out(samples, cell.fold)
     seed = params.training.seed + cell.fold
     train, validation = split_rest(samples, cell.fold, params.training.validation_share, seed)
 
-    # torchrun numbers its processes: the first one speaks and writes for all.
-    speaks = os.environ.get("RANK", "0") == "0"
+    # torchrun numbers its processes. Only the first one prints and writes.
+    is_first = os.environ.get("RANK", "0") == "0"
     recogniser = build_recogniser(cell.model, samples.info.spec, params.of_model(cell.model, cell.dataset))
     inputs = {"seed": seed, "shards": checksum_of(train, validation), "parameters": asdict(recogniser.config)}
-    checkpoints = Checkpoints(scratch_folder(cell, inputs | recogniser.machine(), tell=speaks))
-    curve = recogniser.fit(train, validation, seed=seed, progress=speaks, checkpoints=checkpoints)
+    checkpoints = Checkpoints(scratch_folder(cell, inputs | recogniser.machine(), report=is_first))
+    curve = recogniser.fit(train, validation, seed=seed, progress=is_first, checkpoints=checkpoints)
     seconds = checkpoints.seconds
-    if not speaks:
+    if not is_first:
         return
 
     with replacing_folder(cell.weights) as folder:

@@ -1,4 +1,4 @@
-"""params.yaml: what is wrong is said in one line that names the key."""
+"""params.yaml: a mistake is reported in one line that names the key."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +106,7 @@ def test_a_wrong_parameter_is_named(tmp_path: Path, old: str, new: str, message:
         ("a: \x00", "not valid YAML"),
     ],
 )
-def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_a_file_without_a_mapping_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(text)
     with pytest.raises(InputError, match=message):
@@ -118,7 +118,7 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
         load_params(tmp_path / "params.yaml")
 
 
-def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes(b"a: \xff\xfe")
     with pytest.raises(InputError, match="not UTF-8"):
@@ -129,9 +129,9 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
 def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path, text: str, value: float) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(f"rate: {text}\n")
-    found = read_yaml(path)["rate"]
-    assert found == value
-    assert type(found) is type(value)
+    number = read_yaml(path)["rate"]
+    assert number == value
+    assert type(number) is type(value)
 
 
 @dataclass(frozen=True)
@@ -147,9 +147,9 @@ class Outer:
 
 
 def test_nested_values_are_converted() -> None:
-    made = build(Outer, {"name": "b", "inner": {"size": 3}, "pair": [1, 2]}, "x")
-    assert made == Outer("b", Inner(3), (1.0, 2.0))
-    assert all(isinstance(v, float) for v in made.pair)
+    outer = build(Outer, {"name": "b", "inner": {"size": 3}, "pair": [1, 2]}, "x")
+    assert outer == Outer("b", Inner(3), (1.0, 2.0))
+    assert all(isinstance(v, float) for v in outer.pair)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_any_mapping_is_built_or_refused_in_one_line(mapping: dict[str, Any]) ->
     assert message.startswith("x")
 
 
-def test_bounds_leave_ends_open() -> None:
+def test_bounds_may_be_one_sided() -> None:
     assert Between(low=1).high is None
 
 
@@ -214,27 +214,27 @@ def test_an_overlay_of_an_unknown_section_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_dataset_may_change_a_models_parameters(tmp_path: Path) -> None:
-    own = "{images: 9, models: {crnn: {hidden: 7, training: {augment: 0.7}}}}"
-    params = load_params(changed(tmp_path, FOURNIERP, f"  fournierp: {own}\n"))
-    usual = params.models["crnn"]
-    here = params.of_model("crnn", "fournierp")
-    assert (here["hidden"], here["training"]["augment"]) == (7, 0.7)
-    assert here["channels"] == usual["channels"]
-    assert here["training"]["steps"] == usual["training"]["steps"]
-    assert params.of_model("crnn", "numbers6") == usual
-    assert "augment" not in usual["training"]
+    section = "{images: 9, models: {crnn: {hidden: 7, training: {augment: 0.7}}}}"
+    params = load_params(changed(tmp_path, FOURNIERP, f"  fournierp: {section}\n"))
+    default = params.models["crnn"]
+    overridden = params.of_model("crnn", "fournierp")
+    assert (overridden["hidden"], overridden["training"]["augment"]) == (7, 0.7)
+    assert overridden["channels"] == default["channels"]
+    assert overridden["training"]["steps"] == default["training"]["steps"]
+    assert params.of_model("crnn", "numbers6") == default
+    assert "augment" not in default["training"]
 
 
 def test_a_budget_follows_from_the_datasets_difficulty(tmp_path: Path) -> None:
-    own = "{images: 9, difficulty: 2.5, models: {cnn_transformer: {training: {steps: 7}}}}"
-    params = load_params(changed(tmp_path, FOURNIERP, f"  fournierp: {own}\n"))
+    section = "{images: 9, difficulty: 2.5, models: {cnn_transformer: {training: {steps: 7}}}}"
+    params = load_params(changed(tmp_path, FOURNIERP, f"  fournierp: {section}\n"))
     steps = params.models["crnn"]["training"]["steps"]
     assert params.of_model("crnn", "fournierp")["training"]["steps"] == round(2.5 * steps)
-    # What a dataset says of its own is the whole budget.
+    # Steps in the section of a dataset are not multiplied.
     assert params.of_model("cnn_transformer", "fournierp")["training"]["steps"] == 7
-    # A union is as hard as its members together.
-    together = sum(params.datasets[name].difficulty for name in params.matrix.datasets)
-    assert params.of_model("crnn", "union")["training"]["steps"] == round(together * steps)
+    # The difficulty of a union is the sum over its members.
+    difficulty = sum(params.datasets[name].difficulty for name in params.matrix.datasets)
+    assert params.of_model("crnn", "union")["training"]["steps"] == round(difficulty * steps)
     assert params.of_model("hog_svc", "fournierp") == params.models["hog_svc"]
 
 
@@ -245,17 +245,17 @@ LAUGHS += "d: &d [*c, *c, *c, *c, *c, *c, *c, *c]\ne: &e [*d, *d, *d, *d, *d, *d
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\nb: 2\na: 3", "line 3: .*'a' stands there twice"),
-        ("a: {b: 1, c: 2, b: 1}", "line 1: .*'b' stands there twice"),
-        (LAUGHS, "more than 20000 values, once aliases are written out"),
+        ("a: 1\nb: 2\na: 3", "line 3: .*'a' occurs twice"),
+        ("a: {b: 1, c: 2, b: 1}", "line 1: .*'b' occurs twice"),
+        (LAUGHS, "more than 20000 values with aliases expanded"),
         ("a: &a [*a]", "nested too deep"),
         ("a: &a {b: *a}", "nested too deep"),
         ("a: &a {x: 1}\nb: {<<: [*a, *a]}", "line 2: .*only one mapping can be merged"),
-        ("a: &a {x: 1}\nb: {<<: *a, <<: *a}", "line 2: .*'<<' stands there twice"),
+        ("a: &a {x: 1}\nb: {<<: *a, <<: *a}", "line 2: .*'<<' occurs twice"),
         ("a: " + "[" * 30 + "]" * 30, "nested too deep"),
         ("- " * 5000, "nested too deep"),
-        ("1: x", "the key 1 is no text"),
-        ("a: {b: {yes: 1}}", "the key True is no text"),
+        ("1: x", "the key 1 is not text"),
+        ("a: {b: {yes: 1}}", "the key True is not text"),
         ("a:\n\tb: 1", "line 2: .*not valid YAML"),
         ("a: 2001-13-45", "not valid YAML"),
         ("a: 0b_", "not valid YAML"),
@@ -271,7 +271,7 @@ LAUGHS += "d: &d [*c, *c, *c, *c, *c, *c, *c, *c]\ne: &e [*d, *d, *d, *d, *d, *d
     ],
     ids=range(23),
 )
-def test_yaml_that_costs_or_misleads_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+def test_expensive_or_ambiguous_yaml_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=message) as caught:
@@ -280,11 +280,11 @@ def test_yaml_that_costs_or_misleads_is_refused_in_one_line(tmp_path: Path, text
     assert len(str(caught.value)) < 500
 
 
-def test_what_yaml_allows_is_read(tmp_path: Path) -> None:
+def test_aliases_and_merged_mappings_are_read(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text("\ufeffa: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: {<<: *a}\nd: *a\n", encoding="utf-8")
-    usual = {"x": 1, "y": 2}
-    assert read_yaml(path) == {"a": usual, "b": {"x": 1, "y": 3}, "c": usual, "d": usual}
+    a = {"x": 1, "y": 2}
+    assert read_yaml(path) == {"a": a, "b": {"x": 1, "y": 3}, "c": a, "d": a}
 
 
 def test_an_overlay_with_an_odd_section_is_refused(tmp_path: Path) -> None:

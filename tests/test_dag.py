@@ -1,4 +1,4 @@
-"""The whole DAG in a temporary repository, by `make repro` and by DVC alone: what a change reruns, and how it shows."""
+"""The whole DAG in a temporary repository, run by `make repro` and by DVC: what a change reruns, and what DVC shows."""
 
 import json
 import os
@@ -17,11 +17,11 @@ from flows.local import LOG
 ROOT = Path(__file__).parents[1]
 
 TRAINING = ("train", "train-union")
-# Far beyond what a command takes on a busy machine.
+# Far longer than any command takes on a busy machine.
 _HANG_SECONDS = 1200
 
 SECOND_MODEL = '''
-"""Another model: all it takes is this file and a line in params.yaml."""
+"""Another model. It takes this file and a line in params.yaml."""
 from captchabench.models import RECOGNISERS
 from captchabench.models.dummy import Dummy
 
@@ -86,14 +86,14 @@ class Repository:
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
-    def git(self, *words: str) -> str:
-        return self.run("git", *words)
+    def git(self, *arguments: str) -> str:
+        return self.run("git", *arguments)
 
-    def dvc(self, *words: str) -> str:
-        return self.run(sys.executable, "-m", "dvc", *words)
+    def dvc(self, *arguments: str) -> str:
+        return self.run(sys.executable, "-m", "dvc", *arguments)
 
     def repro(self, *targets: str) -> set[str]:
-        """Run `dvc repro`, of `targets` and what they need if any are given; return the stages that ran."""
+        """Run `dvc repro`, of `targets` if any are given; return the stages that ran."""
         return set(re.findall(r"Running stage '([^']+)'", self.dvc("repro", *targets)))
 
     def make_repro(self) -> set[str]:
@@ -109,19 +109,19 @@ class Repository:
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """The benchmark after its first run, committed."""
-    made = Repository(tmp_path_factory.mktemp("benchmark"))
-    ran = made.make_repro()
+    repository = Repository(tmp_path_factory.mktemp("benchmark"))
+    ran = repository.make_repro()
     assert {"ingest@fournierp", "train@numbers6-second-0", "train-union@union-dummy-0", "report"} <= ran
     assert {"ingest-tiles@grid", "normalize-tiles@grid", "predict-tiles@grid-dummy-0", "score"} <= ran
-    made.commit("first run")
-    return made
+    repository.commit("first run")
+    return repository
 
 
 def cells(ran: set[str], stage: str) -> set[str]:
     return {name.split("@")[1] for name in ran if name.split("@")[0] in (stage, f"{stage}-union")}
 
 
-def test_everything_is_made_and_a_second_run_does_nothing(repository: Repository) -> None:
+def test_a_first_run_writes_everything_and_a_second_run_does_nothing(repository: Repository) -> None:
     board = (repository.folder / "metrics/leaderboard.csv").read_text().splitlines()
     rows = {tuple(line.split(",")[:1]) for line in board[1:]}
     assert {("fournierp",), ("grid",), ("numbers6",), ("union",)} <= rows
@@ -133,14 +133,14 @@ def test_everything_is_made_and_a_second_run_does_nothing(repository: Repository
     assert repository.git("status", "--porcelain") == ""
 
 
-def test_a_models_parameter_reruns_its_cells_alone_and_the_diff_shows_them(repository: Repository) -> None:
+def test_a_models_parameter_reruns_its_cells_only_and_the_diff_shows_them(repository: Repository) -> None:
     before = json.loads((repository.folder / "metrics/summary.json").read_text())
     repository.set_params(models={"dummy": {"rank": 2}, "second": {}})
     ran = repository.repro()
     repository.commit("another rank for the dummy")
-    dummies = {"fournierp-dummy-0", "numbers6-dummy-0", "union-dummy-0"}
+    dummy_cells = {"fournierp-dummy-0", "numbers6-dummy-0", "union-dummy-0"}
     for stage in ("train", "predict"):
-        assert cells(ran, stage) == dummies
+        assert cells(ran, stage) == dummy_cells
     assert {"probe", "score"} <= ran
     assert not {name for name in ran if name.startswith(("ingest", "normalize", "audit"))}
 
@@ -173,8 +173,8 @@ def test_a_scoring_change_never_retrains(repository: Repository) -> None:
     path.write_text(f"{path.read_text()}\n# changed\n")
     ran = repository.make_repro()
     assert {"calibration", "leaderboard", "probes", "score"} <= ran
-    read_anew = ("ingest", "normalize", "audit", "train", "predict")
-    assert not {name for name in ran if name.startswith(read_anew) or name == "probe"}
+    upstream = ("ingest", "normalize", "audit", "train", "predict")
+    assert not {name for name in ran if name.startswith(upstream) or name == "probe"}
 
 
 def test_a_missing_cell_is_named(repository: Repository) -> None:
@@ -194,7 +194,7 @@ def test_a_missing_cell_is_named(repository: Repository) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_models_file_reruns_its_cells_alone(repository: Repository) -> None:
+def test_a_models_file_reruns_its_cells_only(repository: Repository) -> None:
     path = repository.folder / "captchabench/models/second.py"
     path.write_text(f"{path.read_text()}\n# changed\n")
     ran = repository.repro(*TRAINING)
@@ -213,7 +213,7 @@ def test_a_data_change_reruns_its_dataset_and_the_union(repository: Repository) 
 
 
 def stale(repository: Repository) -> set[str]:
-    """The kinds of stages whose own dependencies have changed, those of unions and of tiles under one name."""
+    """The stages with changed dependencies, without cells; those of unions and tiles go by the name of the texts'."""
     changed = json.loads(repository.dvc("status", "--json"))
     return {name.partition("@")[0].removesuffix("-union").removesuffix("-tiles") for name in changed}
 
@@ -247,20 +247,20 @@ def test_an_edit_reruns_the_stages_that_it_can_change_and_no_others(
     kept = path.read_text()
     assert old in kept
     path.write_text(f"{kept.replace(old, new)}\n# edited\n")
-    found = stale(repository)
+    changed = stale(repository)
     path.write_text(kept)
-    assert found == stages
+    assert changed == stages
 
 
-def test_a_clone_knows_nothing_of_cells_that_were_dropped(repository: Repository, tmp_path: Path) -> None:
+def test_dropped_cells_leave_nothing_stale_here_or_in_a_clone(repository: Repository, tmp_path: Path) -> None:
     repository.make_repro()
     params = yaml.safe_load((repository.folder / "params.yaml").read_text())
     repository.set_params(matrix={**params["matrix"], "models": ["dummy"], "datasets": ["fournierp"]})
     assert (repository.folder / "data/models/numbers6-second-0").is_dir()
     repository.make_repro()
     repository.commit("fewer cells")
-    for left in ("models/numbers6-second-0", "predictions/fournierp-second-0.parquet", "shards/numbers6"):
-        assert not (repository.folder / "data" / left).exists()
+    for output in ("models/numbers6-second-0", "predictions/fournierp-second-0.parquet", "shards/numbers6"):
+        assert not (repository.folder / "data" / output).exists()
     assert stale(repository) == set()
 
     clone = Repository.__new__(Repository)

@@ -1,6 +1,6 @@
-"""What a stage imports is among its dependencies in dvc.yaml, but for what cannot change a result.
+"""The dependencies of each stage in dvc.yaml are the modules that it imports, except those that cannot change a result.
 
-An edit of a file that a stage imports, and that is not among its dependencies, would leave a stale result.
+If a stage imported a file that is not among its dependencies, an edit of that file would leave stale results.
 """
 
 import ast
@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from captchabench.config import read_yaml
+from stages import READ_WHOLE_FOLDERS
+from stages.leftovers import OUTPUTS_BY_CELL, OUTPUTS_BY_DATASET
 from tests.imports import ROOT, closure, is_within
 
 STAGES: dict[str, Any] = read_yaml(ROOT / "dvc.yaml")["stages"]
 
-# Cannot change what a result is: they word errors, show progress, spread work, end processes, find a file by its name,
-# write and check files as they are, and remove what nothing reads.
+# Modules that cannot change a result: they report errors, show progress, distribute work, end processes, find modules
+# by name, write and check files, and remove files that nothing reads.
 WITHOUT_INFLUENCE = {
     "captchabench/__init__.py",
     "captchabench/errors.py",
@@ -26,25 +28,25 @@ WITHOUT_INFLUENCE = {
     "captchabench/storage",
     "stages/leftovers.py",
 }
-# What a registry imports by name, which no import statement shows.
+# Modules that a registry imports by name, without an import statement.
 BY_NAME = {"item.model": "captchabench/models", "item.dataset": "captchabench/datasets"}
 
 
 def code_of(stage: dict[str, Any]) -> list[str]:
-    """The dependencies that are code, a template's name of a model or dataset replaced by a pattern."""
+    """The dependencies that are code, with templates such as ${item.model} as they stand in dvc.yaml."""
     return [d for d in stage["deps"] if d.startswith(("captchabench", "stages"))]
 
 
 def files_of(dependency: str) -> set[str]:
-    """The Python files that a dependency stands for: itself, all in the folder, or each that the template can name."""
+    """The Python files of a dependency: itself, all files of the folder, or all that the template can name."""
     pattern = re.sub(r"\$\{item\.\w+\}", "*", dependency)
     paths = [path for path in ROOT.glob(pattern) if path.name not in ("__init__.py", "base.py") or "*" not in pattern]
-    nested = [inside for path in paths for inside in (path.rglob("*.py") if path.is_dir() else [path])]
-    return {path.relative_to(ROOT).as_posix() for path in nested}
+    files = [file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])]
+    return {file.relative_to(ROOT).as_posix() for file in files}
 
 
 def reached_by(stage: dict[str, Any]) -> set[str]:
-    """The files that the stage's command imports, those among them that a registry finds by name."""
+    """The files that the stage's command imports, including those that a registry finds by name."""
     module = stage["cmd"].split()[2]
     start = {ROOT / f"{module.replace('.', '/')}.py"}
     for dependency in code_of(stage):
@@ -58,7 +60,7 @@ def test_what_a_stage_imports_is_among_its_dependencies(name: str) -> None:
     stage = STAGES[name]
     declared = set().union(*(files_of(dependency) for dependency in code_of(stage)))
     influential = reached_by(stage)
-    # A package's own file that holds nothing but its docstring.
+    # __init__.py with only a docstring.
     empty = {
         file
         for file in influential
@@ -68,7 +70,7 @@ def test_what_a_stage_imports_is_among_its_dependencies(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_no_dependency_is_never_imported(name: str) -> None:
+def test_every_dependency_is_imported(name: str) -> None:
     stage = STAGES[name]
     reached = reached_by(stage)
     for dependency in code_of(stage):
@@ -76,5 +78,10 @@ def test_no_dependency_is_never_imported(name: str) -> None:
         assert not is_within(dependency, WITHOUT_INFLUENCE)
 
 
-def test_what_has_no_influence_exists() -> None:
-    assert all((ROOT / place).exists() for place in WITHOUT_INFLUENCE)
+def test_modules_without_influence_exist() -> None:
+    assert all((ROOT / module).exists() for module in WITHOUT_INFLUENCE)
+
+
+def test_stages_that_depend_on_the_outputs_of_all_cells_remove_those_of_dropped_ones() -> None:
+    folders = {folder for folder, *_ in (*OUTPUTS_BY_CELL, *OUTPUTS_BY_DATASET)}
+    assert {name for name, stage in STAGES.items() if folders & set(stage["deps"])} == READ_WHOLE_FOLDERS

@@ -1,4 +1,4 @@
-"""The look-up of known vulnerabilities: what is found fails, and so does what could not be looked up."""
+"""The lookup of known vulnerabilities: a known one fails, and so does a package that could not be looked up."""
 
 import importlib.util
 import re
@@ -12,20 +12,20 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# Answers for pip-audit as its files say: a service that knows `bad`, and nothing of `quiet`.
+# Stands in for pip-audit: `bad` has a known vulnerability, and `quiet` cannot be looked up.
 AUDITOR = """
 import json, pathlib, sys
-words = dict(zip(sys.argv[1:], sys.argv[2:]))
-pins = pathlib.Path(words["--requirement"]).read_text().split()
+options = dict(zip(sys.argv[1:], sys.argv[2:]))
+pins = pathlib.Path(options["--requirement"]).read_text().split()
 names = [pin.split("==")[0] for pin in pins]
 assert len(set(names)) == len(names)
-told = []
+packages = []
 for name in names:
-    one = {"name": name, "version": "1", "vulns": []}
+    package = {"name": name, "version": "1", "vulns": []}
     if name == "bad":
-        one["vulns"] = [{"id": "PYSEC-1", "aliases": ["CVE-1"], "fix_versions": ["2"]}]
-    told.append({"name": name, "skip_reason": "not found"} if name == "quiet" else one)
-pathlib.Path(words["--output"]).write_text(json.dumps({"dependencies": told}))
+        package["vulns"] = [{"id": "PYSEC-1", "aliases": ["CVE-1"], "fix_versions": ["2"]}]
+    packages.append({"name": name, "skip_reason": "not found"} if name == "quiet" else package)
+pathlib.Path(options["--output"]).write_text(json.dumps({"dependencies": packages}))
 """
 
 
@@ -60,15 +60,17 @@ def audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         ("a==1\nquiet==1\n", "", 2),
     ],
 )
-def test_what_is_found_and_what_is_unknown_fail(audit: Any, tmp_path: Path, lock: str, ignore: str, code: int) -> None:
+def test_known_vulnerabilities_and_unknown_packages_fail(
+    audit: Any, tmp_path: Path, lock: str, ignore: str, code: int
+) -> None:
     (tmp_path / "lock").write_text(lock)
     (tmp_path / "ignore").write_text(ignore)
     assert audit.main([str(tmp_path / "lock")]) == code
 
 
-def test_every_package_of_the_lock_file_is_asked_for(audit: Any) -> None:
+def test_every_package_of_the_lock_file_is_looked_up(audit: Any) -> None:
     text = (ROOT / "requirements.lock").read_text()
     packages = {re.split(r"[\[=]", line)[0] for line in text.splitlines() if not line.startswith(" ")}
     assert {pin.split("==")[0] for pin in audit.pins(text)} == packages
     assert len(packages) > 100
-    assert sorted(pin for names in audit.rounds(audit.pins(text)) for pin in names) == sorted(audit.pins(text))
+    assert sorted(pin for batch in audit.batches(audit.pins(text)) for pin in batch) == sorted(audit.pins(text))

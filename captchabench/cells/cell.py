@@ -1,4 +1,4 @@
-"""A cell of the benchmark: dataset x model x held-out fold. Which there are, and what is named after them."""
+"""The cells of the benchmark (dataset x model x held-out fold), and the files named after them."""
 
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -20,7 +20,7 @@ class Cell(NamedTuple):
 
     @classmethod
     def from_arguments(cls, arguments: tuple[str, ...], params: Params) -> Self:
-        """The cell that three command-line arguments name. Raises InputError with the nearest name."""
+        """The cell that three command-line arguments name. Raises InputError that suggests the nearest name."""
         if len(arguments) != 3 or not arguments[2].isdigit():
             raise InputError(f"give dataset, model and fold, such as: fournierp crnn 0; got: {' '.join(arguments)}")
         dataset, model, fold = arguments
@@ -41,7 +41,7 @@ class Cell(NamedTuple):
 
     @property
     def predictions(self) -> Path:
-        """What it read of the held-out fold."""
+        """What the model read of the held-out fold."""
         return Path("data/predictions") / f"{self}.parquet"
 
     @property
@@ -50,16 +50,16 @@ class Cell(NamedTuple):
         return Path("metrics/curves") / f"{self}.csv"
 
     def timing(self, stage: str) -> Path:
-        """How long `stage` took: kept apart from the metrics, which are the same in every run."""
+        """How long `stage` took. Not among the metrics, which are the same in every run."""
         return Path("data/timings") / f"{self}.{stage}.json"
 
     def command(self, stage: str) -> str:
-        """The command that makes the output of `stage`, which runs once per cell, for this cell."""
+        """The command that runs `stage`, a stage with one run per cell, for this cell."""
         return f"`dvc repro {stage_of(stage, str(self))}`"
 
 
 def stage_of(stage: str, cell: str) -> str:
-    """DVC's name of `stage`, which runs once per cell, for the cell called `cell`, as a file name has it."""
+    """DVC's name of `stage`, a stage with one run per cell, for the cell called `cell` ("vtu-crnn-0")."""
     dataset, _, rest = cell.partition("-")
     if dataset == UNION:
         stage = f"{stage}-{UNION}"
@@ -69,8 +69,7 @@ def stage_of(stage: str, cell: str) -> str:
 def expected_cells(matrix: MatrixParams) -> list[Cell]:
     """The cells that the parameters ask for, sorted.
 
-    Raises InputError where a list is empty or names something twice: a fold that counts twice would
-    predict its images twice.
+    Raises InputError if a list is empty or has duplicates: a fold named twice would count its images twice.
     """
     for key in ("datasets", "models", "folds"):
         if not getattr(matrix, key):
@@ -85,7 +84,7 @@ def expected_cells(matrix: MatrixParams) -> list[Cell]:
 
 
 def cells_of(matrix: MatrixParams) -> set[Cell]:
-    """The cells that the parameters ask for, whatever is wrong with them."""
+    """The cells that the parameters ask for. The parameters are not checked."""
     cells = {Cell(d, m, f) for d in matrix.datasets for m in matrix.models for f in matrix.folds}
     cells |= {Cell(d, m, f) for d in matrix.tiles.datasets for m in matrix.tiles.models for f in matrix.folds}
     return cells | {Cell(UNION, m, f) for m in matrix.union for f in matrix.folds}

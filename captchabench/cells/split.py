@@ -1,4 +1,4 @@
-"""Which samples a cell trains on, chooses with and holds out."""
+"""Splits the samples of a cell into training, validation and held-out samples."""
 
 import hashlib
 
@@ -19,34 +19,34 @@ def read_cell_samples(cell: Cell, params: Params) -> Samples:
 
 
 def held_out(samples: Samples, fold: int) -> Samples:
-    """The samples of `fold`. Raises InputError where it is empty."""
+    """The samples of `fold`. Raises InputError if there are none."""
     mask = samples.folds == fold
     if not mask.any():
         raise InputError(
             f"{samples.info.dataset}: fold {fold} holds no images (folds seen: "
-            f"{sorted(set(samples.folds.tolist()))}); mend matrix.folds or folds.count in params.yaml, or add images"
+            f"{sorted(set(samples.folds.tolist()))}); change matrix.folds or folds.count in params.yaml, or add images"
         )
     return samples.where(mask)
 
 
 def split_rest(samples: Samples, fold: int, validation_share: float, seed: int) -> tuple[Samples, Samples]:
-    """Training and validation samples out of all folds but `fold`.
+    """Training and validation samples, from all folds but `fold`.
 
-    Validation is chosen by a hash of seed and sample_id, so that adding images moves no others between the two.
-    Raises InputError where either part would be empty.
+    validation_share: of these samples, 0 to 1. A hash of seed and sample_id decides, so that added images do not move
+    others between the two. Raises InputError if either would be empty.
     """
     rest = samples.where(samples.folds != fold)
-    drawn = np.array([_uniform(seed, sample_id) for sample_id in rest.sample_ids])
-    chosen = drawn < validation_share
-    if not chosen.any() or chosen.all():
+    uniform = np.array([_uniform(seed, sample_id) for sample_id in rest.sample_ids])
+    in_validation = uniform < validation_share
+    if not in_validation.any() or in_validation.all():
         raise InputError(
             f"{samples.info.dataset}: {len(rest)} images outside fold {fold} are too few to train and validate; "
             f"raise datasets.{samples.info.dataset}.images or training.validation_share in params.yaml"
         )
-    return rest.where(~chosen), rest.where(chosen)
+    return rest.where(~in_validation), rest.where(in_validation)
 
 
 def _uniform(seed: int, sample_id: str) -> float:
-    """A number in [0, 1) that depends on nothing but the arguments."""
+    """A number in [0, 1) that depends only on the arguments."""
     digest = hashlib.blake2b(f"{seed}:{sample_id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64

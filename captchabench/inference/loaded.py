@@ -105,7 +105,8 @@ def load_recogniser(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> Loaded
     if folder.suffix == SUFFIX:
         about, recogniser = read_onnx(folder)
     else:
-        about, recogniser = read_saved(folder).about, load_weights(folder)
+        config = read_saved(folder)
+        about, recogniser = config.about, load_weights(folder, config)
         watch_network(recogniser, folder)
     loaded = LoadedRecogniser(folder, about, recogniser, limits)
     try:

@@ -29,9 +29,12 @@ def build_recogniser(name: str, spec: TextSpec, parameters: Any) -> Recogniser:
     return RECOGNISERS[name].from_parameters(spec, parameters, f"params.yaml: models.{name}")
 
 
-def load_recogniser(folder: Path) -> Recogniser:
-    """A trained recogniser from the folder it was saved to. Raises InputError if that is not one."""
-    config = read_saved(folder)
+def load_recogniser(folder: Path, config: SavedConfig | None = None) -> Recogniser:
+    """A trained recogniser from the folder it was saved to. Raises InputError if that is not one.
+
+    config: what `read_saved` returned for this folder, if it was read already.
+    """
+    config = config or read_saved(folder)
     sizes = {path.name: _size(path) for path in sorted(folder.iterdir()) if not path.is_dir()}
     if missing := sorted(config.files.keys() - sizes.keys()):
         raise InputError(f"{folder / missing[0]}: is missing; copy the model again, or train it again")

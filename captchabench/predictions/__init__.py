@@ -1,1 +1,1 @@
-"""The Parquet contracts of what trained models read."""
+"""Parquet formats of what trained models read."""

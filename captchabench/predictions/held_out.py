@@ -1,7 +1,8 @@
-"""The predictions contract: one row a held-out image, never thrown away.
+"""The format of predictions: one row per held-out image.
 
-Columns: sample_id, label, prediction, confidence (float32, probability of the whole word), fold (int8),
-model, dataset (of the image: differs within `union`), ctc_loss (float32 nats, null for models without one).
+Columns: sample_id, label, prediction, confidence (float32, probability of the whole text), fold (int8),
+model, dataset (of the image: one of the members for `union`), ctc_loss (float32 nats, null for models without one).
+No image is left out: all scores are computed from these rows.
 """
 
 import json
@@ -41,10 +42,10 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class PredictionInfo:
-    """What a predictions file says about its cell, in its schema metadata.
+    """The description of a cell, in the schema metadata of its predictions.
 
-    `class_names`: what the symbols of `alphabet` stand for, in its order, where images are grids; else empty.
-    `pretraining` and `precision`: see models.base.Provenance.
+    parameters: the number of learned numbers. class_names: of grids, the class that each symbol of `alphabet` stands
+    for, in the same order; empty for texts. pretraining, precision: see models.base.Provenance.
     """
 
     dataset: str
@@ -59,7 +60,7 @@ class PredictionInfo:
     precision: str = ""
 
     def __post_init__(self) -> None:
-        # JSON, where this is kept, has lists alone.
+        # Read from JSON, it is a list.
         object.__setattr__(self, "class_names", tuple(self.class_names))
 
     @property
@@ -71,7 +72,10 @@ class PredictionInfo:
 def write_predictions(
     path: Path, info: PredictionInfo, samples: Samples, reading: "Reading", losses: NDArray[np.float32] | None
 ) -> None:
-    """Write what a model read of `samples`, sorted by sample_id, whole or not at all."""
+    """Write what a model read of N `samples`, sorted by sample_id, completely or not at all.
+
+    losses: [N] CTC losses in nats, None for a model without one.
+    """
     n = len(samples)
     table = pa.table(
         {
@@ -90,12 +94,12 @@ def write_predictions(
 
 
 def read_predictions(path: Path) -> tuple[PredictionInfo, pa.Table]:
-    """One cell's predictions. Raises InputError if the file is missing, damaged or not ours."""
+    """One cell's predictions. Raises InputError if the file is missing, damaged or of another format."""
     return read_described(path, SCHEMA, PredictionInfo, "predictions", stage_of("predict", path.stem))
 
 
 def write_described(path: Path, table: pa.Table, info: Any) -> None:
-    """Write what models read as Parquet, whole or not at all, the dataclass `info` in the schema metadata."""
+    """Write `table` as Parquet, completely or not at all, with the dataclass `info` in the schema metadata."""
     described = unsealed_metadata(json.dumps(asdict(info), sort_keys=True))
     with replacing_file(path) as temporary:
         pq.write_table(table.replace_schema_metadata(described), temporary, compression="zstd")
@@ -103,9 +107,10 @@ def write_described(path: Path, table: pa.Table, info: Any) -> None:
 
 
 def read_described(path: Path, schema: pa.Schema, info: type[T], what: str, stage: str) -> tuple[T, pa.Table]:
-    """What `write_described` wrote: an `info` and the table.
+    """The description and the table that `write_described` wrote.
 
-    Raises InputError that names the `stage` to run if the file is missing, damaged or not of this `schema`.
+    info: the class of the description. what: the name of the contents, for messages. Raises InputError that names the
+    `stage` to run if the file is missing, damaged or of another `schema`.
     """
     again = f"run `dvc repro {stage}`"
     try:

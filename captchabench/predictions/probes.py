@@ -1,9 +1,9 @@
-"""The probes contract: what a trained model read besides its own held-out images, one row an image read.
+"""The format of probes: what a trained model read besides its own held-out fold, one row per image and probe.
 
-Columns: probe (`transfer` for another dataset's held-out images as they are, `clean` for some of the model's own, or
-the name of a corruption of these), strength (int8, 0 for unchanged images), dataset (of the image), sample_id, label,
-prediction. The schema metadata say what the model costs. Kept as readings, so that a new way to count reads nothing
-anew.
+Columns: probe (`transfer` for another dataset's held-out images, `clean` for a sample of the model's own, or the name
+of a corruption of that sample), strength (int8, 0 for unchanged images), dataset (of the image), sample_id, label,
+prediction. The schema metadata contain the cost of the model. Predictions are kept instead of counts, so that a new
+metric does not need the models again.
 """
 
 from collections.abc import Sequence
@@ -31,10 +31,10 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class ProbeInfo:
-    """The cell that was probed, and what its model costs.
+    """The cell that was probed, and the cost of its model.
 
-    flops: floating-point operations to read one image, None where they are not counted. bytes_on_disk: of the model's
-    folder.
+    parameters: the number of learned numbers. flops: floating-point operations per image, None for a model without a
+    network. bytes_on_disk: the size of the model's folder.
     """
 
     dataset: str
@@ -48,7 +48,7 @@ class ProbeInfo:
 
 @dataclass(frozen=True)
 class Probe:
-    """What a model made of `samples` (N texts) under the probe called `name`, at a `strength`."""
+    """What a model read of N `samples` under the probe called `name` at `strength`: N `texts`."""
 
     name: str
     strength: int
@@ -57,7 +57,7 @@ class Probe:
 
 
 def write_probes(path: Path, info: ProbeInfo, probes: Sequence[Probe]) -> None:
-    """Write a cell's probes, one after the other, whole or not at all."""
+    """Write a cell's probes in the given order, completely or not at all."""
     tables = [SCHEMA.empty_table()]
     for probe in probes:
         n = len(probe.samples)
@@ -74,5 +74,5 @@ def write_probes(path: Path, info: ProbeInfo, probes: Sequence[Probe]) -> None:
 
 
 def read_probes(path: Path) -> tuple[ProbeInfo, pa.Table]:
-    """One cell's probes. Raises InputError if the file is missing, damaged or not ours."""
+    """One cell's probes. Raises InputError if the file is missing, damaged or of another format."""
     return read_described(path, SCHEMA, ProbeInfo, "probes", "probe")

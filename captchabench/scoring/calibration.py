@@ -1,4 +1,4 @@
-"""Does a confidence of 0.9 mean right nine times in ten? Word-level reliability bins."""
+"""Reliability bins and the expected calibration error: is a confidence of 0.9 right nine times in ten?"""
 
 import math
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ BINS = 15
 
 @dataclass(frozen=True)
 class Reliability:
-    """Sums over `BINS` equal-width bins of confidence, the i-th from i/BINS (excluded) to (i+1)/BINS.
+    """Sums over `BINS` equal-width bins of confidence. Bin i holds confidences above i/BINS, up to (i+1)/BINS.
 
-    samples and exact are counts, confidence the sum of confidences; a confidence of 0 is in the first bin.
+    samples, exact: numbers of images; confidence: sums of confidences. A confidence of 0 is in the first bin.
     """
 
     samples: tuple[int, ...]
@@ -23,14 +23,14 @@ class Reliability:
 
     @classmethod
     def of(cls, confidences: NDArray[np.floating], right: NDArray[np.bool_]) -> Self:
-        """Sort samples into bins. confidences: [N] floats from 0 to 1; right: [N]."""
-        wide = np.asarray(confidences, np.float64)
-        bins = np.clip(np.ceil(wide * BINS).astype(int) - 1, 0, BINS - 1)
+        """Sort N samples into bins. confidences: [N] from 0 to 1; right: [N]."""
+        values = np.asarray(confidences, np.float64)
+        bins = np.clip(np.ceil(values * BINS).astype(int) - 1, 0, BINS - 1)
         return cls(
             tuple(np.bincount(bins, minlength=BINS).tolist()),
             tuple(np.bincount(bins[right], minlength=BINS).tolist()),
             # Exactly rounded sums do not depend on the order of the samples.
-            tuple(math.fsum(wide[bins == i]) for i in range(BINS)),
+            tuple(math.fsum(values[bins == i]) for i in range(BINS)),
         )
 
     def __add__(self, other: Self) -> "Reliability":
@@ -42,6 +42,6 @@ class Reliability:
 
 
 def expected_calibration_error(bins: Reliability) -> float:
-    """Mean distance between confidence and accuracy, bins weighted by their samples (Guo et al. 2017)."""
-    gaps = (abs(right - sure) for right, sure in zip(bins.exact, bins.confidence, strict=True))
+    """Mean distance between confidence and accuracy, each bin weighted by its samples (Guo et al. 2017)."""
+    gaps = (abs(exact - confidence) for exact, confidence in zip(bins.exact, bins.confidence, strict=True))
     return math.fsum(gaps) / sum(bins.samples)

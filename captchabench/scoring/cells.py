@@ -1,4 +1,4 @@
-"""The score of one cell (dataset, model, fold), kept as sums that pool exactly."""
+"""The score of one cell (dataset, model, fold), kept as sums that can be pooled exactly."""
 
 import hashlib
 import json
@@ -17,13 +17,13 @@ from captchabench.predictions.held_out import PredictionInfo, read_predictions
 from captchabench.scoring.counts import Counts
 from captchabench.storage.files import write_json
 
-# Float32 probabilities may pass 1 by a rounding error, not by more.
+# Float32 probabilities may exceed 1 by a rounding error of at most this.
 _ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
 class Part:
-    """Counts over some images of a cell; `samples` is a digest of which images, and of their labels."""
+    """Counts over some images of a cell. samples: a digest of their datasets, sample_ids and labels."""
 
     samples: str
     counts: Counts
@@ -31,9 +31,12 @@ class Part:
 
 @dataclass(frozen=True)
 class ScoredCell:
-    """One scored cell. `parts` holds the whole under the dataset's name; where the images come from
-    several datasets (`union`), also what each contributes, under `dataset/member`. `class_names`: of grids, by the
-    symbol that stands for each. `pretraining`, `precision`: see models.base.Provenance."""
+    """One scored cell.
+
+    parts: the counts of all images, under the name of the dataset; for `union` also those of each member, under
+    `union/member`. class_names: of grids, symbol -> class; empty for texts. pretraining, precision: see
+    models.base.Provenance.
+    """
 
     dataset: str
     model: str
@@ -48,19 +51,19 @@ class ScoredCell:
 
     @property
     def cell(self) -> Cell:
-        """Which cell it is."""
+        """The cell that was scored."""
         return Cell(self.dataset, self.model, self.fold)
 
     def named(self, symbol: str) -> str:
-        """A symbol of the labels for people: itself, or the class that it stands for."""
+        """A symbol as it is shown to users: itself, or the class that it stands for."""
         return self.class_names.get(symbol, symbol)
 
 
 def score_predictions(path: Path) -> ScoredCell:
     """Score one cell's predictions file.
 
-    Raises InputError where the file is empty or damaged, holds an image twice or of another fold, a value
-    is missing, or a confidence or loss is not a number in its range.
+    Raises InputError if the file is empty or damaged, has an image twice or of another fold, a value is missing, or a
+    confidence or loss is out of range.
     """
     info, table = checked_predictions(path)
     classes = dict(zip(info.alphabet, info.class_names, strict=True)) if info.class_names else {}
@@ -73,14 +76,14 @@ def score_predictions(path: Path) -> ScoredCell:
 
 
 def checked_predictions(path: Path) -> tuple[PredictionInfo, pa.Table]:
-    """One cell's predictions, fit to be scored. Raises InputError as `score_predictions` does."""
+    """One cell's predictions, after all checks. Raises InputError as `score_predictions` does."""
     info, table = read_predictions(path)
     _check(path, info, table)
     return info, table
 
 
 def parts_of(info: PredictionInfo, table: pa.Table) -> dict[str, pa.Table]:
-    """The rows of each part of a cell, by the name that the part has in the leaderboard."""
+    """Name of the part in the leaderboard -> its rows, as in ScoredCell.parts."""
     parts = {info.dataset: table}
     members = sorted(pc.unique(table["dataset"]).to_pylist())
     if members != [info.dataset]:
@@ -102,17 +105,17 @@ def right_of(table: pa.Table) -> NDArray[np.bool_]:
 
 
 def write_cell(path: Path, cell: ScoredCell) -> None:
-    """Write a cell as JSON, keys sorted, whole or not at all."""
+    """Write a cell as JSON with sorted keys, completely or not at all."""
     parts = {name: {"samples": p.samples, **p.counts.as_json()} for name, p in cell.parts.items()}
     values = {**vars(cell), "parts": parts}
-    # Texts have none, and their files are as they were before there were grids.
+    # Left out for texts, so that their files stay byte-identical to those from before there were grids.
     if not cell.class_names:
         del values["class_names"]
     write_json(path, values)
 
 
 def read_cell(folder: Path, cell: Cell) -> ScoredCell:
-    """Read the cell that `write_cell` wrote. Raises InputError if it is missing or is another."""
+    """Read the file that `write_cell` wrote. Raises InputError if it is missing, damaged or of another cell."""
     path = folder / f"{cell}.json"
     again = "run `dvc repro score`"
     try:
@@ -165,8 +168,8 @@ def _check(path: Path, info: PredictionInfo, table: pa.Table) -> None:
         raise InputError(f"{path}: has an empty label; {again}")
     pairs = table.group_by(["dataset", "sample_id"]).aggregate([([], "count_all")])
     if pairs.num_rows < table.num_rows:
-        twice = pairs.filter(pc.greater(pairs["count_all"], 1))["sample_id"][0]
-        raise InputError(f"{path}: image {twice} is predicted more than once; {again}")
+        duplicate = pairs.filter(pc.greater(pairs["count_all"], 1))["sample_id"][0]
+        raise InputError(f"{path}: image {duplicate} is predicted more than once; {again}")
     confidence = table["confidence"].to_numpy()
     if not ((confidence >= -_ROUNDING) & (confidence <= 1 + _ROUNDING)).all():
         raise InputError(f"{path}: has a confidence outside 0 to 1; {again}")

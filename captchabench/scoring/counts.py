@@ -1,4 +1,4 @@
-"""What a set of predictions comes to, as sums: counts of two folds add up to the counts of both."""
+"""Predictions summarised as counts, which can be added: the counts of two folds give the counts of both."""
 
 import math
 from collections import Counter
@@ -18,15 +18,15 @@ from captchabench.scoring.tiles import Selections, add_selections, count_selecti
 
 @dataclass(frozen=True)
 class Counts:
-    """Sufficient statistics of every metric, and of how sure it is.
+    """Sufficient statistics of all metrics and their intervals.
 
-    n: images; exact, exact_folded: of them read right, with and without regard to case; edits: Levenshtein
-    distances, summed; characters: of the labels; images: (edits, characters) -> how many images have that
-    many; confusion: (actual, predicted) -> count, gaps included; reliability: confidence bins; ctc_loss:
-    summed nats, None for a model without one.
+    n: images. exact, exact_folded: images read correctly, case-sensitive and with case folded. edits: the sum of
+    Levenshtein distances. characters: the sum of label lengths. images: (edits, characters) -> number of images.
+    confusion: (actual, predicted) -> count, gaps included. reliability: bins of confidence. ctc_loss: the sum in nats,
+    None for a model without one.
 
-    Of grids, whose symbols stand for the classes of tiles, edits are tiles read wrong, symbols are compared place by
-    place, and `selections` counts the challenges "select all tiles with X". It is None for texts.
+    The symbols of grids stand for the classes of tiles. Their edits are tiles read wrong, and symbols are compared
+    position by position. selections: the counts of the challenges "select all tiles with X", None for texts.
     """
 
     n: int
@@ -52,7 +52,7 @@ class Counts:
     ) -> Self:
         """Count N predictions. confidences: [N] from 0 to 1; losses: [N] finite nats or None.
 
-        Raises ValueError where a grid was read as more or fewer tiles than it has.
+        grids: whether the texts are grids of tiles. Raises ValueError if a grid was read as more or fewer tiles.
         """
         pairs = Counter(zip(labels, predictions, strict=True))
         right = np.array([a == b for a, b in zip(labels, predictions, strict=True)], bool)
@@ -74,7 +74,7 @@ class Counts:
         )
 
     def __add__(self, other: Self) -> "Counts":
-        """Counts of both sets of predictions. A loss that one of them lacks is lacking in the sum."""
+        """Counts of both sets of predictions. The sum has no loss if one of them has none."""
         return Counts(
             self.n + other.n,
             self.exact + other.exact,
@@ -91,7 +91,7 @@ class Counts:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The counts as JSON values: `images` by characters, then edits. What there is none of is left out."""
+        """The counts as JSON values. `images` is nested: characters, then edits. Fields that are None are left out."""
         images: dict[str, dict[str, int]] = {}
         for (edits, characters), count in self.images.items():
             images.setdefault(str(characters), {})[str(edits)] = count
@@ -116,7 +116,7 @@ class Counts:
         }
         reliability = Reliability(**{key: tuple(sums) for key, sums in values["reliability"].items()})
         if {len(reliability.samples), len(reliability.exact), len(reliability.confidence)} != {BINS}:
-            raise ValueError(f"reliability has not {BINS} bins")
+            raise ValueError(f"reliability does not have {BINS} bins")
         if sum(images.values()) != values["n"]:
             raise ValueError("images do not add up to n")
         selections = values.get("selections")
@@ -127,5 +127,5 @@ class Counts:
             confusion=confusion,
             reliability=reliability,
             ctc_loss=values.get("ctc_loss"),
-            selections=selections and {wanted: (int(a), int(b)) for wanted, (a, b) in selections.items()},
+            selections=selections and {symbol: (int(n), int(solved)) for symbol, (n, solved) in selections.items()},
         )

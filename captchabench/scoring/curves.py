@@ -23,9 +23,9 @@ CURVES = Table("metrics/curves.csv", SCHEMA, "leaderboard")
 
 
 def collect_curves(folder: Path, cells: Sequence[ScoredCell]) -> pl.DataFrame:
-    """The curves of `cells` below one another; columns of SCHEMA.
+    """The curves of `cells`, concatenated in that order; columns of SCHEMA.
 
-    Raises InputError if one is missing or damaged.
+    folder: where `train` wrote them. Raises InputError if one is missing or damaged.
     """
     curves = [pl.DataFrame(schema=SCHEMA)]
     for cell in cells:
@@ -34,6 +34,6 @@ def collect_curves(folder: Path, cells: Sequence[ScoredCell]) -> pl.DataFrame:
             points = pl.read_csv(path, schema_overrides=_POINT).select(*_POINT)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise unreadable(path, error, cell.cell.command("train")) from None
-        whose = [pl.lit(getattr(cell, key), SCHEMA[key]).alias(key) for key in SCHEMA if key not in _POINT]
-        curves.append(points.select(*whose, *_POINT))
+        identity = [pl.lit(getattr(cell, key), SCHEMA[key]).alias(key) for key in SCHEMA if key not in _POINT]
+        curves.append(points.select(*identity, *_POINT))
     return pl.concat(curves)

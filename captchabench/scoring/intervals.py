@@ -1,4 +1,4 @@
-"""How sure a number is: 95 % intervals of proportions, and of rates by resampling images."""
+"""95 % confidence intervals: Wilson's for proportions, and the bootstrap over images for error rates."""
 
 import math
 from collections.abc import Mapping
@@ -21,43 +21,46 @@ class Interval(NamedTuple):
 
 
 class EditIntervals(NamedTuple):
-    """Of edits per character, and of edits per image; None where no two images differ."""
+    """Intervals of edits per character and of edits per image; None where all resamples are equal."""
 
     cer: Interval | None
     mean_edit_distance: Interval | None
 
 
 def wilson(successes: int, trials: int) -> Interval:
-    """95 % interval of a proportion (Wilson 1927). Raises ValueError for no trials."""
+    """Wilson's 95 % interval of a proportion (Wilson 1927). Raises ValueError if there are no trials."""
     if trials < 1:
         raise ValueError("no trials")
     z = NormalDist().inv_cdf(TAILS[1])
     share = successes / trials
     middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    # Rounding must not leave an end where none is right, or none is wrong.
+    # Exactly 0 and 1 at the ends, which rounding could miss.
     low, high = 0.0 if successes == 0 else middle - half, 1.0 if successes == trials else middle + half
     return Interval(low, high)
 
 
 def edit_intervals(images: Mapping[tuple[int, int], int]) -> EditIntervals:
-    """Percentile bootstrap by image (Efron & Tibshirani 1993, 13.3). images: (edits, characters) -> how many.
+    """Percentile bootstrap over images (Efron & Tibshirani 1993, 13.3). images: (edits, characters) -> how many.
 
-    Images are drawn whole, as one image's errors come together. Where all images are read equally well or
-    badly, all resamples are alike: that is no proof of certainty, so there is no interval.
+    Whole images are drawn, since the errors within an image are correlated. If all images are read equally well, all
+    resamples are equal. That does not prove certainty, so there is no interval.
     """
     kinds = sorted(images)
     edits, characters = np.array(kinds, np.int64).T
-    drawn = resample(np.array([images[kind] for kind in kinds], np.int64), _RESAMPLES, _SEED)
-    errors = drawn @ edits
-    return EditIntervals(_percentile(errors / (drawn @ characters)), _percentile(errors / drawn.sum(axis=1)))
+    resamples = resample(np.array([images[kind] for kind in kinds], np.int64), _RESAMPLES, _SEED)
+    errors = resamples @ edits
+    return EditIntervals(
+        cer=_percentile(errors / (resamples @ characters)),
+        mean_edit_distance=_percentile(errors / resamples.sum(axis=1)),
+    )
 
 
 def resample(counts: NDArray[np.int64], times: int, seed: int) -> NDArray[np.int64]:
-    """Draw as many images as there are, with replacement, again and again: [times, K] images of each of K kinds.
+    """Bootstrap resamples, each of as many images as there are: [times, K], the number of images of each of K kinds.
 
-    counts: [K] images of each kind. Images of one kind are alike, so this is the bootstrap over all images
-    in K columns. A kind's place decides what is drawn of it: sort the kinds.
+    counts: [K] images of each kind. Images of one kind are equal, so this is the bootstrap over single images. The
+    order of the kinds changes what is drawn: sort them.
     """
     return np.random.default_rng(seed).multinomial(counts.sum(), counts / counts.sum(), size=times)
 

@@ -1,4 +1,4 @@
-"""All cells as one table: folds pooled, every expected cell there, every model scored on the same images."""
+"""The leaderboard and the tables of confusions and classes: the folds of all cells, checked and pooled."""
 
 import json
 import statistics
@@ -24,12 +24,12 @@ from captchabench.scoring.tiles import class_scores
 from captchabench.storage.files import replacing_file
 from captchabench.storage.tables import Table, read_table
 
-# What a confusion table calls all that is beyond its bound; a word, as the gaps are.
+# The name in a confusion table of all characters beyond the limit; longer than a character, as the names of gaps are.
 OTHER = "other"
 CONFUSIONS_KEPT = 200
 
-# What stands beside a metric: the ends of its 95 % interval, and the spread over folds.
-_BESIDE = {
+# Columns that follow a metric: the ends of its 95 % interval, and the standard deviation over folds.
+_FOLLOWING = {
     "exact": ("exact_lo", "exact_hi", "exact_std"),
     "cer": ("cer_lo", "cer_hi"),
     "mean_edit_distance": ("mean_edit_distance_lo", "mean_edit_distance_hi"),
@@ -42,7 +42,7 @@ SCHEMA = pl.Schema(
         "model": pl.String(),
         "n": pl.Int64(),
         "folds": pl.Int64(),
-        **{column: pl.Float64() for metric in SCORED for column in (metric.name, *_BESIDE.get(metric.name, ()))},
+        **{column: pl.Float64() for metric in SCORED for column in (metric.name, *_FOLLOWING.get(metric.name, ()))},
         "parameters": pl.Int64(),
         "pretraining": pl.String(),
         "arithmetic": pl.String(),
@@ -84,7 +84,7 @@ CONFUSIONS = Table("metrics/confusion.csv", CONFUSION_SCHEMA, "leaderboard")
 
 @dataclass(frozen=True)
 class Timing:
-    """What one cell cost: seconds to train, images read and the seconds that took, and on what."""
+    """The time that one cell took: to train, and to read `images`; device and threads."""
 
     train_seconds: float
     images: int
@@ -110,7 +110,7 @@ def read_timing(folder: Path, cell: Cell) -> Timing:
 
 
 def read_cells(folder: Path, matrix: MatrixParams) -> list[ScoredCell]:
-    """All expected cells. Raises InputError for a missing one, or where they do not fit together."""
+    """All cells of the matrix, sorted. Raises InputError if one is missing, or if they disagree about the images."""
     cells = [read_cell(folder, cell) for cell in expected_cells(matrix)]
     _check_same_images(cells)
     return cells
@@ -121,22 +121,25 @@ def leaderboard(
     timings: Mapping[Cell, Timing],
     coverage: Mapping[tuple[str, str], float],
 ) -> pl.DataFrame:
-    """One row a (dataset, source, model), folds pooled, sorted by dataset and model; columns of SCHEMA.
+    """One row per (dataset, source, model), folds pooled, sorted by dataset and model; columns of SCHEMA.
 
-    `union` has a row of its own and one for each member's images, named `union/member`. coverage: share read
-    with 99 % precision by (dataset, model), from the calibration stage. Parts of a row: exact_lo and exact_hi
-    are the 95 % Wilson interval over all images, cer_lo to mean_edit_distance_hi bootstrap intervals by image
-    (null where all images are read equally well); pretraining, and the arithmetic of training, as in
-    models.base.Provenance, null where empty; exact_std is the standard deviation of `exact` over folds (each with its
-    own seed), null with one fold; train_seconds is the mean over folds, so that it does not grow with their number;
-    images_per_second is all images over all seconds.
-    Raises InputError where folds of one row differ in source, version, pretraining or arithmetic, or `coverage` lacks
+    `union` has one row for all images and one for each member's, named `union/member`.
+
+    coverage: (dataset, model) -> share of images read with 99 % precision, from the calibration stage.
+
+    Columns: exact_lo and exact_hi are the 95 % Wilson interval over all images. cer_lo to mean_edit_distance_hi are
+    bootstrap intervals over images, null if all are read equally well. exact_std is the standard deviation of `exact`
+    over folds, each with a seed of its own; null with one fold. pretraining and arithmetic are those of
+    models.base.Provenance, null where empty. train_seconds is the mean over folds, images_per_second all images over
+    all seconds.
+
+    Raises InputError if the folds of a row differ in source, version, pretraining or arithmetic, or if `coverage` lacks
     a row.
     """
     rows = []
     for (name, model), parts in _by_row(cells).items():
         of_row = [cell for cell, _ in parts]
-        spent = [timings[scored.cell] for scored in of_row]
+        of_folds = [timings[scored.cell] for scored in of_row]
         pooled = reduce(add, (counts for _, counts in parts))
         shares = [counts.exact / counts.n for _, counts in parts]
         if (name, model) not in coverage:
@@ -156,21 +159,21 @@ def leaderboard(
                 **_ends("cer", edits.cer),
                 **_ends("mean_edit_distance", edits.mean_edit_distance),
                 "coverage_99": coverage[name, model],
-                # A fold whose training part lacks a rare character may need fewer.
+                # A fold whose training part lacks a rare character can have fewer.
                 "parameters": max(cell.parameters for cell in of_row),
                 "pretraining": _one(of_row, "pretraining") or None,
                 "arithmetic": _one(of_row, "precision") or None,
-                "train_seconds": statistics.fmean(t.train_seconds for t in spent),
-                "images_per_second": sum(t.images for t in spent) / sum(t.predict_seconds for t in spent),
-                "device": "/".join(sorted({t.device for t in spent})),
-                "threads": max(t.threads for t in spent),
+                "train_seconds": statistics.fmean(t.train_seconds for t in of_folds),
+                "images_per_second": sum(t.images for t in of_folds) / sum(t.predict_seconds for t in of_folds),
+                "device": "/".join(sorted({t.device for t in of_folds})),
+                "threads": max(t.threads for t in of_folds),
             }
         )
     return pl.DataFrame(rows, schema=SCHEMA).sort("dataset", "model")
 
 
 def scores(counts: Counts) -> dict[str, float | None]:
-    """Every metric that counts tell, by name, in table order."""
+    """Name -> value of every metric that can be computed from counts, in table order."""
     return {metric.name: metric.compute(counts) for metric in SCORED if metric.compute}
 
 
@@ -180,7 +183,7 @@ def _ends(metric: str, interval: Interval | None) -> dict[str, float | None]:
 
 
 def write_leaderboard(path: Path, board: pl.DataFrame) -> None:
-    """Write the table as CSV, every column with a fixed number of decimals, whole or not at all."""
+    """Write the table as CSV with a fixed number of decimals per column, completely or not at all."""
     floats = [name for name, kind in SCHEMA.items() if kind == pl.Float64]
     timings = {"train_seconds", "images_per_second"}
     fixed = [pl.col(name).cast(pl.Decimal(38, _TIMING_DECIMALS if name in timings else DECIMALS)) for name in floats]
@@ -189,14 +192,14 @@ def write_leaderboard(path: Path, board: pl.DataFrame) -> None:
 
 
 def read_leaderboard(path: Path) -> pl.DataFrame:
-    """The table that `write_leaderboard` wrote. Raises InputError if it is missing or is another."""
+    """The table that `write_leaderboard` wrote. Raises InputError if it is missing or another table."""
     return read_table(path, SCHEMA, "leaderboard")
 
 
 def summary(board: pl.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
     """Model -> dataset -> metric, for `dvc metrics diff`.
 
-    Without timings, which differ from run to run, and without what a model has no number for.
+    Timings are left out, since they differ from run to run. So are metrics that a model does not have.
     """
     nested: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
     for row in board.iter_rows(named=True):
@@ -207,11 +210,11 @@ def summary(board: pl.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def confusions(cells: Sequence[ScoredCell]) -> pl.DataFrame:
-    """How often which character was read as which, tidy and sorted; columns of CONFUSION_SCHEMA.
+    """How often each character was read as each other one, in long form, sorted; columns of CONFUSION_SCHEMA.
 
-    Per dataset and model all hits and the CONFUSIONS_KEPT most frequent mistakes have a row each; the other
-    mistakes are summed by actual character, with `predicted` = "other". Insertions have `actual` =
-    "inserted", deletions `predicted` = "deleted". Members of `union` are not listed apart.
+    For each dataset and model there is a row for every correctly read character and for the CONFUSIONS_KEPT most
+    frequent mistakes. The other mistakes are summed by actual character, with `predicted` = "other". Insertions have
+    `actual` = "inserted", deletions `predicted` = "deleted". Members of `union` have no rows of their own.
     """
     rows = []
     for (name, model), parts in _by_row(cells).items():
@@ -219,34 +222,34 @@ def confusions(cells: Sequence[ScoredCell]) -> pl.DataFrame:
             continue
         pooled = reduce(add, (counts for _, counts in parts)).confusion
         wrong = sorted((-n, pair) for pair, n in pooled.items() if pair[0] != pair[1])
-        bounded = {pair: n for pair, n in pooled.items() if pair[0] == pair[1]}
-        bounded |= {pair: -n for n, pair in wrong[:CONFUSIONS_KEPT]}
+        kept = {pair: n for pair, n in pooled.items() if pair[0] == pair[1]}
+        kept |= {pair: -n for n, pair in wrong[:CONFUSIONS_KEPT]}
         for n, (actual, _) in wrong[CONFUSIONS_KEPT:]:
-            bounded[actual, OTHER] = bounded.get((actual, OTHER), 0) - n
+            kept[actual, OTHER] = kept.get((actual, OTHER), 0) - n
         source = _one([cell for cell, _ in parts], "source")
         named = parts[0][0].named
-        rows += [(name, source, model, *map(named, pair), n) for pair, n in sorted(bounded.items())]
-    found = pl.DataFrame(rows, schema=CONFUSION_SCHEMA, orient="row")
-    return found.sort("dataset", "model", maintain_order=True)
+        rows += [(name, source, model, *map(named, pair), n) for pair, n in sorted(kept.items())]
+    table = pl.DataFrame(rows, schema=CONFUSION_SCHEMA, orient="row")
+    return table.sort("dataset", "model", maintain_order=True)
 
 
 def classes(cells: Sequence[ScoredCell]) -> pl.DataFrame:
     """How well each class of tiles is read, folds pooled, sorted; columns of CLASSES_SCHEMA. Texts have no rows.
 
-    challenges: grids that hold the class; solved: the share of them in which exactly its tiles were selected.
+    challenges: grids that contain the class. solved: the share of them in which exactly its tiles were selected.
     """
     rows = []
     for (name, model), parts in _by_row([cell for cell in cells if cell.class_names]).items():
         pooled = reduce(add, (counts for _, counts in parts))
         source = _one([cell for cell, _ in parts], "source")
         for symbol, scored in class_scores(pooled.confusion).items():
-            asked, solved = (pooled.selections or {})[symbol]
-            rows.append((name, source, model, parts[0][0].named(symbol), *scored, asked, solved / asked))
+            challenges, solved = (pooled.selections or {})[symbol]
+            rows.append((name, source, model, parts[0][0].named(symbol), *scored, challenges, solved / challenges))
     return pl.DataFrame(rows, schema=CLASSES_SCHEMA, orient="row").sort("dataset", "model", "class")
 
 
 def _by_row(cells: Sequence[ScoredCell]) -> dict[tuple[str, str], list[tuple[ScoredCell, Counts]]]:
-    """Cells and the counts they give to each row of the leaderboard, in the order of their folds."""
+    """(dataset or part, model) -> the cells of that row of the leaderboard with their counts, in the order of folds."""
     rows: dict[tuple[str, str], list[tuple[ScoredCell, Counts]]] = defaultdict(list)
     for cell in sorted(cells, key=lambda c: (c.dataset, c.model, c.fold)):
         for name, part in cell.parts.items():
@@ -263,16 +266,19 @@ def _one(cells: Sequence[ScoredCell], trait: str) -> Any:
 
 
 def _check_same_images(cells: Sequence[ScoredCell]) -> None:
-    """Every model of a dataset, `union` included, sees one fold's images; no two folds share all of them."""
+    """Check that all models of a dataset, `union` included, read the same images of a fold, and that folds differ.
+
+    Raises InputError.
+    """
     seen: dict[tuple[str, int], tuple[str, ScoredCell]] = {}
     for cell in cells:
         for name, part in cell.parts.items():
-            place = (name.removeprefix(f"{UNION}/"), cell.fold)
-            digest, first = seen.setdefault(place, (part.samples, cell))
+            dataset = name.removeprefix(f"{UNION}/")
+            digest, first = seen.setdefault((dataset, cell.fold), (part.samples, cell))
             if digest != part.samples:
                 one, other = (scored.cell for scored in (first, cell))
                 raise InputError(
-                    f"metrics/cells: {one} and {other} were scored on different images of {place[0]}; "
+                    f"metrics/cells: {one} and {other} were scored on different images of {dataset}; "
                     "run `dvc repro score`"
                 )
     folds: dict[tuple[str, str], int] = {}

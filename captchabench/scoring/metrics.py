@@ -1,4 +1,4 @@
-"""The numbers a result is judged by, each with its direction and a line for the foot of a table."""
+"""The metrics of the leaderboard, each with its direction and a one-line description."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from captchabench.scoring.counts import Counts
 class Metric:
     """One column of the leaderboard.
 
-    compute: from counts over at least one image; None where counts do not tell (size, time, the order of
-    confidences). It returns None for a model that has no such number.
+    compute: from counts over at least one image; returns None for a model without such a value. For a metric that does
+    not follow from counts, such as a time, `compute` itself is None.
     """
 
     name: str
@@ -26,17 +26,17 @@ class Metric:
 
 
 def exact(counts: Counts) -> float:
-    """Share of images read entirely right."""
+    """Share of images read correctly."""
     return counts.exact / counts.n
 
 
 def exact_folded(counts: Counts) -> float:
-    """Share of images read entirely right, case aside."""
+    """Share of images read correctly, upper and lower case counted as equal."""
     return counts.exact_folded / counts.n
 
 
 def cer(counts: Counts) -> float:
-    """Edits per character of the labels, pooled; above 1 where predictions are much too long."""
+    """Edits per character of the labels, over all images; above 1 if predictions are much too long."""
     return counts.edits / counts.characters
 
 
@@ -51,7 +51,7 @@ def mean_edit_distance(counts: Counts) -> float:
 
 
 def ctc_loss(counts: Counts) -> float | None:
-    """Mean negative log-likelihood of the label, in nats an image; None for a model without one."""
+    """Mean negative log-likelihood of the label, in nats per image; None for a model without one."""
     return None if counts.ctc_loss is None else counts.ctc_loss / counts.n
 
 
@@ -70,9 +70,9 @@ def ece(counts: Counts) -> float:
 def macro_scores(counts: Counts) -> tuple[float, float, float]:
     """Precision, recall and F1, each averaged over the characters that occur in the labels.
 
-    A character deleted or read as another is a miss of it; one inserted or read for another is a false
-    alarm of the one that was read. A character that is never read has precision 0. False alarms of
-    characters that no label holds have no class here (their misses and CER count them).
+    A deleted or substituted character is a false negative of the label's character. An inserted character, or one read
+    in place of another, is a false positive of the character that was read. A character that is never read has
+    precision 0. Characters that occur in no label have no class: they only count as errors of the others.
     """
     hits: Counter[str] = Counter()
     actual: Counter[str] = Counter()
@@ -81,7 +81,7 @@ def macro_scores(counts: Counts) -> tuple[float, float, float]:
         actual[a] += n
         predicted[b] += n
         hits[a] += n * (a == b)
-    # The gap words are longer than a character.
+    # The names of gaps are longer than a character.
     symbols = sorted(s for s in actual if len(s) == 1)
     hit = np.array([hits[s] for s in symbols], float)
     support = np.array([actual[s] for s in symbols], float)

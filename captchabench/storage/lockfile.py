@@ -1,4 +1,4 @@
-"""Backups of dvc.lock, and the recovery of a truncated one: DVC writes the file in place, not atomically.
+"""Backups of dvc.lock, and its recovery if it is truncated: DVC writes the file in place, not atomically.
 
 This module does not import DVC, so that a stage can save a backup quickly.
 """
@@ -11,8 +11,8 @@ from pathlib import Path
 from captchabench.storage.files import write_text
 
 LOCK = Path("dvc.lock")
-# Every DVC repository has this folder, and Git ignores it.
-KEPT = Path(".dvc/tmp/kept.dvc.lock")
+# The backup. Every DVC repository has this folder, and Git ignores it.
+BACKUP = Path(".dvc/tmp/kept.dvc.lock")
 
 _ENTRY = re.compile(r"^  (?=[^ \n])", re.MULTILINE)
 
@@ -25,15 +25,15 @@ def keep_lock_file(root: Path) -> None:
     """
     # A truncated file may end in the middle of a UTF-8 character.
     with suppress(OSError, UnicodeDecodeError):
-        current, kept = _read(root / LOCK), _read(root / KEPT)
-        if current != kept and current.endswith("\n") and entries(current).keys() >= entries(kept).keys():
-            write_text(root / KEPT, current)
+        current, backup = _read(root / LOCK), _read(root / BACKUP)
+        if current != backup and current.endswith("\n") and entries(current).keys() >= entries(backup).keys():
+            write_text(root / BACKUP, current)
 
 
 def put_entry(root: Path, stage: str, entry: str) -> None:
-    """Put a stage's entry into dvc.lock, in place of the old one or at the end. The file is replaced atomically.
+    """Replace the entry of a stage in dvc.lock, or append it. The file is replaced atomically.
 
-    entry: a lock file with that stage alone, as DVC writes it.
+    entry: the text of a lock file with only this stage, as DVC writes it.
     """
     current = _read(root / LOCK) or "schema: '2.0'\nstages:\n"
     head = current.partition("\nstages:\n")[0]
@@ -42,7 +42,7 @@ def put_entry(root: Path, stage: str, entry: str) -> None:
 
 
 def entries(text: str) -> dict[str, str]:
-    """The text of each stage's entry in a lock file, by stage, in order. The last may be truncated."""
+    """Stage -> the text of its entry in a lock file, in order. The last may be truncated."""
     _, separator, stages = text.partition("\nstages:\n")
     parts = _ENTRY.split(stages)[1:] if separator else []
     return {part.partition(":\n")[0]: part for part in parts}
@@ -54,13 +54,13 @@ def is_beginning(text: str, whole: str) -> bool:
     return len(stages) < len(all_stages) and stages == all_stages[: len(stages)]
 
 
-def restored(cut: str, kept: str) -> str:
-    """The backup with the newer entries of the truncated file, except its last one, which may be incomplete."""
-    newer = entries(cut)
+def restored(truncated: str, backup: str) -> str:
+    """The backup with the entries of the truncated file, except its last entry, which may be incomplete."""
+    newer = entries(truncated)
     if newer:
         newer.popitem()
-    head = kept.partition("\nstages:\n")[0]
-    return _joined(head, {**entries(kept), **newer})
+    head = backup.partition("\nstages:\n")[0]
+    return _joined(head, {**entries(backup), **newer})
 
 
 def _joined(head: str, parts: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""What confidences are worth, as two tables: reliability bins, and precision against coverage."""
+"""How reliable confidences are, as two tables: reliability bins, and precision against coverage."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from captchabench.scoring.calibration import BINS, Reliability
 from captchabench.scoring.cells import checked_predictions, confidences_of, parts_of, right_of
 from captchabench.storage.tables import Table
 
-_WHOSE = {"dataset": pl.String(), "source": pl.String(), "model": pl.String()}
+_ROW = {"dataset": pl.String(), "source": pl.String(), "model": pl.String()}
 CALIBRATION_SCHEMA = pl.Schema(
     {
-        **_WHOSE,
+        **_ROW,
         "bin_lo": pl.Float64(),
         "bin_hi": pl.Float64(),
         "n": pl.Int64(),
@@ -28,10 +28,10 @@ CALIBRATION_SCHEMA = pl.Schema(
 )
 RISK_SCHEMA = pl.Schema(
     {
-        **_WHOSE,
+        **_ROW,
         "coverage": pl.Float64(),
         "precision": pl.Float64(),
-        # Written in full: many models are surer than 0.999999.
+        # Written in full, since many confidences are above 0.999999.
         "threshold": pl.Float32(),
     }
 )
@@ -42,7 +42,7 @@ RISK = Table("metrics/risk_coverage.csv", RISK_SCHEMA, "calibration")
 
 @dataclass(frozen=True)
 class Confidences:
-    """All folds of one row of the leaderboard: [N] confidences, and [N] whether they were right."""
+    """All folds of one row of the leaderboard. confidences: [N] from 0 to 1; right: [N], whether the text was exact."""
 
     dataset: str
     source: str
@@ -52,41 +52,44 @@ class Confidences:
 
 
 def read_confidences(folder: Path, cells: Sequence[Cell]) -> list[Confidences]:
-    """Confidences of the cells, folds pooled; `union` also by member, as `union/member`.
+    """Confidences of the cells, folds pooled, sorted; for `union` also those of each member, as `union/member`.
 
-    Raises InputError where predictions are missing, damaged or of another cell.
+    folder: of the predictions. Raises InputError if predictions are missing, damaged or of another cell.
     """
-    found: dict[tuple[str, str, str], list[tuple[NDArray[np.float32], NDArray[np.bool_]]]] = defaultdict(list)
+    by_row: dict[tuple[str, str, str], list[tuple[NDArray[np.float32], NDArray[np.bool_]]]] = defaultdict(list)
     for cell in sorted(cells):
         path = folder / f"{cell}.parquet"
         info, table = checked_predictions(path)
         if info.cell != cell:
             raise InputError(f"{path}: holds another cell; run {cell.command('predict')}")
         for part, rows in parts_of(info, table).items():
-            found[part, info.source, info.model].append((confidences_of(rows), right_of(rows)))
+            by_row[part, info.source, info.model].append((confidences_of(rows), right_of(rows)))
     return [
-        Confidences(*whose, np.concatenate([sure for sure, _ in folds]), np.concatenate([right for _, right in folds]))
-        for whose, folds in sorted(found.items())
+        Confidences(
+            *row, np.concatenate([values for values, _ in folds]), np.concatenate([right for _, right in folds])
+        )
+        for row, folds in sorted(by_row.items())
     ]
 
 
 def calibration_table(rows: Sequence[Confidences]) -> pl.DataFrame:
-    """Reliability bins that hold an image: share of images exact, and mean confidence; CALIBRATION_SCHEMA."""
+    """One row per reliability bin with images: their number, exact match and mean confidence; CALIBRATION_SCHEMA."""
     lines = []
     for row in rows:
         bins = Reliability.of(row.confidences, row.right)
-        for i, (n, exact, sure) in enumerate(zip(bins.samples, bins.exact, bins.confidence, strict=True)):
+        for i, (n, exact, confidence) in enumerate(zip(bins.samples, bins.exact, bins.confidence, strict=True)):
             if n:
-                edges = (i / BINS, (i + 1) / BINS)
-                numbers = (round(number, _DECIMALS) for number in (exact / n, sure / n))
-                lines.append((row.dataset, row.source, row.model, *(round(e, _DECIMALS) for e in edges), n, *numbers))
+                low, high, *means = (
+                    round(value, _DECIMALS) for value in (i / BINS, (i + 1) / BINS, exact / n, confidence / n)
+                )
+                lines.append((row.dataset, row.source, row.model, low, high, n, *means))
     return pl.DataFrame(lines, schema=CALIBRATION_SCHEMA, orient="row")
 
 
 def risk_table(rows: Sequence[Confidences]) -> pl.DataFrame:
-    """Precision against coverage, at most 60 points a row of the leaderboard, most confident first; RISK_SCHEMA.
+    """Precision against coverage, most confident first, at most 60 points per row of the leaderboard; RISK_SCHEMA.
 
-    Precision is rounded down, so that none reaches 99 % by rounding.
+    Precision is rounded down, so that rounding never reaches the target of 99 %.
     """
     lines = []
     for row in rows:
@@ -101,24 +104,24 @@ def risk_table(rows: Sequence[Confidences]) -> pl.DataFrame:
 
 
 def coverage_at_target(risk: pl.DataFrame) -> dict[tuple[str, str], float]:
-    """(dataset, model) -> largest share of images that is read with 99 % precision; 0 where none is."""
+    """(dataset, model) -> the largest share of images that is read with 99 % precision; 0 if there is none."""
     numerator, denominator = TARGET
-    enough = pl.when(pl.col("precision") >= numerator / denominator).then("coverage").otherwise(0.0)
-    best = risk.group_by("dataset", "model").agg(enough.max().alias("best"))
+    sufficient = pl.when(pl.col("precision") >= numerator / denominator).then("coverage").otherwise(0.0)
+    best = risk.group_by("dataset", "model").agg(sufficient.max().alias("best"))
     return {(dataset, model): share for dataset, model, share in best.iter_rows()}
 
 
-# Precision at which an unattended reader is called usable.
+# The precision, 99 of 100, that an unattended reader should have.
 TARGET = (99, 100)
 POINTS = 60
 
 
 @dataclass(frozen=True)
 class RiskCoverage:
-    """What is read at every distinct confidence, most confident first (El-Yaniv & Wiener 2010).
+    """Precision and coverage at each distinct confidence, most confident first (El-Yaniv & Wiener 2010).
 
-    thresholds: [K], falling: images at least so sure are read; read, right: [K], how many those
-    are and how many of them are exact. Images of equal confidence are read together or not at all.
+    thresholds: [K], descending; images with at least this confidence are read. read: [K], the number of these images.
+    right: [K], how many of them are exact. Images of equal confidence are read together or not at all.
     """
 
     thresholds: NDArray[np.float32]
@@ -127,21 +130,21 @@ class RiskCoverage:
 
     @classmethod
     def of(cls, confidences: NDArray[np.float32], right: NDArray[np.bool_]) -> "RiskCoverage":
-        """confidences: [N] from 0 to 1; right: [N]; at least one image."""
+        """The curve of N images, at least one. confidences: [N] from 0 to 1; right: [N]."""
         values, inverse, counts = np.unique(confidences, return_inverse=True, return_counts=True)
         hits = np.bincount(inverse, weights=right, minlength=len(values)).astype(np.int64)
         return cls(values[::-1], np.cumsum(counts[::-1]), np.cumsum(hits[::-1]))
 
     def at_target(self) -> int | None:
-        """Index of the largest share that is read with at least the target's precision; None if there is none."""
+        """The index of the largest coverage with at least the target's precision; None if there is none."""
         numerator, denominator = TARGET
-        found = np.flatnonzero(self.right * denominator >= self.read * numerator)
-        return int(found[-1]) if len(found) else None
+        sufficient = np.flatnonzero(self.right * denominator >= self.read * numerator)
+        return int(sufficient[-1]) if len(sufficient) else None
 
     def thinned(self) -> "RiskCoverage":
-        """At most POINTS of the points, evenly spread over coverage; the last and that of the target are kept."""
-        wanted = np.linspace(0, self.read[-1], POINTS - 1)
-        kept = set(np.searchsorted(self.read, wanted).tolist())
+        """At most POINTS of the points, evenly spread over coverage, including the last and the target's."""
+        even = np.linspace(0, self.read[-1], POINTS - 1)
+        kept = set(np.searchsorted(self.read, even).tolist())
         target = self.at_target()
-        chosen = sorted(kept if target is None else kept | {target})
-        return RiskCoverage(self.thresholds[chosen], self.read[chosen], self.right[chosen])
+        indices = sorted(kept if target is None else kept | {target})
+        return RiskCoverage(self.thresholds[indices], self.read[indices], self.right[indices])

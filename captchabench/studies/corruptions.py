@@ -1,8 +1,8 @@
-"""Five ways in which images get worse, three strengths each: what a recogniser never saw in training.
+"""Image corruptions at three strengths each, to measure robustness: models are not trained on them.
 
 After Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
-ICLR 2019. Applied to the pixels of the shards, at the size that recognisers see. At strength 3 a person still reads
-nearly every text.
+ICLR 2019. They are applied to the pixels of the shards, at the size that recognisers read. At strength 3 a person can
+still read nearly every text.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,14 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 STRENGTHS = (1, 2, 3)
-# Lengths are given for lines of this height, and grow with the image.
+# Lengths are given in pixels for images of this height, and are scaled with the height.
 _HEIGHT = 32
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """levels: what strengths 1 to 3 mean. apply: from an image [H, W] uint8, a level and a generator of the image's own
-    to [H, W] uint8."""
+    """One way in which images get worse.
+
+    levels: the parameter of `apply` at strengths 1 to 3. apply: (image [H, W], level, generator of this image) to
+    [H, W].
+    """
 
     levels: tuple[float, float, float]
     apply: Callable[[NDArray[np.uint8], float, np.random.Generator], NDArray[np.uint8]]
@@ -30,18 +33,18 @@ class Corruption:
 def corrupt(
     pixels: NDArray[np.uint8], sample_ids: Sequence[str] | NDArray[np.object_], name: str, strength: int
 ) -> NDArray[np.uint8]:
-    """Images [N, H, W] under the corruption called `name`, at `strength` 1 to 3: as many of the same size.
+    """Images [N, H, W] with the corruption called `name` at `strength` 1 to 3: [N, H, W].
 
-    What is random depends on the name and an image's sample_id alone: not on the order of images, and strengths
-    share it, so that a stronger corruption is more of the same.
+    The random numbers depend only on the name and the image's sample_id. So the order of images does not matter, and a
+    stronger corruption is more of the same.
     """
     corruption = CORRUPTIONS[name]
     level = corruption.levels[STRENGTHS.index(strength)]
-    done = np.empty_like(pixels)
-    for place, image, sample_id in zip(done, pixels, sample_ids, strict=True):
+    corrupted = np.empty_like(pixels)
+    for output, image, sample_id in zip(corrupted, pixels, sample_ids, strict=True):
         seed = blake2b(f"{name}:{sample_id}".encode(), digest_size=8).digest()
-        place[:] = corruption.apply(image, level, np.random.default_rng(int.from_bytes(seed, "big")))
-    return done
+        output[:] = corruption.apply(image, level, np.random.default_rng(int.from_bytes(seed, "big")))
+    return corrupted
 
 
 def _noise(image: NDArray[np.uint8], level: float, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -56,20 +59,20 @@ def _blur(image: NDArray[np.uint8], level: float, _rng: np.random.Generator) -> 
 
 
 def _contrast(image: NDArray[np.uint8], level: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Text that fades into its ground along the line, as in uneven light; level: the contrast left at the faint end.
+    """Contrast that falls from one side to the other, as in uneven light; level: the contrast left at the faint side.
 
-    An even loss would be no test: recognisers undo it when they standardise an image.
+    An even loss of contrast would have no effect, since recognisers standardise images.
     """
     gain = np.linspace(1, level, image.shape[1], dtype=np.float32)
-    ground = np.float32(np.median(image))
-    return _grey(ground + (image - ground) * (gain[::-1] if rng.random() < 0.5 else gain))
+    background = np.float32(np.median(image))
+    return _grey(background + (image - background) * (gain[::-1] if rng.random() < 0.5 else gain))
 
 
 def _lines(image: NDArray[np.uint8], level: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Straight lines across the text, in its own grey; level: how many."""
+    """Straight lines across the text, in the grey of the text; level: the number of lines."""
     height, width = image.shape
-    low, ground, high = np.percentile(image, (2, 50, 98))
-    ink = low if ground - low > high - ground else high
+    low, background, high = np.percentile(image, (2, 50, 98))
+    ink = low if background - low > high - background else high
     drawn = image.copy()
     for _ in range(round(level)):
         start, end = (width * rng.uniform(0, 0.25), width * rng.uniform(0.75, 1))
@@ -80,14 +83,15 @@ def _lines(image: NDArray[np.uint8], level: float, rng: np.random.Generator) -> 
 
 
 def _jpeg(image: NDArray[np.uint8], level: float, _rng: np.random.Generator) -> NDArray[np.uint8]:
-    """JPEG and back; level: the quality."""
+    """JPEG compression; level: the quality."""
     _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, round(level)])
     decoded: NDArray[np.uint8] | None = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
-    assert decoded is not None  # what has just been encoded
+    assert decoded is not None  # it was encoded just now
     return decoded
 
 
 def _grey(levels: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Rounded and clipped to uint8."""
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 

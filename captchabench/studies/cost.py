@@ -1,4 +1,4 @@
-"""What a model costs: by count, the same in every run, and by the clock, on a machine that is named."""
+"""The cost of a model: counts, which are the same in every run, and times, which depend on the machine."""
 
 import json
 import statistics
@@ -40,7 +40,10 @@ SPEED = Table("reports/cost.csv", MEASURED, "probes")
 
 
 def read_latency(folder: Path, cell: Cell) -> dict[str, Any]:
-    """A cell's latency_ms, with device, threads and, where it ran on torch, its version. Raises InputError."""
+    """A cell's `latency_ms`, `device`, `threads` and `torch`, the version of torch or None.
+
+    Raises InputError if the file is missing or damaged.
+    """
     path = folder / f"{cell}.json"
     again = "run `dvc repro probe`"
     try:
@@ -53,36 +56,36 @@ def read_latency(folder: Path, cell: Cell) -> dict[str, Any]:
 
 
 def counted_cost(infos: Sequence[ProbeInfo]) -> pl.DataFrame:
-    """One row a (dataset, model), sorted, the largest of its folds' models; columns of COUNTED.
+    """One row per (dataset, model), sorted, the maximum over folds; columns of COUNTED.
 
-    flops is null where they are not counted.
+    flops: null for a model without a network.
     """
-    found = pl.DataFrame([{key: getattr(info, key) for key in COUNTED} for info in infos], COUNTED)
-    return found.group_by("dataset", "model").max().sort("dataset", "model")
+    table = pl.DataFrame([{key: getattr(info, key) for key in COUNTED} for info in infos], COUNTED)
+    return table.group_by("dataset", "model").max().sort("dataset", "model")
 
 
 def measured_cost(timings: Mapping[Cell, Timing], latencies: Mapping[Cell, Mapping[str, Any]]) -> pl.DataFrame:
-    """One row a (dataset, model), sorted; columns of MEASURED.
+    """One row per (dataset, model), sorted; columns of MEASURED.
 
-    train_seconds: mean over folds. images_per_second: all images over all seconds. latency_ms: median over folds of
-    the median time one image takes by itself. device, threads and torch: those of the latency's machine.
+    train_seconds: the mean over folds. images_per_second: all images over all seconds. latency_ms: the median over
+    folds of the median time of a single image. device, threads, torch: where the latency was measured.
     """
     folds: dict[tuple[str, str], list[Cell]] = {}
     for cell in sorted(timings):
         folds.setdefault(cell[:2], []).append(cell)
     rows = []
     for row, cells in folds.items():
-        spent = [timings[cell] for cell in cells]
-        single = [latencies[cell] for cell in cells]
+        of_folds = [timings[cell] for cell in cells]
+        singles = [latencies[cell] for cell in cells]
         rows.append(
             (
                 *row,
-                statistics.fmean(t.train_seconds for t in spent),
-                sum(t.images for t in spent) / sum(t.predict_seconds for t in spent),
-                statistics.median(one["latency_ms"] for one in single),
-                "/".join(sorted({one["device"] for one in single})),
-                max(one["threads"] for one in single),
-                "/".join(sorted({one["torch"] for one in single if one["torch"]})) or None,
+                statistics.fmean(t.train_seconds for t in of_folds),
+                sum(t.images for t in of_folds) / sum(t.predict_seconds for t in of_folds),
+                statistics.median(single["latency_ms"] for single in singles),
+                "/".join(sorted({single["device"] for single in singles})),
+                max(single["threads"] for single in singles),
+                "/".join(sorted({single["torch"] for single in singles if single["torch"]})) or None,
             )
         )
     return pl.DataFrame(rows, MEASURED, orient="row")

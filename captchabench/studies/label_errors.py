@@ -1,11 +1,12 @@
-"""Labels that are probably wrong, for a person to look at, found by what models read that never saw the image.
+"""Labels that are probably wrong, found by comparing them with held-out predictions, for a person to check.
 
 After confident learning (Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels",
-JAIR 2021). An image's label is suspected when models, trained without the image, give another text more probability;
-images are ranked by the normalised margin, the probability of that text less the label's. Two things differ. A whole
-word is the class, and hardly any word comes twice: so there are no thresholds by class, and no joint counts of
-given and true classes. And a prediction knows the probability of one text, of the label only where a CTC loss stands
-beside it: for other models, all that the reading leaves over is granted to the label.
+JAIR 2021). A label is suspect if models that were trained without the image give another text a higher probability.
+Images are ranked by the normalised margin: the probability of that text minus the probability of the label.
+
+Two things differ from the paper. The class is a whole text, and few texts occur twice, so there are no thresholds by
+class and no joint counts of given and true classes. A prediction has the probability of one text only. The label's
+follows from the CTC loss; a model without one leaves the label everything that its prediction does not take.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,8 +19,8 @@ from captchabench.samples.shards import tile_names
 from captchabench.storage.tables import Table
 
 LISTED = 150
-# Below this margin images are hard to read rather than wrongly labelled.
-_LEAST = 0.5
+# With a lower margin an image is hard to read rather than wrongly labelled.
+_LEAST_MARGIN = 0.5
 
 SCHEMA = pl.Schema(
     {
@@ -40,12 +41,14 @@ SUSPECTS = Table("metrics/suspects.csv", SCHEMA, "suspects")
 def suspects(
     predictions: Sequence[tuple[PredictionInfo, pa.Table]], names: Mapping[str, Mapping[str, str]]
 ) -> pl.DataFrame:
-    """The `LISTED` likeliest label errors of each dataset, worst first; columns of SCHEMA.
+    """The `LISTED` most likely label errors of each dataset, worst first; columns of SCHEMA.
 
     predictions: of all models and folds. names: dataset -> sample_id -> the image's name. Probabilities are averaged
-    over the models that read an image, weighted by their exact match on the dataset. score: the margin, from 0.5
-    to 1. models: those that read `reading`; one trained on a union goes by "union/" and its name. Of a grid, name,
-    label and reading are those of the tiles that are contradicted, with commas between.
+    over the models that read an image, weighted by their exact match on the dataset.
+
+    Columns: score is the margin, from 0.5 to 1. models are those that read `reading`, separated by spaces; a model
+    trained on `union` is called "union/" and its name. For a grid, name, label and reading list the contradicted tiles,
+    separated by commas.
     """
     read = pl.concat([_readings(info, table) for info, table in predictions])
     read = read.with_columns(pl.col("right").mean().over("dataset", "model").alias("weight"))
@@ -60,37 +63,37 @@ def suspects(
             pl.col("model").unique().sort().str.join(" ").alias("models"),
         )
     )
-    found = (
+    ranked = (
         rivals.join(labels, on=_IMAGE)
-        # Rounded, so that the order of a sum cannot change that of the list.
+        # Rounded, so that the order of summation cannot change the order of the list.
         .with_columns((pl.col("of_reading") - pl.col("of_label")).round(6).alias("score"))
-        .filter(pl.col("score") >= _LEAST)
+        .filter(pl.col("score") >= _LEAST_MARGIN)
         .sort("dataset", "score", "sample_id", "reading", descending=[False, True, False, False])
         .unique(["dataset", "sample_id"], keep="first", maintain_order=True)
         .group_by("dataset", maintain_order=True)
         .head(LISTED)
     )
     classes = {info.dataset: dict(zip(info.alphabet, info.class_names, strict=False)) for info, _ in predictions}
-    said = []
-    for dataset, sample_id, label, reading in found.select("dataset", "sample_id", "label", "reading").iter_rows():
+    rows = []
+    for dataset, sample_id, label, reading in ranked.select("dataset", "sample_id", "label", "reading").iter_rows():
         name = names[dataset][sample_id]
-        said.append(_tiles(name, label, reading, of) if (of := classes.get(dataset)) else (name, label, reading))
-    shown = pl.DataFrame(said, {key: pl.String() for key in ("name", "label", "reading")}, orient="row")
-    return found.with_columns(shown.get_columns()).select(*SCHEMA)
+        rows.append(_tiles(name, label, reading, of) if (of := classes.get(dataset)) else (name, label, reading))
+    shown = pl.DataFrame(rows, {key: pl.String() for key in ("name", "label", "reading")}, orient="row")
+    return ranked.with_columns(shown.get_columns()).select(*SCHEMA)
 
 
 def _tiles(name: str, label: str, reading: str, classes: Mapping[str, str]) -> tuple[str, ...]:
-    """Name, label and reading of a grid's tiles that were not read as they are labelled."""
-    apart = [tile for tile in zip(tile_names(name), label, reading, strict=True) if tile[1] != tile[2]]
+    """Names, labels and readings of the tiles of a grid that were read differently from their labels."""
+    differing = [tile for tile in zip(tile_names(name), label, reading, strict=True) if tile[1] != tile[2]]
     return (
-        ", ".join(called for called, _, _ in apart),
-        ", ".join(classes[symbol] for _, symbol, _ in apart),
-        ", ".join(classes[symbol] for _, _, symbol in apart),
+        ", ".join(tile for tile, _, _ in differing),
+        ", ".join(classes[symbol] for _, symbol, _ in differing),
+        ", ".join(classes[symbol] for _, _, symbol in differing),
     )
 
 
 def _readings(info: PredictionInfo, table: pa.Table) -> pl.DataFrame:
-    """One row an image read: whether right, and the probabilities of the reading and of the label."""
+    """One row per image: whether it was read correctly, and the probabilities of the reading and of the label."""
     right = pl.col("label") == pl.col("prediction")
     confidence = pl.col("confidence").cast(pl.Float64).clip(0, 1)
     likelihood = (-pl.col("ctc_loss").cast(pl.Float64)).exp()
@@ -99,7 +102,7 @@ def _readings(info: PredictionInfo, table: pa.Table) -> pl.DataFrame:
         pl.lit(info.source).alias("source"),
         "sample_id",
         "label",
-        # Within a union the images' own dataset differs from the one trained on.
+        # In a union the dataset of an image is a member, and the model was trained on all of them.
         pl.when(pl.col("dataset") == info.dataset)
         .then(pl.lit(info.model))
         .otherwise(pl.lit(f"{info.dataset}/{info.model}"))

@@ -1,4 +1,4 @@
-"""How much of its exact match a model keeps when images get worse."""
+"""The exact match that a model loses on corrupted images."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from captchabench.datasets import UNION
 from captchabench.predictions.probes import CLEAN, TRANSFER, ProbeInfo
 from captchabench.storage.tables import Table
 
-# The row of a model that sums up all corruptions.
+# The name of the row with the mean over all corruptions.
 MEAN = "mean"
 
 SCHEMA = pl.Schema(
@@ -29,11 +29,11 @@ ROBUSTNESS = Table("metrics/robustness.csv", SCHEMA, "probes")
 
 
 def robustness(probes: Sequence[tuple[ProbeInfo, pa.Table]]) -> pl.DataFrame:
-    """One row a (dataset, source, model, corruption, strength), folds pooled, sorted; columns of SCHEMA.
+    """One row per (dataset, source, model, corruption, strength), folds pooled, sorted; columns of SCHEMA.
 
-    relative_drop is the share of the exact match on the same images, clean, that is lost: null where there was none,
-    below 0 where chance made it a gain. The unchanged images have a row `clean` of strength 0; the row `mean`, without
-    a strength, has the mean over all corruptions and strengths. `union` has rows of its own and some for each member.
+    relative_drop is the lost share of the exact match on the same images unchanged. It is null if that was 0, and
+    negative if it rose by chance. The row `clean` of strength 0 is for the unchanged images. The row `mean`, with null
+    as strength, has the mean over all corruptions and strengths. `union` has rows for all images and for each member.
     """
     read = pl.concat([_readings(info, table) for info, table in probes])
     by_corruption = (
@@ -59,8 +59,8 @@ def robustness(probes: Sequence[tuple[ProbeInfo, pa.Table]]) -> pl.DataFrame:
 
 
 def _readings(info: ProbeInfo, table: pa.Table) -> pl.DataFrame:
-    """One row an image read, and for `union` a second one under its member's name."""
-    own = (
+    """One row per image and probe; for `union` a second one under `union/member`."""
+    rows = (
         pl.DataFrame(pl.from_arrow(table))
         .filter(pl.col("probe") != TRANSFER)
         .select(
@@ -74,5 +74,5 @@ def _readings(info: ProbeInfo, table: pa.Table) -> pl.DataFrame:
         )
     )
     if info.dataset == UNION:
-        own = pl.concat([own, own.with_columns(pl.format("{}/{}", pl.lit(UNION), "member").alias("dataset"))])
-    return own.drop("member")
+        rows = pl.concat([rows, rows.with_columns(pl.format("{}/{}", pl.lit(UNION), "member").alias("dataset"))])
+    return rows.drop("member")

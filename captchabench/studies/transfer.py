@@ -1,4 +1,4 @@
-"""Trained on one dataset, read on another: every model on every dataset whose alphabet it can express."""
+"""Transfer: models trained on one dataset read every other dataset whose alphabet they know."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -36,13 +36,14 @@ TRANSFER_TABLE = Table("metrics/transfer.csv", SCHEMA, "probes")
 
 
 def transfer(probes: Sequence[tuple[ProbeInfo, pa.Table]], cells: Sequence[ScoredCell]) -> pl.DataFrame:
-    """One row a (dataset trained on, model, dataset read), folds pooled, sorted; columns of SCHEMA.
+    """One row per (dataset trained on, model, dataset read), folds pooled, sorted; columns of SCHEMA.
 
-    What a model reads of its own dataset (`union`: of each member) is as its `cells` were scored, on the held-out
-    images; what it reads of another comes from its `probes`, on the same fold of that one. A pair has no row where the
-    model lacks a symbol. It has one where texts are longer or shorter than those trained on, which models that read
-    a fixed number of characters get wrong without exception. Grids have none: their classes are not symbols that
-    another dataset could share.
+    The scores on a model's own dataset (`union`: on each member) are those of its `cells`, on the held-out images. The
+    scores on other datasets come from its `probes`, on the same fold of the other dataset.
+
+    A pair has no row if the model lacks a symbol of the dataset read. It has one if the texts are longer or shorter
+    than those trained on; models of a fixed length then read all of them wrong. Grids have no rows, since other
+    datasets do not share their classes.
     """
     pooled: defaultdict[tuple[str, str, str, str], list[Counts]] = defaultdict(list)
     for cell in cells:
@@ -55,16 +56,16 @@ def transfer(probes: Sequence[tuple[ProbeInfo, pa.Table]], cells: Sequence[Score
     for info, table in probes:
         read_elsewhere = table.filter(pc.equal(table["probe"], TRANSFER))
         for read in pc.unique(read_elsewhere["dataset"]).to_pylist():
-            counted = _count(read_elsewhere.filter(pc.equal(read_elsewhere["dataset"], read)))
-            pooled[info.dataset, info.model, read, info.source].append(counted)
+            counts = _count(read_elsewhere.filter(pc.equal(read_elsewhere["dataset"], read)))
+            pooled[info.dataset, info.model, read, info.source].append(counts)
     rows = []
-    for place, parts in pooled.items():
+    for key, parts in pooled.items():
         counts = reduce(add, parts)
         interval = wilson(counts.exact, counts.n)
-        rows.append((*place, counts.n, exact(counts), *interval, exact_folded(counts), cer(counts)))
+        rows.append((*key, counts.n, exact(counts), *interval, exact_folded(counts), cer(counts)))
     return pl.DataFrame(rows, SCHEMA, orient="row").sort("trained_on", "model", "read")
 
 
 def _count(table: pa.Table) -> Counts:
-    # Nobody asks how sure a model is of what it was not trained for.
+    # Confidences do not matter here: no metric of this table uses them.
     return Counts.of(table["label"].to_pylist(), table["prediction"].to_pylist(), np.zeros(table.num_rows), losses=None)

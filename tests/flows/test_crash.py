@@ -14,7 +14,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 
 from captchabench.errors import InputError
-from captchabench.storage.lockfile import KEPT, entries, keep_lock_file
+from captchabench.storage.lockfile import BACKUP, entries, keep_lock_file
 from flows import ROOT
 from flows import benchmark as flow
 from flows.recovery import remove_damaged, repair, run_lock
@@ -216,7 +216,7 @@ def test_a_folder_left_empty_in_the_run_cache_is_removed(pipeline: Any) -> None:
 
 
 def test_half_of_a_file_is_not_set_aside(pipeline: Any) -> None:
-    lock, copy = pipeline.folder / "dvc.lock", pipeline.folder / KEPT
+    lock, copy = pipeline.folder / "dvc.lock", pipeline.folder / BACKUP
     copy.parent.mkdir(parents=True, exist_ok=True)
     for half in (b"schema: '2.0'\nstages:\n  a", "schema: '2.0'\nstages:\n  ü".encode()[:-1]):
         lock.write_bytes(half)

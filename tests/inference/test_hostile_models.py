@@ -230,7 +230,7 @@ def test_a_model_of_an_older_version_says_so(crnn: Path) -> None:
         ({"min_length": 7}, "min_length 7 is above max_length 6"),
         ({"model": "crrn"}, "did you mean 'crnn'"),
         ({"colour": True}, "no such parameter"),
-        ({"alphabet": "ab\ud800"}, r"about\.alphabet: must be text, holds half a character: 'ab\\ud800'"),
+        ({"alphabet": "ab\ud800"}, r"about\.alphabet: must be text, has half a surrogate pair: 'ab\\ud800'"),
         ({"dataset": "\udcff"}, r"about\.dataset: must be text"),
         ({"precision": "\udc00\ud800"}, r"about\.precision: must be text"),
         ({"class_names": ["\udfff"]}, r"about\.class_names\[0\]: must be text"),

@@ -1,4 +1,4 @@
-"""Alignments that can be checked by eye, and what must hold for all."""
+"""Alignments that can be checked by hand, and properties of all alignments."""
 
 import time
 
@@ -32,12 +32,12 @@ PAIRS = st.lists(st.tuples(st.text("abA1é", max_size=7), st.text("abA1é", max_
         ("ab", "", {("a", DELETED): 1, ("b", DELETED): 1}),
         ("", "ab", {(INSERTED, "a"): 1, (INSERTED, "b"): 1}),
         ("", "", {}),
-        # A repeat that is read once is one deletion.
+        # A repeated character that is read once is one deletion.
         ("aab", "ab", {("a", "a"): 1, ("a", DELETED): 1, ("b", "b"): 1}),
         ("11", "111", {("1", "1"): 2, (INSERTED, "1"): 1}),
-        # As many edits with a gap, a hit and a gap, but two characters in each other's place are both wrong.
+        # A deletion, a match and an insertion are as many edits, but swapped characters count as two substitutions.
         ("ab", "ba", {("a", "b"): 1, ("b", "a"): 1}),
-        # Ties are settled from the end.
+        # Ties are resolved from the end.
         ("ab", "c", {("a", DELETED): 1, ("b", "c"): 1}),
         ("c", "ab", {(INSERTED, "a"): 1, ("c", "b"): 1}),
         ("aB", "ab", {("a", "a"): 1, ("B", "b"): 1}),

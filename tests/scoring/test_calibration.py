@@ -18,7 +18,7 @@ def test_ece_by_hand() -> None:
     assert expected_calibration_error(bins) == pytest.approx((2 * 0.4 + 2 * 0.1) / 4)
 
 
-def test_a_sure_and_right_reader_is_calibrated_and_a_sure_and_wrong_one_is_not() -> None:
+def test_a_confident_reader_is_calibrated_only_if_it_is_right() -> None:
     assert expected_calibration_error(Reliability.of(np.ones(3), np.ones(3, bool))) == 0
     assert expected_calibration_error(Reliability.of(np.ones(3), np.zeros(3, bool))) == 1
 
@@ -39,7 +39,7 @@ def test_ece_as_published() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_ece_as_from_scikit_learns_bins(seed: int) -> None:
+def test_ece_as_from_the_bins_of_scikit_learn(seed: int) -> None:
     rng = np.random.default_rng(seed)
     sure = rng.beta(2, 0.5, 3000)
     right = rng.random(3000) < sure**1.5

@@ -1,4 +1,4 @@
-"""Scoring one cell's file, and what is refused."""
+"""Scoring the predictions of one cell, and the files that are refused."""
 
 import json
 import math
@@ -41,8 +41,8 @@ def test_equal_predictions_give_equal_bytes_without_nan(predict: Predict, tmp_pa
 def test_union_is_also_broken_down_by_member(predict: Predict) -> None:
     pairs = [("12", "12"), ("34", "3"), ("5", "5")]
     cell = score_predictions(predict(pairs, dataset="union", members=["a", "b", "b"]))
-    found = {name: (part.counts.n, part.counts.exact) for name, part in cell.parts.items()}
-    assert found == {"union": (3, 2), "union/a": (1, 1), "union/b": (2, 1)}
+    counts = {name: (part.counts.n, part.counts.exact) for name, part in cell.parts.items()}
+    assert counts == {"union": (3, 2), "union/a": (1, 1), "union/b": (2, 1)}
 
 
 def test_a_members_images_have_the_same_digest_wherever_they_are_scored(predict: Predict) -> None:
@@ -84,7 +84,7 @@ def test_bad_predictions_are_one_clear_line(predict: Predict, changes: dict[str,
     assert str(path) in str(caught.value)
 
 
-def test_a_rounding_error_above_one_is_one(predict: Predict) -> None:
+def test_a_confidence_above_one_by_a_rounding_error_counts_as_one(predict: Predict) -> None:
     cell = score_predictions(predict([("1", "1")], confidences=[1 + 1e-6]))
     assert cell.parts["numbers6"].counts.reliability.confidence[-1] == 1
 
@@ -102,7 +102,7 @@ def test_a_missing_or_foreign_cell_names_the_command(predict: Predict, tmp_path:
         read_cell(tmp_path, Cell("numbers6", "crnn", 0))
 
 
-def test_a_cell_without_what_intervals_need_names_the_command(predict: Predict, tmp_path: Path) -> None:
+def test_a_cell_without_the_counts_for_intervals_names_the_command(predict: Predict, tmp_path: Path) -> None:
     path = tmp_path / "numbers6-crnn-0.json"
     write_cell(path, score_predictions(predict([("1", "1")])))
     older = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""Rows of the leaderboard that a run shows before there is one."""
+"""Rows of the leaderboard that a run shows before the leaderboard is written."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ from flows.resources import Need
 from flows.rows import Rows
 
 
-def test_a_row_is_of_the_grids_cells_alone(predict: Callable[..., Path]) -> None:
+def test_a_row_has_the_cells_of_the_matrix_only(predict: Callable[..., Path]) -> None:
     stages = [Stage(f"predict@numbers6-crnn-{fold}", (), Need()) for fold in (0, 1)]
     for fold in (0, 1, 2):
         predict([("1", "1"), ("2", "2" if fold < 2 else "3")], fold=fold)
@@ -19,8 +19,8 @@ def test_a_row_is_of_the_grids_cells_alone(predict: Callable[..., Path]) -> None
         timing.parent.mkdir(exist_ok=True)
         timing.write_text('{"train_seconds": 2.0}')
     rows = Rows(root, stages, stages[:1])
-    told = rows.ended(stages[0].name, Outcome(made=True))
-    assert told is not None
-    assert told.startswith("numbers6  crnn  100.0% exact")
-    # Where nothing was read there is no row, and no harm.
+    row = rows.ended(stages[0].name, Outcome(made=True))
+    assert row is not None
+    assert row.startswith("numbers6  crnn  100.0% exact")
+    # Without predictions there is no row and no error.
     assert Rows(root / "data", stages, stages[:1]).ended(stages[0].name, Outcome(made=True)) is None

@@ -32,8 +32,8 @@ def test_edit_intervals_as_scipys_bootstrap_over_single_images() -> None:
     images: dict[tuple[int, int], int] = {}
     for kind in zip(edits.tolist(), characters.tolist(), strict=True):
         images[kind] = images.get(kind, 0) + 1
-    found = edit_intervals(images)
-    for interval, each in ((found.cer, characters), (found.mean_edit_distance, np.ones(300, int))):
+    intervals = edit_intervals(images)
+    for interval, each in ((intervals.cer, characters), (intervals.mean_edit_distance, np.ones(300, int))):
         low, high = bootstrap(
             (edits, each),
             lambda e, c, axis: e.sum(axis) / c.sum(axis),
@@ -42,28 +42,28 @@ def test_edit_intervals_as_scipys_bootstrap_over_single_images() -> None:
             method="percentile",
             rng=2,
         ).confidence_interval
-        # Two samples of resamples: the ends agree to a twentieth of the width.
+        # Both are random: the ends agree within a twentieth of the width.
         assert interval == pytest.approx((low, high), abs=0.05 * (high - low))
 
 
 def test_an_interval_does_not_depend_on_the_order_of_images_and_shrinks_with_their_number() -> None:
     images = {(0, 5): 80, (1, 5): 15, (3, 6): 5}
-    found = edit_intervals(images)
-    assert found == edit_intervals(dict(reversed(images.items())))
-    assert found.cer
-    assert found.cer.low < (15 + 15) / (95 * 5 + 5 * 6) < found.cer.high
+    intervals = edit_intervals(images)
+    assert intervals == edit_intervals(dict(reversed(images.items())))
+    assert intervals.cer
+    assert intervals.cer.low < (15 + 15) / (95 * 5 + 5 * 6) < intervals.cer.high
     more = edit_intervals({kind: 100 * n for kind, n in images.items()})
     assert more.cer
-    ratio = (more.cer.high - more.cer.low) / (found.cer.high - found.cer.low)
+    ratio = (more.cer.high - more.cer.low) / (intervals.cer.high - intervals.cer.low)
     assert ratio == pytest.approx(1 / 10, rel=0.1)
 
 
 @pytest.mark.parametrize("images", [{(0, 5): 100}, {(5, 5): 100}, {(2, 4): 1}])
-def test_images_that_are_all_alike_are_no_proof(images: dict[tuple[int, int], int]) -> None:
+def test_equal_images_have_no_interval(images: dict[tuple[int, int], int]) -> None:
     assert edit_intervals(images) == (None, None)
 
 
-def test_images_of_several_lengths_without_an_error_are_no_proof_either() -> None:
+def test_images_of_several_lengths_without_errors_have_no_interval() -> None:
     assert edit_intervals({(0, 5): 50, (0, 6): 50}) == (None, None)
 
 
@@ -77,16 +77,16 @@ def test_every_resample_has_as_many_images() -> None:
 
 
 @pytest.mark.parametrize("ease", [3.0, 6.0])
-def test_intervals_of_cer_hold_the_true_one_about_as_often_as_they_say(ease: float) -> None:
+def test_intervals_of_cer_contain_the_true_value_at_about_the_nominal_rate(ease: float) -> None:
     rng = np.random.default_rng(0)
 
     def edits(images: int) -> NDArray[np.int64]:
         # Of five characters each; some images are far harder than others.
         return rng.binomial(5, 1 / (1 + np.exp(ease + 2 * rng.standard_normal(images))))
 
-    true, held, runs = edits(1_000_000).mean() / 5, 0, 300
+    true, covered, runs = edits(1_000_000).mean() / 5, 0, 300
     for _ in range(runs):
         interval = edit_intervals({(k, 5): int(n) for k, n in enumerate(np.bincount(edits(575))) if n}).cer
         assert interval
-        held += interval.low <= true <= interval.high
-    assert 0.9 <= held / runs <= 0.97
+        covered += interval.low <= true <= interval.high
+    assert 0.9 <= covered / runs <= 0.97

@@ -1,4 +1,4 @@
-"""Cells to tables: pooling, what must be there, what must agree."""
+"""From cells to tables: pooling, missing cells, and cells that disagree."""
 
 import json
 import statistics
@@ -40,11 +40,11 @@ def covered(cells: list[ScoredCell]) -> dict[tuple[str, str], float]:
 
 def test_expected_cells_are_the_matrix_and_union() -> None:
     matrix = MatrixParams(("b", "a"), ("n", "m"), ("m",), (1, 0))
-    found = expected_cells(matrix)
-    assert found == sorted(found)
-    assert len(found) == 2 * 2 * 2 + 2
-    assert Cell("union", "m", 1) in found
-    assert Cell("union", "n", 1) not in found
+    cells = expected_cells(matrix)
+    assert cells == sorted(cells)
+    assert len(cells) == 2 * 2 * 2 + 2
+    assert Cell("union", "m", 1) in cells
+    assert Cell("union", "n", 1) not in cells
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_expected_cells_are_the_matrix_and_union() -> None:
         (MatrixParams(("d",), ("m",), (), (0, 1, 0)), "matrix.folds: names 0 twice"),
     ],
 )
-def test_a_matrix_that_makes_no_sense_is_refused(matrix: MatrixParams, message: str) -> None:
+def test_an_empty_or_repeating_matrix_is_refused(matrix: MatrixParams, message: str) -> None:
     with pytest.raises(InputError, match=message):
         expected_cells(matrix)
 
@@ -95,8 +95,8 @@ def test_training_time_is_a_mean_and_speed_is_over_all(predict: Predict) -> None
 
 def test_union_has_a_row_and_one_for_each_member(predict: Predict) -> None:
     union = predict([("12", "12"), ("34", "3")], dataset="union", members=["a", "b"])
-    found = timed([score_predictions(union)])
-    assert found.select("dataset", "n", "exact").rows() == [
+    board = timed([score_predictions(union)])
+    assert board.select("dataset", "n", "exact").rows() == [
         ("union", 2, 0.5),
         ("union/a", 1, 1.0),
         ("union/b", 1, 0.0),
@@ -122,7 +122,7 @@ def test_an_image_must_not_be_predicted_by_two_folds(predict: Predict, tmp_path:
         read_cells(tmp_path, MatrixParams(("numbers6",), ("crnn",), (), (0, 1)))
 
 
-def test_a_missing_cell_fails_and_leftovers_are_ignored(predict: Predict, tmp_path: Path) -> None:
+def test_a_missing_cell_fails_and_a_dropped_one_is_ignored(predict: Predict, tmp_path: Path) -> None:
     write_cell(tmp_path / "numbers6-crnn-0.json", score_predictions(predict([("1", "1")])))
     (tmp_path / "numbers6-removed-0.json").write_text("nonsense")
     assert len(read_cells(tmp_path, MatrixParams(("numbers6",), ("crnn",), (), (0,)))) == 1
@@ -155,9 +155,9 @@ def test_the_table_survives_the_disk_with_fixed_decimals(predict: Predict, tmp_p
     assert again["exact_std"].to_list() == [None] * 2
 
 
-def test_what_a_model_came_of_stands_in_its_row(predict: Predict, tmp_path: Path) -> None:
-    came_of = {"pretraining": "ImageNet", "precision": "float32"}
-    paths = [predict([("1", "1")], model="b", **came_of), predict([("1", "1")], model="a")]
+def test_pretraining_and_precision_are_in_the_row(predict: Predict, tmp_path: Path) -> None:
+    provenance = {"pretraining": "ImageNet", "precision": "float32"}
+    paths = [predict([("1", "1")], model="b", **provenance), predict([("1", "1")], model="a")]
     cells = []
     for path in paths:
         cell = score_predictions(path)
@@ -167,7 +167,7 @@ def test_what_a_model_came_of_stands_in_its_row(predict: Predict, tmp_path: Path
     again = read_leaderboard(tmp_path / "leaderboard.csv")
     assert again["pretraining"].to_list() == [None, "ImageNet"]
     assert again["arithmetic"].to_list() == [None, "float32"]
-    # Precision is a metric here, of characters.
+    # The column `precision` is the metric.
     assert all(isinstance(value, float) for value in again["precision"].to_list())
     assert summary(again)["b"]["numbers6"]["precision"] == again["precision"][1]
     folds = [score_predictions(predict([(str(fold), "1")], fold=fold, pretraining="ab"[fold])) for fold in (0, 1)]
@@ -185,15 +185,15 @@ def test_a_missing_or_foreign_table_is_one_clear_line(tmp_path: Path) -> None:
             read_leaderboard(path)
 
 
-def test_summary_nests_and_leaves_out_what_there_is_not(predict: Predict) -> None:
+def test_summary_nests_and_leaves_out_missing_metrics(predict: Predict) -> None:
     with_loss = score_predictions(predict([("1", "1"), ("2", "2"), ("3", "")], losses=[0.1, 0.2, 0.3]))
     without = score_predictions(predict([("1", "1"), ("2", ""), ("3", "")], model="dummy"))
-    found = summary(timed([with_loss, without]))
-    assert found["crnn"]["numbers6"]["exact"] == 0.666667
-    assert found["crnn"]["numbers6"]["ctc_loss"] == pytest.approx(0.2)
-    assert "ctc_loss" not in found["dummy"]["numbers6"]
-    assert not {"train_seconds", "images_per_second"} & set(found["crnn"]["numbers6"])
-    assert "NaN" not in json.dumps(found)
+    metrics = summary(timed([with_loss, without]))
+    assert metrics["crnn"]["numbers6"]["exact"] == 0.666667
+    assert metrics["crnn"]["numbers6"]["ctc_loss"] == pytest.approx(0.2)
+    assert "ctc_loss" not in metrics["dummy"]["numbers6"]
+    assert not {"train_seconds", "images_per_second"} & set(metrics["crnn"]["numbers6"])
+    assert "NaN" not in json.dumps(metrics)
 
 
 def test_confusions_are_bounded_and_lose_no_count(predict: Predict, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +206,7 @@ def test_confusions_are_bounded_and_lose_no_count(predict: Predict, monkeypatch:
     monkeypatch.setattr(board_module, "CONFUSIONS_KEPT", 2)
     bounded = confusions([cell])
     rest = sorted(bounded.filter(predicted="other").select("actual", "count").rows())
-    # Kept are 1 read as 2 (twice) and, of those seen once, the first in order.
+    # Kept are 1 read as 2, which occurs twice, and the first in order of those that occur once.
     assert rest == [("1", 1), ("2", 1), ("inserted", 1)]
     assert bounded["count"].sum() == full["count"].sum()
 

@@ -19,7 +19,7 @@ PAIRS = st.lists(st.tuples(WORDS, st.text("abAB12x", max_size=8)), min_size=1, m
 
 
 def count(pairs: list[tuple[str, str]]) -> Counts:
-    # Confidences of a sixteenth's steps: their sums are exact.
+    # Confidences are multiples of 1/16, so that their sums are exact.
     sure = np.array([len(b) % 17 / 16 for _, b in pairs])
     return Counts.of([a for a, _ in pairs], [b for _, b in pairs], sure, None)
 
@@ -65,7 +65,7 @@ def test_an_inserted_character_costs_its_precision() -> None:
     assert macro_scores(counts) == pytest.approx(((1 / 2 + 1) / 2, 1, (2 / 3 + 1) / 2))
 
 
-def test_a_character_that_no_label_holds_has_no_class() -> None:
+def test_a_character_that_occurs_in_no_label_has_no_class() -> None:
     assert macro_scores(count([("1", "1"), ("1", "x")])) == pytest.approx((1, 1 / 2, 2 / 3))
 
 
@@ -95,7 +95,7 @@ def test_bounds(pairs: list[tuple[str, str]]) -> None:
     assert (scores["exact"] == 1) == (scores["cer"] == 0)
     for name in ("exact", "char_accuracy", "precision", "recall", "f1", "ece"):
         assert 0 <= scores[name] <= 1
-    # An insertion is an edit that misses no character of the label.
+    # An insertion is an edit, but no character of the label is missed.
     assert 1 - scores["char_accuracy"] <= scores["cer"] + 1e-12
 
 
@@ -138,13 +138,13 @@ def test_images_add_up(pairs: list[tuple[str, str]]) -> None:
     assert sum(n for (edits, _), n in counts.images.items() if not edits) == counts.exact
 
 
-def test_a_lacking_loss_stays_lacking_when_pooled() -> None:
+def test_pooled_counts_have_no_loss_if_one_part_has_none() -> None:
     with_loss = Counts.of(["1"], ["1"], np.ones(1), np.array([0.5]))
     assert (with_loss + with_loss).ctc_loss == 1
     assert (with_loss + count([("1", "1")])).ctc_loss is None
 
 
-def test_every_metric_declares_a_direction_and_says_what_it_is() -> None:
+def test_every_metric_declares_a_direction_and_a_description() -> None:
     lower = {"cer", "ctc_loss", "ece", "mean_edit_distance", "parameters", "train_seconds"}
     higher = {"exact", "exact_folded", "char_accuracy", "precision", "recall", "f1", "selection", "coverage_99"}
     assert not any(METRICS[name].higher_is_better for name in lower)

@@ -21,7 +21,7 @@ from captchabench.scoring.metrics import cer, char_accuracy, macro_scores, selec
 from captchabench.scoring.tiles import class_scores, count_selections, wrong_tiles
 from captchabench.studies.label_errors import suspects
 
-# Two grids over a, b, c. The first is read with its first two tiles exchanged, the second whole.
+# Two grids over a, b, c. The first is read with its first two tiles swapped, the second correctly.
 LABELS = ["abaaaaaac", "bbbbbbbbb"]
 READ = ["baaaaaaac", "bbbbbbbbb"]
 NAMES = ("bus", "car", "tree")
@@ -32,24 +32,24 @@ def count(labels: list[str], read: list[str]) -> Counts:
 
 
 def test_tiles_are_compared_in_their_places() -> None:
-    # As a text, a tile left out at the start and one added at the end would be two edits, here all nine are wrong.
+    # In a text, a deletion at the start and an insertion at the end would be two edits. Here all nine tiles are wrong.
     assert wrong_tiles("abcabcabc", "bcabcabca") == 9
     assert wrong_tiles("aaab", "aaaa") == 1
     assert wrong_tiles("aaab", "aa") == 2
-    counted = count(LABELS, READ)
-    assert counted.edits == 2
-    assert cer(counted) == pytest.approx(2 / 18)
-    assert char_accuracy(counted) == pytest.approx(16 / 18)
-    assert counted.confusion == {("a", "a"): 6, ("a", "b"): 1, ("b", "a"): 1, ("b", "b"): 9, ("c", "c"): 1}
+    counts = count(LABELS, READ)
+    assert counts.edits == 2
+    assert cer(counts) == pytest.approx(2 / 18)
+    assert char_accuracy(counts) == pytest.approx(16 / 18)
+    assert counts.confusion == {("a", "a"): 6, ("a", "b"): 1, ("b", "a"): 1, ("b", "b"): 9, ("c", "c"): 1}
 
 
 def test_a_challenge_is_solved_by_exactly_its_tiles() -> None:
-    # Of the first grid a and b are selected wrong, c right; the second holds b alone.
+    # In the first grid the challenges of a and b fail, and that of c is solved. The second grid has only b.
     assert count_selections(LABELS, READ) == {"a": (1, 0), "b": (2, 1), "c": (1, 1)}
     assert selection(count(LABELS, READ)) == pytest.approx(2 / 4)
-    # One tile too many spoils the challenge of the class that it is taken for, and of its own.
+    # A misread tile fails two challenges: that of its class, and that of the class it is read as.
     assert count_selections(["aab"], ["aaa"]) == {"a": (1, 0), "b": (1, 0)}
-    # A class that the grid does not hold is not asked for.
+    # There is no challenge for a class that is not in the grid.
     assert count_selections(["aab"], ["aac"]) == {"a": (1, 1), "b": (1, 0)}
     assert selection(Counts.of(["ab"], ["ab"], np.ones(1), None)) is None
 
@@ -80,8 +80,8 @@ def write(path: Path, read: list[str], labels: list[str] = LABELS) -> Path:
     ids = np.array([f"{i:032x}" for i in range(n)], object)
     pixels = np.zeros((n, 24, 24), np.uint8)
     samples = Samples(info, ids, np.array(labels, object), np.zeros(n, np.int8), np.full(n, "grid", object), pixels)
-    about = PredictionInfo("grid", "standin", 1, "hog_svc", 0, "abc", 10, NAMES)
-    write_predictions(path, about, samples, Reading(read, np.full(n, 0.9, np.float32)), None)
+    description = PredictionInfo("grid", "standin", 1, "hog_svc", 0, "abc", 10, NAMES)
+    write_predictions(path, description, samples, Reading(read, np.full(n, 0.9, np.float32)), None)
     return path
 
 
@@ -108,8 +108,8 @@ def test_suspects_are_tiles(tmp_path: Path) -> None:
     read = [LABELS[0], "bbbbcbbbb"]
     files = '["1.png", "2.png", "3.png", "4.png", "5.png", "6.png", "7.png", "8.png", "9.png"]'
     names = {f"{i:032x}": files for i in range(2)}
-    found = suspects([read_predictions(write(tmp_path / "grid-hog_svc-0.parquet", read))], {"grid": names})
-    assert found.select("name", "label", "reading").rows() == [("5.png", "car", "tree")]
+    table = suspects([read_predictions(write(tmp_path / "grid-hog_svc-0.parquet", read))], {"grid": names})
+    assert table.select("name", "label", "reading").rows() == [("5.png", "car", "tree")]
 
 
 def side(path: Path, read: list[str]) -> Side:
@@ -128,12 +128,12 @@ def test_a_comparison_counts_tiles_and_names_classes(tmp_path: Path) -> None:
     assert row.lost is not None
     assert row.lost[0].label.startswith("bus, car, bus")
     assert row.lost[0].new.startswith("car, bus, bus")
-    # As texts these are two edits apart, as tiles four.
-    turned = [LABELS[0][1:] + LABELS[0][0], LABELS[1]]
-    (row,) = compare(side(tmp_path / "old.parquet", LABELS), side(tmp_path / "turned.parquet", turned)).rows
+    # As texts these differ by two edits, as grids by four tiles.
+    rotated = [LABELS[0][1:] + LABELS[0][0], LABELS[1]]
+    (row,) = compare(side(tmp_path / "old.parquet", LABELS), side(tmp_path / "rotated.parquet", rotated)).rows
     assert row.cer is not None
-    assert row.cer.difference == pytest.approx(wrong_tiles(LABELS[0], turned[0]) / 18)
-    assert wrong_tiles(LABELS[0], turned[0]) == 4
+    assert row.cer.difference == pytest.approx(wrong_tiles(LABELS[0], rotated[0]) / 18)
+    assert wrong_tiles(LABELS[0], rotated[0]) == 4
 
 
 def _frame(table: pa.Table) -> pl.DataFrame:

@@ -50,8 +50,8 @@ def test_archive_to_audit(
     ingest.main("fake")
     normalize.main("fake")
     audit.main()
-    said = capsys.readouterr().out.splitlines()
-    assert said == [
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [
         "fake: 21 of 21 images from archive, 1 files skipped (not_an_image_name)",
         "fake: 20 of 21 images kept, 1 wrong_length",
         "audit: 20 images, 0 of them in 0 groups of near-duplicates, none across folds",
@@ -68,12 +68,12 @@ def test_archive_to_audit(
 def test_standins_to_shards_twice_are_the_same_bytes(params: Write, tmp_path: Path) -> None:
     params(images=30, source="standin")
 
-    def made() -> dict[str, bytes]:
+    def outputs() -> dict[str, bytes]:
         ingest.main("fake")
         normalize.main("fake")
-        return {str(p): p.read_bytes() for place in ("data", "metrics") for p in sorted(Path(place).rglob("*.*"))}
+        return {str(p): p.read_bytes() for folder in ("data", "metrics") for p in sorted(Path(folder).rglob("*.*"))}
 
-    assert made() == made()
+    assert outputs() == outputs()
 
 
 def test_leakage_fails_and_leaves_the_figures(
@@ -96,8 +96,8 @@ def test_leakage_fails_and_leaves_the_figures(
         InputError, match=r"1 groups .* fake:03/AB3\.\w+ \(fold \d\) ~ fake:03/AB3\.\w+ \(fold \d\); see"
     ):
         audit.main()
-    found = json.loads(Path("metrics/data/audit.json").read_text(encoding="utf-8"))
-    assert found["leakage"]["near_groups_across_folds"] == 1
+    figures = json.loads(Path("metrics/data/audit.json").read_text(encoding="utf-8"))
+    assert figures["leakage"]["near_groups_across_folds"] == 1
 
 
 def test_an_emptied_fold_fails_and_is_named(params: Write, packed: Pack, picture: Picture, rewrite: Rewrite) -> None:
@@ -109,8 +109,8 @@ def test_an_emptied_fold_fails_and_is_named(params: Write, packed: Pack, picture
     rewrite(part, table.filter(pc.equal(table["fold"], 0)))
     with pytest.raises(InputError, match=r"^folds without images: fake fold 1; see metrics/data/audit\.json, then run"):
         audit.main()
-    found = json.loads(Path("metrics/data/audit.json").read_text(encoding="utf-8"))
-    assert found["datasets"]["fake"]["folds"]["1"] == 0
+    figures = json.loads(Path("metrics/data/audit.json").read_text(encoding="utf-8"))
+    assert figures["datasets"]["fake"]["folds"]["1"] == 0
 
 
 def test_a_dataset_without_a_section_is_one_clear_line(params: Write) -> None:
@@ -156,9 +156,10 @@ def test_imports_are_no_heavier_than_needed(module: str, unwanted: set[str]) -> 
     assert not unwanted & set(done.stdout.split())
 
 
-@pytest.mark.parametrize("words", [[], ["numbers6", "twice"]])
-def test_a_wrong_number_of_words_is_one_line(words: list[str]) -> None:
-    done = subprocess.run([sys.executable, "-m", "stages.ingest", *words], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("arguments", [[], ["numbers6", "twice"]])
+def test_a_wrong_number_of_arguments_is_one_line(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "stages.ingest", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1

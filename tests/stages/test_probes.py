@@ -48,7 +48,7 @@ def write(samples: Samples, name: str) -> Samples:
 
 @pytest.fixture
 def project(tmp_path: Path, make_samples: Callable[..., Samples], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two datasets, the second with fewer symbols, and dummies trained on each and on both."""
+    """Two datasets, the second with fewer symbols, and dummy models trained on each and on both."""
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(PARAMS)
     trained = {
@@ -84,7 +84,7 @@ def run_all() -> None:
     ambiguity.main()
 
 
-def test_a_model_reads_what_its_alphabet_can_express_and_its_own_images_made_worse(project: Path) -> None:
+def test_a_model_reads_datasets_of_its_alphabet_and_its_own_images_corrupted(project: Path) -> None:
     probe.main()
     read = {}
     for dataset, *_ in CELLS:
@@ -92,12 +92,12 @@ def test_a_model_reads_what_its_alphabet_can_express_and_its_own_images_made_wor
         assert (info.dataset, info.flops, info.parameters) == (dataset, None, 2)
         assert info.bytes_on_disk == sum(p.stat().st_size for p in Path(f"data/models/{dataset}-dummy-0").iterdir())
         read[dataset] = Counter(zip(table["probe"].to_pylist(), table["dataset"].to_pylist(), strict=True))
-    # vtu's symbols are among fournierp's, not the other way round; a union has nothing left to transfer to.
+    # vtu's symbols are a subset of fournierp's. A union was trained on all datasets, so nothing is left to transfer to.
     assert read["fournierp"]["transfer", "vtu"] == 12
     assert not [key for dataset in ("vtu", "union") for key in read[dataset] if key[0] == "transfer"]
-    for name, times in {"clean": 1, **dict.fromkeys(CORRUPTIONS, len(STRENGTHS))}.items():
-        assert read["vtu"][name, "vtu"] == 7 * times
-        assert read["union"][name, "fournierp"] == read["union"][name, "vtu"] == 7 * times
+    for name, strengths in {"clean": 1, **dict.fromkeys(CORRUPTIONS, len(STRENGTHS))}.items():
+        assert read["vtu"][name, "vtu"] == 7 * strengths
+        assert read["union"][name, "fournierp"] == read["union"][name, "vtu"] == 7 * strengths
 
 
 def test_tables_agree_with_each_other_and_two_runs_with_each_other(project: Path) -> None:
@@ -129,11 +129,11 @@ def test_tables_agree_with_each_other_and_two_runs_with_each_other(project: Path
     assert all(float(row["latency_ms"]) > 0 and row["device"] and row["train_seconds"] == "1.500000" for row in speeds)
 
 
-def test_of_other_sources_no_ceiling_is_known(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_ceiling_is_known_for_stand_ins_only(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("params.yaml").write_text(PARAMS.replace("source: standin", "source: archive"))
     ambiguity.main()
     assert rows("metrics/ambiguity.csv") == []
-    assert "known of drawn stand-ins alone" in capsys.readouterr().out
+    assert "known for stand-ins only" in capsys.readouterr().out
 
 
 def test_an_empty_fold_and_missing_probes_are_one_clear_line(project: Path) -> None:

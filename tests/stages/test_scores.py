@@ -82,12 +82,12 @@ def test_nothing_is_written_where_a_cell_or_another_input_is_missing(project: Pa
     assert not [name for name in OUTPUTS[:5] if Path("metrics", name).exists()]
 
 
-def test_cells_are_those_of_the_grid_and_no_others(project: Path) -> None:
+def test_cells_are_those_of_the_matrix_and_no_others(project: Path) -> None:
     score.main()
     cells = Path("metrics/cells")
     assert sorted(path.name for path in cells.iterdir()) == ["numbers6-dummy-0.json", "numbers6-dummy-1.json"]
     before = (cells / "numbers6-dummy-0.json").read_bytes()
-    # One fold less: its predictions stay, its cell goes.
+    # With one fold less its predictions stay, and its cell is removed.
     Path("params.yaml").write_text(PARAMS.replace("folds: [0, 1]", "folds: [0]"))
     score.main()
     assert [path.name for path in cells.iterdir()] == ["numbers6-dummy-0.json"]

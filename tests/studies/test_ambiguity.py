@@ -1,4 +1,4 @@
-"""Glyphs drawn alike, and the ceiling that follows."""
+"""Symbols drawn alike, and the ceiling of exact match that follows."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ MANROPE = next(face for face in PARSASAM.faces if face.package == "font_manrope"
 SERIF = next(face for face in PARSASAM.faces if face.package == "font_source_serif_pro")
 
 
-def test_equal_glyphs_are_found_and_like_ones_are_not() -> None:
+def test_equal_glyphs_are_grouped_and_similar_ones_are_not() -> None:
     assert alike("IlEFceOCnu1", MANROPE) == ["Il", "E", "F", "c", "e", "O", "C", "n", "u", "1"]
     assert alike("cCsSvVwWxXzZpP", MANROPE) == list("cCsSvVwWxXzZpP")
 
@@ -26,7 +26,7 @@ def test_a_font_of_capitals_draws_some_lower_case_alike() -> None:
 
 
 def test_the_ceiling_by_hand() -> None:
-    # With one of two fonts l and I are one symbol of four: 3 of 4 known. Folded, they are still two.
+    # One of the two fonts draws I and l alike: a reader gets 3 of 4 symbols right. Case folding does not merge the two.
     dataset = replace(PARSASAM, alphabet=Alphabet("IlXY"), faces=(MANROPE, SERIF), min_length=2, max_length=3)
     row = ambiguity([dataset], "standin").row(0, named=True)
     expected = np.mean([1, np.mean([0.75**2, 0.75**3])])
@@ -46,14 +46,14 @@ def test_case_folded_a_pair_of_cases_costs_nothing() -> None:
     assert (row["ceiling_exact"], row["ceiling_exact_folded"]) == (pytest.approx(2 / 3), 1.0)
 
 
-def test_every_text_that_is_drawn_names_its_fonts() -> None:
+def test_every_dataset_of_texts_declares_its_fonts() -> None:
     texts = [name for name in DATASETS.names() if DATASETS[name].task == "text"]
-    found = ambiguity([DATASETS[name] for name in texts], "standin")
-    assert found["dataset"].to_list() == texts
-    ceilings = dict(found.select("dataset", "ceiling_exact").rows())
+    table = ambiguity([DATASETS[name] for name in texts], "standin")
+    assert table["dataset"].to_list() == texts
+    ceilings = dict(table.select("dataset", "ceiling_exact").rows())
     assert ceilings.pop("parsasam") == pytest.approx(0.90, abs=0.01)
     assert set(ceilings.values()) == {1.0}
 
 
-def test_a_dataset_without_named_fonts_has_no_row() -> None:
+def test_a_dataset_without_declared_fonts_has_no_row() -> None:
     assert ambiguity([replace(PARSASAM, faces=())], "standin").height == 0

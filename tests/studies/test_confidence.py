@@ -1,4 +1,4 @@
-"""The tables of what confidences are worth: pooling, rounding, and what must be there."""
+"""The tables of reliability and of precision against coverage: pooling, rounding, and missing files."""
 
 from collections.abc import Callable
 from functools import reduce
@@ -34,12 +34,12 @@ def test_folds_are_pooled_and_union_is_also_broken_down(predict: Predict) -> Non
     for fold in (0, 1):
         path = predict([("1", "1"), ("2", "3")], fold=fold, confidences=[0.9, 0.2 + fold / 2])
     predict([("1", "1"), ("2", "2")], dataset="union", members=["numbers6", "vtu"])
-    places = [Cell("union", "crnn", 0), Cell("numbers6", "crnn", 1), Cell("numbers6", "crnn", 0)]
-    found = {each.dataset: each for each in read_confidences(path.parent, places)}
-    assert list(found) == ["numbers6", "union", "union/numbers6", "union/vtu"]
-    assert found["numbers6"].right.tolist() == [True, False, True, False]
-    assert found["numbers6"].confidences.tolist() == pytest.approx([0.9, 0.2, 0.9, 0.7])
-    assert [len(found[name].right) for name in ("union", "union/numbers6", "union/vtu")] == [2, 1, 1]
+    cells = [Cell("union", "crnn", 0), Cell("numbers6", "crnn", 1), Cell("numbers6", "crnn", 0)]
+    rows = {row.dataset: row for row in read_confidences(path.parent, cells)}
+    assert list(rows) == ["numbers6", "union", "union/numbers6", "union/vtu"]
+    assert rows["numbers6"].right.tolist() == [True, False, True, False]
+    assert rows["numbers6"].confidences.tolist() == pytest.approx([0.9, 0.2, 0.9, 0.7])
+    assert [len(rows[name].right) for name in ("union", "union/numbers6", "union/vtu")] == [2, 1, 1]
 
 
 def test_bins_give_the_calibration_error_of_the_leaderboard(predict: Predict) -> None:
@@ -92,7 +92,7 @@ def test_coverage_at_99_percent_by_model(tmp_path: Path) -> None:
     assert coverage_at_target(read) == {("numbers6", model): share for model, share in expected.items()}
 
 
-def test_thresholds_that_six_decimals_cannot_part_survive_the_disk(tmp_path: Path) -> None:
+def test_thresholds_that_differ_after_the_sixth_decimal_survive_the_disk(tmp_path: Path) -> None:
     sure = np.nextafter(np.float32(1), np.float32(0))
     table = risk_table([row([1.0, float(sure), float(np.nextafter(sure, np.float32(0)))], [True] * 3)])
     table.write_csv(tmp_path / "risk_coverage.csv")
@@ -102,7 +102,7 @@ def test_thresholds_that_six_decimals_cannot_part_survive_the_disk(tmp_path: Pat
     assert len(set(thresholds.tolist())) == 3
 
 
-def test_what_is_missing_or_foreign_names_the_command(predict: Predict, tmp_path: Path) -> None:
+def test_a_missing_or_foreign_file_names_the_command(predict: Predict, tmp_path: Path) -> None:
     folder = predict([("1", "1")]).parent
     with pytest.raises(InputError, match="run `dvc repro predict@numbers6-crnn-1`"):
         read_confidences(folder, [Cell("numbers6", "crnn", 1)])

@@ -1,4 +1,4 @@
-"""Corruptions: seeded by image, worse with strength, whole images in and out."""
+"""Corruptions: seeded by image, stronger with each strength, of unchanged size and dtype."""
 
 from collections.abc import Callable
 
@@ -49,32 +49,32 @@ def test_equal_images_of_two_names_differ(name: str, samples: Samples) -> None:
     assert (one != other).any()
 
 
-def test_contrast_fades_text_from_either_side_and_leaves_the_ground(samples: Samples) -> None:
+def test_contrast_fades_text_from_either_side_and_keeps_the_background(samples: Samples) -> None:
     faded = corrupt(samples.pixels, samples.sample_ids, "contrast", 3).astype(int)
-    ground = np.median(samples.pixels, axis=(1, 2)).astype(int)
-    strength = np.abs(faded - ground[:, None, None]).max(axis=1)
+    background = np.median(samples.pixels, axis=(1, 2)).astype(int)
+    strength = np.abs(faded - background[:, None, None]).max(axis=1)
     left, right = strength[:, :30].max(axis=1), strength[:, -30:].max(axis=1)
     assert (left > 1.5 * right).any()
     assert (right > 1.5 * left).any()
-    assert (np.median(faded, axis=(1, 2)) == ground).all()
+    assert (np.median(faded, axis=(1, 2)) == background).all()
 
 
-def test_lines_are_drawn_in_the_grey_of_the_text_whichever_is_the_darker(samples: Samples) -> None:
+def test_lines_are_drawn_in_the_grey_of_dark_and_of_light_text(samples: Samples) -> None:
     for pixels in (samples.pixels, 255 - samples.pixels):
-        struck = corrupt(pixels, samples.sample_ids, "lines", 3).astype(int)
-        ground = np.median(pixels)
-        text = pixels[np.abs(pixels - ground) > 20].mean() > ground
-        changed = struck - pixels
-        assert (changed[np.abs(changed) > 20] > 0).mean() == (1.0 if text else 0.0)
+        lined = corrupt(pixels, samples.sample_ids, "lines", 3).astype(int)
+        background = np.median(pixels)
+        is_light = pixels[np.abs(pixels - background) > 20].mean() > background
+        change = lined - pixels
+        assert (change[np.abs(change) > 20] > 0).mean() == (1.0 if is_light else 0.0)
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 @pytest.mark.parametrize("shape", [(8, 8), (40, 150), (64, 200)])
 def test_any_size_and_flat_images_pass(name: str, shape: tuple[int, int]) -> None:
     for grey in (0, 255):
-        done = corrupt(np.full((2, *shape), grey, np.uint8), ["a", "b"], name, 3)
-        assert done.shape == (2, *shape)
+        corrupted = corrupt(np.full((2, *shape), grey, np.uint8), ["a", "b"], name, 3)
+        assert corrupted.shape == (2, *shape)
 
 
-def test_no_images_are_no_images() -> None:
+def test_an_empty_batch_stays_empty() -> None:
     assert corrupt(np.empty((0, 32, 100), np.uint8), [], "noise", 1).shape == (0, 32, 100)

@@ -1,4 +1,4 @@
-"""What is counted of a recogniser: operations by hand, bytes, and time."""
+"""The cost of a recogniser: operations counted by hand, bytes, and time."""
 
 import time
 from collections.abc import Callable
@@ -83,15 +83,15 @@ def test_latency_is_the_median_of_single_images(
     make_samples: Callable[..., Samples], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recogniser = build_recogniser("dummy", SPEC, {})
-    asked = []
+    batch_sizes = []
 
     def predict(pixels: NDArray[np.uint8]) -> Reading:
-        asked.append(len(pixels))
-        time.sleep(0.05 if len(asked) == 8 else 0.002)
+        batch_sizes.append(len(pixels))
+        time.sleep(0.05 if len(batch_sizes) == 8 else 0.002)
         return Reading([""], np.zeros(1, np.float32))
 
     monkeypatch.setattr(recogniser, "predict", predict)
-    found = latency_seconds(recogniser, make_samples(9).pixels)
+    seconds = latency_seconds(recogniser, make_samples(9).pixels)
     # Five to warm up, then each of the nine; one slow image moves no median.
-    assert asked == [1] * 14
-    assert 0.002 <= found < 0.03
+    assert batch_sizes == [1] * 14
+    assert 0.002 <= seconds < 0.03

@@ -1,4 +1,4 @@
-"""Wrong labels among right ones: they come first in the list, and the list is what it says."""
+"""Suspect labels: planted errors come first, and the list is complete, bounded and ordered."""
 
 from collections.abc import Sequence
 
@@ -44,41 +44,41 @@ def names(n: int) -> dict[str, dict[str, str]]:
     return {"numbers6": {f"{i:05d}": f"{i}.png" for i in range(n)}}
 
 
-def test_a_confident_contradiction_is_listed_with_all_that_a_person_needs() -> None:
+def test_a_confident_contradiction_is_listed_with_all_columns() -> None:
     rows = [("11", "11", 0.9), ("22", "23", 0.95), ("44", "44", 0.8)]
-    found = suspects([predictions(rows)], names(3)).row(0, named=True)
-    assert found == {
+    row = suspects([predictions(rows)], names(3)).row(0, named=True)
+    assert row == {
         "dataset": "numbers6",
         "source": "standin",
         "sample_id": "00001",
         "name": "1.png",
         "label": "22",
         "reading": "23",
-        # What the reading leaves over, 0.05, is granted to the label.
+        # Without a loss the label gets the rest of the probability, 0.05.
         "score": pytest.approx(0.9),
         "models": "crnn",
     }
 
 
-def test_a_known_loss_says_what_the_label_is_worth() -> None:
+def test_a_ctc_loss_gives_the_probability_of_the_label() -> None:
     losses = [0.1, -float(np.log(0.01))]
-    found = suspects([predictions([("11", "11", 0.9), ("22", "23", 0.95)], losses=losses)], names(2))
-    assert found["score"].to_list() == pytest.approx([0.94], abs=1e-6)
+    table = suspects([predictions([("11", "11", 0.9), ("22", "23", 0.95)], losses=losses)], names(2))
+    assert table["score"].to_list() == pytest.approx([0.94], abs=1e-6)
 
 
-def test_models_count_by_how_often_they_are_right() -> None:
+def test_models_are_weighted_by_their_exact_match() -> None:
     good = predictions([("1", "1", 1.0), ("2", "2", 1.0), ("3", "3", 1.0), ("4", "5", 0.9)], "good")
     poor = predictions([("1", "1", 1.0), ("2", "7", 1.0), ("3", "7", 1.0), ("4", "6", 1.0)], "poor")
-    found = suspects([good, poor], names(4))
+    table = suspects([good, poor], names(4))
     # 0.75 and 0.25 of right readings: the labels 2 and 3 hold, and for 4 the better model's word counts.
-    assert found.select("label", "reading", "models").rows() == [("4", "5", "good")]
-    assert found["score"][0] == pytest.approx(0.75 * 0.9 - 0.75 * 0.1, abs=1e-6)
+    assert table.select("label", "reading", "models").rows() == [("4", "5", "good")]
+    assert table["score"][0] == pytest.approx(0.75 * 0.9 - 0.75 * 0.1, abs=1e-6)
 
 
 def test_models_that_agree_are_all_named_and_a_union_says_so() -> None:
     rows = [("1", "1", 1.0), ("2", "3", 0.9)]
-    found = suspects([predictions(rows, "crnn"), predictions(rows, "crnn", "union")], names(2))
-    assert found["models"].to_list() == ["crnn union/crnn"]
+    table = suspects([predictions(rows, "crnn"), predictions(rows, "crnn", "union")], names(2))
+    assert table["models"].to_list() == ["crnn union/crnn"]
 
 
 def test_a_reader_that_is_never_right_accuses_nobody() -> None:
@@ -92,25 +92,25 @@ def test_an_image_that_is_hard_to_read_is_no_suspect() -> None:
 
 def test_the_list_is_bounded_and_ordered() -> None:
     rows = [("1", "1", 1.0)] * 10 + [("1", "2", 0.8 + i / 2000) for i in range(300)]
-    found = suspects([predictions(rows)], names(310))
-    assert found.height == LISTED
-    assert found["score"].is_sorted(descending=True)
-    assert found["sample_id"][0] == "00309"
+    table = suspects([predictions(rows)], names(310))
+    assert table.height == LISTED
+    assert table["score"].is_sorted(descending=True)
+    assert table["sample_id"][0] == "00309"
 
 
 def posteriors(truth: NDArray[np.int64], distance: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """What an ideal reader believes who sees each symbol as a point in noise: [N, LENGTH, 10], calibrated by design."""
+    """Posteriors of an ideal reader that sees each symbol as a noisy point: [N, LENGTH, 10], calibrated by design."""
     seen = rng.standard_normal((*truth.shape, 10)) + distance * np.eye(10)[truth]
     odds = np.exp(distance * (seen - seen.max(axis=-1, keepdims=True)))
-    believed: NDArray[np.float64] = odds / odds.sum(axis=-1, keepdims=True)
-    return believed
+    probabilities: NDArray[np.float64] = odds / odds.sum(axis=-1, keepdims=True)
+    return probabilities
 
 
-def read(believed: NDArray[np.float64], labels: NDArray[np.int64], model: str, *, losses: bool) -> Predictions:
-    texts = ["".join(row) for row in DIGITS[believed.argmax(axis=-1)]]
+def read(probabilities: NDArray[np.float64], labels: NDArray[np.int64], model: str, *, losses: bool) -> Predictions:
+    texts = ["".join(row) for row in DIGITS[probabilities.argmax(axis=-1)]]
     given = ["".join(row) for row in DIGITS[labels]]
-    confidences = believed.max(axis=-1).prod(axis=-1).tolist()
-    likelihoods = np.take_along_axis(believed, labels[..., None], axis=-1)[..., 0].prod(axis=-1)
+    confidences = probabilities.max(axis=-1).prod(axis=-1).tolist()
+    likelihoods = np.take_along_axis(probabilities, labels[..., None], axis=-1)[..., 0].prod(axis=-1)
     nats = (-np.log(likelihoods)).tolist() if losses else None
     return predictions(list(zip(given, texts, confidences, strict=True)), model, losses=nats)
 
@@ -127,16 +127,16 @@ def test_planted_errors_come_first(models: int, losses: bool, whole: bool) -> No
     if whole:
         labels[wrong] = rng.integers(0, 10, (100, LENGTH))
     else:
-        place = wrong, rng.integers(0, LENGTH, 100)
-        labels[place] = (labels[place] + rng.integers(1, 10, 100)) % 10
+        symbols = wrong, rng.integers(0, LENGTH, 100)
+        labels[symbols] = (labels[symbols] + rng.integers(1, 10, 100)) % 10
     cells = [read(posteriors(truth, 4.6, rng), labels, f"m{k}", losses=losses) for k in range(models)]
     texts = cells[0][1]["prediction"].to_pylist()
     exact = np.mean([text == "".join(row) for text, row in zip(texts, DIGITS[truth], strict=True)])
     assert 0.96 < exact < 0.98
     listed = set(suspects(cells, names(10_000))["sample_id"].to_list())
-    found = sum(f"{row:05d}" in listed for row in wrong)
+    recovered = sum(f"{row:05d}" in listed for row in wrong)
     assert len(listed) <= 150
-    assert found >= 90
+    assert recovered >= 90
 
 
 def test_two_runs_and_another_order_of_models_list_the_same() -> None:

@@ -1,4 +1,4 @@
-"""Probes as files, and the tables of transfer, robustness and cost that are made of them."""
+"""Files of probes, and the tables of transfer, robustness and cost that are computed from them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -59,8 +59,8 @@ def right(count: int, of: int) -> list[tuple[str, str]]:
 
 
 def test_what_is_written_is_read(probed: Callable[..., Probes], tmp_path: Path) -> None:
-    found, table = probed(info(flops=None), probe("noise", right(1, 2), 3), probe("transfer", [("Ab", "b")]))
-    assert found == info(flops=None)
+    description, table = probed(info(flops=None), probe("noise", right(1, 2), 3), probe("transfer", [("Ab", "b")]))
+    assert description == info(flops=None)
     assert table.to_pylist() == [
         {"probe": name, "strength": s, "dataset": "numbers6", "sample_id": i, "label": a, "prediction": b}
         for name, s, i, a, b in (
@@ -75,7 +75,7 @@ def test_what_is_written_is_read(probed: Callable[..., Probes], tmp_path: Path) 
     assert path.read_bytes() == before
 
 
-def test_a_missing_a_damaged_and_another_file_are_one_clear_line(tmp_path: Path) -> None:
+def test_a_missing_damaged_or_foreign_file_is_one_clear_line(tmp_path: Path) -> None:
     path = tmp_path / "union-crnn-0.parquet"
     with pytest.raises(InputError, match=r"cannot be read .*; run `dvc repro probe`"):
         read_probes(path)
@@ -92,19 +92,19 @@ def test_a_flipped_bit_anywhere_is_found(probed: Callable[..., Probes], tmp_path
     probed(info(flops=None), probe("noise", right(1, 2), 3))
     path = tmp_path / "probes/numbers6-crnn-0.parquet"
     sound = path.read_bytes()
-    for place in range(0, len(sound), len(sound) // 50):
-        path.write_bytes(sound[:place] + bytes([sound[place] ^ 1 << place % 8]) + sound[place + 1 :])
+    for offset in range(0, len(sound), len(sound) // 50):
+        path.write_bytes(sound[:offset] + bytes([sound[offset] ^ 1 << offset % 8]) + sound[offset + 1 :])
         with pytest.raises(InputError, match=r"numbers6-crnn-0\.parquet: is damaged .*run `dvc repro -f -s probe`"):
             read_probes(path)
 
 
-def test_robustness_pools_folds_and_measures_from_the_same_images_clean(probed: Callable[..., Probes]) -> None:
+def test_robustness_pools_folds_and_compares_with_the_same_images_unchanged(probed: Callable[..., Probes]) -> None:
     folds = [
         probed(info(fold=0), probe("clean", right(3, 4)), probe("blur", right(1, 4), 1), probe("blur", right(0, 4), 2)),
         probed(info(fold=1), probe("clean", right(2, 4)), probe("blur", right(2, 4), 1), probe("blur", right(1, 4), 2)),
     ]
-    found = robustness(folds).select("corruption", "strength", "n", "exact", "relative_drop").rows()
-    assert found == [
+    rows = robustness(folds).select("corruption", "strength", "n", "exact", "relative_drop").rows()
+    assert rows == [
         ("blur", 1, 8, 3 / 8, pytest.approx(1 - 3 / 5)),
         ("blur", 2, 8, 1 / 8, pytest.approx(1 - 1 / 5)),
         ("clean", 0, 8, 5 / 8, 0.0),
@@ -112,18 +112,18 @@ def test_robustness_pools_folds_and_measures_from_the_same_images_clean(probed: 
     ]
 
 
-def test_a_model_that_reads_nothing_loses_nothing_that_can_be_measured(probed: Callable[..., Probes]) -> None:
-    found = robustness([probed(info(), probe("clean", right(0, 2)), probe("jpeg", right(1, 2), 1))])
-    assert found["relative_drop"].to_list() == [None, None, None]
-    assert found["exact"].to_list() == [0, 0.5, 0.5]
+def test_a_model_that_reads_nothing_has_no_relative_drop(probed: Callable[..., Probes]) -> None:
+    table = robustness([probed(info(), probe("clean", right(0, 2)), probe("jpeg", right(1, 2), 1))])
+    assert table["relative_drop"].to_list() == [None, None, None]
+    assert table["exact"].to_list() == [0, 0.5, 0.5]
 
 
 def test_a_union_is_shown_whole_and_by_member(probed: Callable[..., Probes]) -> None:
-    whose = ["fournierp", "numbers6"]
-    clean = probe("clean", [("1", "1"), ("2", "2")], 0, whose)
-    lines = probe("lines", [("1", "1"), ("2", "7")], 1, whose)
-    found = robustness([probed(info("union"), clean, lines)])
-    drops = {(d, c): drop for d, c, drop in found.select("dataset", "corruption", "relative_drop").rows()}
+    members = ["fournierp", "numbers6"]
+    clean = probe("clean", [("1", "1"), ("2", "2")], 0, members)
+    lines = probe("lines", [("1", "1"), ("2", "7")], 1, members)
+    table = robustness([probed(info("union"), clean, lines)])
+    drops = {(d, c): drop for d, c, drop in table.select("dataset", "corruption", "relative_drop").rows()}
     assert {key[0] for key in drops} == {"union", "union/fournierp", "union/numbers6"}
     assert (drops["union", "lines"], drops["union/fournierp", "lines"], drops["union/numbers6", "lines"]) == (0.5, 0, 1)
 
@@ -138,33 +138,33 @@ def test_transfer_has_the_diagonal_from_the_cells_and_the_rest_from_the_probes(
     cells = [scored(predict, [("12", "12"), ("34", "3")], fold=fold) for fold in (0, 1)]
     elsewhere = probe("transfer", [("Ab", "ab"), ("cd", "cd"), ("ef", "gh")], 0, ["vtu"] * 3)
     both = [probed(info(fold=fold), probe("clean", right(1, 1)), elsewhere) for fold in (0, 1)]
-    found = transfer(both, cells)
-    assert found.select("trained_on", "model", "read", "source", "n", "exact", "exact_folded", "cer").rows() == [
+    table = transfer(both, cells)
+    assert table.select("trained_on", "model", "read", "source", "n", "exact", "exact_folded", "cer").rows() == [
         ("numbers6", "crnn", "numbers6", "standin", 4, 0.5, 0.5, 0.25),
         ("numbers6", "crnn", "vtu", "standin", 6, pytest.approx(1 / 3), pytest.approx(2 / 3), 0.5),
     ]
-    assert found.select("exact_lo", "exact_hi").rows()[1] == wilson(2, 6)
+    assert table.select("exact_lo", "exact_hi").rows()[1] == wilson(2, 6)
 
 
 def test_a_union_is_read_on_each_member(probed: Callable[..., Probes], predict: Predict) -> None:
     cell = scored(predict, [("12", "12"), ("34", "3")], dataset="union", members=["fournierp", "vtu"])
-    found = transfer([probed(info("union"), probe("clean", right(1, 1)))], [cell])
-    assert found.select("trained_on", "read", "exact").rows() == [("union", "fournierp", 1.0), ("union", "vtu", 0.0)]
+    table = transfer([probed(info("union"), probe("clean", right(1, 1)))], [cell])
+    assert table.select("trained_on", "read", "exact").rows() == [("union", "fournierp", 1.0), ("union", "vtu", 0.0)]
 
 
 def test_counted_cost_is_that_of_the_largest_fold() -> None:
-    found = counted_cost([info(fold=0), info(fold=1), info("vtu", "hog_svc", flops=None)])
-    assert found.rows() == [("numbers6", "crnn", 1001, 7, 2001), ("vtu", "hog_svc", 1000, None, 2000)]
+    table = counted_cost([info(fold=0), info(fold=1), info("vtu", "hog_svc", flops=None)])
+    assert table.rows() == [("numbers6", "crnn", 1001, 7, 2001), ("vtu", "hog_svc", 1000, None, 2000)]
 
 
 def test_measured_cost_pools_folds(tmp_path: Path) -> None:
     for fold, torch in ((0, ', "torch": "2.6"'), (1, ', "torch": "2.6"'), (2, "")):
         text = f'{{"latency_ms": {fold + 1}, "device": "cpu", "threads": 2{torch}}}'
         (tmp_path / f"vtu-crnn-{fold}.json").write_text(text)
-    places = [Cell("vtu", "crnn", fold) for fold in range(3)]
-    timings = {place: Timing(10.0 + place[2], 100, 0.5, "cpu", 2) for place in places}
-    found = measured_cost(timings, {place: read_latency(tmp_path, place) for place in places})
-    assert found.rows() == [("vtu", "crnn", 11.0, 200.0, 2.0, "cpu", 2, "2.6")]
+    cells = [Cell("vtu", "crnn", fold) for fold in range(3)]
+    timings = {cell: Timing(10.0 + cell.fold, 100, 0.5, "cpu", 2) for cell in cells}
+    table = measured_cost(timings, {cell: read_latency(tmp_path, cell) for cell in cells})
+    assert table.rows() == [("vtu", "crnn", 11.0, 200.0, 2.0, "cpu", 2, "2.6")]
 
 
 def test_a_missing_or_damaged_latency_is_one_clear_line(tmp_path: Path) -> None:

@@ -17,19 +17,19 @@ def curve(*readings: tuple[float, bool]) -> RiskCoverage:
 
 
 def test_by_hand() -> None:
-    found = curve((0.5, True), (0.75, True), (0.25, False), (1.0, True))
-    assert found.thresholds.tolist() == [1.0, 0.75, 0.5, 0.25]
-    assert found.read.tolist() == [1, 2, 3, 4]
-    assert found.right.tolist() == [1, 2, 3, 3]
-    assert found.at_target() == 2
+    risk = curve((0.5, True), (0.75, True), (0.25, False), (1.0, True))
+    assert risk.thresholds.tolist() == [1.0, 0.75, 0.5, 0.25]
+    assert risk.read.tolist() == [1, 2, 3, 4]
+    assert risk.right.tolist() == [1, 2, 3, 3]
+    assert risk.at_target() == 2
 
 
-def test_equal_confidences_are_never_parted() -> None:
-    # In any order of the two at 0.5: reading the right one alone is not possible.
+def test_images_of_equal_confidence_are_read_together() -> None:
+    # In either order of the two at 0.5: reading only the right one is not possible.
     for readings in ([(0.5, True), (0.5, False)], [(0.5, False), (0.5, True)]):
-        found = curve((0.9, True), *readings)
-        assert found.read.tolist() == [1, 3]
-        assert found.at_target() == 0
+        risk = curve((0.9, True), *readings)
+        assert risk.read.tolist() == [1, 3]
+        assert risk.at_target() == 0
 
 
 def test_exactly_99_of_100_is_enough_and_less_is_not() -> None:
@@ -38,21 +38,21 @@ def test_exactly_99_of_100_is_enough_and_less_is_not() -> None:
 
 
 def test_the_largest_share_counts_even_where_a_smaller_one_is_not_precise() -> None:
-    found = curve((1.0, False), *[(0.5, True)] * 199)
-    assert found.at_target() == 1
-    assert found.read[1] == 200
+    risk = curve((1.0, False), *[(0.5, True)] * 199)
+    assert risk.at_target() == 1
+    assert risk.read[1] == 200
 
 
 @settings(max_examples=100, deadline=None)
 @given(READINGS)
 def test_against_every_threshold(readings: list[tuple[float, bool]]) -> None:
-    found = curve(*readings)
-    for threshold, read, right in zip(found.thresholds, found.read, found.right, strict=True):
+    risk = curve(*readings)
+    for threshold, read, right in zip(risk.thresholds, risk.read, risk.right, strict=True):
         kept = [hit for sure, hit in readings if np.float32(sure) >= threshold]
         assert (read, right) == (len(kept), sum(kept))
-    assert found.read[-1] == len(readings)
-    enough = [i for i in range(len(found.read)) if 100 * found.right[i] >= 99 * found.read[i]]
-    assert found.at_target() == max(enough, default=None)
+    assert risk.read[-1] == len(readings)
+    enough = [i for i in range(len(risk.read)) if 100 * risk.right[i] >= 99 * risk.read[i]]
+    assert risk.at_target() == max(enough, default=None)
 
 
 def points(curve: RiskCoverage) -> set[tuple[float, int, int]]:
@@ -75,5 +75,5 @@ def test_thinning_keeps_the_ends_and_the_target() -> None:
 
 
 def test_few_points_are_all_kept() -> None:
-    found = curve((0.5, True), (0.75, False))
-    assert found.thinned().read.tolist() == found.read.tolist()
+    risk = curve((0.5, True), (0.75, False))
+    assert risk.thinned().read.tolist() == risk.read.tolist()
