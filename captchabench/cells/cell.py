@@ -69,9 +69,12 @@ def stage_of(stage: str, cell: str) -> str:
 def expected_cells(matrix: MatrixParams) -> list[Cell]:
     """The cells that the parameters ask for, sorted.
 
-    Raises InputError if a list is empty or has duplicates: a fold named twice would count its images twice.
+    Raises InputError if a list is empty or has duplicates: a fold named twice would count its images twice. Where there
+    are cells of tiles, those of texts may be left out altogether.
     """
-    for key in ("datasets", "models", "folds"):
+    texts = matrix.datasets or matrix.models or matrix.union
+    tiles = matrix.tiles.datasets and matrix.tiles.models
+    for key in ("datasets", "models", "folds") if texts or not tiles else ("folds",):
         if not getattr(matrix, key):
             raise InputError(f"params.yaml: matrix.{key}: is empty; name at least one")
     lists = {key: getattr(matrix, key) for key in ("datasets", "models", "union", "folds")}

@@ -45,7 +45,7 @@ def read_latency(folder: Path, cell: Cell) -> dict[str, Any]:
     Raises InputError if the file is missing or damaged.
     """
     path = folder / f"{cell}.json"
-    again = "run `dvc repro probe`"
+    again = "run `dvc repro latency`"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         return {"torch": None, **values, "latency_ms": float(values["latency_ms"])}

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from captchabench.cells.cell import Cell, expected_cells
-from captchabench.config import MatrixParams
+from captchabench.config import MatrixParams, TileCells
 from captchabench.errors import InputError
 from captchabench.scoring import leaderboard as board_module
 from captchabench.scoring.cells import ScoredCell, read_cell, score_predictions, write_cell
@@ -51,6 +51,8 @@ def test_expected_cells_are_the_matrix_and_union() -> None:
     ("matrix", "message"),
     [
         (MatrixParams((), ("m",), (), (0,)), "matrix.datasets: is empty"),
+        (MatrixParams((), (), (), (0,), TileCells(("grid",), ())), "matrix.datasets: is empty"),
+        (MatrixParams((), (), ("m",), (0,), TileCells(("grid",), ("m",))), "matrix.datasets: is empty"),
         (MatrixParams(("d",), ("m",), (), ()), "matrix.folds: is empty"),
         (MatrixParams(("d",), ("m",), (), (0, 1, 0)), "matrix.folds: names 0 twice"),
     ],
@@ -58,6 +60,10 @@ def test_expected_cells_are_the_matrix_and_union() -> None:
 def test_an_empty_or_repeating_matrix_is_refused(matrix: MatrixParams, message: str) -> None:
     with pytest.raises(InputError, match=message):
         expected_cells(matrix)
+
+
+def test_tiles_may_be_all_there_is() -> None:
+    assert expected_cells(MatrixParams((), (), (), (0,), TileCells(("grid",), ("m",)))) == [Cell("grid", "m", 0)]
 
 
 def test_folds_are_pooled_over_images(predict: Predict) -> None:

@@ -168,7 +168,7 @@ def test_measured_cost_pools_folds(tmp_path: Path) -> None:
 
 
 def test_a_missing_or_damaged_latency_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"vtu-crnn-0\.json: cannot be read .*run `dvc repro probe`"):
+    with pytest.raises(InputError, match=r"vtu-crnn-0\.json: cannot be read .*run `dvc repro latency`"):
         read_latency(tmp_path, Cell("vtu", "crnn", 0))
     (tmp_path / "vtu-crnn-0.json").write_text("{}")
     with pytest.raises(InputError, match=r"is not one of our latencies"):
