@@ -242,7 +242,7 @@ def test_full_parameters_lie_over_the_defaults() -> None:
 
 
 def test_an_unknown_model_is_one_line() -> None:
-    with pytest.raises(InputError, match=r"--model crn: not measured here; did you mean 'crnn'\?"):
+    with pytest.raises(InputError, match=r"--model crn: not a model of this benchmark; did you mean 'crnn'\?"):
         chosen_models(["crn"], train_throughput.MODELS)
 
 
