@@ -1,4 +1,4 @@
-"""The look-up of known vulnerabilities: what is found fails, and so does what could not be looked up."""
+"""The check for known vulnerabilities fails for those found and for packages that could not be looked up."""
 
 import importlib.util
 import re
@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# Answers for pip-audit as its files say: a service that knows `bad`, and nothing of `quiet`.
+# Replaces pip-audit: finds a vulnerability in `bad` and does not know `quiet`.
 AUDITOR = """
 import json, pathlib, sys
 words = dict(zip(sys.argv[1:], sys.argv[2:]))
@@ -60,13 +60,15 @@ def audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         ("a==1\nquiet==1\n", "", 2),
     ],
 )
-def test_what_is_found_and_what_is_unknown_fail(audit: Any, tmp_path: Path, lock: str, ignore: str, code: int) -> None:
+def test_known_vulnerabilities_and_unknown_packages_fail(
+    audit: Any, tmp_path: Path, lock: str, ignore: str, code: int
+) -> None:
     (tmp_path / "lock").write_text(lock)
     (tmp_path / "ignore").write_text(ignore)
     assert audit.main([str(tmp_path / "lock")]) == code
 
 
-def test_every_package_of_the_lock_file_is_asked_for(audit: Any) -> None:
+def test_every_package_of_the_lock_file_is_looked_up(audit: Any) -> None:
     text = (ROOT / "requirements.lock").read_text()
     packages = {re.split(r"[\[=]", line)[0] for line in text.splitlines() if not line.startswith(" ")}
     assert {pin.split("==")[0] for pin in audit.pins(text)} == packages
