@@ -1,9 +1,9 @@
-"""How often `captchabench compare` calls two models different: where they are equal, and where they are not.
+"""False alarms and power of `captchabench compare`: how often it calls two simulated models different.
 
-Pairs of models are simulated. Every image has a difficulty, the same for both models, so that they tend to fail on the
-same images; each of its five characters is read right or wrong by chance. Equal models have the same chances on every
-image, so that each finding of a difference at 5 % is false; of others, the second is the better one by a known amount,
-and the share of findings is the power. No data is read: the figures are the same on every machine.
+Each image has a difficulty that both models share, so that they tend to fail on the same images. Each of its five
+characters is read right or wrong at random. Equal models have the same probabilities on every image: a difference at
+the 5 % level is a false alarm. In the other scenarios the second model is better by a known amount: the share of
+differences found is the power. No data is read, so the numbers are the same on every machine.
 """
 
 from dataclasses import asdict, dataclass
@@ -19,14 +19,14 @@ from captchabench.comparison.paired import mcnemar, paired_cer, paired_proportio
 
 _LEVEL = 0.05
 _LENGTH = 5
-# Of the difficulties, in logits: some images are nearly always read, some nearly never.
+# Standard deviation of the difficulties, in logits: some images are nearly always read, some nearly never.
 _SPREAD = 2.0
 _SEED = 0
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """ease: logit of reading a character of a middling image; gain: what the second model has more of it."""
+    """ease: logit of reading a character of an average image. gain: added to it for the second model."""
 
     images: int
     ease: float
@@ -39,7 +39,7 @@ SCENARIOS = (
     *(Scenario(images, 6.0, 0.6) for images in (200, 800, 1600, 3200)),
     *(Scenario(images, 3.0, 0.2) for images in (400, 1600, 6400)),
 )
-# How a pair was tested -> what its column is called.
+# Test -> heading of its column.
 TESTS = {
     "verdict": "verdict",
     "mid_p": "mid-p",
@@ -50,25 +50,25 @@ TESTS = {
 
 
 def main(
-    pairs: Annotated[int, typer.Option(min=1, help="Simulated in each scenario.")] = 1000,
-    out: Annotated[Path | None, typer.Option(help="The JSON file; $OUT or reports/benchmarks unless given.")] = None,
+    pairs: Annotated[int, typer.Option(min=1, help="Simulated pairs per scenario.")] = 1000,
+    out: Annotated[Path | None, typer.Option(help="The JSON file. Default: in $OUT or reports/benchmarks.")] = None,
 ) -> None:
-    """Count findings of a difference at 5 %, before Holm, in every scenario.
+    """Count the differences found at the 5 % level, before Holm's correction, in every scenario.
 
     For example: python -m benchmarks.compare_power --pairs 1000
     """
     rows = []
-    for place, scenario in enumerate(SCENARIOS):
+    for index, scenario in enumerate(SCENARIOS):
         say(f"{scenario}")
-        rng = np.random.default_rng([_SEED, place])
+        rng = np.random.default_rng([_SEED, index])
         rows.append(_row(scenario, [_simulate(scenario, rng) for _ in range(pairs)]))
     result = {"benchmark": "compare_power", "level": _LEVEL, "pairs": pairs, "seed": _SEED, "rows": rows}
-    notes = [f"{pairs:,} pairs a row. verdict: McNemar.p, which is mid-p but at least 5/7 of the exact p."]
+    notes = [f"{pairs:,} pairs per row. verdict: McNemar.p, which is mid-p but at least 5/7 of the exact p."]
     finish(out or default_path("compare_power"), result, notes, _table(rows))
 
 
 def _simulate(scenario: Scenario, rng: np.random.Generator) -> dict[str, float]:
-    """One pair of models: how many images each reads, how many differ, and the p-values."""
+    """One pair of models: exact match of both, the number of images on which they differ, and the p-values."""
     ease = scenario.ease + _SPREAD * rng.standard_normal(scenario.images)
     before, after = (rng.binomial(_LENGTH, 1 / (1 + np.exp(ease + gain))) for gain in (0.0, scenario.gain))
     first, second = before == 0, after == 0
@@ -88,8 +88,8 @@ def _simulate(scenario: Scenario, rng: np.random.Generator) -> dict[str, float]:
     }
 
 
-def _row(scenario: Scenario, found: list[dict[str, float]]) -> dict[str, Any]:
-    columns = {name: np.array([pair[name] for pair in found]) for name in found[0]}
+def _row(scenario: Scenario, pairs: list[dict[str, float]]) -> dict[str, Any]:
+    columns = {name: np.array([pair[name] for pair in pairs]) for name in pairs[0]}
     return {
         **asdict(scenario),
         "exact_first": float(columns["exact_first"].mean()),

@@ -1,11 +1,11 @@
-"""What training on one image must cost, whatever runs it: floating-point operations, and bytes of device memory.
+"""The least cost of training on one image: floating-point operations and bytes of device memory.
 
-The bytes are a lower bound for kernels that fuse activations, pooling and casts into layers, but not layers into each
-other. Every output of a convolution, norm, linear or recurrent layer is written once and read once going forward, and
-read once more going backward; gradients of activations, attention scores, the loss and augmentation count nothing.
-Weights are read forward and backward and their gradients written; then AdamW reads weight, gradient and two moments
-and writes three of them: ten passes of float32 a step, shared out over the batch. The image itself is read once.
-The operations are those of matrix products and convolutions, forward and backward, as PyTorch's own counter has them.
+The bytes are a lower bound for kernels that fuse activations, pooling and casts into layers, but do not fuse layers.
+Each output of a convolution, norm, linear or recurrent layer is written once and read once in the forward pass, and
+read once in the backward pass. Gradients of activations, attention scores, the loss and augmentation are not counted.
+Weights are read in both passes and their gradients are written; then AdamW reads weight, gradient and two moments and
+writes three of them: ten passes of float32 per step, divided by the batch size. The image is read once. Operations are
+those of matrix products and convolutions in both passes, as PyTorch's FlopCounterMode counts them.
 """
 
 import copy
@@ -27,16 +27,16 @@ _BATCH = 8
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one image in one training step."""
+    """Floating-point operations and bytes per image in one training step."""
 
     flops: float
     bytes: float
 
 
 def cost_of_training(network: Network, height: int, width: int, *, batch_size: int, dtype: torch.dtype) -> Cost:
-    """What an image of [height, width] costs in batches of `batch_size`, activations held in `dtype`.
+    """The cost of an image of [height, width] in batches of `batch_size` with activations of `dtype`.
 
-    Counted on tensors without data, so that it takes no time and every layer shows its matrix products.
+    Counted on meta tensors, so that nothing is computed and every layer shows its matrix products.
     """
     shadow = copy.deepcopy(network).to("meta").train()
     outputs = 0
@@ -60,8 +60,8 @@ def cost_of_training(network: Network, height: int, width: int, *, batch_size: i
 def _backward_flops(
     gradient: Sequence[int], _inputs: Sequence[int], weight: Sequence[int], *rest: object, out_shape: object
 ) -> int:
-    """Of a convolution's backward pass, by shapes; PyTorch's own formula overlooks groups."""
-    wanted = rest[-1]
-    assert isinstance(wanted, Sequence)
+    """Operations of a convolution's backward pass, from its shapes. PyTorch's formula ignores groups."""
+    output_mask = rest[-1]
+    assert isinstance(output_mask, Sequence)
     once = 2 * gradient[0] * math.prod(gradient[2:]) * math.prod(weight)
-    return once * sum(bool(part) for part in wanted[:2])
+    return once * sum(bool(part) for part in output_mask[:2])

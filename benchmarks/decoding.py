@@ -1,9 +1,8 @@
-"""What decoding does for accuracy, and costs: greedy or beam, with and without the length prior.
+"""Accuracy and speed of decoding: greedy or beam search, with and without the length prior.
 
-Trained models are read again with each way of decoding; nothing is retrained. The length prior lets no text be shorter
-or longer than the labels of the dataset, which any attacker can count. Images are those held out from each model.
-Images a second are of reading as a whole, network included. McNemar's exact test compares
-each way with greedy decoding on the same images.
+The trained models read their held-out images with each way of decoding; nothing is trained. The length prior excludes
+texts shorter or longer than the dataset's labels, whose lengths anyone can see. Images per second include the network.
+McNemar's exact test compares each way with greedy decoding on the same images.
 """
 
 import time
@@ -35,17 +34,19 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def main(
-    models: Annotated[Path, typer.Option(help="Where `train` left DATASET-MODEL-FOLD/.")] = Path("data/models"),
-    shards: Annotated[Path, typer.Option(help="Where `normalize` left DATASET/.")] = Path("data/shards"),
-    out: Annotated[Path | None, typer.Option(help="The JSON file; $OUT or reports/benchmarks unless given.")] = None,
+    models: Annotated[Path, typer.Option(help="The folder of trained models, DATASET-MODEL-FOLD/.")] = Path(
+        "data/models"
+    ),
+    shards: Annotated[Path, typer.Option(help="The folder of shards, DATASET/.")] = Path("data/shards"),
+    out: Annotated[Path | None, typer.Option(help="The JSON file. Default: in $OUT or reports/benchmarks.")] = None,
 ) -> None:
     """Compare ways of decoding on every trained CTC model; folds are pooled.
 
     For example, after `make repro`: python -m benchmarks.decoding
     """
-    # dataset, model -> way -> one flag an image of all folds.
+    # (dataset, model) -> way -> whether each image was read right, over all folds.
     right: dict[tuple[str, str], dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    spent: dict[tuple[str, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    durations: dict[tuple[str, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for folder in sorted(models.glob("*-*-*")):
         dataset, name, fold = folder.name.split("-")
         if not (shards / dataset).is_dir():
@@ -62,17 +63,19 @@ def main(
             recogniser.predict(samples.pixels[:8])
             started = time.perf_counter()
             texts = recogniser.predict(samples.pixels).texts
-            spent[dataset, name][way] += time.perf_counter() - started
+            durations[dataset, name][way] += time.perf_counter() - started
             right[dataset, name][way] += [a == b for a, b in zip(texts, samples.labels, strict=True)]
     if not right:
         raise InputError(f"{models}: holds no trained CTC model of a dataset in {shards}; run `make repro` first")
-    rows = [_row(*key, way, right[key], spent[key]) for key in right for way in WAYS]
+    rows = [_row(*key, way, right[key], durations[key]) for key in right for way in WAYS]
     result = {"benchmark": "decoding", "machine": machine(choose_device()), "rows": rows}
     notes = [f"{result['machine']}"]
     finish(out or default_path("decoding"), result, notes, _table(rows))
 
 
-def _row(dataset: str, model: str, way: str, right: dict[str, list[bool]], spent: dict[str, float]) -> dict[str, Any]:
+def _row(
+    dataset: str, model: str, way: str, right: dict[str, list[bool]], durations: dict[str, float]
+) -> dict[str, Any]:
     this, greedy = np.array(right[way]), np.array(right["greedy"])
     gained, lost = int((this & ~greedy).sum()), int((greedy & ~this).sum())
     return {
@@ -84,7 +87,7 @@ def _row(dataset: str, model: str, way: str, right: dict[str, list[bool]], spent
         "gained": gained,
         "lost": lost,
         "p_value": float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0,
-        "images_per_second": len(this) / spent[way],
+        "images_per_second": len(this) / durations[way],
     }
 
 

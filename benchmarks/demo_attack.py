@@ -1,16 +1,16 @@
-"""How long honest clients of the demo wait while a tenth of all clients is hostile; every honest answer checked.
+"""How long honest clients of the demo wait while a tenth of all clients is hostile. Every honest answer is checked.
 
-Starts `captchabench demo` on loopback. First the honest clients alone, then beside the hostile ones, in one run and
-against one server: each honest client sends one held-out image after the other on a connection that is kept. Of the
-hostile clients, which have a process of their own, each goes on with one of these in turn:
+Starts `captchabench demo` on loopback and measures honest clients twice on the same server: alone, then together with
+hostile clients. Each honest client sends held-out images one after the other on a persistent connection. The hostile
+clients run in a separate process. Each repeats one of these attacks, assigned in turn:
 
-  heavy    forms of 64 pictures of 34 kB that are 2000x2000 pixels of 16-bit RGBA, on a new connection each
-  halves   110 connections with half a request each, head or body, to which a byte is added each second
-  heads    headers of 64 MiB, as fast as they are taken
-  deaf     asks for the largest file of the page, again and again on one connection, and reads no answer
+  heavy    forms of 64 images of 34 kB that decode to 2000x2000 pixels of 16-bit RGBA, each on a new connection
+  halves   110 connections with an incomplete request each, which grows by a byte per second
+  heads    headers of 64 MiB, as fast as the server accepts them
+  deaf     requests the largest file of the page on one connection, again and again, and reads no response
 
-All of them share the machine with the server. On few cores the hostile clients cost the others time in that way, too:
-"beside" is an upper bound.
+All clients run on the machine of the server. On few cores the hostile clients take processor time from the others as
+well, so the time that honest clients wait beside them is an upper bound.
 
 Needs the models, images and predictions of `make repro`.
 """
@@ -36,24 +36,22 @@ from captchabench.networks.device import choose_device
 
 _HALVES = 110
 _HEADERS = 64 << 20
-# Nothing that the server owes a hostile client is waited for longer.
+# Seconds that a hostile client waits for the server.
 _PATIENCE = 30.0
 _LARGEST = "/static/swagger/swagger-ui-bundle.js"
 
 
 def main(
-    model: Annotated[
-        str, typer.Option(help="The cell whose model reads, such as fournierp-crnn-0.")
-    ] = "fournierp-crnn-0",
-    seconds: Annotated[float, typer.Option(min=1, help="Of each half.")] = 60.0,
-    honest: Annotated[int, typer.Option(min=1, help="Clients that send one image after the other.")] = 90,
-    hostile: Annotated[int, typer.Option(min=1, help="Clients beside them.")] = 10,
-    only: Annotated[str | None, typer.Option(help="One kind of hostile client: heavy, halves, heads or deaf.")] = None,
-    data: Annotated[Path, typer.Option(help="The folder that `make repro` fills.")] = Path("data"),
-    out: Annotated[Path | None, typer.Option(help="The JSON file; $OUT or reports/benchmarks unless given.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Two seconds: to see that it runs.")] = False,
+    model: Annotated[str, typer.Option(help="The cell of the model, such as fournierp-crnn-0.")] = "fournierp-crnn-0",
+    seconds: Annotated[float, typer.Option(min=1, help="Duration of each of the two measurements.")] = 60.0,
+    honest: Annotated[int, typer.Option(min=1, help="Number of honest clients.")] = 90,
+    hostile: Annotated[int, typer.Option(min=1, help="Number of hostile clients.")] = 10,
+    only: Annotated[str | None, typer.Option(help="One attack only: heavy, halves, heads or deaf.")] = None,
+    data: Annotated[Path, typer.Option(help="The data folder of `make repro`.")] = Path("data"),
+    out: Annotated[Path | None, typer.Option(help="The JSON file. Default: in $OUT or reports/benchmarks.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Two seconds, only to check that it runs.")] = False,
 ) -> None:
-    """Measure the p99 of honest clients alone and beside hostile ones.
+    """Measure the 99th percentile of the latency of honest clients, alone and beside hostile ones.
 
     For example: python -m benchmarks.demo_attack --seconds 10 --only heavy
     """
@@ -85,10 +83,10 @@ def main(
         "quick": quick,
     }
     notes = [
-        f"{result['machine']['processor']}, {result['machine']['cores']} cores, all clients on the same",
+        f"{result['machine']['processor']}, {result['machine']['cores']} cores, shared with all clients",
         f"{model}: {honest} honest clients, {hostile} hostile ones ({', '.join(kinds)})",
         "hostile: " + ", ".join(f"{what} {number:,}" for what, number in sorted(counts.items())),
-        f"p99 beside hostile clients: {ratio:.2f} times that without",
+        f"p99 beside hostile clients: {ratio:.2f} times the p99 without them",
     ]
     finish(out or default_path("demo_attack"), result, notes, _table(rows, quick))
 
@@ -120,13 +118,13 @@ def _until(end: float) -> Iterator[int]:
 
 @contextmanager
 def _hostile(port: int, model: str, number: int, kinds: list[str]) -> Iterator[Any]:
-    """Hostile clients in a process of their own; gives what has come of them, by what it is, so far."""
+    """Runs hostile clients in a separate process. Yields the counts of what they did, which grow."""
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager:
         came = manager.dict()
         process = context.Process(target=_be_hostile, args=(port, model, number, kinds, came), daemon=True)
         process.start()
-        # It has pictures to draw first.
+        # The process first encodes its images.
         while not came:
             time.sleep(0.05)
         try:
@@ -154,7 +152,7 @@ def _be_hostile(port: int, model: str, number: int, kinds: list[str], came: Any)
 
 
 def _form(model: str) -> bytes:
-    """A request with 64 pictures that are small to send and large to decode."""
+    """A request with 64 images that are small to send and large to decode."""
     picture = cv2.imencode(".png", np.zeros((2000, 2000, 4), np.uint16))[1].tobytes()
     part = b'--b\r\ncontent-disposition: form-data; name="files"; filename="a.png"\r\n\r\n' + picture + b"\r\n"
     body = part * 64 + b"--b--\r\n"
@@ -173,7 +171,7 @@ async def _heavy(port: int, form: bytes, counts: Counter[str]) -> None:
                     counts[f"heavy forms answered {answer[9:12].decode()}"] += 1
             finally:
                 writer.transport.abort()
-        # What is told to come again does.
+        # A rejected client tries again.
         await asyncio.sleep(0.1)
 
 
@@ -252,7 +250,7 @@ def _row(which: str, tally: Tally) -> dict[str, Any]:
 
 
 def _table(rows: list[dict[str, Any]], quick: bool) -> Table:
-    table = Table(title="honest clients" + ("; quick run, no measurement" if quick else ""))
+    table = Table(title="honest clients" + ("; quick run, not a measurement" if quick else ""))
     table.add_column("hostile clients")
     for column in ("requests", "answered", "wrong", "requests/s", "median", "p99", "longest"):
         table.add_column(column, justify="right")

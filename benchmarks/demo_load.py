@@ -1,10 +1,9 @@
-"""How many images a second the demo reads for many clients at once, with and without batching; every answer checked.
+"""How many images per second the demo reads for many clients at once, with and without batching.
 
-Starts `captchabench demo` on loopback, with batches and with a batch size of one, everything else the same.
---connections clients each send one held-out image after the other, as the body of a request on a connection that is
-kept, and wait for its answer. Each text is compared with the one that the `predict` stage wrote for that image: an
-answer that belongs to another request is counted as wrong. The clients share the machine with the server: on few cores
-that costs both about the same.
+Starts `captchabench demo` on loopback, once with batches and once with a batch size of one. --connections clients send
+held-out images one after the other, each as the body of a request on a persistent connection, and wait for the answer.
+Each text is compared with that of the `predict` stage for the same image, so an answer to another request counts as
+wrong. The clients run on the machine of the server: on few cores this slows both settings about equally.
 
 Needs the models, images and predictions of `make repro`.
 """
@@ -41,7 +40,7 @@ _WARM_UP = 200
 
 @dataclass(frozen=True)
 class Question:
-    """One request as it goes over the wire, and the text that its answer must hold."""
+    """The bytes of one request, and the text that its answer must contain ("" for any)."""
 
     request: bytes
     text: str
@@ -49,7 +48,7 @@ class Question:
 
 @dataclass
 class Tally:
-    """What came back. seconds: from each request to its answer; begun, ended: of all of them."""
+    """Counts of the answers. seconds: latency of each request. begun, ended: of the whole measurement, on a clock."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
@@ -59,18 +58,16 @@ class Tally:
 
 
 def main(
-    model: Annotated[
-        str, typer.Option(help="The cell whose model reads, such as fournierp-crnn-0.")
-    ] = "fournierp-crnn-0",
-    requests: Annotated[int, typer.Option(min=1, help="With batching.")] = 10_000,
-    requests_alone: Annotated[int, typer.Option(min=1, help="One at a time: enough for a rate.")] = 2_000,
-    connections: Annotated[int, typer.Option(min=1, help="Clients at once.")] = 200,
-    max_batch: Annotated[int, typer.Option(min=2, help="Images read together at most.")] = Batching.size,
-    data: Annotated[Path, typer.Option(help="The folder that `make repro` fills.")] = Path("data"),
-    out: Annotated[Path | None, typer.Option(help="The JSON file; $OUT or reports/benchmarks unless given.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Few requests: to see that it runs, not how fast.")] = False,
+    model: Annotated[str, typer.Option(help="The cell of the model, such as fournierp-crnn-0.")] = "fournierp-crnn-0",
+    requests: Annotated[int, typer.Option(min=1, help="Requests with batching.")] = 10_000,
+    requests_alone: Annotated[int, typer.Option(min=1, help="Requests without batching.")] = 2_000,
+    connections: Annotated[int, typer.Option(min=1, help="Number of clients.")] = 200,
+    max_batch: Annotated[int, typer.Option(min=2, help="Largest batch.")] = Batching.size,
+    data: Annotated[Path, typer.Option(help="The data folder of `make repro`.")] = Path("data"),
+    out: Annotated[Path | None, typer.Option(help="The JSON file. Default: in $OUT or reports/benchmarks.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Few requests, only to check that it runs.")] = False,
 ) -> None:
-    """Measure the demo's throughput and p99 with and without batching.
+    """Measure throughput and latency of the demo with and without batching.
 
     For example: python -m benchmarks.demo_load --model numbers6-cnn_transformer-0
     """
@@ -78,7 +75,7 @@ def main(
         requests, requests_alone, connections = 60, 30, 8
     questions = question_list(data, model)
     rows = []
-    # Threads that spin while they wait read a single image faster: the harder one to beat.
+    # With spinning threads a single image is read faster, so this is the stronger baseline.
     runs = ((1, requests_alone, "active"), (1, requests_alone, "passive"), (max_batch, requests, "passive"))
     for batch, count, waiting in runs:
         say(f"batches of {batch}, waiting threads {waiting}: {count:,} requests")
@@ -104,17 +101,17 @@ def main(
         "quick": quick,
     }
     notes = [
-        f"{result['machine']['processor']}, {result['machine']['cores']} cores, clients on the same",
-        f"{model}: {connections} connections, {len(questions)} images in turn",
-        f"with batching {together / alone:.1f} times as many, "
-        f"{together / spinning:.1f} times those of threads that spin",
-        f"requests that read nothing (/healthz): {_rate(plain):,.0f} a second",
+        f"{result['machine']['processor']}, {result['machine']['cores']} cores, shared with the clients",
+        f"{model}: {connections} connections, {len(questions)} different images",
+        f"with batching {together / alone:.1f} times the requests per second of passive threads without batching, "
+        f"{together / spinning:.1f} times those of spinning threads",
+        f"requests without an image (/healthz): {_rate(plain):,.0f} per second",
     ]
     finish(out or default_path("demo_load"), result, notes, _table(rows, quick))
 
 
 def question_list(data: Path, cell: str) -> list[Question]:
-    """One for each held-out image of the cell."""
+    """One question per held-out image of the cell. Raises InputError if `data` lacks its images."""
     info, table = read_predictions(data / "predictions" / f"{cell}.parquet")
     library = Library(data)
     if info.dataset not in library.datasets:
@@ -133,7 +130,7 @@ def _get(path: str) -> Question:
 
 @contextmanager
 def server(data: Path, batch: int = Batching.size, waiting: str = "passive") -> Iterator[int]:
-    """A demo of its own, and its port. waiting: what threads do that wait, OpenMP's `active` or `passive`."""
+    """Runs a demo and yields its port. waiting: OMP_WAIT_POLICY of its threads, `active` or `passive`."""
     command = [sys.executable, "-c", "from captchabench.cli.app import app; app()", "demo", "--port", "0"]
     command += ["--models", str(data / "models"), "--data", str(data)]
     command += ["--max-batch", str(batch)]
@@ -141,23 +138,23 @@ def server(data: Path, batch: int = Batching.size, waiting: str = "passive") -> 
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         assert server.stdout is not None
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", server.stdout.readline())
-        if found is None:
-            raise InputError("the demo did not start; its reason is above")
-        yield int(found[1])
+        address = re.search(r"http://127\.0\.0\.1:(\d+)", server.stdout.readline())
+        if address is None:
+            raise InputError("the demo did not start; the reason is printed above")
+        yield int(address[1])
     finally:
         server.terminate()
         server.wait()
 
 
 def _batches(port: int) -> tuple[float, float]:
-    """Images and batches that the demo has counted so far."""
+    """Images and batches that the demo has read so far."""
     connection = HTTPConnection("127.0.0.1", port)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
     connection.close()
     counts = (re.search(rf"^captchabench_batch_images_{name} (\S+)$", text, re.M) for name in ("sum", "count"))
-    images, batches = (float(found[1]) if found else 0.0 for found in counts)
+    images, batches = (float(count[1]) if count else 0.0 for count in counts)
     return images, batches
 
 
@@ -179,7 +176,7 @@ async def _ask(port: int, questions: list[Question], count: int, connections: in
 
 
 class Client(asyncio.Protocol):
-    """One connection that is kept. As little as speaks HTTP, for what it costs is taken from the server."""
+    """A minimal HTTP client on a persistent connection: what it costs is taken from the server."""
 
     def __init__(self, questions: list[Question], turns: Iterator[int], tally: Tally) -> None:
         self._questions = questions
@@ -193,7 +190,7 @@ class Client(asyncio.Protocol):
         self._transport = transport
 
     def next(self) -> None:
-        """Send the next question, or hang up where there is none."""
+        """Send the next question; close the connection if there is none."""
         turn = next(self._turns, None)
         if turn is None:
             self.done.set_result(None)
@@ -205,8 +202,8 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        head, found, body = self._received.partition(b"\r\n\r\n")
-        if not found:
+        head, separator, body = self._received.partition(b"\r\n\r\n")
+        if not separator:
             return
         length = re.search(rb"content-length: (\d+)", head)
         assert length, head
@@ -222,7 +219,7 @@ class Client(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.done.done():
-            self.done.set_exception(error or ConnectionError("the demo hung up"))
+            self.done.set_exception(error or ConnectionError("the demo closed the connection"))
 
 
 def _rate(tally: Tally) -> float:
@@ -245,10 +242,10 @@ def _row(batch: int, waiting: str, tally: Tally, mean_batch: float) -> dict[str,
 
 
 def _table(rows: list[dict[str, Any]], quick: bool) -> Table:
-    table = Table(title="the demo under load" + ("; quick run, no measurement" if quick else ""))
+    table = Table(title="the demo under load" + ("; quick run, not a measurement" if quick else ""))
     for column in (
-        "most in a batch",
-        "in the mean",
+        "largest batch",
+        "mean batch",
         "waiting threads",
         "requests",
         "answered",

@@ -1,9 +1,8 @@
-"""How fast the stand-ins are drawn on one core, beside the usual way of drawing such images.
+"""How fast stand-ins are drawn on one core, compared with plain Pillow.
 
-The usual way is Pillow's, image by image: every character drawn with the font, turned, pasted; two lines;
-encoded by Pillow. It is given the same labels, size and format, its font is opened once, and it does less: no
-warp, no word cloud, no colours. `python -m benchmarks.draw_standins --sheet sheet.png` also shows what the
-stand-ins look like.
+Plain Pillow draws each character, rotates and pastes it, adds two lines and encodes the image. It gets the same labels,
+size and format, opens its font once, and does less: no warp, no word cloud, no colours. To see the stand-ins:
+`python -m benchmarks.draw_standins --sheet sheet.png`.
 """
 
 import io
@@ -26,7 +25,7 @@ from captchabench.datasets.drawing.glyphs import Face, font
 from captchabench.storage.files import replacing_file
 
 _FORMATS = {"png": "PNG", "jpg": "JPEG"}
-_COLUMNS, _ROWS = 6, 4  # of a dataset's images on the sheet
+_COLUMNS, _ROWS = 6, 4  # images per dataset on the sheet
 
 
 def plain_pillow(label: str, size: tuple[int, int], suffix: str, dice: random.Random) -> bytes:
@@ -50,7 +49,7 @@ def plain_pillow(label: str, size: tuple[int, int], suffix: str, dice: random.Ra
 
 
 def _rate(draw: Callable[[int], object], count: int, rounds: int) -> float:
-    """Images a second in the best of `rounds`: on a shared machine the others measure the neighbours."""
+    """Images per second in the fastest of `rounds`, which is the least disturbed on a shared machine."""
     best = float("inf")
     for _ in range(rounds):
         start = time.perf_counter()
@@ -87,7 +86,7 @@ def _write_sheet(path: Path, seed: int) -> None:
 def _measure(
     draw: Callable[[np.random.Generator], Drawing], count: int, rounds: int, seed: int
 ) -> tuple[str, str, str, str, str]:
-    """The columns of the table for one drawer: rates, their ratio, bytes an image."""
+    """The cells of the table for one drawer: rates, their ratio, bytes per image."""
     rng = np.random.default_rng(seed)
     drawings: list[Drawing] = []
     cold = _rate(lambda _: drawings.append(draw(rng)), count, 1)
@@ -99,15 +98,15 @@ def _measure(
 
 
 def main(
-    count: Annotated[int, typer.Option(min=1, help="Images a round.")] = 2000,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds, of which the fastest counts.")] = 3,
-    seed: Annotated[int, typer.Option(min=0, help="Of the drawings.")] = 0,
-    sheet: Annotated[Path | None, typer.Option(help="Also write some of each dataset to this PNG.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Images per round.")] = 2000,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds; the fastest counts.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the drawings.")] = 0,
+    sheet: Annotated[Path | None, typer.Option(help="Also write examples of each dataset to this PNG.")] = None,
 ) -> None:
-    """Measure images a second, drawn and encoded, on one core."""
+    """Measure images per second, drawn and encoded, on one core."""
     cv2.setNumThreads(1)
-    columns = ("dataset", "images/s", "first round", "Pillow", "ratio", "bytes an image")
-    table = Table(*columns, title=f"stand-ins drawn and encoded on one core, {count:,} images a round")
+    columns = ("dataset", "images/s", "first round", "Pillow", "ratio", "bytes/image")
+    table = Table(*columns, title=f"stand-ins drawn and encoded on one core, {count:,} images per round")
     for name in DATASETS.names():
         table.add_row(name, *_measure(DATASETS[name].draw, count, rounds, seed))
     Console().print(table)

@@ -1,4 +1,4 @@
-"""Images for the benchmarks, from nothing: stand-ins where their fonts are installed, else synthetic ones."""
+"""Images for the benchmarks: stand-ins if their fonts are installed, else synthetic ones."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ _FOLDS = 5
 
 @dataclass(frozen=True)
 class Drawn:
-    """Drawings in the look of `dataset`, or at least over its alphabet. `look` says which of the two."""
+    """Drawings for `dataset`. look: "standin", or "synthetic" for images that share only its alphabet."""
 
     dataset: Dataset
     look: str
     drawings: list[Drawing]
 
     def samples(self, height: int, width: int) -> Samples:
-        """The drawings as the normalize stage would make them; folds 0 to 4 in turn."""
+        """The drawings as the normalize stage would write them, in folds 0 to 4 in turn."""
         params = NormalizeParams(height=height, width=width)
         dataset, count = self.dataset, len(self.drawings)
         info = ShardInfo(
@@ -52,9 +52,9 @@ class Drawn:
 
 
 def draw_images(key: str, count: int, seed: int) -> Drawn:
-    """`count` images over the alphabet of the dataset `key`; equal arguments give equal images on one machine.
+    """`count` images over the alphabet of the dataset `key`. Equal arguments give equal images on one machine.
 
-    Raises InputError where there is no such dataset.
+    Raises InputError if there is no such dataset.
     """
     dataset = DATASETS[key]
     draw: Callable[[np.random.Generator], Drawing] = dataset.draw
@@ -71,14 +71,14 @@ def draw_images(key: str, count: int, seed: int) -> Drawn:
 
 
 def _draw_synthetic(dataset: Dataset, rng: np.random.Generator) -> Drawing:
-    """A label in one of OpenCV's own faces, letters displaced one by one, on noise, two lines in front: a JPEG."""
+    """A JPEG of a label in one of OpenCV's fonts, with displaced characters, noise and two lines."""
     length = int(rng.integers(dataset.min_length, dataset.max_length + 1))
     label = "".join(rng.choice(list(dataset.alphabet.symbols), length))
     canvas = np.full((_HEIGHT, _WIDTH, 3), rng.integers(200, 256, 3), np.uint8)
     face, ink = int(rng.choice(_FACES)), [int(level) for level in rng.integers(0, 150, 3)]
     pitch = (_WIDTH - 20) / length
-    for place, symbol in enumerate(label):
-        x, y = 10 + round(place * pitch) + int(rng.integers(-2, 3)), 29 + int(rng.integers(-4, 5))
+    for index, symbol in enumerate(label):
+        x, y = 10 + round(index * pitch) + int(rng.integers(-2, 3)), 29 + int(rng.integers(-4, 5))
         cv2.putText(canvas, symbol, (x, y), face, rng.uniform(0.8, 1.0), ink, 2, cv2.LINE_AA)
     for _ in range(2):
         start, end = ((x, int(rng.integers(_HEIGHT))) for x in (0, _WIDTH - 1))

@@ -1,14 +1,14 @@
-"""How fast the recognisers read: many images at once, and one at a time, decoding included.
+"""How fast the recognisers read, in batches and one image at a time, decoding included.
 
-Every figure is of `Recogniser.predict`, from grey pixels to texts and confidences. Throughput is of one call on
---images images, the median of five after two to warm up. Latency is of calls on one image each, other images in turn:
-median and 95th percentile of --calls, after 20 to warm up. CTC models are measured with each way of decoding.
+All numbers are of `Recogniser.predict`, from grey pixels to texts and confidences. Throughput: one call on --images
+images, median of five calls after two to warm up. Latency: calls on a single image, a different one each time; median
+and 95th percentile of --calls calls after 20 to warm up. CTC models are measured with each way of decoding.
 
-What segments (hog_svc, char_cnn) is fitted briefly on a few hundred images. The other networks do the same work
-whatever their weights, and start at random; --fit-steps trains them first, to see that. The column "symbols" has the
-mean length of the texts that were read.
+Models that segment (hog_svc, char_cnn) are fitted briefly on a few hundred images. The other networks take the same
+time with any weights, so theirs are random; --fit-steps trains them first, to check this. The column "symbols" has the
+mean length of the texts.
 
-Where there is a GPU, a process of its own that does not see it measures the CPU: predict takes the GPU where it can.
+`predict` always uses a GPU if there is one, so the CPU is then measured in a separate process that cannot see it.
 """
 
 import json
@@ -45,12 +45,12 @@ from captchabench.samples.shards import Samples
 _SEED = 0
 _ROUNDS = 5
 _WARM_UP_CALLS = 20
-# Enough for char_cnn to tell crops from each other at all.
+# Enough for char_cnn to distinguish crops at all.
 _SEGMENTED_STEPS = 40
 
 
 class On(StrEnum):
-    """Where to measure."""
+    """The device to measure."""
 
     all = "all"
     cpu = "cpu"
@@ -58,24 +58,20 @@ class On(StrEnum):
 
 
 def main(
-    model: Annotated[
-        list[str] | None, typer.Option(help="A model to measure; repeat for several; all unless given.")
-    ] = None,
-    device: Annotated[On, typer.Option(help="Where: all is the CPU, and the GPU where there is one.")] = On.all,
-    params: Annotated[
-        Budget, typer.Option(help="params.yaml as it is, or with params.full.yaml over it.")
-    ] = Budget.full,
+    model: Annotated[list[str] | None, typer.Option(help="A model to measure; repeatable. Default: all.")] = None,
+    device: Annotated[On, typer.Option(help="The CPU, the GPU, or all that there are.")] = On.all,
+    params: Annotated[Budget, typer.Option(help="params.yaml alone, or overridden by params.full.yaml.")] = Budget.full,
     height: Annotated[int, typer.Option(min=16, help="Of the images, in pixels.")] = 40,
     width: Annotated[int, typer.Option(min=32, help="Of the images, in pixels.")] = 150,
-    dataset: Annotated[str, typer.Option(help="Whose look and alphabet the images have.")] = "parsasam",
-    images: Annotated[int, typer.Option(min=1, help="In one call, for the throughput.")] = 2048,
-    calls: Annotated[int, typer.Option(min=1, help="On one image each, for the latency.")] = 300,
+    dataset: Annotated[str, typer.Option(help="The dataset that the images imitate.")] = "parsasam",
+    images: Annotated[int, typer.Option(min=1, help="Images in one call, for the throughput.")] = 2048,
+    calls: Annotated[int, typer.Option(min=1, help="Calls on a single image, for the latency.")] = 300,
     fit_images: Annotated[int, typer.Option(min=10, help="To fit on.")] = 400,
-    fit_steps: Annotated[int, typer.Option(min=0, help="Training steps of the networks that read whole images.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="The JSON file; $OUT or reports/benchmarks unless given.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes: to see that it runs, not how fast.")] = False,
+    fit_steps: Annotated[int, typer.Option(min=0, help="Training steps of networks that do not segment.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="The JSON file. Default: in $OUT or reports/benchmarks.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes, only to check that it runs.")] = False,
 ) -> None:
-    """Measure images a second, and milliseconds an image, of every recogniser.
+    """Measure images per second, and milliseconds for a single image, of every recogniser.
 
     For example: python -m benchmarks.inference --device cpu --params default
     """
@@ -83,24 +79,24 @@ def main(
         images, calls, fit_images = 16, 3, 60
     offered = [name for name in RECOGNISERS.names() if name != "dummy"]
     names = chosen_models(model, offered)
-    there = choose_device().type
-    if device is On.cuda and there != "cuda":
+    available = choose_device().type
+    if device is On.cuda and available != "cuda":
         raise InputError("--device cuda: there is no GPU that torch can use; leave it out")
     rows: list[dict[str, Any]] = []
-    if there == "cuda" and device is not On.cuda:
+    if available == "cuda" and device is not On.cuda:
         rows += _without_gpu(sys.argv[1:])
-    if there == "cpu" or device is not On.cpu:
-        say(f"{there}: drawing {images + fit_images:,} images")
+    if available == "cpu" or device is not On.cpu:
+        say(f"{available}: drawing {images + fit_images:,} images")
         samples = draw_images(dataset, images + fit_images, _SEED).samples(height, width)
-        # As stages and the demo read: a model on one thread.
+        # One thread per model, as in the stages and the demo.
         cv2.setNumThreads(1)
         with threadpool_limits(1):
             for name in names:
                 parameters = model_parameters(params)[name]
                 for decoding, recogniser in _fitted(name, parameters, samples, fit_images, fit_steps):
-                    say(f"{there}: {name} {decoding}")
+                    say(f"{available}: {name} {decoding}")
                     measured = _measure(recogniser, samples.pixels[fit_images:], calls)
-                    rows.append({"model": name, "decoding": decoding, "device": there, **measured})
+                    rows.append({"model": name, "decoding": decoding, "device": available, **measured})
     result: dict[str, Any] = {
         "benchmark": "inference",
         "machine": machine(choose_device()),
@@ -119,11 +115,11 @@ def main(
     finish(out or default_path("inference"), result, notes, _table(rows, quick))
 
 
-def _without_gpu(words: list[str]) -> list[dict[str, Any]]:
-    """The rows of this benchmark, called with the same words where no GPU is seen."""
+def _without_gpu(arguments: list[str]) -> list[dict[str, Any]]:
+    """The rows of this benchmark, run with the same arguments in a process that sees no GPU."""
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "cpu.json"
-        command = [sys.executable, "-m", "benchmarks.inference", *words, "--device", "cpu", "--out", str(path)]
+        command = [sys.executable, "-m", "benchmarks.inference", *arguments, "--device", "cpu", "--out", str(path)]
         subprocess.run(command, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, stdout=subprocess.DEVNULL, check=True)
         rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
     return rows
@@ -132,7 +128,7 @@ def _without_gpu(words: list[str]) -> list[dict[str, Any]]:
 def _fitted(
     name: str, parameters: dict[str, Any], samples: Samples, fit_images: int, fit_steps: int
 ) -> Iterator[tuple[str, Recogniser]]:
-    """The recogniser, ready to read; a CTC model once for each way of decoding, named."""
+    """Pairs of a way of decoding and a recogniser that uses it; for models without CTC, one pair with ""."""
     few = samples.where(np.arange(fit_images))
     train, validation = few.where(few.folds != 0), few.where(few.folds == 0)
     recogniser = build_recogniser(name, samples.info.spec, parameters)
@@ -149,8 +145,10 @@ def _fitted(
 
 
 def _measure(recogniser: Recogniser, pixels: NDArray[np.uint8], calls: int) -> dict[str, Any]:
-    """Throughput on all of `pixels` [N, H, W] in one call, latency on them one by one; texts leave the device, so
-    that each call waits for it."""
+    """Throughput on all of `pixels` [N, H, W] in one call, and latency on one image per call.
+
+    Each call returns texts, so it waits for the device.
+    """
     texts = recogniser.predict(pixels).texts
     whole = seconds(lambda: recogniser.predict(pixels), choose_device(), _ROUNDS)
     durations = []
@@ -172,7 +170,7 @@ def _measure(recogniser: Recogniser, pixels: NDArray[np.uint8], calls: int) -> d
 
 def _table(rows: list[dict[str, Any]], quick: bool) -> Table:
     title = "reading, decoding included"
-    table = Table(title=f"{title}; quick run, no measurement" if quick else title)
+    table = Table(title=f"{title}; quick run, not a measurement" if quick else title)
     for column in ("device", "model", "decoding", "parameters", "images/s", "one image: median", "p95", "symbols"):
         table.add_column(column, justify="left" if column in ("device", "model", "decoding") else "right")
     for row in rows:

@@ -1,8 +1,8 @@
-"""Of wrong labels planted among right ones, how many stand in the list of suspects.
+"""How many planted wrong labels are in the list of suspects.
 
-Images are drawn, some labels replaced (half by another text, half in one symbol), and models trained on four fifths
-read the last fifth, five times over, wrong labels and all: so every image is read by models that never saw it. Then
-suspects are listed as the stage of that name lists them, by each model alone and by all together.
+Images are drawn and some labels replaced: half by another text, half in one symbol. In each of five folds, models are
+trained on the other four, wrong labels included, so every image is read by models that were not trained on it. Then
+suspects are listed as in the `suspects` stage, from each model alone and from all together.
 """
 
 from dataclasses import replace
@@ -32,15 +32,17 @@ Predictions = list[tuple[PredictionInfo, pa.Table]]
 
 
 def main(
-    dataset: Annotated[str, typer.Option(help="Whose look the images have.")] = "numbers6",
-    images: Annotated[int, typer.Option(min=100, help="How many are drawn.")] = 10_000,
-    wrong: Annotated[int, typer.Option(min=2, help="How many of their labels are wrong.")] = 100,
-    model: Annotated[list[str] | None, typer.Option(help="Ask for several; hog_svc and char_cnn unless given.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the images, the wrong labels and the training.")] = 0,
-    params: Annotated[Budget, typer.Option(help="Whose parameters.")] = Budget.default,
-    out: Annotated[Path | None, typer.Option(help="The JSON file; $OUT or reports/benchmarks unless given.")] = None,
+    dataset: Annotated[str, typer.Option(help="The dataset that the images imitate.")] = "numbers6",
+    images: Annotated[int, typer.Option(min=100, help="Number of images.")] = 10_000,
+    wrong: Annotated[int, typer.Option(min=2, help="Number of wrong labels.")] = 100,
+    model: Annotated[list[str] | None, typer.Option(help="Repeatable. Default: hog_svc and char_cnn.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of images, wrong labels and training.")] = 0,
+    params: Annotated[
+        Budget, typer.Option(help="params.yaml alone, or overridden by params.full.yaml.")
+    ] = Budget.default,
+    out: Annotated[Path | None, typer.Option(help="The JSON file. Default: in $OUT or reports/benchmarks.")] = None,
 ) -> None:
-    """Plant wrong labels and count those found.
+    """Plant wrong labels and count those that are listed as suspects.
 
     For example: python -m benchmarks.label_errors --model hog_svc --model char_cnn
     """
@@ -54,11 +56,17 @@ def main(
             read[name] = [_read(samples, name, parameters[name], f, seed, Path(folder)) for f in range(5)]
     names = {dataset: {sample_id: sample_id for sample_id in samples.sample_ids}}
     rows = []
-    for who in [*([name] for name in models), *([models] if len(models) > 1 else [])]:
-        listed = suspects([cell for name in who for cell in read[name]], names)["sample_id"].to_list()
-        exact = [_share_right(read[name], right) for name in who]
+    for group in [*([name] for name in models), *([models] if len(models) > 1 else [])]:
+        listed = suspects([cell for name in group for cell in read[name]], names)["sample_id"].to_list()
+        exact = [_share_right(read[name], right) for name in group]
         rows.append(
-            {"models": who, "exact": exact, "listed": len(listed), "planted": wrong, "found": len(planted & {*listed})}
+            {
+                "models": group,
+                "exact": exact,
+                "listed": len(listed),
+                "planted": wrong,
+                "found": len(planted & {*listed}),
+            }
         )
     result = {
         "benchmark": "label_errors",
@@ -79,10 +87,10 @@ def _plant(samples: Samples, wrong: int, rng: np.random.Generator) -> tuple[set[
     chosen = rng.choice(len(samples), wrong, replace=False)
     for count, row in enumerate(chosen):
         text = list(labels[row])
-        places = range(len(text)) if count % 2 else [int(rng.integers(len(text)))]
+        indices = range(len(text)) if count % 2 else [int(rng.integers(len(text)))]
         while "".join(text) == samples.labels[row]:
-            for place in places:
-                text[place] = str(rng.choice(symbols))
+            for index in indices:
+                text[index] = str(rng.choice(symbols))
         labels[row] = "".join(text)
     return set(samples.sample_ids[chosen]), replace(samples, labels=labels)
 
@@ -90,25 +98,25 @@ def _plant(samples: Samples, wrong: int, rng: np.random.Generator) -> tuple[set[
 def _read(
     samples: Samples, name: str, parameters: dict[str, Any], fold: int, seed: int, folder: Path
 ) -> tuple[PredictionInfo, pa.Table]:
-    """What a model trained on the other folds reads of this one, as the predict stage would write it."""
+    """The predictions of a model for `fold`, trained on the other folds, as the predict stage writes them."""
     say(f"{name}, fold {fold}")
     train, validation = split_rest(samples, fold, 0.1, seed + fold)
     recogniser = build_recogniser(name, samples.info.spec, parameters)
     recogniser.fit(train, validation, seed=seed + fold)
-    held = held_out(samples, fold)
+    test = held_out(samples, fold)
     info = samples.info
     described = PredictionInfo(
         info.dataset, info.source, info.version, name, fold, info.alphabet, recogniser.parameter_count
     )
     path = folder / f"{info.dataset}-{name}-{fold}.parquet"
     write_predictions(
-        path, described, held, recogniser.predict(held.pixels), recogniser.losses(held.pixels, held.labels)
+        path, described, test, recogniser.predict(test.pixels), recogniser.losses(test.pixels, test.labels)
     )
     return read_predictions(path)
 
 
 def _share_right(cells: Predictions, samples: Samples) -> float:
-    """Exact match with the labels as drawn."""
+    """Exact match with the true labels."""
     truth = dict(zip(samples.sample_ids, samples.labels, strict=True))
     flags = [
         truth[sample_id] == text
@@ -119,7 +127,7 @@ def _share_right(cells: Predictions, samples: Samples) -> float:
 
 
 def _table(rows: list[dict[str, Any]], dataset: str, images: int) -> Table:
-    table = Table(title=f"wrong labels of {images:,} images like those of {dataset}, found among the suspects")
+    table = Table(title=f"wrong labels among {images:,} images like those of {dataset}, and how many are suspects")
     for column in ("models", "exact", "planted", "listed", "found"):
         table.add_column(column, justify="left" if column == "models" else "right")
     for row in rows:

@@ -1,4 +1,4 @@
-"""The machine under the benchmarks: what it is, and how fast it can be."""
+"""The machine of a benchmark: its description, and the peak speeds that it reaches."""
 
 import platform
 import time
@@ -20,10 +20,10 @@ _ROUNDS = 10
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What the device reaches where nothing else is in the way.
+    """The peak speeds of the device.
 
-    flops: floating-point operations a second of one large matrix product in `dtype`. bytes_per_second: of one large
-    copy on the device, bytes read and bytes written both counted.
+    flops: floating-point operations per second of one large matrix product in `dtype`. bytes_per_second: of one large
+    copy on the device, with bytes read and bytes written both counted.
     """
 
     dtype: str
@@ -32,7 +32,7 @@ class Ceilings:
 
 
 def machine(device: torch.device) -> dict[str, str | int]:
-    """Device, processor, cores, threads, versions and date, for the record beside the figures."""
+    """Device, processor, cores, threads, versions and date, to be stored with the results."""
     found: dict[str, str | int] = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "processor": _processor(),
@@ -51,12 +51,12 @@ def machine(device: torch.device) -> dict[str, str | int]:
 
 
 def training_dtype(device: torch.device) -> torch.dtype:
-    """The type in which the engine multiplies matrices on `device`."""
+    """The dtype of the engine's matrix products on `device`."""
     return torch.bfloat16 if precision_for(device, "auto") == "bfloat16" else torch.float32
 
 
 def measure_ceilings(device: torch.device) -> Ceilings:
-    """Measure both ceilings: the median of ten rounds each, on random numbers, after a warm-up."""
+    """Measure both speeds on random numbers: the median of ten rounds after a warm-up."""
     dtype = training_dtype(device)
     side, copied = (8192, 2**30) if device.type == "cuda" else (1536, 2**28)
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
@@ -69,7 +69,7 @@ def measure_ceilings(device: torch.device) -> Ceilings:
 
 
 def seconds(work: Callable[[], object], device: torch.device, rounds: int) -> float:
-    """The median duration of `work` over `rounds`, the device waited for each time; twice to warm up."""
+    """The median duration of `work` over `rounds` after two rounds to warm up. Waits for the device each time."""
     durations = []
     for round_number in range(rounds + 2):
         synchronize(device)
@@ -82,7 +82,7 @@ def seconds(work: Callable[[], object], device: torch.device, rounds: int) -> fl
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was told."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -1,4 +1,4 @@
-"""The models' parameters, as params.yaml has them or as `make full` would."""
+"""The models' parameters: those of params.yaml or of `make full`."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -12,20 +12,20 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 
 class Budget(StrEnum):
-    """Whose parameters: params.yaml's, or those that params.full.yaml makes of them."""
+    """default: params.yaml alone. full: params.yaml, overridden by params.full.yaml."""
 
     default = "default"
     full = "full"
 
 
 def model_parameters(budget: Budget) -> dict[str, dict[str, Any]]:
-    """The `models` section: model name to parameters."""
+    """The `models` section: model -> parameters."""
     models: dict[str, dict[str, Any]] = _sections(budget)["models"]
     return models
 
 
 def cell_parameters(budget: Budget, model: str, dataset: str) -> dict[str, Any]:
-    """Those of `model` on `dataset`: its own, and its difficulty in the steps."""
+    """The parameters of `model` on `dataset`, with the dataset's overrides and its difficulty applied."""
     return build(Params, _sections(budget), "params.yaml").of_model(model, dataset)
 
 
@@ -34,9 +34,9 @@ def _sections(budget: Budget) -> dict[str, Any]:
     return merged(sections, read_yaml(_ROOT / "params.full.yaml")) if budget is Budget.full else sections
 
 
-def chosen_models(wanted: list[str] | None, offered: list[str]) -> list[str]:
-    """The models to measure: all unless some are wanted. Raises InputError for one that is not offered."""
-    for name in wanted or ():
+def chosen_models(requested: list[str] | None, offered: list[str]) -> list[str]:
+    """The models to measure: those requested, or all. Raises InputError for one that is not offered."""
+    for name in requested or ():
         if name not in offered:
-            raise InputError(f"--model {name}: not measured here; {did_you_mean(name, offered)}")
-    return wanted or offered
+            raise InputError(f"--model {name}: not a model of this benchmark; {did_you_mean(name, offered)}")
+    return requested or offered

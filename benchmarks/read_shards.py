@@ -1,11 +1,10 @@
-"""How fast shards become one tensor, beside decoding the same images from PNG files one by one.
+"""How fast shards are read into one tensor, compared with decoding PNG files of the same images one by one.
 
-Draws images, writes them once as shards and once as PNG files, and reads both back: the shards by the project's own
-`read_samples` (labels and folds included), the files by Pillow and by OpenCV, in one thread, row after row of one
-tensor. All of it has just been written, so it comes from memory, not from a disk: what is measured is the reading
-itself. The figures are medians over rounds, gigabytes (1e9) of grey pixels a second. The three tensors are compared:
-they must be equal. Drawn images are repeated until there are --images, too far apart for the shards' compression to
-notice; the files are those that differ.
+Draws images, writes them as shards and as PNG files, and reads both back: the shards with `read_samples` (labels and
+folds included), the files with Pillow and with OpenCV, in one thread, into the rows of one tensor. All files have just
+been written, so they are in the page cache and the disk is not measured. The results are medians over rounds, in
+gigabytes (1e9) of grey pixels per second. The three tensors must be equal. The shards repeat the drawn images until
+there are --images, too far apart for the compression to use it; there is one file per drawn image.
 """
 
 import tempfile
@@ -35,16 +34,16 @@ _CPU = torch.device("cpu")
 
 
 def main(
-    images: Annotated[int, typer.Option(min=1, help="In the shards.")] = 100_000,
-    drawn: Annotated[int, typer.Option(min=1, help="Of these drawn; the number of files.")] = 4000,
+    images: Annotated[int, typer.Option(min=1, help="Images in the shards.")] = 100_000,
+    drawn: Annotated[int, typer.Option(min=1, help="Different images; the number of files.")] = 4000,
     height: Annotated[int, typer.Option(min=8, help="In pixels.")] = 40,
     width: Annotated[int, typer.Option(min=8, help="In pixels.")] = 150,
-    dataset: Annotated[str, typer.Option(help="Whose look and alphabet the images have.")] = "parsasam",
-    rounds: Annotated[int, typer.Option(min=1, help="Timed rounds, after two to warm up.")] = 5,
-    out: Annotated[Path | None, typer.Option(help="The JSON file; $OUT or reports/benchmarks unless given.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes: to see that it runs, not how fast.")] = False,
+    dataset: Annotated[str, typer.Option(help="The dataset that the images imitate.")] = "parsasam",
+    rounds: Annotated[int, typer.Option(min=1, help="Timed rounds after two to warm up.")] = 5,
+    out: Annotated[Path | None, typer.Option(help="The JSON file. Default: in $OUT or reports/benchmarks.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes, only to check that it runs.")] = False,
 ) -> None:
-    """Measure gigabytes of pixels a second, shards against PNG files.
+    """Measure gigabytes of pixels per second, shards against PNG files.
 
     For example: python -m benchmarks.read_shards --images 100000 --height 48 --width 144
     """
@@ -89,12 +88,12 @@ def main(
     }
     notes = [
         f"{result['machine']['processor']}, {result['machine']['cores']} cores; {width}x{height}, {pictures.look}",
-        f"bytes an image: {height * width:,} of pixels, {stored['shards']:,.0f} in shards, "
+        f"bytes per image: {height * width:,} of pixels, {stored['shards']:,.0f} in shards, "
         f"{stored['files']:,.0f} in files",
     ]
     title = "reading into one tensor"
-    table = Table(title=f"{title}; quick run, no measurement" if quick else title)
-    for column in ("way", "images", "images/s", "GB/s of pixels", "shards are faster by"):
+    table = Table(title=f"{title}; quick run, not a measurement" if quick else title)
+    for column in ("way", "images", "images/s", "GB/s of pixels", "speed-up of shards"):
         table.add_column(column, justify="left" if column == "way" else "right")
     ours = next(iter(figures.values()))["images_per_second"]
     for way, figure in figures.items():
@@ -110,7 +109,7 @@ def main(
 
 
 def _batches(samples: Samples, images: int) -> Iterator[pa.RecordBatch]:
-    """The samples over and over, `images` in all, under ids of their own."""
+    """The samples, repeated until there are `images`, with new ids."""
     size = samples.info.height * samples.info.width
     for start in range(0, images, _ROWS_AT_ONCE):
         numbers = np.arange(start, min(start + _ROWS_AT_ONCE, images))
@@ -155,10 +154,10 @@ def _with_opencv(path: Path) -> NDArray[np.uint8]:
 
 
 def _check(tensor: Tensor, samples: Samples, count: int) -> None:
-    """A wrong reading has no speed."""
-    wanted = torch.from_numpy(samples.pixels)[torch.arange(count) % len(samples)]
-    if not torch.equal(tensor, wanted):
-        raise AssertionError(f"{count} images were not read back as they were written")
+    """Raise AssertionError unless `tensor` equals the pixels of `samples`, repeated to `count` images."""
+    expected = torch.from_numpy(samples.pixels)[torch.arange(count) % len(samples)]
+    if not torch.equal(tensor, expected):
+        raise AssertionError(f"{count} images differ from what was written")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How the benchmarks end: a JSON file and, last of all, a table."""
+"""The command line and the output of a benchmark: a JSON file, notes, and a table at the end."""
 
 import inspect
 import os
@@ -18,19 +18,19 @@ _PROGRESS = Console(stderr=True)
 
 
 def default_path(benchmark: str) -> Path:
-    """Where a benchmark writes unless told: the folder named by OUT where that is set, else reports/benchmarks."""
+    """The default path of a benchmark's JSON file: in the folder $OUT if it is set, else in reports/benchmarks."""
     return Path(os.environ.get("OUT") or "reports/benchmarks") / f"{benchmark}.json"
 
 
 def say(what: str) -> None:
-    """One line on standard error: what is being measured now."""
+    """Print what is being measured, as one line on standard error."""
     _PROGRESS.print(what, highlight=False, markup=False)
 
 
 def finish(path: Path, result: dict[str, Any], notes: list[str], table: Table) -> None:
     """Write `result` as JSON to `path`; print the notes, then the table."""
     write_json(path, result)
-    # Where the output goes to a file, lines may be as long as the table needs.
+    # A file has no width: take enough for the table.
     console = Console() if sys.stdout.isatty() else Console(width=160)
     for note in [*notes, f"written to {path}"]:
         console.print(note, highlight=False, markup=False, soft_wrap=True)
@@ -42,7 +42,7 @@ def run(main: Callable[..., None], about: str) -> None:
 
     A user's mistake ends in one line and exit code 1.
     """
-    # Lists keep their lines.
+    # "\b" keeps the lines of a list.
     paragraphs = [f"\b\n{p}" if "\n  " in p else p for p in about.strip().split("\n\n")]
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command(help="\n\n".join([inspect.getdoc(main) or "", *paragraphs]))(main)

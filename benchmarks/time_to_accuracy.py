@@ -1,19 +1,19 @@
-"""How long a training takes until it reads as well as asked: ours and the usual recipe, side by side, several seeds.
+"""Time to accuracy: seconds of training until a target exact match, ours and the usual recipe, with several seeds.
 
-After MLPerf's habit the clock runs from the first training step; evaluations are left out of it, and so is preparation
-(warm-up, compilation, recording of a CUDA graph): both are listed beside it. On a CPU it counts the seconds of the one
-thread that trains, so that other work on the machine does not show. A run reaches the target at its first evaluation on
-the validation samples that is at or above it. Every run is listed. One that never gets there counts as infinitely long.
+As in MLPerf, the clock starts at the first training step. Evaluations and preparation (warm-up, compilation, recording
+of a CUDA graph) are not counted and are listed separately. On a CPU the clock counts the seconds of the one thread that
+trains, so other work on the machine has no effect. A run reaches the target at its first evaluation on the validation
+samples that is at or above it. All runs are listed. A run that never reaches it counts as infinitely long.
 
-Ours goes on to the end of its budget: the learning rate's schedule is laid out for it, so choose a budget that ends
-soon after the target. At its end the best weights read the held-out fold, which nothing was chosen on.
+Ours runs to the end of its budget, for which its learning rate is scheduled: choose a budget that ends soon after the
+target. At the end the best weights read the held-out fold, which was used for no choice.
 
-The usual recipe is that of the field's repositories: a CRNN of 64, 128 and 256 channels and two bidirectional LSTM
-layers on the image files as they are, a DataLoader, Adam at 1e-3, batches of 64, nn.CTCLoss. It stops at the target, or
+The usual recipe is that of most public repositories: a CRNN of 64, 128 and 256 channels and two bidirectional LSTM
+layers on the original image files, a DataLoader, Adam at 1e-3, batches of 64, nn.CTCLoss. It stops at the target or
 after --usual-seconds.
 
-The data are what the ingest and normalize stages wrote (--raw data/raw/parsasam.parquet --data data/shards/parsasam),
-or images drawn here: stand-ins where their fonts are installed, else synthetic.
+The data are the outputs of the ingest and normalize stages (--raw data/raw/parsasam.parquet --data
+data/shards/parsasam), or images drawn here: stand-ins if their fonts are installed, else synthetic ones.
 """
 
 import dataclasses
@@ -50,14 +50,14 @@ from captchabench.samples.shards import Samples, TextSpec, read_samples
 from captchabench.training.engine import evaluate, train_network
 from captchabench.training.settings import TrainingConfig
 
-# char_cnn's crops, cut beforehand, would be left out of its time.
+# Without char_cnn: its time would not include the segmentation into crops.
 MODELS = ["cnn_transformer", "crnn", "effnet_b1"]
 _DRAWING_SEED = 0
 
 
 @dataclass(frozen=True)
 class TimedRun:
-    """One training of ours. Seconds are of steps alone; reached_* are None where the target was not."""
+    """One training of ours. Seconds count steps only; reached_* are None if the target was not reached."""
 
     seed: int
     reached_seconds: float | None
@@ -71,30 +71,32 @@ class TimedRun:
 
 
 def main(
-    target: Annotated[float, typer.Option(min=0, max=1, help="Exact match to reach, a share.")] = 0.3,
+    target: Annotated[float, typer.Option(min=0, max=1, help="Exact match to reach, from 0 to 1.")] = 0.3,
     model: Annotated[str, typer.Option(help=f"Our model: {', '.join(MODELS)}.")] = "cnn_transformer",
     seeds: Annotated[int, typer.Option(min=0, help="Runs of ours, with seeds 0, 1, ...")] = 3,
-    usual_seeds: Annotated[int, typer.Option(min=0, help="Runs of the usual recipe, likewise.")] = 3,
-    usual_seconds: Annotated[float, typer.Option(min=0, help="After which one of them is given up.")] = 3600,
+    usual_seeds: Annotated[int, typer.Option(min=0, help="Runs of the usual recipe, with seeds 0, 1, ...")] = 3,
+    usual_seconds: Annotated[float, typer.Option(min=0, help="Limit of a run of the usual recipe.")] = 3600,
     usual_every: Annotated[int, typer.Option(min=1, help="Steps between its evaluations.")] = 100,
-    raw: Annotated[Path | None, typer.Option(help="The raw file that the shards were made of.")] = None,
-    data: Annotated[Path | None, typer.Option(help="A folder of shards; images are drawn unless given.")] = None,
+    raw: Annotated[Path | None, typer.Option(help="The raw file from which the shards were made.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A folder of shards. Default: images are drawn.")] = None,
     fold: Annotated[int, typer.Option(min=0, help="The held-out fold.")] = 0,
-    validation_share: Annotated[float, typer.Option(min=0.001, max=0.5, help="Of the other folds.")] = 0.05,
+    validation_share: Annotated[
+        float, typer.Option(min=0.001, max=0.5, help="Share of the other folds used for validation.")
+    ] = 0.05,
     params: Annotated[
-        Budget, typer.Option(help="params.yaml as it is, or with params.full.yaml over it.")
+        Budget, typer.Option(help="params.yaml alone, or overridden by params.full.yaml.")
     ] = Budget.default,
-    steps: Annotated[int | None, typer.Option(min=1, help="Our budget; the model's own unless given.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Likewise.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(min=1e-7, max=10, help="Likewise.")] = None,
-    augment: Annotated[float | None, typer.Option(min=0, max=3, help="Likewise.")] = None,
-    evaluations: Annotated[int, typer.Option(min=1, help="Of ours, evenly over the budget.")] = 40,
-    dataset: Annotated[str, typer.Option(help="Of drawn images: the look and the alphabet.")] = "parsasam",
-    drawn: Annotated[int, typer.Option(min=20, help="Of drawn images: how many.")] = 20_000,
-    height: Annotated[int, typer.Option(min=16, help="Of drawn images, in pixels.")] = 32,
-    width: Annotated[int, typer.Option(min=32, help="Of drawn images, in pixels.")] = 100,
-    out: Annotated[Path | None, typer.Option(help="The JSON file; $OUT or reports/benchmarks unless given.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes: to see that it runs, not how fast.")] = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="Our budget. Default: that of the model.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Our batch size. Default: likewise.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=1e-7, max=10, help="Default: likewise.")] = None,
+    augment: Annotated[float | None, typer.Option(min=0, max=3, help="Default: likewise.")] = None,
+    evaluations: Annotated[int, typer.Option(min=1, help="Evaluations of ours, evenly over the budget.")] = 40,
+    dataset: Annotated[str, typer.Option(help="The dataset that drawn images imitate.")] = "parsasam",
+    drawn: Annotated[int, typer.Option(min=20, help="Number of drawn images.")] = 20_000,
+    height: Annotated[int, typer.Option(min=16, help="Height of drawn images, in pixels.")] = 32,
+    width: Annotated[int, typer.Option(min=32, help="Width of drawn images, in pixels.")] = 100,
+    out: Annotated[Path | None, typer.Option(help="The JSON file. Default: in $OUT or reports/benchmarks.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes, only to check that it runs.")] = False,
 ) -> None:
     """Measure seconds of training to an exact match, ours and the usual recipe's, every run listed.
 
@@ -106,30 +108,30 @@ def main(
         steps, batch = steps or 4, batch or 16
     chosen_models([model], MODELS)
     if (data is None) != (raw is None):
-        raise InputError("--raw and --data: give both, or neither to have images drawn")
+        raise InputError("--raw and --data: give both, or neither for drawn images")
     if data is None or raw is None:
         say(f"drawing {drawn:,} images")
-        made = draw_images(dataset, drawn, _DRAWING_SEED)
-        samples = made.samples(height, width)
-        encoded = dict(zip(samples.sample_ids, (drawing.encoded for drawing in made.drawings), strict=True))
+        pictures = draw_images(dataset, drawn, _DRAWING_SEED)
+        samples = pictures.samples(height, width)
+        encoded = dict(zip(samples.sample_ids, (drawing.encoded for drawing in pictures.drawings), strict=True))
     else:
         samples, encoded = read_samples(data), _originals(raw)
     parameters = cell_parameters(params, model, samples.info.dataset)
-    asked = {"steps": steps, "batch_size": batch, "learning_rate": learning_rate, "augment": augment}
-    changes = {name: value for name, value in asked.items() if value is not None}
-    never_early = {"evaluations": evaluations, "patience": 0, "stop_when_perfect": False}
-    parameters = merged(parameters, {"training": changes | never_early})
+    options = {"steps": steps, "batch_size": batch, "learning_rate": learning_rate, "augment": augment}
+    changes = {name: value for name, value in options.items() if value is not None}
+    without_early_stop = {"evaluations": evaluations, "patience": 0, "stop_when_perfect": False}
+    parameters = merged(parameters, {"training": changes | without_early_stop})
     runs = []
     for seed in range(seeds):
-        taken = _timed_run(model, parameters, samples, fold, validation_share, seed, target)
-        runs.append(taken)
-        say(f"ours, seed {seed}: {_reached(taken.reached_seconds)}, best exact match {taken.best_exact:.2%}")
+        timed = _timed_run(model, parameters, samples, fold, validation_share, seed, target)
+        runs.append(timed)
+        say(f"ours, seed {seed}: {_reached(timed.reached_seconds)}, best exact match {timed.best_exact:.2%}")
     usual = []
     for seed in range(usual_seeds):
         usual.append(_usual_run(samples, encoded, fold, validation_share, seed, target, usual_seconds, usual_every))
         say(f"usual, seed {seed}: {_reached(usual[-1].reached_seconds)}, {usual[-1].seconds:,.0f} s in all")
-    summary = _summary([taken.reached_seconds for taken in runs])
-    usual_summary = _summary([taken.reached_seconds for taken in usual])
+    summary = _summary([timed.reached_seconds for timed in runs])
+    usual_summary = _summary([timed.reached_seconds for timed in usual])
     train, validation = split_rest(samples, fold, validation_share, 0)
     result: dict[str, Any] = {
         "benchmark": "time_to_accuracy",
@@ -151,13 +153,13 @@ def main(
         "summary": summary,
         "usual_summary": usual_summary,
         "usual_limit_seconds": usual_seconds,
-        "runs": [dataclasses.asdict(taken) for taken in runs],
-        "usual_runs": [dataclasses.asdict(taken) for taken in usual],
+        "runs": [dataclasses.asdict(timed) for timed in runs],
+        "usual_runs": [dataclasses.asdict(timed) for timed in usual],
     }
     budget = parameters["training"]
     notes = [
-        f"{result['machine']['device']}; {samples.info.dataset} ({samples.info.source}), {len(train):,} to train on, "
-        f"{len(validation):,} to validate, fold {fold} held out",
+        f"{result['machine']['device']}; {samples.info.dataset} ({samples.info.source}), {len(train):,} images for "
+        f"training, {len(validation):,} for validation, fold {fold} held out",
         f"ours: {model} at {samples.info.width}x{samples.info.height}, parameters: {params}, with "
         f"{', '.join(f'{key} {budget[key]}' for key in sorted(budget))}",
         f"reached by {summary['reached']} of {seeds}; median {_reached(summary['median_seconds'])}; usual recipe: "
@@ -168,13 +170,13 @@ def main(
 
 
 def _originals(raw: Path) -> dict[str, bytes]:
-    """The image files in a raw file, by the sample_id that the normalize stage gives them."""
+    """The image files in a raw file, by their sample_id. Images that the normalize stage rejects are left out."""
     read_info(raw)
-    found = pq.read_table(raw, columns=["image"])["image"].combine_chunks().field("bytes")
+    images = pq.read_table(raw, columns=["image"])["image"].combine_chunks().field("bytes")
     encoded = {}
-    for one in found:
+    for image in images:
         try:
-            encoded[sample_id(decode_grey(one.as_py()))] = one.as_py()
+            encoded[sample_id(decode_grey(image.as_py()))] = image.as_py()
         except Rejected:
             continue
     return encoded
@@ -198,18 +200,18 @@ def _timed_run(
         recogniser.warm_start(recogniser.network)
         tensors = [recogniser.tensors(part) for part in (train, validation, held_out(samples, fold))]
         started = time.perf_counter()
-        taken = train_network(recogniser.network, tensors[0], tensors[1], config, seed=seed, progress=True)
+        trained = train_network(recogniser.network, tensors[0], tensors[1], config, seed=seed, progress=True)
         whole = time.perf_counter() - started
         held_out_exact = evaluate(recogniser.network, tensors[2].to(choose_device()))[1]
-    curve = [(p.step, s, p.validation_exact) for p, s in zip(taken.curve, taken.curve_seconds, strict=True)]
+    curve = [(p.step, s, p.validation_exact) for p, s in zip(trained.curve, trained.curve_seconds, strict=True)]
     reached = next(((step, seconds) for step, seconds, exact in curve if exact >= target), (None, None))
     return TimedRun(
         seed=seed,
         reached_seconds=reached[1],
         reached_step=reached[0],
-        train_seconds=taken.curve_seconds[-1],
-        prepare_seconds=taken.prepare_seconds,
-        other_seconds=max(0.0, whole - taken.curve_seconds[-1] - taken.prepare_seconds),
+        train_seconds=trained.curve_seconds[-1],
+        prepare_seconds=trained.prepare_seconds,
+        other_seconds=max(0.0, whole - trained.curve_seconds[-1] - trained.prepare_seconds),
         best_exact=max(exact for _, _, exact in curve),
         held_out_exact=held_out_exact,
         curve=curve,
@@ -226,7 +228,7 @@ def _usual_run(
     limit: float,
     every: int,
 ) -> UsualRun:
-    """The usual recipe on the same training and validation images, as files of their own size."""
+    """The usual recipe on the same training and validation images, as files in their original size."""
     spec = samples.info.spec
     height, width = decode_grey(encoded[samples.sample_ids[0]]).shape
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(), one_thread():
@@ -237,14 +239,14 @@ def _usual_run(
                 path.write_bytes(encoded[path.name])
             parts.append(ImageFiles(paths, encode_labels(spec.alphabet, part.labels, spec.max_length), height, width))
         torch.manual_seed(seed)
-        theirs = TextSpec(spec.alphabet, spec.min_length, spec.max_length, height, width)
-        network = build_recogniser("crnn", theirs, CRNN)
+        original = TextSpec(spec.alphabet, spec.min_length, spec.max_length, height, width)
+        network = build_recogniser("crnn", original, CRNN)
         assert isinstance(network, NeuralRecogniser)
         return usual_time_to(target, network.network, *parts, limit=limit, every=every, device=choose_device())
 
 
 def _summary(times: list[float | None]) -> dict[str, float | int | None]:
-    """Of all runs, those that did not reach the target counted as infinite: None in the figures."""
+    """Statistics of all runs. Those that did not reach the target are infinite; an infinite result is None."""
     finite = [math.inf if seconds is None else seconds for seconds in times] or [math.inf]
     figures = {"median_seconds": median(finite), "fastest_seconds": min(finite), "slowest_seconds": max(finite)}
     shown = {name: value if math.isfinite(value) else None for name, value in figures.items()}
@@ -252,7 +254,7 @@ def _summary(times: list[float | None]) -> dict[str, float | int | None]:
 
 
 def _ratio(ours: Mapping[str, Any], usual: Mapping[str, Any], limit: float) -> str:
-    """How many times sooner ours is, by the medians; at least so many where the usual recipe did not get there."""
+    """The ratio of the medians, as a phrase; "at least" if the usual recipe did not reach the target."""
     if ours["median_seconds"] is None:
         return "no ratio"
     least = usual["median_seconds"] is None
@@ -266,32 +268,32 @@ def _reached(seconds: float | None) -> str:
 
 def _table(runs: list[TimedRun], usual: list[UsualRun], model: str, target: float, quick: bool) -> Table:
     title = f"Training to {target:.2%} exact match on validation"
-    table = Table(title=f"{title}; quick run, no measurement" if quick else title)
+    table = Table(title=f"{title}; quick run, not a measurement" if quick else title)
     table.add_column("recipe")
-    for column in ("seed", "to target", "at step", "steps", "seconds in all", "preparation", "best", "held out"):
+    for column in ("seed", "to target", "at step", "steps", "training, s", "preparation", "best", "held out"):
         table.add_column(column, justify="right")
-    for taken in runs:
+    for timed in runs:
         table.add_row(
             f"ours, {model}",
-            str(taken.seed),
-            _reached(taken.reached_seconds),
-            "" if taken.reached_step is None else f"{taken.reached_step:,}",
-            f"{taken.curve[-1][0]:,}",
-            f"{taken.train_seconds:,.1f}",
-            f"{taken.prepare_seconds:.1f}",
-            f"{taken.best_exact:.2%}",
-            f"{taken.held_out_exact:.2%}",
+            str(timed.seed),
+            _reached(timed.reached_seconds),
+            "" if timed.reached_step is None else f"{timed.reached_step:,}",
+            f"{timed.curve[-1][0]:,}",
+            f"{timed.train_seconds:,.1f}",
+            f"{timed.prepare_seconds:.1f}",
+            f"{timed.best_exact:.2%}",
+            f"{timed.held_out_exact:.2%}",
         )
-    for seed, one in enumerate(usual):
+    for seed, usual_run in enumerate(usual):
         table.add_row(
             "usual",
             str(seed),
-            _reached(one.reached_seconds),
-            "" if one.reached_step is None else f"{one.reached_step:,}",
-            f"{one.steps:,}",
-            f"{one.seconds:,.1f}",
+            _reached(usual_run.reached_seconds),
+            "" if usual_run.reached_step is None else f"{usual_run.reached_step:,}",
+            f"{usual_run.steps:,}",
+            f"{usual_run.seconds:,.1f}",
             "",
-            f"{max((exact for _, _, exact in one.curve), default=0.0):.2%}",
+            f"{max((exact for _, _, exact in usual_run.curve), default=0.0):.2%}",
             "",
         )
     return table

@@ -1,21 +1,21 @@
-"""How fast the deep models train: the usual recipe, our engine, and our engine on data that does not fit.
+"""How fast the deep models train: the usual recipe, our engine, and our engine on data that exceeds device memory.
 
-In one run, for each model, on the same network and images:
+Three measurements for each model, on the same network and images:
   a. usual     image files decoded by a Dataset, a DataLoader with workers,
                batch 64, AMP, nn.CTCLoss or cross-entropy, torch's AdamW, one
                kernel after another (benchmarks/usual_recipe.py);
   b. ours      the training engine, all pixels on the device;
-  c. streamed  the same, with room for a part of the pixels only, the others
-               passing through.
+  c. streamed  the same, with device memory for a part of the pixels; the
+               others are streamed from the host.
 
-Then what an image must cost (benchmarks/cost.py says how that is counted), and b's share of the two ceilings of the
-device, measured in this run: a large matrix product in the training type, and a large copy.
+The table also has the least cost per image (see benchmarks/cost.py) and b's share of two peak speeds of the device that
+are measured in the same run: a large matrix product in the training dtype, and a large copy.
 
-Parameters, augmentation included, are those of the models; only b and c augment. Images are drawn here, as stand-ins
-where their fonts are installed, else synthetic; the training set repeats them until it is --images long. Preparation
-(warm-up, compilation, recording of a CUDA graph) and evaluations are left out of b and c, the first steps out of a.
-The spread of b is that of ten equal parts of its run; c runs in one part, for between parts, while the clock stands
-still, data would stream on. char_cnn trains on characters, segmented beforehand for all three.
+The models have their own parameters. Only b and c augment. Images are drawn here, as stand-ins if their fonts are
+installed, else synthetic; the training set repeats them until there are --images. Preparation (warm-up, compilation,
+recording of a CUDA graph) and evaluations are not timed in b and c, nor are the first steps of a. The spread of b is
+over ten equal parts of its run. c runs in one part, since data would be streamed between parts while the clock is
+stopped. char_cnn trains on characters that were segmented beforehand, in all three.
 """
 
 import dataclasses
@@ -56,7 +56,7 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class EngineRate:
-    """Images a second over a whole run of the engine, and in the slowest and fastest of its parts."""
+    """Images per second over a whole run of the engine, and in its slowest and fastest parts."""
 
     images_per_second: float
     slowest: float
@@ -65,31 +65,33 @@ class EngineRate:
 
 
 def main(
-    model: Annotated[
-        list[str] | None, typer.Option(help="A model to measure; repeat for several; all unless given.")
-    ] = None,
-    params: Annotated[
-        Budget, typer.Option(help="params.yaml as it is, or with params.full.yaml over it.")
-    ] = Budget.full,
-    height: Annotated[int, typer.Option(min=16, help="Of the networks' input, in pixels.")] = 40,
-    width: Annotated[int, typer.Option(min=32, help="Of the networks' input, in pixels.")] = 150,
-    dataset: Annotated[str, typer.Option(help="Whose look and alphabet the images have.")] = "parsasam",
-    batch: Annotated[int | None, typer.Option(min=1, help="Of b and c; the models' own unless given.")] = None,
-    augment: Annotated[float | None, typer.Option(min=0, help="Of b and c; the models' own unless given.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="A model to measure; repeatable. Default: all.")] = None,
+    params: Annotated[Budget, typer.Option(help="params.yaml alone, or overridden by params.full.yaml.")] = Budget.full,
+    height: Annotated[int, typer.Option(min=16, help="Height of the images, in pixels.")] = 40,
+    width: Annotated[int, typer.Option(min=32, help="Width of the images, in pixels.")] = 150,
+    dataset: Annotated[str, typer.Option(help="The dataset that the images imitate.")] = "parsasam",
+    batch: Annotated[int | None, typer.Option(min=1, help="Batch size of b and c. Default: the model's.")] = None,
+    augment: Annotated[float | None, typer.Option(min=0, help="Augmentation in b and c. Default: the model's.")] = None,
     compiled: Annotated[
-        bool | None, typer.Option("--compile/--no-compile", help="Of b and c; as a full budget would, unless given.")
+        bool | None, typer.Option("--compile/--no-compile", help="In b and c. Default: as with a full budget.")
     ] = None,
-    graph: Annotated[bool | None, typer.Option("--graph/--no-graph", help="A CUDA graph in b and c; likewise.")] = None,
-    images: Annotated[int, typer.Option(min=_VALIDATION, help="In the training set of b and c.")] = 200_000,
-    drawn: Annotated[int, typer.Option(min=_VALIDATION, help="Of these drawn; the files of a.")] = 8000,
+    graph: Annotated[
+        bool | None, typer.Option("--graph/--no-graph", help="CUDA graph in b and c. Default: likewise.")
+    ] = None,
+    images: Annotated[int, typer.Option(min=_VALIDATION, help="Images in the training set of b and c.")] = 200_000,
+    drawn: Annotated[int, typer.Option(min=_VALIDATION, help="Different images; the files of a.")] = 8000,
     steps: Annotated[int, typer.Option(min=_PARTS, help="Timed steps of b and of c.")] = 1000,
     usual_steps: Annotated[int, typer.Option(min=1, help="Timed steps of a.")] = 200,
-    workers: Annotated[int | None, typer.Option(min=0, help="Of a's DataLoader; one a core unless given.")] = None,
-    window: Annotated[float, typer.Option(min=0.01, max=0.99, help="Share of the pixels that c has room for.")] = 0.25,
-    out: Annotated[Path | None, typer.Option(help="The JSON file; $OUT or reports/benchmarks unless given.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes: to see that it runs, not how fast.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Workers of a's DataLoader. Default: one per core.")
+    ] = None,
+    window: Annotated[
+        float, typer.Option(min=0.01, max=0.99, help="Share of the pixels that fit on the device in c.")
+    ] = 0.25,
+    out: Annotated[Path | None, typer.Option(help="The JSON file. Default: in $OUT or reports/benchmarks.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes, only to check that it runs.")] = False,
 ) -> None:
-    """Measure images a second of training: usual recipe, our engine, our engine streaming.
+    """Measure images per second in training: usual recipe, our engine, our engine with streaming.
 
     For example, on a GPU: python -m benchmarks.train_throughput --model crnn --batch 1024. On a CPU, where a thousand
     steps of full width take hours: --params default --images 4000 --drawn 1000 --steps 40 --usual-steps 10.
@@ -103,7 +105,7 @@ def main(
     say(f"drawing {drawn:,} images")
     pictures = draw_images(dataset, drawn, _SEED)
     samples = pictures.samples(height, width)
-    say("measuring the ceilings")
+    say("measuring the peak speeds of the device")
     ceilings = measure_ceilings(device)
     rows: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as temporary:
@@ -177,7 +179,7 @@ def _training_tensors(recogniser: NeuralRecogniser, samples: Samples) -> TensorS
 
 
 def _write_files(folder: Path, pictures: Drawn, recogniser: NeuralRecogniser, tensors: TensorSamples) -> ImageFiles:
-    """The training images as files: as drawn, or for a model that trains on segments, those as PNG."""
+    """The training images as files: as drawn, or as PNG files of single characters for a model that trains on them."""
     folder.mkdir()
     paths = []
     for index, drawing in enumerate(pictures.drawings):
@@ -207,7 +209,7 @@ def _engine_rate(
     parts: int,
 ) -> EngineRate:
     validation = TensorSamples(train.images[:_VALIDATION], train.targets[:_VALIDATION])
-    run = train_network(
+    trained = train_network(
         _network(recogniser),
         train,
         validation,
@@ -217,10 +219,13 @@ def _engine_rate(
         window_bytes=window_bytes,
         progress=True,
     )
-    points = [(0, 0.0), *((point.step, seconds) for point, seconds in zip(run.curve, run.curve_seconds, strict=True))]
+    points = [
+        (0, 0.0),
+        *((point.step, elapsed) for point, elapsed in zip(trained.curve, trained.curve_seconds, strict=True)),
+    ]
     rates = [config.batch_size * (b[0] - a[0]) / (b[1] - a[1]) for a, b in pairwise(points)]
     whole = config.batch_size * points[-1][0] / points[-1][1]
-    return EngineRate(whole, min(rates), max(rates), run.prepare_seconds)
+    return EngineRate(whole, min(rates), max(rates), trained.prepare_seconds)
 
 
 def _shares(
@@ -245,7 +250,7 @@ def _shares(
 
 def _table(rows: dict[str, dict[str, Any]], workers: int, quick: bool) -> Table:
     title = f"training, images/s (usual recipe: batch {BATCH}, {workers} workers)"
-    table = Table(title=f"{title}; quick run, no measurement" if quick else title)
+    table = Table(title=f"{title}; quick run, not a measurement" if quick else title)
     for column in (
         "model",
         "batch",

@@ -1,4 +1,4 @@
-"""Training as most repositories do it: image files, a DataLoader, small batches, one kernel after another."""
+"""The usual training recipe, as in most repositories: image files, a DataLoader, small batches, no fused kernels."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -19,15 +19,15 @@ from captchabench.networks.network import Network, same_text
 
 BATCH = 64
 _WARM_UP_STEPS = 2
-# A worker holds two batches ready: at the start all of them are full, while the device still warms up.
-_WARM_UP_STEPS_A_WORKER = 3
-# The references' CRNN: three blocks at full resolution, two bidirectional LSTM layers.
+# Each worker prefetches two batches: they are full at the start, while the device warms up.
+_WARM_UP_STEPS_PER_WORKER = 3
+# The usual CRNN: three blocks at full resolution, two bidirectional LSTM layers.
 CRNN = {"channels": [64, 128, 256], "stem_stride": 1, "hidden": 128, "layers": 2, "dropout": 0.1}
-_READ_AT_ONCE = 256
+_EVALUATION_BATCH = 256
 
 
 class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
-    """Image files, decoded one by one, and their targets [N, L], padded with -1."""
+    """Image files and their targets [N, L], padded with -1. Items: float32 [1, H, W] from -1 to 1, and [L]."""
 
     def __init__(self, paths: Sequence[Path], targets: Tensor, height: int, width: int) -> None:
         self._paths = paths
@@ -48,7 +48,7 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
 
 @dataclass
 class UsualRun:
-    """A training to a target. seconds: of steps alone. curve: step, seconds, exact match on validation."""
+    """A training to a target. seconds: of steps only. curve: step, seconds, exact match on validation."""
 
     reached_seconds: float | None = None
     reached_step: int | None = None
@@ -60,20 +60,20 @@ class UsualRun:
 def usual_images_per_second(
     network: Network, files: ImageFiles, *, steps: int, workers: int, device: torch.device
 ) -> float:
-    """Images a second over `steps` steps of 64, after some to warm up, in which the workers' queue finds its level.
+    """Images per second over `steps` steps of 64, after a warm-up in which the workers' queue settles.
 
     `nn.CTCLoss` for CTC networks, cross-entropy for the others; `torch.optim.AdamW`; autocast to float16 with a
-    gradient scaler on a GPU; clipping; the loss read for the log at every step.
+    gradient scaler on a GPU; gradient clipping; the loss is copied to the host at every step, as for a log.
     """
-    warm_up = _WARM_UP_STEPS + _WARM_UP_STEPS_A_WORKER * workers
+    warm_up = _WARM_UP_STEPS + _WARM_UP_STEPS_PER_WORKER * workers
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
-    taken = _train(network, files, optimizer, steps=steps + warm_up, workers=workers, device=device)
-    for _ in islice(taken, warm_up):
+    losses = _train(network, files, optimizer, steps=steps + warm_up, workers=workers, device=device)
+    for _ in islice(losses, warm_up):
         pass
     synchronize(device)
     started = time.perf_counter()
-    # No further: the end of the workers is not to be timed.
-    for _ in islice(taken, steps):
+    # `islice` stops before the workers end, which is not to be timed.
+    for _ in islice(losses, steps):
         pass
     synchronize(device)
     return steps * BATCH / (time.perf_counter() - started)
@@ -89,10 +89,10 @@ def usual_time_to(
     every: int,
     device: torch.device,
 ) -> UsualRun:
-    """Train with Adam at 1e-3 until `validation` is read as well as `target`, or for `limit` seconds.
+    """Train with Adam at 1e-3 until the exact match on `validation` is `target`, or for `limit` seconds.
 
-    every: steps between evaluations, which the clock leaves out. On a CPU it counts the seconds of the process, files
-    read and all, so that other work on the machine does not show.
+    every: steps between evaluations, which are not timed. On a CPU the clock counts the processor time of the process,
+    reading of files included, so other work on the machine has no effect.
     """
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
@@ -123,7 +123,7 @@ def _train(
     workers: int,
     device: torch.device,
 ) -> Iterator[float]:
-    """Take steps of 64 images, with no end where `steps` is None; yield the loss of each."""
+    """Train on batches of 64 images and yield the loss of each; without end if `steps` is None."""
     network.to(device).train()
     scaler = GradScaler(device.type, enabled=device.type == "cuda")
     sampler = None if steps is None else RandomSampler(files, replacement=True, num_samples=BATCH * steps)
@@ -155,7 +155,7 @@ def _train(
 def _exact(network: Network, files: ImageFiles, device: torch.device) -> float:
     network.eval()
     right = 0
-    for images, targets in DataLoader(files, _READ_AT_ONCE):
+    for images, targets in DataLoader(files, _EVALUATION_BATCH):
         ids, _ = network.read(network(images.to(device)))
         right += int(same_text(ids, targets.to(device)).sum())
     network.train()
@@ -163,14 +163,14 @@ def _exact(network: Network, files: ImageFiles, device: torch.device) -> float:
 
 
 def _loss(network: Network, log_probs: Tensor, targets: Tensor) -> Tensor:
-    """log_probs: [B, P, K]. targets: [B, L] class ids, padded with -1."""
+    """The mean loss. log_probs: [B, P, K]. targets: [B, L] class ids, padded with -1."""
     if isinstance(network, CTCNetwork):
         steps = torch.full((len(log_probs),), log_probs.shape[1], dtype=torch.long)
         lengths = (targets >= 0).sum(dim=1)
-        # Padding is never read: PyTorch wants it to be a class all the same.
+        # The loss ignores padding, but PyTorch requires it to be a class.
         labels = (targets + 1).clamp(min=1)
         loss: Tensor = nn.CTCLoss(zero_infinity=True)(log_probs.transpose(0, 1), labels, steps, lengths)
         return loss
-    # The class after the last symbol is "no character here".
-    wanted = torch.where(targets < 0, log_probs.shape[2] - 1, targets)
-    return nn.functional.nll_loss(log_probs.flatten(0, 1), wanted.flatten())
+    # The class after the last symbol means "no character".
+    padded = torch.where(targets < 0, log_probs.shape[2] - 1, targets)
+    return nn.functional.nll_loss(log_probs.flatten(0, 1), padded.flatten())

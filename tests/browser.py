@@ -84,7 +84,7 @@ class Browser:
 
     def open(self, page: Path | str, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
         """Open a file or a URL and wait until the page marks itself as drawn."""
-        # An earlier page may still complain while this one is on its way.
+        # An earlier page may still report problems while this one loads.
         self.call("Page.navigate", url="about:blank")
         self.wait("location.href === 'about:blank'")
         self.problems.clear()
@@ -105,9 +105,9 @@ class Browser:
         return answer["result"].get("value")
 
     def wait(self, condition: str) -> None:
-        """Wait until a condition holds. Only the time limit of the test ends an unsuccessful wait."""
-        look = f"const look = () => {condition} ? done(true) : setTimeout(look, 20)"
-        self.evaluate(f"new Promise(done => {{ {look}; look(); }})")
+        """Wait until a condition holds. There is no time limit."""
+        poll = f"const poll = () => {condition} ? done(true) : setTimeout(poll, 20)"
+        self.evaluate(f"new Promise(done => {{ {poll}; poll(); }})")
 
     def screenshot(self, path: Path, *, whole: bool = False) -> None:
         """Save the visible part, or the whole page, as PNG."""

@@ -77,14 +77,14 @@ def test_params_name_exactly_the_registered_models() -> None:
             assert cell.command(stage).removeprefix("`dvc repro ").removesuffix("`") in made
 
 
-def test_every_entry_answers_to_its_file_name() -> None:
+def test_every_entry_has_the_name_of_its_file() -> None:
     for name in DATASETS.names():
         assert DATASETS[name].key == name
     for name in RECOGNISERS.names():
         assert RECOGNISERS[name].name == name
 
 
-def test_folds_of_the_grid_exist() -> None:
+def test_folds_of_the_matrix_exist() -> None:
     assert max(PARAMS.matrix.folds) < PARAMS.folds.count
 
 
@@ -169,7 +169,7 @@ def test_the_architecture_guide_has_the_same_layers() -> None:
     assert described == LAYERS
 
 
-def test_fonts_icons_weights_and_scripts_have_their_licences_stated() -> None:
+def test_licences_of_fonts_icons_weights_and_scripts_are_stated() -> None:
     locked = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     brought = r"^((?:font|fonticon|efficientnet)[\w-]*|fastapi-offline|vl-convert-python)==([\w.]+)"
     packages = re.findall(brought, locked, re.MULTILINE)
@@ -204,7 +204,7 @@ MODULES = sorted((ROOT / "captchabench").rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_run_one_way(path: Path) -> None:
+def test_imports_only_go_down_the_layers(path: Path) -> None:
     part = path.relative_to(ROOT / "captchabench").parts[0].removesuffix(".py")
     imported = names_imported(path)
     tops = {name.split(".")[0] for name in imported}
@@ -221,11 +221,11 @@ def test_imports_run_one_way(path: Path) -> None:
             assert below or own == 0, f"{part} imports {name}"
 
 
-def test_no_module_imports_itself_by_way_of_others() -> None:
-    # A package is loaded with each of its modules: that the package itself imports some of them is no circle.
+def test_there_are_no_import_cycles() -> None:
+    # A package is loaded with each of its modules, so its imports of them are no cycle.
     packages = {path: {folder / "__init__.py" for folder in path.parents} for path in MODULES}
     graph = {path: imports_of(path) & set(MODULES) - packages[path] for path in MODULES}
-    # Raises CycleError, which lists the circle.
+    # Raises CycleError, which lists the cycle.
     graphlib.TopologicalSorter(graph).prepare()
 
 
@@ -262,7 +262,7 @@ def test_hog_svc_does_not_import_torch() -> None:
     )
 
 
-def test_hog_svc_reads_without_what_it_learns_with() -> None:
+def test_hog_svc_reads_without_the_libraries_for_training() -> None:
     run_python(
         "import sys, stages.predict, captchabench.models as m\n"
         "m.RECOGNISERS['hog_svc']\n"
@@ -271,7 +271,7 @@ def test_hog_svc_reads_without_what_it_learns_with() -> None:
 
 
 @pytest.mark.parametrize("stage", ["calibration", "leaderboard", "probes", "score", "suspects"])
-def test_tables_are_made_without_libraries_of_statistics(stage: str) -> None:
+def test_tables_need_no_libraries_of_statistics(stage: str) -> None:
     run_python(f"import sys, stages.{stage}\nassert not {{'scipy', 'statsmodels', 'pandas'}} & sys.modules.keys()")
 
 
@@ -287,7 +287,7 @@ def test_a_stage_does_not_import_pandas_with_the_first_array() -> None:
     )
 
 
-def test_a_stage_that_needs_pandas_has_it_and_others_are_told_why_not() -> None:
+def test_only_stages_that_need_pandas_can_import_it() -> None:
     run_python(
         "import sys, stages\n"
         "sys.argv = ['a stage']\n"
@@ -307,7 +307,7 @@ def test_a_stage_that_needs_pandas_has_it_and_others_are_told_why_not() -> None:
     )
 
 
-def test_a_stage_computes_on_one_thread_whatever_the_surroundings_say() -> None:
+def test_a_stage_computes_on_one_thread_in_any_environment() -> None:
     run_python(
         "import os\n"
         "os.environ['OPENBLAS_NUM_THREADS'] = '2'\n"

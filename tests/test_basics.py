@@ -1,4 +1,4 @@
-"""Alphabet, registry."""
+"""The alphabet and the registry."""
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,7 @@ from captchabench.registry import Registry
 
 
 @given(st.lists(st.characters(), min_size=1, max_size=20, unique=True), st.data())
-def test_encoding_is_undone_by_decoding(symbols: list[str], data: st.DataObject) -> None:
+def test_decoding_reverses_encoding(symbols: list[str], data: st.DataObject) -> None:
     alphabet = Alphabet("".join(symbols))
     label = data.draw(st.text(st.sampled_from(symbols), max_size=12))
     ids = alphabet.encode(label)
@@ -29,7 +29,7 @@ def test_a_bad_alphabet_is_refused(symbols: str, message: str) -> None:
         Alphabet(symbols)
 
 
-def test_merging_sorts_and_removes_doubles() -> None:
+def test_merging_sorts_and_removes_duplicates() -> None:
     assert merge([Alphabet("cb"), Alphabet("ba1")]).symbols == "1abc"
 
 

@@ -1,4 +1,4 @@
-"""The benchmarks run, on a machine that has little more than torch, and count what they say they count."""
+"""The benchmarks run, also with few packages besides torch, and their numbers are right."""
 
 import json
 import math
@@ -36,7 +36,7 @@ def one_thread() -> None:
 
 
 def test_train_throughput(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    # The real ones multiply and copy for seconds.
+    # The real measurement takes seconds.
     monkeypatch.setattr(train_throughput, "measure_ceilings", lambda _: Ceilings("float32", 1e11, 1e10))
     train_throughput.main(model=["crnn"], batch=8, images=200, out=tmp_path / "found.json", **SMALL)
     result = json.loads((tmp_path / "found.json").read_text())
@@ -59,7 +59,7 @@ def test_the_usual_recipe_trains_positions_too(tmp_path: Path, monkeypatch: pyte
 
 
 def test_time_to_accuracy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # Every run reaches nought at its first evaluation, after two of four steps.
+    # Every run reaches a target of 0 at its first evaluation, after two of four steps.
     time_to_accuracy.main(target=0.0, model="crnn", out=tmp_path / "found.json", **SMALL)
     result = json.loads((tmp_path / "found.json").read_text())
     assert [taken["seed"] for taken in result["runs"]] == [0, 1]
@@ -68,7 +68,7 @@ def test_time_to_accuracy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         assert 0 < taken["reached_seconds"] < taken["train_seconds"]
         assert taken["other_seconds"] > 0
     assert result["summary"]["reached"] == 2
-    # The usual recipe too, at its first evaluation: it is given up after a second.
+    # So does the usual recipe, which has a limit of one second.
     (usual,) = result["usual_runs"]
     assert usual["reached_step"] == usual["steps"] == usual["curve"][0][0] == 1
     assert 0 < usual["reached_seconds"] == usual["seconds"]
@@ -85,7 +85,7 @@ def test_a_run_that_misses_the_target_counts_as_infinitely_long() -> None:
     assert time_to_accuracy._ratio(none, some, 40.0) == "no ratio"
 
 
-def test_the_usual_recipe_reads_the_very_images_of_the_shards(tmp_path: Path) -> None:
+def test_the_usual_recipe_reads_the_images_of_the_shards(tmp_path: Path) -> None:
     made = draw_images("numbers6", 30, 0)
     entries = [Entry(f"{drawing.label}_{i}.png", drawing.encoded) for i, drawing in enumerate(made.drawings)]
     write_raw(tmp_path / "numbers6.parquet", RawInfo("numbers6", "standin", 1, 30, {}), entries)
@@ -97,7 +97,7 @@ def test_the_usual_recipe_reads_the_very_images_of_the_shards(tmp_path: Path) ->
     assert [labels[encoded[one]] for one in samples.sample_ids] == list(samples.labels)
 
 
-def test_time_to_accuracy_wants_raw_files_beside_shards(tmp_path: Path) -> None:
+def test_time_to_accuracy_needs_raw_files_and_shards(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="give both"):
         time_to_accuracy.main(data=tmp_path, quick=True)
 
@@ -130,7 +130,7 @@ def test_decoding(
     for fold in (0, 1):
         folder = tmp_path / f"written-crnn-{fold}"
         folder.mkdir()
-        # Untrained: it reads anything, so that the ways of decoding differ.
+        # An untrained model reads random texts, so the ways of decoding differ.
         untrained = build_recogniser("crnn", samples.info.spec, {"channels": [8, 8, 8], "hidden": 8})
         untrained.save(folder, samples.info, fold)
     (tmp_path / "written-dummy-0").mkdir()
@@ -167,7 +167,7 @@ read_shards.main(quick=True, out=Path(sys.argv[1]))
 """
 
 
-def test_a_bare_machine_is_enough(tmp_path: Path) -> None:
+def test_few_packages_are_enough(tmp_path: Path) -> None:
     path = tmp_path / "found.json"
     done = subprocess.run([sys.executable, "-c", BARE, str(path)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -178,7 +178,7 @@ def test_a_bare_machine_is_enough(tmp_path: Path) -> None:
 
 
 class Layers(Network):
-    """A network of given layers, whose output is no reading."""
+    """A network of given layers, which cannot read."""
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
@@ -199,7 +199,7 @@ def test_cost_of_grouped_convolutions_by_hand() -> None:
     network = Layers(nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False))
     cost = cost_of_training(network, 10, 20, batch_size=2, dtype=torch.bfloat16)
     pixels = 10 * 20
-    # Both have 9 multiplications an output. The first needs no gradient of the image.
+    # Both have 9 multiplications per output. The first needs no gradient of the image.
     first, second = (2 * 9 * 4 * pixels * passes for passes in (2, 3))
     assert cost.flops == first + second
     written = 2 * 4 * pixels * 2  # two outputs of four channels, two bytes each
@@ -214,7 +214,7 @@ class Rows(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """An LSTM's outputs alone."""
+    """The outputs of an LSTM without its state."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -228,13 +228,13 @@ class Recurrent(nn.Module):
 def test_cost_of_an_lstm_by_hand() -> None:
     cost = cost_of_training(Layers(Rows(), Recurrent()), 5, 8, batch_size=1, dtype=torch.float32)
     into, around = (2 * 2 * 5 * 4 * 16 * inputs for inputs in (8, 16))  # two directions, five rows, four gates
-    # The image needs no gradient; PyTorch also counts that of the state before the first row, which nothing needs.
+    # The image needs no gradient. PyTorch also counts that of the initial state, which is not needed.
     assert 2 * into + 3 * around * 4 / 5 <= cost.flops <= 2 * into + 3 * around
     weights = 2 * 4 * 16 * (8 + 16 + 2)
     assert cost.bytes == 5 * 8 + 3 * 4 * (5 * 32) + 10 * 4 * weights
 
 
-def test_full_parameters_lie_over_the_defaults() -> None:
+def test_full_parameters_override_the_defaults() -> None:
     default, full = (model_parameters(budget)["crnn"] for budget in Budget)
     assert full["hidden"] != default["hidden"]
     assert full["training"].keys() >= default["training"].keys()
@@ -242,7 +242,7 @@ def test_full_parameters_lie_over_the_defaults() -> None:
 
 
 def test_an_unknown_model_is_one_line() -> None:
-    with pytest.raises(InputError, match=r"--model crn: not measured here; did you mean 'crnn'\?"):
+    with pytest.raises(InputError, match=r"--model crn: not a model of this benchmark; did you mean 'crnn'\?"):
         chosen_models(["crn"], train_throughput.MODELS)
 
 

@@ -1,4 +1,4 @@
-"""What the commands print, and how they end."""
+"""The output and the exit codes of the commands."""
 
 import subprocess
 import sys

@@ -56,7 +56,7 @@ plots:
 
 
 class Benchmark:
-    """A repository that looks like the benchmark after a run, without a run."""
+    """A repository with the files that the benchmark has after a run."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -76,7 +76,7 @@ class Benchmark:
         images: int = IMAGES,
         folds: Sequence[int] = (0,),
     ) -> None:
-        """What a run leaves behind: each model reads its share of the images right, errors drawn by `seed`."""
+        """Write the files of a run in which each model reads its share of images right. seed: of the errors."""
         shutil.rmtree(self.folder / "metrics", ignore_errors=True)
         shutil.rmtree(self.folder / "data/predictions", ignore_errors=True)
         grid = {"datasets": DATASETS, "models": list(models), "union": [], "folds": list(folds)}
@@ -95,7 +95,7 @@ class Benchmark:
         self._tables(cells)
 
     def _tables(self, cells: Sequence[ScoredCell]) -> None:
-        """The columns that are looked at of leaderboard.csv and summary.json."""
+        """Write leaderboard.csv and summary.json with the columns that are read."""
         board = []
         nested: defaultdict[str, dict[str, dict[str, float]]] = defaultdict(dict)
         for dataset, model in sorted({(cell.dataset, cell.model) for cell in cells}):
@@ -140,8 +140,8 @@ BASE = {"crnn": 0.8, "hog_svc": 0.6}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
-    """Branches: main; seed, the same but for its seed; better, with a better crnn; grid, with other models; wide,
-    with other normalisation."""
+    """Branches: main; seed, with another seed; better, with a better crnn; grid, with other models; wide, with
+    other normalisation."""
     folder = tmp_path_factory.mktemp("compared")
     benchmark = Benchmark(folder)
     benchmark.git("init", "-qb", "main")
@@ -200,7 +200,7 @@ def test_two_branches_that_differ(made: Benchmark) -> None:
 def test_two_branches_that_differ_by_their_seed(made: Benchmark) -> None:
     found = compared(made, "main", "seed")
     assert {row.verdict for row in found.rows} == {"no significant change"}
-    # Not that nothing changed: the errors are others.
+    # Yet something changed: the errors are on other images.
     assert all(len(row.gained or ()) > 25 and len(row.lost or ()) > 25 for row in found.rows)
 
 
@@ -243,7 +243,7 @@ def test_other_normalisation_and_other_images_are_not_comparable(made: Benchmark
     assert fewer.reason == f"held-out images differ ({IMAGES - 10} in common, of {IMAGES} and {IMAGES - 10})"
 
 
-def test_a_limit_on_rejects_is_no_other_normalisation(own: Benchmark) -> None:
+def test_a_limit_on_rejects_does_not_change_the_normalisation(own: Benchmark) -> None:
     own.results(BASE, seed=0, normalize={"max_rejected": 0.5})
     own.commit("another limit")
     assert {row.test for row in compared(own, "HEAD~1", "HEAD").rows} == {"paired"}
@@ -275,7 +275,7 @@ def test_predictions_come_from_a_remote(own: Benchmark, tmp_path: Path) -> None:
     assert {row.test for row in compared(own, "better", "seed").rows} == {"paired"}
 
 
-def test_the_workspace_is_what_lies_on_disk(own: Benchmark) -> None:
+def test_the_workspace_is_read_from_disk(own: Benchmark) -> None:
     own.results({**BASE, "crnn": 0.95}, seed=2)
     found = compared(own, "HEAD")
     assert of(found, "vtu", "crnn").verdict == "better"
@@ -304,7 +304,7 @@ def test_folds_are_pooled_and_other_folds_are_named(own: Benchmark) -> None:
     assert again.old is not None
     assert again.old.n == 2 * IMAGES
     assert of(compared(own, "main~1", "main"), "vtu", "crnn").reason == "held-out images differ (folds 0; 0, 1)"
-    # A fold that is no longer in the grid leaves its old cell behind.
+    # A fold that is no longer in the matrix leaves its old cell behind.
     params = own.folder / "params.yaml"
     params.write_text(params.read_text().replace("  - 1\n", ""))
     fewer = of(compared(own, "main~1"), "vtu", "crnn")
@@ -312,7 +312,7 @@ def test_folds_are_pooled_and_other_folds_are_named(own: Benchmark) -> None:
     assert (fewer.new.n, fewer.test) == (IMAGES, "paired")
 
 
-def test_what_is_wrong_is_one_line_that_says_what_to_do(own: Benchmark, tmp_path: Path) -> None:
+def test_errors_are_one_line_that_says_what_to_do(own: Benchmark, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no commit, branch or tag called 'mian'; did you mean 'main'"):
         side("mian", own.folder)
     with pytest.raises(InputError, match="no commit, branch or tag called '--all'"):
@@ -345,7 +345,7 @@ def run(made: Benchmark, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resul
     return lambda *words: RUN.invoke(app, list(words))
 
 
-def test_the_command_prints_a_row_a_dataset_and_model(run: Callable[..., Result]) -> None:
+def test_the_command_prints_one_row_per_dataset_and_model(run: Callable[..., Result]) -> None:
     done = run("compare", "main", "better")
     assert done.exit_code == 0, done.output
     lines = done.output.splitlines()
@@ -357,7 +357,7 @@ def test_the_command_prints_a_row_a_dataset_and_model(run: Callable[..., Result]
     assert "newly" not in done.output
 
 
-def test_the_three_formats_tell_the_same(run: Callable[..., Result]) -> None:
+def test_the_three_formats_have_the_same_content(run: Callable[..., Result]) -> None:
     values = json.loads(run("compare", "main", "better", "--format", "json").output)
     row = next(r for r in values["rows"] if (r["dataset"], r["model"]) == ("vtu", "crnn"))
     place = Path("reports/change.html")
@@ -387,7 +387,7 @@ def test_models_of_one_commit(run: Callable[..., Result]) -> None:
     assert "crnn against hog_svc" in run("compare", "--models", "hog_svc", "crnn").output
 
 
-def test_a_regression_ends_with_a_code_of_its_own(run: Callable[..., Result]) -> None:
+def test_a_regression_has_its_own_exit_code(run: Callable[..., Result]) -> None:
     done = run("compare", "better", "main", "--fail-on-regression")
     assert done.exit_code == 3
     assert "regressions: crnn on numbers6, crnn on vtu; rows without a test: 0 of 4" in done.stderr
@@ -405,7 +405,7 @@ def test_a_regression_ends_with_a_code_of_its_own(run: Callable[..., Result]) ->
         (("nowhere",), "no commit, branch or tag called 'nowhere'"),
     ],
 )
-def test_wrong_words_are_one_line(run: Callable[..., Result], words: Sequence[str], message: str) -> None:
+def test_wrong_arguments_are_one_line(run: Callable[..., Result], words: Sequence[str], message: str) -> None:
     done = run("compare", *words)
     assert done.exit_code == 1
     assert done.stderr.startswith("error: ")
@@ -473,7 +473,7 @@ def test_comparing_never_imports_torch_and_the_other_commands_import_no_dvc() ->
     assert done.returncode == 0, done.stderr
 
 
-def test_packages_pinned_otherwise_are_named(own: Benchmark) -> None:
+def test_packages_with_other_versions_are_named(own: Benchmark) -> None:
     lock = own.folder / "requirements.lock"
     lock.write_text("numpy==2.3.4 \\\n    --hash=sha256:00\ntorch==2.10.0\nruff==0.9\n")
     own.git("add", "-A")

@@ -1,4 +1,4 @@
-"""The simulation behind the figures on `captchabench compare`: what it counts, and that it repeats itself."""
+"""The simulation of the error rates of `captchabench compare`: its counts, and that it is reproducible."""
 
 import json
 from pathlib import Path

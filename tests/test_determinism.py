@@ -1,4 +1,4 @@
-"""Results depend on inputs alone: not on threads, the order in an archive, the locale, the time zone or the folder."""
+"""Results depend only on inputs: not on threads, order in an archive, locale, time zone or folder."""
 
 import io
 import os
@@ -28,7 +28,7 @@ NAME = "numbers6"
 
 @contextmanager
 def machine_threads(count: int) -> Iterator[None]:
-    """As on a machine whose torch takes `count` threads unless told otherwise."""
+    """Imitates a machine on which torch uses `count` threads by default."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -38,7 +38,7 @@ def machine_threads(count: int) -> Iterator[None]:
 
 
 def pictures() -> dict[str, bytes]:
-    """Files of an archive, among them equal ones, two labels for one picture, and no picture."""
+    """Files of an archive, with copies, an image with two labels, and a file that is no image."""
     rng = np.random.default_rng(0)
     files = {}
     for index in range(40):
@@ -50,7 +50,7 @@ def pictures() -> dict[str, bytes]:
 
 
 def pack(path: Path, files: Mapping[str, bytes], order: list[str]) -> None:
-    """Put the files into an archive or a folder, in that order; times follow it."""
+    """Write the files to an archive or a folder in that order, which their times follow."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w") as packed:
             for when, name in enumerate(order):
@@ -69,7 +69,7 @@ def pack(path: Path, files: Mapping[str, bytes], order: list[str]) -> None:
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
-    """What normalisation wrote, by its names in `folder`."""
+    """Relative path -> content of the outputs of normalisation in `folder`."""
     places = [folder / place for place in ("data/shards", "data/rejects", "metrics")]
     found = {str(p.relative_to(folder)): p.read_bytes() for place in places for p in place.rglob("*.*")}
     assert len(found) == 3
@@ -93,7 +93,7 @@ def folder(tmp_path: Path) -> Callable[[str], Path]:
     return make
 
 
-def test_shards_depend_on_images_alone(folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_depend_only_on_images(folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     files = pictures()
     shuffled = list(files)
     random.Random(0).shuffle(shuffled)
@@ -108,7 +108,7 @@ def test_shards_depend_on_images_alone(folder: Callable[[str], Path], monkeypatc
         made[len(made)] = outputs(place)
     assert all(one == made[0] for one in made.values())
 
-    # As a process of its own in other surroundings, on what was ingested here.
+    # In a separate process with another environment, from the raw file made here.
     elsewhere = folder("Größe, mit Leerzeichen")
     (elsewhere / "data/raw").mkdir(parents=True)
     (elsewhere / f"data/raw/{NAME}.parquet").write_bytes(Path(f"data/raw/{NAME}.parquet").read_bytes())

@@ -1,4 +1,4 @@
-"""The doctor says what is there, tries everything, survives what is broken, and ends as it should."""
+"""The doctor lists devices, tries everything, survives broken parts, and has the right exit code."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ SOUND = {"model": "crnn", "training": 1234.5, "reading": 99.4, "steps": "eager",
 
 @pytest.fixture
 def results(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dict[str, Any]]]:
-    """What the trial of each device says, by what it sees; for a test to fill in."""
+    """Visible devices -> results of the trial, which tests fill in."""
     found: dict[str, list[dict[str, Any]]] = {"": [CPU, SOUND, {"ended": ""}]}
     monkeypatch.setattr(trials, "results_of", lambda visible, compiled, limit: iter(found[visible]))
     monkeypatch.setattr(machine, "devices", lambda: (list(found), []))
@@ -31,7 +31,7 @@ def results(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def test_every_recogniser_is_tried_for_real(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_recogniser_is_really_tried(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "_IMAGES", 16)
     monkeypatch.setattr(trial, "_BUDGETS", {"cpu": {"steps": 1, "batch_size": 4}})
     trial.main()
@@ -53,7 +53,7 @@ def test_the_page_fits_eighty_columns_and_ends_well(results: dict[str, list[dict
         assert said in done.output
 
 
-def test_what_is_wrong_is_said_with_what_to_do(results: dict[str, list[dict[str, Any]]]) -> None:
+def test_problems_are_reported_with_what_to_do(results: dict[str, list[dict[str, Any]]]) -> None:
     refused = {**SOUND, "problem": "recorded steps: losses differ by 9.00% after 4 steps, rounding explains 0.10%"}
     results["0"] = [{"device": "cuda", "name": "Some GPU", "about": "8.0 GB"}, refused, {"ended": ""}]
     results["1"] = [{"ended": "its process ended with signal 11: it printed no error"}]
@@ -66,7 +66,7 @@ def test_what_is_wrong_is_said_with_what_to_do(results: dict[str, list[dict[str,
     assert "GPU 1: its process ended with signal 11: it printed no error; meanwhile set CUDA_VISIBLE_DEVICES=" in said
 
 
-def test_json_holds_the_same(results: dict[str, list[dict[str, Any]]]) -> None:
+def test_json_has_the_same_content(results: dict[str, list[dict[str, Any]]]) -> None:
     found = json.loads(RUN.invoke(app, ["doctor", "--json"]).output)
     assert found["facts"]["versions"]["torch"] == torch.__version__
     assert found["devices"] == [{**CPU, "visible": "", "recognisers": [SOUND]}]
@@ -85,14 +85,14 @@ def test_json_holds_the_same(results: dict[str, list[dict[str, Any]]]) -> None:
         ("import time; time.sleep(60)", "it was killed after 3 s"),
     ],
 )
-def test_a_trial_that_ends_badly_is_told(program: str, ended: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_that_crashes_is_reported(program: str, ended: str, monkeypatch: pytest.MonkeyPatch) -> None:
     popen = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda command, **how: popen([sys.executable, "-c", program], **how))
     *_, last = trials.results_of("", compiled=False, limit=3)
     assert ended in last["ended"] if ended else not last["ended"]
 
 
-def test_a_gpu_that_torch_cannot_use_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_torch_cannot_use_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(machine, "_nvidia", lambda field: ["Some GPU"])
 

@@ -5,16 +5,16 @@ import pickle
 from captchabench.errors import InputError
 
 
-def test_a_message_is_one_line_that_a_terminal_only_shows() -> None:
+def test_a_message_is_one_line_without_control_characters() -> None:
     assert str(InputError("a\x1b[31m\nb.png: is damaged")) == "a\\x1b[31m\\x0ab.png: is damaged"
 
 
-def test_a_message_comes_whole_from_another_process() -> None:
+def test_a_message_survives_pickling() -> None:
     error = InputError("a\nb: is \\ damaged")
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
-def test_what_is_very_long_is_cut_in_the_middle() -> None:
+def test_a_very_long_message_is_cut_in_the_middle() -> None:
     said = str(InputError("a.json: holds " + "x" * 100_000 + "; mend it"))
     assert said.startswith("a.json: holds xxx")
     assert said.endswith("xxx; mend it")

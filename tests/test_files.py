@@ -1,4 +1,4 @@
-"""Outputs are whole or not there, and nothing is left beside them."""
+"""Outputs are written whole or not at all, and no temporary files are left."""
 
 import contextlib
 import errno
@@ -59,14 +59,14 @@ os.kill(os.getpid(), 9)
 """
 
 
-def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
+def test_files_of_a_killed_writer_are_removed_by_the_next(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", DIES, tmp_path], check=False)
     assert len(list(tmp_path.glob(".output.*.tmp"))) == 2
     write_text(tmp_path / "output", "whole")
     assert [p.name for p in tmp_path.iterdir()] == ["output"]
 
 
-def test_what_another_writer_is_at_stays(tmp_path: Path) -> None:
+def test_files_of_another_running_writer_stay(tmp_path: Path) -> None:
     path = tmp_path / "output"
     with replacing_file(path) as first:
         first.write_text("first")
@@ -77,7 +77,7 @@ def test_what_another_writer_is_at_stays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG])
 @pytest.mark.parametrize("replacing", [replacing_file, replacing_folder])
-def test_a_disk_that_takes_no_more_is_one_line_and_the_old_output_stays(
+def test_a_full_disk_is_one_line_and_the_old_output_stays(
     tmp_path: Path, code: int, replacing: Callable[[Path], contextlib.AbstractContextManager[Path]]
 ) -> None:
     path = tmp_path / "output"
@@ -93,7 +93,7 @@ def test_a_file_elsewhere_is_not_taken_for_the_output(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
         with pytest.raises(OSError, match="Not a regular file"):
@@ -101,15 +101,15 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/version").exists(), reason="needs /proc")
-def test_what_looks_empty_is_not_opened(tmp_path: Path) -> None:
-    # Reading such a file may wait for ever: /proc/kmsg is one.
+def test_files_of_size_zero_are_not_opened(tmp_path: Path) -> None:
+    # Reading such a file may block forever, as with /proc/kmsg.
     (tmp_path / "empty").touch()
     for path in (tmp_path / "empty", Path("/proc/version")):
         with pytest.raises(OSError, match="Empty"):
             open_regular(path)
 
 
-def test_of_a_large_file_just_enough_is_read(tmp_path: Path) -> None:
+def test_only_the_needed_part_of_a_large_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "file")
     (tmp_path / "file").write_bytes(b"abc")
     assert [read_regular(tmp_path / "link", most) for most in (0, 2, 3, 1 << 62)] == [b"a", b"abc", b"abc", b"abc"]

@@ -1,7 +1,7 @@
-"""Every path that a GPU takes, against the eager one: `make test-gpu`.
+"""Recorded and compiled training on a GPU, compared with eager training: `make test-gpu`.
 
-Where there is none, the same tests run on the CPU, a stand-in for the recording: so they are known to be sound
-themselves. What a GPU alone can show is marked `gpu` as a whole.
+Without a GPU most of these tests run on the CPU with a stand-in for the recording, which checks the tests themselves.
+Those that need a GPU are marked `gpu`.
 """
 
 import json
@@ -38,7 +38,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 @dataclass(frozen=True)
 class StandIn(Acceleration):
-    """Stands for a recording where there is no GPU."""
+    """Imitates a recording on a machine without a GPU."""
 
     def build(self, step: TrainingStep) -> Callable[[], None]:
         return step.run_eagerly
@@ -46,7 +46,7 @@ class StandIn(Acceleration):
 
 @dataclass(frozen=True)
 class Unrecordable(Acceleration):
-    """A step that waits for the device, which no CUDA graph can hold."""
+    """A step that waits for the device, which a CUDA graph cannot record."""
 
     def build(self, step: TrainingStep) -> Callable[[], None]:
         def run_step() -> None:
@@ -71,7 +71,7 @@ def recorded(device: torch.device) -> Acceleration:
 def trained(
     name: str, samples: Samples, way: Acceleration, checkpoints: Checkpoints | None = None, **training: Any
 ) -> NeuralRecogniser:
-    """A recogniser after some steps with augmentation, dropout and Muon. Float32: a GPU's bfloat16 is not compared."""
+    """A recogniser after some steps with augmentation, dropout and Muon, in float32."""
     usual = {"steps": 12, "batch_size": 16, "evaluations": 3, "augment": 0.5, "guide": 5.0, "muon": 0.01}
     own = DEEP[name].get("training", {})
     budget = {"training": {**usual, "precision": "float32", **training, **own}}
@@ -88,7 +88,7 @@ def curve(model: NeuralRecogniser) -> list[float]:
 
 
 def close(device: torch.device) -> float:
-    """How far apart losses may be. Sums on a GPU come in no fixed order, and training carries that on."""
+    """The largest allowed difference of losses. The order of sums on a GPU varies, and training amplifies that."""
     return 0.05 if device.type == "cuda" else 1e-6
 
 
@@ -119,7 +119,7 @@ def test_a_recorded_training_sees_each_window(
     assert curve(fast) == pytest.approx(curve(trained("crnn", samples, EAGER, steps=40)), rel=close(device))
 
 
-def test_a_recorded_training_goes_on_from_its_checkpoint(
+def test_a_recorded_training_continues_from_its_checkpoint(
     device: torch.device, make_samples: MakeSamples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Killed(Exception):
@@ -174,22 +174,20 @@ def test_a_compiled_and_recorded_training_is_the_eager_one(name: str, make_sampl
 
 
 @pytest.mark.gpu
-def test_what_cannot_be_recorded_is_refused_and_training_goes_on(make_samples: MakeSamples) -> None:
+def test_a_step_that_cannot_be_recorded_runs_eagerly(make_samples: MakeSamples) -> None:
     samples = make_samples(48)
     model = trained("crnn", samples, Unrecordable(compile=False, graph=True))
     assert model.trained is not None
     assert model.trained.refusal
     assert curve(model) == pytest.approx(curve(trained("crnn", samples, EAGER)), rel=0.05)
-    # Nothing is left behind that would keep the next from being recorded.
+    # The failed recording does not prevent the next one.
     after = trained("crnn", samples, Acceleration(compile=False, graph=True))
     assert after.trained is not None
     assert not after.trained.refusal
 
 
 @pytest.mark.gpu
-def test_less_memory_is_taken_where_a_share_is_asked_for(
-    make_samples: MakeSamples, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_share_of_memory_is_respected(make_samples: MakeSamples, monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = torch.device("cuda", 0)
     whole = default_window_bytes(cuda)
     monkeypatch.setenv("CAPTCHABENCH_MEMORY_SHARE", "0.00001")
@@ -198,7 +196,7 @@ def test_less_memory_is_taken_where_a_share_is_asked_for(
     assert part is not None
     assert part < whole / 1000
     samples = make_samples(600)
-    # Not all of it fits: it streams, recorded.
+    # Not all data fits, so it is streamed; training is still recorded.
     assert part < samples.pixels.nbytes
     fast = trained("crnn", samples, Acceleration(compile=False, graph=True), steps=40)
     assert fast.trained is not None

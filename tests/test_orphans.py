@@ -45,8 +45,8 @@ def test_a_stage_ends_with_the_process_that_started_it(after: str) -> None:
         assert ends(stage)
 
 
-def test_a_stage_whose_dvc_died_before_it_looked_ends_at_once() -> None:
-    # With a subreaper the process is reparented to that and not to process 1; then this test checks nothing.
+def test_a_stage_whose_dvc_died_before_it_started_watching_ends_at_once() -> None:
+    # With a subreaper the process gets that as its parent and not process 1. Then this test checks nothing.
     late = f"import os, time; time.sleep(0.3)\nif os.getppid() > 1: raise SystemExit{STAGE}"
     argv = [
         sys.executable,

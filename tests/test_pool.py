@@ -13,7 +13,7 @@ from captchabench import pool
 from captchabench.errors import InputError
 
 
-def test_results_come_in_order_whoever_works(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_come_in_order_with_any_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(pool.ordered(abs, range(-30, 0), workers=1)) == list(range(30, 0, -1))
     monkeypatch.setattr(pool, "PATIENCE_SECONDS", 0)
     assert list(pool.ordered(abs, range(-30, 0), workers=3)) == list(range(30, 0, -1))

@@ -1,4 +1,4 @@
-"""`captchabench predict`: what it prints and writes, and how it ends."""
+"""`captchabench predict`: output, files and exit codes."""
 
 import csv
 import io
@@ -47,7 +47,7 @@ def model(samples: Samples, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def images(samples: Samples, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fourteen images in two levels, one of them broken, one hidden, and a file that is none."""
+    """Fourteen images in two levels of folders, one damaged, one hidden, and a file that is no image."""
     folder = tmp_path_factory.mktemp("images")
     (folder / "more").mkdir()
     for index, (label, pixels) in enumerate(zip(samples.labels[:12], samples.pixels, strict=False)):
@@ -115,7 +115,7 @@ def test_labels_in_names_are_scored(model: Path, images: Path, tmp_path: Path) -
     right = sum(row["text"] == row["label"] for row in rows)
     assert f"exact {right / 6:.1%} ({right} of 6, 95 % interval" in done.stderr
     assert "CER" in done.stderr
-    # Under the rule of another dataset the label is the whole stem, of eight symbols and more.
+    # By the rule of another dataset the label is the whole stem, of eight symbols or more.
     whole = predict(model, images / "more", "--labels-from-name", "--dataset", "vtu")
     assert "exact 0.0% (0 of 6" in whole.stderr
 
@@ -142,7 +142,7 @@ def test_the_steps_are_saved_as_pictures(model: Path, images: Path, tmp_path: Pa
         np.testing.assert_array_equal(np.asarray(Image.open(folder / "1-grey.png")), original)
         assert Image.open(folder / "2-normalised.png").size == (100, 32)
         drawn = np.asarray(Image.open(folder / "3-characters.png"))
-        # Boxes and bars in colour over and below the enlarged grey picture.
+        # Coloured boxes and bars on and below the enlarged grey image.
         assert drawn.shape[1] == 1000
         assert (drawn[:320].max(axis=2) != drawn[:320].min(axis=2)).any()
         assert (drawn[320:].max(axis=2) != drawn[320:].min(axis=2)).any()
@@ -183,7 +183,7 @@ def test_mistakes_are_one_line(
 
 
 @pytest.mark.timeout(300)
-def test_pipes_and_devices_are_not_waited_for(model: Path, images: Path, tmp_path: Path) -> None:
+def test_pipes_and_devices_are_not_read(model: Path, images: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
     (tmp_path / "b.png").symlink_to("/dev/zero")
     (tmp_path / "c.png").symlink_to(next(images.glob("*_0.png")))
@@ -213,7 +213,7 @@ def test_a_model_of_huge_weights_is_one_line_and_nothing_is_written(model: Path,
     assert not (tmp_path / "read.csv").exists()
 
 
-def test_odd_names_do_no_harm(model: Path, images: Path, tmp_path: Path) -> None:
+def test_odd_names_are_handled(model: Path, images: Path, tmp_path: Path) -> None:
     picture = next(images.glob("*_0.png")).read_bytes()
     names = [b"a\nb.png", b"\xff\xfe.png", "ü 字.png".encode(), b"\x1b[31m.png", b'a,"b.png']
     for name in names:
@@ -227,7 +227,7 @@ def test_odd_names_do_no_harm(model: Path, images: Path, tmp_path: Path) -> None
 
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
-    """A sound image file with some bytes changed, cut out, put in or repeated."""
+    """An image file with some bytes changed, removed, inserted or repeated."""
     kind = draw(st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM"]))
     mode = draw(st.sampled_from(["L", "RGB", "RGBA", "P", "1", "CMYK", "I;16", "LA"]))
     rng = random.Random(draw(st.integers(0, 10**9)))
@@ -240,7 +240,7 @@ def mutated(draw: st.DrawFn) -> bytes:
         Image.effect_noise((width, height), 90).save(stream, kind)
     content = bytearray(stream.getvalue())
     for _ in range(draw(st.integers(0, 6))):
-        # Half of the changes in the header, where they tell.
+        # Half of the changes are in the header, where they have most effect.
         place = rng.randrange(min(len(content), 64) if rng.random() < 0.5 else len(content)) if content else 0
         match rng.randrange(4):
             case 0:

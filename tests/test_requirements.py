@@ -1,4 +1,4 @@
-"""requirements.lock: whole, with hashes, and the same for pip and uv."""
+"""requirements.lock: complete, with hashes, and equal for pip and uv."""
 
 import importlib.util
 import re
@@ -34,7 +34,7 @@ def test_each_file_has_a_hash_and_nothing_names_an_index() -> None:
     assert not any("://" in entry for entry in ENTRIES)
 
 
-def test_what_the_project_asks_for_is_pinned_within_its_limits() -> None:
+def test_requirements_of_the_project_are_pinned_within_their_limits() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     words = [word for name in extras if name != "s3" for word in extras[name]] + project["dependencies"]
@@ -53,7 +53,7 @@ def test_torch_is_a_build_for_gpus() -> None:
     assert on_linux >= {"nvidia-cudnn-cu13", "triton"}
 
 
-def test_extras_stand_beside_the_plain_package(lock: Any) -> None:
+def test_a_package_with_extras_is_also_listed_without(lock: Any) -> None:
     text = "a==1 \\\n    --hash=sha256:0\nb-c[x, y]==2 ; python_version < '4' \\\n    --hash=sha256:1\nd==3\n"
     plain = "b-c==2 ; python_version < '4' \\\n    --hash=sha256:1\n"
     before, after = text.split("b-c", 1)

@@ -1,4 +1,4 @@
-"""A Kaggle token reaches Kaggle, and nothing else: no message, log, traceback, file or other host."""
+"""A Kaggle token is sent to Kaggle only: it is in no message, log, traceback or file, and reaches no other host."""
 
 import logging
 import os
@@ -31,7 +31,7 @@ def kaggle() -> Iterator[Kaggle]:
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """No token and no proxy of the machine's."""
+    """Removes the token and the proxy of the machine from the environment."""
     for name in os.environ:
         if name.upper().startswith(OWN):
             monkeypatch.delenv(name)
@@ -41,12 +41,12 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def plant(place: str, kaggle: Kaggle, home: Path, patch: pytest.MonkeyPatch) -> None:
     for name, value in {**keep_in(place, home, USER, SECRET), **kaggle.environment(PASSWORD)}.items():
         patch.setenv(name, value)
-    # Read when the client is imported, which another test may have done.
+    # The client reads them when it is imported, which another test may have done.
     patch.setattr("kagglehub.config.DEFAULT_KAGGLE_CREDENTIALS_FOLDER", str(home / ".kaggle"))
 
 
 def attempt(home: Path) -> InputError | Path:
-    """What becomes of it. No name here holds the token, nor does any in a frame below that is ours."""
+    """Download, and return the file or the error. No local variable of our frames holds the token."""
     try:
         return download(DATASETS["numbers6"], home)
     except InputError as error:
@@ -54,17 +54,17 @@ def attempt(home: Path) -> InputError | Path:
 
 
 def told(error: BaseException) -> str:
-    """All that a reporter of errors could show, names in each frame included."""
+    """All that an error reporter could show: the traceback with the local variables of each frame."""
     return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
 
 
-def given_away(text: str) -> list[bytes]:
-    """The forms of a secret that stand in `text`."""
+def leaked(text: str) -> list[bytes]:
+    """The forms of a secret that occur in `text`."""
     return [form for form in WANTED if form in text.encode()]
 
 
 def authorised(kaggle: Kaggle) -> list[str]:
-    """The hosts that were shown the token."""
+    """The hosts that received the token."""
     return [host for host, headers in kaggle.seen if any(f.decode() in str(headers) for f in forms(USER, SECRET))]
 
 
@@ -81,7 +81,7 @@ def test_each_place_of_a_token_works(place: str, kaggle: Kaggle, tmp_path: Path,
 
 @pytest.mark.parametrize("place", ["KAGGLE_USERNAME and KAGGLE_KEY", "KAGGLE_API_TOKEN"])
 @pytest.mark.parametrize("answer", ANSWERS)
-def test_no_answer_makes_the_client_give_it_away(
+def test_no_answer_makes_the_client_leak_it(
     answer: str,
     place: str,
     kaggle: Kaggle,
@@ -102,21 +102,21 @@ def test_no_answer_makes_the_client_give_it_away(
         assert result.__cause__ is None
         assert "\n" not in str(result)
         shown += told(result)
-    assert given_away(shown + "".join(capfd.readouterr())) == []
+    assert leaked(shown + "".join(capfd.readouterr())) == []
     assert set(authorised(kaggle)) == {"localhost"}
     if answer == "redirect":
         assert [host for host, _ in kaggle.seen] == ["localhost", ELSEWHERE]
     assert leaks([tmp_path], WANTED) == []
 
 
-def test_a_client_that_prints_its_requests_is_not_heard(
+def test_the_output_of_a_client_that_prints_its_requests_is_suppressed(
     kaggle: Kaggle, tmp_path: Path, bare: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     plant("KAGGLE_API_TOKEN", kaggle, tmp_path, bare)
     bare.setenv("KAGGLE_API_ENVIRONMENT", "TEST")
     kaggle.answer = "zip"
     assert isinstance(attempt(tmp_path), Path)
-    assert given_away("".join(capfd.readouterr())) == []
+    assert leaked("".join(capfd.readouterr())) == []
 
 
 @pytest.mark.parametrize("content", ["", SECRET, f'{{"key": "{SECRET}"}}', f'["{SECRET}"]', "7", "\xff" + SECRET])
@@ -127,22 +127,22 @@ def test_a_damaged_token_is_not_quoted(content: str, kaggle: Kaggle, tmp_path: P
     assert isinstance(error, InputError)
     assert "token cannot be read" in str(error)
     assert error.__context__ is None
-    assert given_away(told(error)) == []
+    assert leaked(told(error)) == []
 
 
 def test_a_token_that_is_too_long_for_a_path_is_not_quoted(
     kaggle: Kaggle, tmp_path: Path, bare: pytest.MonkeyPatch
 ) -> None:
     plant("KAGGLE_API_TOKEN", kaggle, tmp_path, bare)
-    bare.setenv("KAGGLE_API_TOKEN", SECRET * 200)  # the client asks whether it is a file's name
+    bare.setenv("KAGGLE_API_TOKEN", SECRET * 200)  # the client checks whether it is the name of a file
     error = attempt(tmp_path)
     assert isinstance(error, InputError)
     assert error.__context__ is None
-    assert given_away(told(error)) == []
+    assert leaked(told(error)) == []
 
 
 @pytest.mark.parametrize("answer", ["zip", "401"])
-def test_the_stage_writes_and_prints_none_of_it(
+def test_the_stage_does_not_write_or_print_it(
     answer: str, kaggle: Kaggle, tmp_path: Path, bare: pytest.MonkeyPatch
 ) -> None:
     home, folder = tmp_path / "home", tmp_path / "repository"
@@ -163,7 +163,7 @@ def test_the_stage_writes_and_prints_none_of_it(
     assert leaks([tmp_path], WANTED, spared=[home / ".kaggle/kaggle.json"]) == []
 
 
-def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
+def test_the_search_finds_planted_secrets(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""Text from outside, made fit for a line of a terminal."""
+"""Untrusted text as one printable line for the terminal."""
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ from captchabench.errors import visible
         ("\U000e0041", "\\U000e0041"),
     ],
 )
-def test_what_cannot_be_seen_becomes_an_escape(text: str, shown: str) -> None:
+def test_invisible_characters_become_escapes(text: str, shown: str) -> None:
     assert visible(text) == shown
 
 

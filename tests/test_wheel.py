@@ -1,4 +1,4 @@
-"""The wheel: what is in it, and that reading images needs none of the extras."""
+"""The wheel: its content, and that reading images needs no extras."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from captchabench.models import build_recogniser
 from captchabench.samples.shards import Samples
 
 ROOT = Path(__file__).parents[1]
-# Imported names of what the extras bring and the library alone must do without.
+# Modules that come with extras and that the library alone must not need.
 EXTRAS = (
     "altair", "dask", "distributed", "dvc", "fastapi", "fonticon_mdi7", "kagglehub", "networkx", "onnx", "onnxruntime",
     "prefect", "prometheus_client", "ruamel", "starlette", "statsmodels", "uvicorn", "vl_convert",
@@ -33,7 +33,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_the_wheel_holds_pages_types_and_the_licence(wheel: Path) -> None:
+def test_the_wheel_has_pages_types_and_the_licence(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for file in (
         "report/page.css",

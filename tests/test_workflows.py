@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".github/workflows"
 OWN_ACTIONS = {"actions/checkout", "actions/setup-python"}
 
-# Stands in for the GitHub CLI: keeps what it is told to post, and finds a comment once one was posted.
+# Replaces the GitHub CLI: stores what is posted, and finds a comment once one was posted.
 GH = """#!/usr/bin/env bash
 echo "$*" >>calls.txt
 for word in "$@"; do
@@ -21,7 +21,7 @@ for word in "$@"; do
 done
 case "$*" in *--jq*) if [ -f posted.md ]; then printf '7\\n9\\n'; fi ;; esac
 """
-# Stands in for the two commands that the comparison runs.
+# Replaces the two commands that the comparison runs.
 CAPTCHABENCH = """#!/usr/bin/env bash
 [ -z "$FAILS" ] || { echo "error: no metrics there" >&2; exit 1; }
 echo "# HEAD against $2"
@@ -41,13 +41,13 @@ def steps(workflow: str) -> list[dict[str, Any]]:
 
 
 def script(workflow: str, words: str) -> str:
-    """The shell of the one step that holds these words."""
+    """The shell script of the only step that contains these words."""
     (found,) = (step["run"] for step in steps(workflow) if words in step.get("run", ""))
     return str(found)
 
 
 def run_script(text: str, folder: Path, commands: dict[str, str], **environment: str) -> None:
-    """Run a step as GitHub does, with stand-ins for commands."""
+    """Run a step as GitHub does, with replaced commands."""
     programs = folder / ".venv/bin"
     programs.mkdir(parents=True, exist_ok=True)
     for name, content in commands.items():
@@ -70,7 +70,7 @@ def test_the_gate_is_the_one_of_the_repository() -> None:
     assert os.access(ROOT / ".ci/run", os.X_OK)
 
 
-def test_code_of_a_pull_request_meets_no_token_that_can_write() -> None:
+def test_code_of_a_pull_request_never_runs_with_a_token_that_can_write() -> None:
     jobs = read(FOLDER / "compare.yml")["jobs"]
     assert jobs["compare"]["permissions"] == {"contents": "read"}
     assert not any("uses" in step for step in jobs["comment"]["steps"])

@@ -1,4 +1,4 @@
-"""A comparison as a page: what became of every number, and whether chance explains it."""
+"""A comparison as an HTML page."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -49,14 +49,15 @@ _COLUMNS = (
 
 
 def change_page(comparison: Comparison) -> str:
-    """One HTML file: what changed in sight, what did not folded away. It needs no network and runs no script."""
+    """One HTML file without scripts or network access. Rows without a significant change are folded."""
     rows = [row.as_json() for row in comparison.rows]
     reasons = list(dict.fromkeys(row["reason"] for row in rows if row["reason"]))
     changed = [row for row in rows if row["verdict"] != _SAME]
     same = [row for row in rows if row["verdict"] == _SAME]
     parts = [
-        f"<p><b>{escape(outcome(comparison))}.</b> A verdict is McNemar's on common images, with Holm's correction "
-        "over the table; the exact p is before that. Gained and lost: images that one side alone read right.</p>"
+        f"<p><b>{escape(outcome(comparison))}.</b> Verdicts: McNemar's test on the images that both sides read, with "
+        "Holm's correction over the table. The exact p is uncorrected. Gained: images that only the new side read "
+        "right; lost: only the old side.</p>"
     ]
     if changed:
         parts.append(_table("What changed.", changed, reasons))

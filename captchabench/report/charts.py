@@ -1,14 +1,14 @@
-"""What all charts of the page share: colours, marks, axes, and the look of the text around them."""
+"""Colours, marks, axes and text styles that all charts share."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from html import escape
 from typing import Any
 
 import altair as alt
 
-# Each at least 3 : 1 on the paper of both themes. Marks differ in shape too, so colour is never alone.
+# Each has a contrast of at least 3 : 1 in both themes. Marks differ in shape as well as in colour.
 PALETTE = ("#3b7dd8", "#c4611c", "#23875f", "#a855c0", "#94770c", "#d1495b", "#2b8aa3", "#757b84")
-# Vega's names, and the same outlines from -5 to 5 for the legend.
+# Vega's names of the shapes, and their outlines from -5 to 5 for the legend.
 SHAPES = {
     "circle": "M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0",
     "square": "M-4.5,-4.5H4.5V4.5H-4.5Z",
@@ -20,10 +20,10 @@ SHAPES = {
     "triangle-left": "M-5,0L4.5,5V-5Z",
 }
 
-# The script sets it to what the reader's system prefers.
+# page.js sets it to the theme of the reader's system.
 DARK = alt.param(name="dark", value=False)
 
-# Ends of a shade, near the paper and far from it; each as (light theme, dark theme).
+# Ends of a colour scale, low and high, each as (light theme, dark theme).
 BLUES = (("#e9eff9", "#232b36"), ("#0a3a8a", "#8ab8ff"))
 REDS = (("#fbdcc6", "#4b2416"), ("#a50f15", "#ffb48a"))
 
@@ -31,7 +31,7 @@ _FONT = "system-ui, sans-serif"
 
 
 def of_reader(readers: Sequence[str]) -> dict[str, Any]:
-    """The channels that tell readers apart: colour and shape. The page's `legend` names them."""
+    """The channels that distinguish readers: colour and shape. `legend` explains them."""
 
     def scale(values: Sequence[str]) -> alt.Scale:
         return alt.Scale(domain=list(readers), range=[_cycled(values, number) for number in range(len(readers))])
@@ -42,12 +42,13 @@ def of_reader(readers: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def legend(readers: Sequence[str]) -> str:
-    """The marks of `of_reader` as HTML: one legend for all charts of a section, which wraps on narrow screens."""
+def legend(readers: Sequence[str], shown: Container[str] | None = None) -> str:
+    """The marks of `of_reader` as an HTML list: one legend for all charts of a section. shown: all, if None."""
     entries = (
         f'<li><svg viewBox="-7 -7 14 14" aria-hidden="true"><path fill="{_cycled(PALETTE, number)}" '
         f'd="{SHAPES[_cycled(tuple(SHAPES), number)]}"/></svg>{escape(reader)}</li>'
         for number, reader in enumerate(readers)
+        if shown is None or reader in shown
     )
     return f'<ul class="legend">{"".join(entries)}</ul>'
 
@@ -62,23 +63,23 @@ def share_axis(title: str | None, channel: type[alt.X] | type[alt.Y], field: str
 
 
 def menu(name: str, value: str) -> alt.Parameter:
-    """A parameter that a menu of the page sets."""
+    """A chart parameter that a menu of the page sets."""
     return alt.param(name=name, value=value)
 
 
 def shade(low: tuple[str, str], high: tuple[str, str], **scale: Any) -> alt.Scale:
-    """A share as depth of colour, from near the paper of the theme to far from it: (light, dark) of both ends."""
+    """A colour scale for shares. low, high: the colours of its ends, as (light theme, dark theme)."""
     ends = [alt.ExprRef(expr=f"dark ? '{dark}' : '{light}'") for light, dark in (low, high)]
     return alt.Scale(range=ends, interpolate="lab", **scale)
 
 
 def ink_on_blues(field: str) -> str:
-    """The expression for black or white, whichever reads better on the shade BLUES of a field."""
+    """A Vega expression: black or white, whichever has more contrast on the colour of `field` in BLUES."""
     return f"(datum.{field} > (dark ? 0.54 : 0.64)) === dark ? '#000000' : '#ffffff'"
 
 
 def finished(chart: alt.Chart | alt.LayerChart, height: int) -> dict[str, Any]:
-    """The specification, as wide as its place, in the colours of the text around it."""
+    """The Vega-Lite specification, as wide as its container, in the colours of the surrounding text. height: pixels."""
     ink = {"labelColor": "currentColor", "titleColor": "currentColor", "labelFont": _FONT, "titleFont": _FONT}
     styled = (
         chart.properties(width="container", height=height, background="transparent")
@@ -98,5 +99,5 @@ def finished(chart: alt.Chart | alt.LayerChart, height: int) -> dict[str, Any]:
         .configure_legend(labelFontSize=11, titleFontSize=12, titleFontWeight="normal", **ink)
         .configure_text(font=_FONT)
     )
-    # Tests compile every chart; looking for mistakes each time would take longer than all else on the page.
+    # The tests compile every chart. Validation here would take longer than the rest of the page.
     return dict(styled.to_dict(validate=False))

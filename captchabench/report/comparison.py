@@ -1,4 +1,4 @@
-"""A comparison for people: on a terminal, and as Markdown for a pull request."""
+"""A comparison as a table on the terminal and as Markdown for a pull request."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,26 +15,26 @@ from captchabench.datasets import UNION
 from captchabench.report.tables import percent, source_note
 
 _STYLES = {"better": "green", "worse": "bold red", "not comparable": "yellow"}
-# Packages named in a line; the rest is counted.
-_PACKAGES = 8
+# How many changed packages are listed by name.
+_PACKAGES_LISTED = 8
 _HEAD = ("model", "old", "new", "difference, 95 %", "p", "exact p", "CER old", "CER new", "+", "−", "verdict")
 
 
 @dataclass(frozen=True)
 class _Section:
-    """The rows on one dataset's images, each with the texts of its fields, in the order of _HEAD."""
+    """The rows of one dataset, each with the texts of its cells in the order of _HEAD."""
 
     heading: str
     rows: Sequence[tuple[Row, list[str]]]
 
 
 def print_comparison(comparison: Comparison, console: Console, flips: bool = False) -> None:
-    """Print a table with a section a dataset, notes on its rows, and with `flips` every flipped image."""
+    """Print a table with one section per dataset and notes on its rows. flips: also list every flipped image."""
     notes = _Notes()
     console.print(title(comparison), markup=False)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in _HEAD:
-        # On a narrow terminal the verdict is what may take two lines.
+        # On a narrow terminal only the verdict may wrap.
         table.add_column(name, justify="left" if name in ("model", "verdict") else "right", no_wrap=name != "verdict")
     for section in _sections(comparison, notes):
         table.add_row(section.heading, style="bold")
@@ -50,7 +50,7 @@ def print_comparison(comparison: Comparison, console: Console, flips: bool = Fal
 
 
 def markdown_comparison(comparison: Comparison, flips: bool = False) -> str:
-    """The same as Markdown, a table a dataset; significant verdicts are bold."""
+    """The comparison as Markdown, one table per dataset. Significant verdicts are bold."""
     notes = _Notes()
     head = f"| {' | '.join(_HEAD)} |"
     rule = "|---|" + "--:|" * (len(_HEAD) - 2) + "---|"
@@ -69,64 +69,64 @@ def markdown_comparison(comparison: Comparison, flips: bool = False) -> str:
 
 
 class _Notes:
-    """Numbered notes: what several rows say stands once."""
+    """Numbered notes. A text that several rows share has one number."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
 
     def mark(self, text: str) -> str:
-        """The mark that sends to a note, "" for no note."""
+        """The reference to a note, as " [1]"; "" if `text` is empty."""
         return f" [{self._numbers.setdefault(text, len(self._numbers) + 1)}]" if text else ""
 
     def lines(self) -> list[str]:
-        """The notes, each with its mark."""
+        """The notes, each with its number."""
         return [f"[{number}] {text}" for text, number in self._numbers.items()]
 
 
 def title(comparison: Comparison) -> str:
-    """Both sides, with their commits."""
+    """The names of both sides, with their commits."""
     sides = ((comparison.old, comparison.old_commit), (comparison.new, comparison.new_commit))
     named = [f"{name} ({commit[:9]})" if commit and not commit.startswith(name) else name for name, commit in sides]
     return f"{named[1]} against {named[0]}"
 
 
 def legend(comparison: Comparison) -> str:
-    """What the columns mean, and where the images came from."""
+    """The meaning of the columns, and the source of the images."""
     unpaired = any(row.test == "unpaired" for row in comparison.rows)
     return (
-        "old, new: images read entirely right; difference in points, with its 95 % interval. "
+        "old, new: share of images read entirely right; difference: in percentage points, with its 95 % interval. "
         "p: McNemar's test, mid-p but at least 5/7 of the exact p"
         + (" (unpaired: the score test of two shares)" if unpaired else "")
-        + f", after Holm's correction over {comparison.tested} rows; a change is called below {LEVEL}. "
-        "exact p: McNemar's, before correction. "
-        f"+ and −: images that the new or the old side alone read right. {sources(comparison)}."
+        + f", after Holm's correction over {comparison.tested} rows; a change is significant if p is below {LEVEL}. "
+        "exact p: the exact McNemar test, uncorrected. "
+        f"+: images that only the new side read right; −: only the old side. {sources(comparison)}."
     )
 
 
 def repinned(comparison: Comparison) -> list[str]:
-    """One line where the two sides pin different versions of packages: results may differ for that alone."""
+    """One line if the two sides pin different versions of packages, which alone can change results; else none."""
     changed = [f"{name} {old or 'absent'} -> {new or 'absent'}" for name, (old, new) in comparison.packages.items()]
     if not changed:
         return []
-    more = [f"{len(changed) - _PACKAGES} more"] if len(changed) > _PACKAGES else []
-    listed = ", ".join([*changed[:_PACKAGES], *more])
-    return [f"requirements.lock differs: {listed}. Numbers can change with the versions alone."]
+    more = [f"{len(changed) - _PACKAGES_LISTED} more"] if len(changed) > _PACKAGES_LISTED else []
+    listed = ", ".join([*changed[:_PACKAGES_LISTED], *more])
+    return [f"requirements.lock differs: {listed}. Different versions alone can change the numbers."]
 
 
 def sources(comparison: Comparison) -> str:
-    """Where the images came from, in words."""
+    """The sources of the images, with their descriptions."""
     named = {result.source for row in comparison.rows for result in (row.old, row.new) if result}
     return "; ".join(f"{source}: {source_note(source)}" for source in sorted(named))
 
 
 def outcome(comparison: Comparison) -> str:
-    """How many rows have which verdict, in a line."""
+    """The number of rows with each verdict, as one line."""
     counts = Counter(row.verdict for row in comparison.rows)
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in get_args(Verdict) if counts[verdict])
 
 
 def _sections(comparison: Comparison, notes: _Notes) -> list[_Section]:
-    """Rows by the dataset of their images: a model trained on the union stands beside those of each member."""
+    """Rows by the dataset of their images. A model trained on union is listed under each dataset that it read."""
     groups: dict[str, list[Row]] = {}
     for row in comparison.rows:
         groups.setdefault(row.dataset.removeprefix(f"{UNION}/"), []).append(row)
@@ -155,7 +155,7 @@ def _texts(row: Row, notes: _Notes) -> list[str]:
 
 
 def _reader(row: Row) -> str:
-    """The model, and what it was trained on where that is not the dataset it reads."""
+    """The model, and "(union)" if it was trained on union but reads one of its datasets."""
     return f"{row.model} ({UNION})" if row.dataset.startswith(f"{UNION}/") else row.model
 
 
@@ -185,7 +185,7 @@ def _p(p: float) -> str:
 
 
 def _flip_lines(comparison: Comparison) -> Iterator[str]:
-    """All flipped images, row by row: image, label, old reading, new reading."""
+    """All flipped images by row: sample_id, label, old reading, new reading."""
     for row in comparison.rows:
         for name, flips in (("newly right", row.gained), ("newly wrong", row.lost)):
             if flips:

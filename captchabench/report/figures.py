@@ -1,4 +1,4 @@
-"""The page's charts: each has a place, a caption, a text for who cannot see it, and says what it shows images of."""
+"""The charts of the page, each with a caption, an alternative text and the source of its images."""
 
 from html import escape
 from typing import Any
@@ -7,7 +7,7 @@ from captchabench.report.markup import only, tag
 
 
 class Figures:
-    """The page's charts by the id of their place."""
+    """Collects the charts of the page. specs: Vega-Lite specification by the id of the HTML element."""
 
     def __init__(self) -> None:
         self.specs: dict[str, dict[str, Any]] = {}
@@ -18,9 +18,9 @@ class Figures:
         return f"figure-{len(self.specs) + 1}"
 
     def add(self, spec: dict[str, Any], caption: str, alt: str, source: str, *, dataset: str = "") -> str:
-        """Enter a chart; return its place.
+        """Add a chart and return its HTML element.
 
-        alt: what a sighted reader takes from the chart, in words. dataset: the only one it shows, if any.
+        alt: the message of the chart in words, for readers who cannot see it. dataset: if it shows only one.
         """
         name = self.following
         self.specs[name] = spec

@@ -1,4 +1,4 @@
-"""All that the page shows, in one place."""
+"""All inputs of the page as one object."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from captchabench.storage.tables import Table
 class Findings:
     """The inputs of the page, read and checked.
 
-    board: the leaderboard. tables: what the sections ask for. audit: metrics/data/audit.json. misreadings:
-    the errors of the gallery. pictures: sample_id -> data URI, for the gallery and the suspects.
-    params_text: params.yaml as written.
+    board: the leaderboard. tables: those that the sections declare. cleaning: how each dataset was cleaned.
+    audit: metrics/data/audit.json. misreadings: the images of the gallery. pictures: sample_id -> data URI, for
+    the gallery and the suspects. params_text: the text of params.yaml.
     """
 
     board: pl.DataFrame
@@ -35,29 +35,29 @@ class Findings:
 
     @cached_property
     def ranked(self) -> list[Ranking]:
-        """The leaderboard, a ranking a dataset."""
+        """The leaderboard as one ranking per dataset."""
         return rankings(self.board)
 
     @cached_property
     def members(self) -> list[Ranking]:
-        """The rankings of single datasets, without the merged one."""
+        """The rankings of single datasets, without that of union."""
         return [ranking for ranking in self.ranked if ranking.dataset != UNION]
 
     @cached_property
     def readers(self) -> list[str]:
-        """Every reader, in the order in which colours are given out: models as in params.yaml, then the rest."""
-        found = readers(self.board)["reader"].unique().sort().to_list()
-        return sorted(found, key=lambda reader: (self._place(reader), reader))
+        """All readers in the order of their colours: models as in params.yaml, then those trained on union."""
+        names = readers(self.board)["reader"].unique().to_list()
+        return sorted(names, key=lambda reader: (self._position(reader), reader))
 
     @cached_property
     def source(self) -> str:
-        """Where the images came from; where datasets differ in that, each with its source in words."""
-        of: dict[str, list[str]] = {}
+        """The source of the images. If datasets differ, each source is listed with its datasets."""
+        by_source: dict[str, list[str]] = {}
         for ranking in self.ranked:
-            of.setdefault(ranking.source, []).append(ranking.dataset)
-        if len(of) == 1:
-            return next(iter(of))
-        return "; ".join(f"{', '.join(datasets)}: {source_note(source)}" for source, datasets in of.items())
+            by_source.setdefault(ranking.source, []).append(ranking.dataset)
+        if len(by_source) == 1:
+            return next(iter(by_source))
+        return "; ".join(f"{', '.join(datasets)}: {source_note(source)}" for source, datasets in by_source.items())
 
     @property
     def grids(self) -> list[Ranking]:
@@ -65,10 +65,10 @@ class Findings:
         return [ranking for ranking in self.members if ranking.grids]
 
     def shape(self, dataset: str) -> str:
-        """Width and height of the images of `dataset`, as CSS writes an aspect ratio."""
+        """The aspect ratio of the images of `dataset`, in the syntax of CSS."""
         size = self.params.tiles if dataset in self.params.matrix.tiles.datasets else self.params.normalize
         return f"{size.width} / {size.height}"
 
-    def _place(self, reader: str) -> int:
+    def _position(self, reader: str) -> int:
         models = self.params.matrix.models
         return models.index(reader) if reader in models else len(models)

@@ -1,4 +1,4 @@
-"""The history of the metrics: a table for a terminal or a pull request, and a page with a plot."""
+"""The history of the metrics: a table for the terminal or a pull request, and a page with a plot."""
 
 import json
 from collections.abc import Sequence
@@ -53,9 +53,9 @@ vegaEmbed("#plot", $spec, {actions: false, renderer: "svg"});
 
 
 def history_table(history: pl.DataFrame, metric: str, last: int) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of one metric's table: a row a (dataset, model), a column a commit, the `last` of them.
+    """The header and the rows of one metric's table: one row per dataset and model, one column per commit.
 
-    An empty field is a commit that has no such number.
+    last: how many commits, counted from the newest. A cell is empty if the commit has no such number.
     """
     commits = history.select("commit", "date").unique(maintain_order=True).rows()[-last:]
     shown = history.filter(pl.col("metric") == metric)
@@ -85,7 +85,7 @@ def markdown_history(history: pl.DataFrame, metric: str, last: int) -> str:
 
 
 def history_page(history: pl.DataFrame, metric: str) -> str:
-    """One HTML file with the plot of all metrics, `metric` chosen first; it needs no network."""
+    """One HTML file with a plot of all metrics that needs no network. metric: the one that is selected at first."""
     sources = sorted(set(history["source"]))
     caption = (
         f"{history['commit'].n_unique()} states of metrics/, oldest first; "
@@ -117,17 +117,17 @@ def _number(metric: str, value: float | None) -> str:
 
 
 def _spec(history: pl.DataFrame, metric: str) -> dict[str, Any]:
-    """A line a model over commits, for the dataset and metric chosen in two menus."""
-    commits = history.select("commit").unique(maintain_order=True).with_row_index("place", offset=1)
+    """One line per model over the commits, for the dataset and the metric that two menus select."""
+    commits = history.select("commit").unique(maintain_order=True).with_row_index("position", offset=1)
     shown = history.join(commits, on="commit", maintain_order="left").with_columns(
         pl.col("commit").str.head(9), pl.col("date").str.head(10)
     )
-    # A table of text is a quarter of the same as a list of objects.
-    parse = {"place": "number", "value": "number", "low": "number", "high": "number"}
+    # As CSV the data has a quarter of the size of a list of objects.
+    parse = {"position": "number", "value": "number", "low": "number", "high": "number"}
     data = alt.InlineData(values=shown.write_csv(), format=alt.CsvDataFormat(type="csv", parse=parse))
     names = shown["commit"].unique(maintain_order=True).to_list()
     datasets, metrics = (shown[name].unique().sort().to_list() for name in ("dataset", "metric"))
-    told = ["commit:N", "date:N", "subject:N", "model:N", "source:N", "version:N", "value:Q", "low:Q", "high:Q"]
+    tooltip = ["commit:N", "date:N", "subject:N", "model:N", "source:N", "version:N", "value:Q", "low:Q", "high:Q"]
     base = (
         alt.Chart(data)
         .transform_filter("datum.dataset === dataset && datum.metric === metric")
@@ -135,15 +135,15 @@ def _spec(history: pl.DataFrame, metric: str) -> dict[str, Any]:
         .encode(
             x=alt.X("commit:O", sort=names, title=None, axis=alt.Axis(labelAngle=-45)),
             detail=["source:N", "version:N"],
-            tooltip=told,
+            tooltip=tooltip,
         )
     )
-    look = charts.of_reader(_models(history))
+    channels = charts.of_reader(_models(history))
     value = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False))
     chart = alt.layer(
-        base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q", color=look["color"]),
-        base.mark_line().encode(y=value, color=look["color"]),
-        base.mark_point(filled=True, size=60, opacity=1).encode(y=value, **look),
+        base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q", color=channels["color"]),
+        base.mark_line().encode(y=value, color=channels["color"]),
+        base.mark_point(filled=True, size=60, opacity=1).encode(y=value, **channels),
     ).add_params(_menu("dataset", datasets[0], datasets), _menu("metric", metric, metrics))
     return charts.finished(chart, height=380)
 

@@ -1,4 +1,4 @@
-"""What the page reads besides the leaderboard: the other tables, and how the data was cleaned and examined."""
+"""The JSON files that the page reads: how each dataset was cleaned, and the audit."""
 
 import json
 from collections.abc import Sequence
@@ -12,8 +12,10 @@ from captchabench.storage.tables import unreadable
 
 @dataclass(frozen=True)
 class Cleaning:
-    """One dataset on its way to shards: images read, images kept, images rejected by reason, and how often
-    each symbol occurs in the labels kept."""
+    """How one dataset was cleaned: images read, kept, and rejected by reason.
+
+    symbols: how often each symbol occurs in the labels of the images kept.
+    """
 
     dataset: str
     source: str
@@ -25,21 +27,21 @@ class Cleaning:
 
 def read_cleaning(folder: Path, datasets: Sequence[str]) -> list[Cleaning]:
     """How each of `datasets` was cleaned. Raises InputError if a file is missing or damaged."""
-    found = []
+    result = []
     for dataset in datasets:
         path = folder / f"{dataset}.json"
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             counts = {key: int(values[key]) for key in ("images_read", "kept")}
             rejected, symbols = dict(values["rejected"]), dict(values["symbols"])
-            found.append(Cleaning(dataset, values["source"], **counts, rejected=rejected, symbols=symbols))
+            result.append(Cleaning(dataset, values["source"], **counts, rejected=rejected, symbols=symbols))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise unreadable(path, error, f"`dvc repro {stage_name('normalize', dataset)}`") from None
-    return found
+    return result
 
 
 def read_audit(path: Path, datasets: Sequence[str]) -> dict[str, Any]:
-    """What the audit found. Raises InputError if the file is missing, damaged or lacks one of `datasets`."""
+    """The report of the audit. Raises InputError if the file is missing, damaged or lacks one of `datasets`."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         for key in ("duplicates", "leakage"):

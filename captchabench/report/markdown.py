@@ -1,4 +1,4 @@
-"""metrics/leaderboard.md: the leaderboard for reading in a repository browser."""
+"""metrics/leaderboard.md: the leaderboard as Markdown, for a repository browser."""
 
 from typing import Any
 
@@ -20,14 +20,14 @@ _PROVENANCE = {
     "pretraining": "what the weights started from; empty where from random ones, or from none",
     "arithmetic": "of training; empty where no network is trained",
 }
-# What is measured on symbols is measured on tiles; classes have no case, so that column has something else to say.
+# For grids, these metrics are about tiles. Classes have no case: that column holds the challenges solved.
 _OF_GRIDS = {"exact_folded": "selected", "cer": "tiles wrong", "char_accuracy": "tiles right"}
 
 
 def markdown(board: pl.DataFrame) -> str:
-    """One table a dataset, best exact match first and bold, and footnotes on the columns.
+    """One table per dataset with the best exact match first and in bold, then notes on the columns.
 
-    Times are left out: they differ from run to run, and this file should change only when results do.
+    There are no times, which differ from run to run: this file is to change only if results do.
     """
     lines = ["# Leaderboard", ""]
     for ranking in rankings(board):

@@ -1,4 +1,4 @@
-"""Pieces of HTML that every section uses: tables, tags, menus. Text is escaped here; `html` fields are not."""
+"""HTML that all sections use: tables, tags, menus. Arguments that are HTML already are not escaped."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +9,7 @@ from captchabench.report.tables import source_note
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table. words: its cells are text, which may wrap. first: the order that a first click
-    on its head sorts by."""
+    """One column of a table. words: its cells are text, which may wrap. first: the order after the first click."""
 
     title: str
     words: bool = False
@@ -19,7 +18,7 @@ class Column:
 
 @dataclass(frozen=True)
 class TableCell:
-    """A cell: HTML to show, and the number it is sorted by (None goes last; text sorts as it stands)."""
+    """A cell: its HTML, and the number that it is sorted by. A cell without a number is sorted by its text."""
 
     html: str
     value: float | None = None
@@ -27,7 +26,7 @@ class TableCell:
 
 @dataclass(frozen=True)
 class Row:
-    """A row: cells as HTML, the first of them its header; the dataset it belongs to, and whether it wins."""
+    """A row: its cells as HTML, of which the first is its header. best: it is highlighted."""
 
     cells: Sequence[str | TableCell]
     dataset: str = ""
@@ -35,19 +34,19 @@ class Row:
 
 
 def tag(source: str) -> str:
-    """A label that says where images came from; stand-ins stand out."""
+    """A label with the source of the images. That of stand-ins is highlighted."""
     note = source_note(source)
     kind = "tag standin" if source_note("standin") in note else "tag"
     return f'<span class="{kind}">{escape(note)}</span>'
 
 
 def only(dataset: str) -> str:
-    """The attribute that hides an element while the page's filter shows another dataset than `dataset`."""
+    """The attribute that hides an element while the page is filtered by a dataset other than `dataset`."""
     return f' data-only="{escape(dataset)}"' if dataset else ""
 
 
 def table(caption: str, columns: Sequence[Column], rows: Iterable[Row], *, sortable: bool = False) -> str:
-    """A table with a caption (HTML), header cells with a scope, in a frame that scrolls on narrow screens."""
+    """A table in a frame that scrolls on narrow screens. caption: HTML."""
     head = "".join(_head(column, sortable) for column in columns)
     body = "".join(_row(row, columns) for row in rows)
     kind = ' class="sortable"' if sortable else ""
@@ -58,12 +57,12 @@ def table(caption: str, columns: Sequence[Column], rows: Iterable[Row], *, sorta
 
 
 def numbers(caption: str, columns: Sequence[Column], rows: Iterable[Row]) -> str:
-    """A chart's numbers as a table, folded away: for copying, and for who cannot see the chart."""
+    """The numbers of a chart as a folded table, for copying and for readers who cannot see the chart."""
     return f"<details><summary>The numbers</summary>{table(caption, columns, rows)}</details>"
 
 
 def menus(targets: Iterable[str], choices: Mapping[str, Sequence[str]], chosen: Mapping[str, str]) -> str:
-    """Menus, one a key of `choices`, that say what the elements with the ids `targets` show."""
+    """Menus that control the elements with the ids `targets`. choices: name of each menu -> its options."""
     parts = []
     for name, options in choices.items():
         listed = "".join(
@@ -87,10 +86,10 @@ def _head(column: Column, sortable: bool) -> str:
 def _row(row: Row, columns: Sequence[Column]) -> str:
     kind = ' class="best"' if row.best else ""
     cells = []
-    for place, (cell, column) in enumerate(zip(row.cells, columns, strict=True)):
+    for index, (cell, column) in enumerate(zip(row.cells, columns, strict=True)):
         content = cell if isinstance(cell, TableCell) else TableCell(cell)
         value = "" if content.value is None else f' data-value="{content.value:g}"'
-        if place == 0:
+        if index == 0:
             cells.append(f'<th scope="row"{value}>{content.html}</th>')
         else:
             cells.append(f"<td{' class=words' if column.words else ''}{value}>{content.html}</td>")

@@ -1,24 +1,24 @@
-// Draws the charts, and lets a reader sort tables, choose a dataset and turn the pages of the gallery.
+// Draws the charts, sorts tables, filters by dataset and switches the panels of the gallery.
 const page = JSON.parse(document.getElementById("page-data").textContent);
 const views = {};
-const night = matchMedia("(prefers-color-scheme: dark)");
+const darkTheme = matchMedia("(prefers-color-scheme: dark)");
 
 function signal(view, name, value) {
-  // Not every chart knows every menu.
+  // Not every chart has a signal for every menu.
   try { view.signal(name, value); } catch { return; }
 }
 
 async function draw([id, spec]) {
-  for (const parameter of spec.params ?? []) if (parameter.name === "dark") parameter.value = night.matches;
+  for (const parameter of spec.params ?? []) if (parameter.name === "dark") parameter.value = darkTheme.matches;
   const result = await vegaEmbed("#" + id, spec, {actions: false, renderer: "svg"});
   views[id] = result.view;
 }
 
-night.addEventListener("change", () => {
-  for (const view of Object.values(views)) { signal(view, "dark", night.matches); view.runAsync(); }
+darkTheme.addEventListener("change", () => {
+  for (const view of Object.values(views)) { signal(view, "dark", darkTheme.matches); view.runAsync(); }
 });
 
-// A menu says what the charts named beside it show, or which panel of several.
+// Menus set the signals of their charts, or select one panel of several. `data-for` names the charts and panels.
 function apply(menus) {
   const choice = [...menus.querySelectorAll("select")].map(select => [select.name, select.value]);
   for (const id of menus.dataset.for.split(" ")) {
@@ -34,16 +34,16 @@ function apply(menus) {
   }
 }
 
-// Pictures are kept once, however many models misread them.
-function load(place) {
-  for (const image of place.querySelectorAll("img[data-picture]")) image.src ||= page.pictures[image.dataset.picture];
+// Each picture is stored once, even if several models misread it.
+function load(container) {
+  for (const image of container.querySelectorAll("img[data-picture]")) image.src ||= page.pictures[image.dataset.picture];
 }
 
 function sort(button) {
   const head = button.parentElement, table = head.closest("table"), body = table.tBodies[0];
   const column = [...head.parentElement.children].indexOf(head);
-  const turned = {ascending: "descending", descending: "ascending"};
-  const order = turned[head.ariaSort] ?? head.dataset.first;
+  const reversed = {ascending: "descending", descending: "ascending"};
+  const order = reversed[head.ariaSort] ?? head.dataset.first;
   for (const other of head.parentElement.children) other.ariaSort = other === head ? order : "none";
   const sign = order === "ascending" ? 1 : -1;
   const key = row => {
@@ -52,7 +52,7 @@ function sort(button) {
   };
   const compare = (a, b) => {
     const [x, y] = [key(a), key(b)];
-    if (typeof x !== typeof y) return typeof x === "number" ? -1 : 1; // what has no number goes last, either way
+    if (typeof x !== typeof y) return typeof x === "number" ? -1 : 1; // rows without a number go last in both orders
     return sign * (typeof x === "number" ? x - y : x.localeCompare(y));
   };
   body.append(...[...body.rows].sort(compare));
@@ -69,10 +69,10 @@ function filter(dataset) {
       apply(menus);
     }
   }
-  // Charts measure their places when the window changes; a hidden one had no width to measure.
+  // Charts measure their width on resize. A chart that was hidden has none yet.
   window.dispatchEvent(new Event("resize"));
   const rows = document.querySelectorAll("#leaderboard tbody tr:not([hidden])").length;
-  document.getElementById("shown").textContent = `${rows} results`;
+  document.getElementById("shown").textContent = `${rows} result${rows === 1 ? "" : "s"}`;
 }
 
 for (const button of document.querySelectorAll("table.sortable th button")) button.onclick = () => sort(button);
@@ -80,7 +80,7 @@ for (const menus of document.querySelectorAll(".menus")) menus.onchange = () => 
 for (const image of document.querySelectorAll("img[data-picture]")) if (!image.closest("[data-panel]")) load(image.parentElement);
 const chooser = document.getElementById("dataset");
 chooser.onchange = () => filter(chooser.value);
-// Where the demo serves this page, it leads back there.
+// If the demo serves this page, link back to the demo.
 if (location.pathname === "/report") {
   const [item, link] = [document.createElement("li"), document.createElement("a")];
   Object.assign(link, {href: "/", textContent: "← Demo"});
@@ -89,7 +89,7 @@ if (location.pathname === "/report") {
 }
 document.body.dataset.ready = "drawing";
 Promise.all(Object.entries(page.figures).map(draw)).then(() => {
-  // A reload may have kept the reader's choices.
+  // After a reload the browser may have kept the values of the menus.
   for (const menus of document.querySelectorAll(".menus")) apply(menus);
   if (chooser.value !== "all") filter(chooser.value);
   document.body.dataset.ready = "drawn";

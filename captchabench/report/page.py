@@ -1,4 +1,4 @@
-"""reports/index.html: one file that tells the whole result, from disk and without a network."""
+"""reports/index.html: one file with all results, which opens from disk without a network."""
 
 import json
 from collections.abc import Sequence
@@ -14,40 +14,40 @@ from captchabench.report.sections.base import Section, sections
 
 
 def page(findings: Findings) -> str:
-    """The page as one HTML document: styles, images, charts and the script that draws them are inside."""
-    figures, parts_of_page = Figures(), sections()
+    """The page as one HTML document that contains its styles, images, charts and scripts."""
+    figures, listed = Figures(), sections()
     body = [
-        f"<header>{summary.head(findings)}</header>{_bar(findings, parts_of_page)}",
+        f"<header>{summary.head(findings)}</header>{_bar(findings, listed)}",
         f'<main style="--shape: {findings.shape(findings.members[0].dataset)}">',
         *(
-            f'<section id="{part.name}" aria-labelledby="{part.name}-head">'
-            f'<h2 id="{part.name}-head">{part.heading}</h2>{part.write(findings, figures)}</section>'
-            for part in parts_of_page
+            f'<section id="{section.name}" aria-labelledby="{section.name}-head">'
+            f'<h2 id="{section.name}-head">{section.heading}</h2>{section.write(findings, figures)}</section>'
+            for section in listed
         ),
         "</main>",
     ]
     data = json.dumps(
         {"figures": figures.specs, "pictures": dict(findings.pictures)}, sort_keys=True, ensure_ascii=False
     )
-    parts = files("captchabench.report")
+    package = files("captchabench.report")
 
     def text(name: str) -> str:
-        return parts.joinpath(name).read_text(encoding="utf-8").strip()
+        return package.joinpath(name).read_text(encoding="utf-8").strip()
 
     return Template(text("page.html") + "\n").substitute(
         style=text("page.css"),
         body="\n".join(body),
-        # "</" inside a script could end it early, "<!--" could keep it from ending.
+        # "</script" in the data would end the script early, and "<!--" could keep it from ending.
         data=data.replace("<", "\\u003c"),
         bundle=vega_script(),
         script=text("page.js"),
     )
 
 
-def _bar(findings: Findings, parts: Sequence[Section]) -> str:
-    """Links to the sections and the menu that shows one dataset alone, always in reach."""
+def _bar(findings: Findings, listed: Sequence[Section]) -> str:
+    """The bar that stays at the top: the filter by dataset and links to the sections."""
     options = "".join(f"<option>{escape(ranking.dataset)}</option>" for ranking in findings.ranked)
-    links = "".join(f'<li><a href="#{part.name}">{part.word}</a></li>' for part in parts)
+    links = "".join(f'<li><a href="#{section.name}">{section.link}</a></li>' for section in listed)
     return (
         '<nav class="bar" aria-label="Sections"><label>Dataset <select id="dataset" autocomplete="off">'
         f'<option value="all">all</option>{options}</select></label><ul>{links}</ul></nav>'

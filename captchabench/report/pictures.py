@@ -1,4 +1,4 @@
-"""The images that the page shows: which ones, and each as text that a page can hold."""
+"""The images that the page shows: the choice of misread images, and each image as a data URI."""
 
 from base64 import b64encode
 from collections import defaultdict
@@ -19,20 +19,20 @@ from captchabench.report.tables import readers
 from captchabench.samples.shards import read_batches, shard_files
 from captchabench.scoring.tiles import wrong_tiles
 
-# Of each kind: what a person looks at before scrolling on.
+# Misread images of each kind, for each dataset and reader.
 SHOWN = 6
-# Labels that may be wrong are listed in full in metrics/suspects.csv.
+# Suspects of each dataset. metrics/suspects.csv has the others.
 SUSPECTS_SHOWN = 10
 WORST, SUREST = "worst", "surest"
-# What OpenCV takes for WebP without loss.
+# With a quality above 100, OpenCV writes lossless WebP.
 _LOSSLESS = 101
 
 
 @dataclass(frozen=True)
 class Misreading:
-    """One image read wrong. kind: WORST (most edits) or SUREST (most confident). dataset: of the image.
+    """One misread image. kind: WORST (most edits) or SUREST (most confident). dataset: that of the image.
 
-    class_names: of a grid, by the symbol that stands for each.
+    class_names: for a grid, symbol of the label -> name of the class.
     """
 
     dataset: str
@@ -47,21 +47,22 @@ class Misreading:
 
 
 def misreadings(folder: Path, matrix: MatrixParams) -> list[Misreading]:
-    """At most SHOWN of each kind for every reader of every dataset, from the predictions in `folder`.
+    """At most SHOWN misread images of each kind for every dataset and reader, from the predictions in `folder`.
 
-    The most edits come first, then the highest confidence; of the surest the other way round. A tie goes to
-    the lower sample_id, so that each run shows the same. Raises InputError if a cell's predictions are
-    missing or damaged.
+    WORST is sorted by edits, then by confidence; SUREST by confidence, then by edits. Ties go to the lower
+    sample_id, so that the choice is reproducible. Raises InputError if a cell's predictions are missing or
+    damaged.
     """
     parts = []
     classes = {}
     for cell in expected_cells(matrix):
         dataset = cell.dataset
-        info, found = read_predictions(folder / f"{cell}.parquet")
+        info, predictions = read_predictions(folder / f"{cell}.parquet")
         classes[dataset] = dict(zip(info.alphabet, info.class_names, strict=False))
-        read = pl.DataFrame(pl.from_arrow(found)).filter(pl.col("label") != pl.col("prediction"))
-        apart = pl.when(pl.col("dataset") == dataset).then("dataset").otherwise(dataset + "/" + pl.col("dataset"))
-        parts.append(read.select("sample_id", "label", "prediction", "confidence", "model", apart.alias("dataset")))
+        misread = pl.DataFrame(pl.from_arrow(predictions)).filter(pl.col("label") != pl.col("prediction"))
+        # In the form of the leaderboard: "union/vtu" for an image of vtu that a model of union read.
+        named = pl.when(pl.col("dataset") == dataset).then("dataset").otherwise(dataset + "/" + pl.col("dataset"))
+        parts.append(misread.select("sample_id", "label", "prediction", "confidence", "model", named.alias("dataset")))
     wrong = readers(pl.concat(parts))
     edits = [
         (wrong_tiles if classes.get(read) else editdistance.eval)(label, prediction)
@@ -69,10 +70,10 @@ def misreadings(folder: Path, matrix: MatrixParams) -> list[Misreading]:
     ]
     wrong = wrong.with_columns(pl.Series("edits", edits, pl.Int64))
     result = []
-    for (dataset, reader), mine in wrong.group_by("read", "reader", maintain_order=True):
+    for (dataset, reader), rows in wrong.group_by("read", "reader", maintain_order=True):
         for kind, order in ((WORST, ("edits", "confidence")), (SUREST, ("confidence", "edits"))):
-            best = mine.sort(*order, "sample_id", descending=[True, True, False]).head(SHOWN)
-            for row in best.select("sample_id", "label", "prediction", "confidence", "edits").iter_rows(named=True):
+            first = rows.sort(*order, "sample_id", descending=[True, True, False]).head(SHOWN)
+            for row in first.select("sample_id", "label", "prediction", "confidence", "edits").iter_rows(named=True):
                 result.append(
                     Misreading(str(dataset), str(reader), kind, **row, class_names=classes.get(str(dataset), {}))
                 )
@@ -80,7 +81,7 @@ def misreadings(folder: Path, matrix: MatrixParams) -> list[Misreading]:
 
 
 def of_suspects(suspects: pl.DataFrame) -> list[tuple[str, str]]:
-    """The images of the suspected labels that are shown: the first SUSPECTS_SHOWN of each dataset."""
+    """The images of the suspects that the page shows, as (dataset, sample_id): SUSPECTS_SHOWN of each dataset."""
     first = suspects.group_by("dataset", maintain_order=True).head(SUSPECTS_SHOWN)
     return list(first.select("dataset", "sample_id").iter_rows())
 
@@ -88,19 +89,19 @@ def of_suspects(suspects: pl.DataFrame) -> list[tuple[str, str]]:
 def pictures(shards: Path, wanted: Iterable[tuple[str, str]]) -> dict[str, str]:
     """The images `wanted`, as (dataset, sample_id), from the folders in `shards`: sample_id -> data URI.
 
-    They are as a model sees them: grey, of one size. Raises InputError if shards are missing or damaged.
+    They are normalised, as the models see them. Raises InputError if shards are missing or damaged.
     """
-    of_dataset: Mapping[str, set[str]] = defaultdict(set)
+    ids_of: Mapping[str, set[str]] = defaultdict(set)
     for dataset, sample_id in wanted:
-        of_dataset[dataset].add(sample_id)
-    found = {}
-    for dataset, ids in sorted(of_dataset.items()):
+        ids_of[dataset].add(sample_id)
+    uris = {}
+    for dataset, ids in sorted(ids_of.items()):
         for path in shard_files(shards / dataset):
             for batch, pixels in read_batches(path):
                 for row, sample_id in enumerate(batch["sample_id"].to_pylist()):
                     if sample_id in ids:
-                        found[sample_id] = _uri(pixels[row])
-    return dict(sorted(found.items()))
+                        uris[sample_id] = _uri(pixels[row])
+    return dict(sorted(uris.items()))
 
 
 def _uri(image: NDArray[np.uint8]) -> str:

@@ -1,7 +1,7 @@
-"""A template for `dvc plots show` and `dvc plots diff` whose script is inside: `python -m` this, once.
+"""The HTML template of `dvc plots show` and `dvc plots diff`, with Vega inside: run this module once.
 
-DVC's own template loads Vega from the network. Written to .dvc/tmp/plots.html, which git ignores and
-`plots.html_template` in .dvc/config names; without the file `dvc plots show` fails.
+DVC's own template loads Vega from the network. This one is written to .dvc/tmp/plots.html, which git ignores. It is
+the `plots.html_template` of .dvc/config, so `dvc plots show` fails without the file.
 """
 
 from pathlib import Path
@@ -13,8 +13,8 @@ TEMPLATE = Path(".dvc/tmp/plots.html")
 
 
 def plots_template() -> str:
-    """HTML with the two places that DVC fills: a refresh tag and the plots."""
-    # The script defines single letters; in a block of its own it leaves the names of DVC's scripts alone.
+    """HTML with the two placeholders that DVC fills: the refresh tag and the plots."""
+    # The bundle defines single-letter names. The block keeps them apart from those of DVC's scripts.
     return (
         '<!doctype html>\n<html>\n<head>\n<meta charset="utf-8">\n{refresh_tag}\n'
         "<title>captchabench plots</title>\n"

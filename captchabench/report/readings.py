@@ -1,4 +1,4 @@
-"""What was read of files, as a table to look at or as CSV, JSON or Parquet: written row by row, of any number."""
+"""Writers of the readings of files: as a table, CSV, JSON or Parquet. They stream, so any number of rows fits."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ from captchabench.inference.results import Prediction
 
 
 class Format(StrEnum):
-    """How readings are written."""
+    """Output formats of readings."""
 
     TABLE = "table"
     CSV = "csv"
@@ -28,7 +28,7 @@ class Format(StrEnum):
 
 @dataclass(frozen=True)
 class Row:
-    """One file: what was read of it, or why nothing was. label: None where none was asked for."""
+    """One file: its prediction, or the reason why it has none. label: None unless labels are requested."""
 
     file: Path
     prediction: Prediction | None
@@ -38,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Columns:
-    """What the rows hold beside file, text, confidence and error."""
+    """The optional columns. alternatives: how many; 0 for none. text_width: longest text, in characters."""
 
     label: bool
     alternatives: int
@@ -62,13 +62,13 @@ class Writer(ABC):
 
 
 def shown(path: Path) -> str:
-    """A path as text of one line: what is not text or does not print is escaped."""
+    """A path as one line of text: invalid and unprintable characters are escaped."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class TableWriter(Writer):
-    """Columns side by side; the file comes last, so that nothing has to be known of it. Errors are left out."""
+    """Aligned columns. The file comes last, since its width is not known in advance. Errors are left out."""
 
     def __init__(self, stream: IO[str], columns: Columns) -> None:
         super().__init__(stream, columns)
@@ -94,7 +94,7 @@ class TableWriter(Writer):
 
 
 class CsvWriter(Writer):
-    """A header and a line a file; alternatives are pairs of columns, text_1 and probability_1 and so on."""
+    """A header and one line per file. Alternatives are pairs of columns: text_1, probability_1 and so on."""
 
     def __init__(self, stream: IO[str], columns: Columns) -> None:
         super().__init__(stream, columns)
@@ -113,7 +113,7 @@ class CsvWriter(Writer):
 
 
 class JsonWriter(Writer):
-    """An array with one object a file, each on a line of its own."""
+    """An array with one object per file, each on its own line."""
 
     def __init__(self, stream: IO[str], columns: Columns) -> None:
         super().__init__(stream, columns)
@@ -131,7 +131,7 @@ class JsonWriter(Writer):
 
 
 class ParquetWriter(Writer):
-    """A row group a batch; alternatives are a list of structs."""
+    """One row group per batch. Alternatives are a list of structs."""
 
     def __init__(self, stream: IO[bytes], columns: Columns) -> None:
         super().__init__(stream, columns)
@@ -163,7 +163,7 @@ _WRITERS: dict[Format, type[Writer]] = {
 
 @contextmanager
 def writer(format: Format, stream: IO[Any], columns: Columns) -> Iterator[Writer]:
-    """A writer of `format` to `stream`, of bytes for Parquet and of text for the others; closed where all went well."""
+    """A writer of `format` to `stream`: binary for Parquet, text for the others. Closed unless an error is raised."""
     opened = _WRITERS[format](stream, columns)
     yield opened
     opened.close()

@@ -1,8 +1,8 @@
-"""Vega-Lite and its embedder as one script, from the installed vl-convert: no network, no copy kept."""
+"""Vega-Lite and vega-embed as one script, taken from the installed vl-convert without a network."""
 
 import vl_convert
 
-# DVC's plots and the page both call this name.
+# The page and DVC's plots call `vegaEmbed`.
 _SNIPPET = "window.vegaEmbed = vegaEmbed;"
 
 

@@ -1,4 +1,4 @@
-"""The head of the page: the question, the best answer on each dataset, and what the images are."""
+"""The head of the page: title, notice on stand-ins, and the best result on each dataset."""
 
 from html import escape
 
@@ -8,7 +8,7 @@ from captchabench.report.tables import interval, percent
 
 
 def head(findings: Findings) -> str:
-    """Title, notice and a card a dataset."""
+    """The title, the notice and one card per dataset."""
     models = findings.board["model"].n_unique()
     cards = []
     for ranking in findings.members:
@@ -16,7 +16,8 @@ def head(findings: Findings) -> str:
         cards.append(
             f'<li class="card"{only(ranking.dataset)}><span class="soft">{escape(ranking.dataset)}</span>'
             f"<b>{percent(best['exact'])}</b>{escape(best['reader'])}"
-            f'<span class="soft">{interval(best)} at 95 %, {ranking.images}</span></li>'
+            f'<span class="soft">{interval(best)} (95 % interval)</span>'
+            f'<span class="soft">{ranking.images}{", all nine right" * ranking.grids}</span></li>'
         )
     notice = ""
     if any(ranking.source == "standin" for ranking in findings.ranked):
@@ -26,8 +27,8 @@ def head(findings: Findings) -> str:
         )
     return (
         f"<h1>How much of a CAPTCHA do {models} recognisers read?</h1>"
-        f'<p class="soft">Share of held-out images read entirely right, best recogniser on each of '
-        f'{len(findings.members)} datasets.</p>{notice}<ul class="cards">{"".join(cards)}</ul>'
+        f'<p class="soft">The best recogniser on each of {len(findings.members)} datasets, and the share of held-out '
+        f'images that it read entirely right.</p>{notice}<ul class="cards">{"".join(cards)}</ul>'
     )
 
 

@@ -1,4 +1,4 @@
-"""The leaderboard as ranked tables, one a dataset, ready for any medium."""
+"""The leaderboard as rankings, one per dataset, for the terminal, Markdown and the page."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Ranking:
-    """One dataset's rows, best first. Each row is a row of the leaderboard with what `readers` adds."""
+    """The results on one dataset, best first. Each row is a row of the leaderboard with the columns of `readers`."""
 
     dataset: str
     source: str
@@ -26,7 +26,7 @@ class Ranking:
 
     @property
     def heading(self) -> str:
-        """The dataset, with the source, so that no table is taken for what it is not."""
+        """The dataset and the source of its images."""
         return f"{self.dataset} · {source_note(self.source)}"
 
     @property
@@ -36,25 +36,25 @@ class Ranking:
 
     @property
     def images(self) -> str:
-        """How many images were read, in words."""
+        """The number of images or grids, with its unit."""
         return f"{self.n:,} {'grids of 3×3 tiles' if self.grids else 'images'}"
 
     @property
     def best(self) -> list[str]:
-        """Readers that share the highest exact match."""
+        """The readers that share the highest exact match."""
         top = self.rows[0]["exact"]
         return [row["reader"] for row in self.rows if row["exact"] == top]
 
 
 def source_note(source: str) -> str:
-    """Where images came from, in words."""
+    """The description of a source; an unknown source is returned unchanged."""
     return SOURCES.get(source, source)
 
 
 def rankings(board: pl.DataFrame) -> list[Ranking]:
-    """One ranking a dataset, in the leaderboard's order, by exact match (ties: lower CER, then name).
+    """One ranking per dataset, by name, that of union last. Rows are sorted by exact match, then CER, then name.
 
-    A model trained on `union` stands in every member's ranking as well, as it read the same images.
+    A model trained on union is also in the ranking of each dataset that it read, since it read the same images.
     """
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in readers(board).iter_rows(named=True):
@@ -62,33 +62,36 @@ def rankings(board: pl.DataFrame) -> list[Ranking]:
     result = []
     for dataset, rows in sorted(groups.items(), key=lambda g: (g[0] == UNION, g[0])):
         rows.sort(key=lambda r: (-r["exact"], r["cer"], r["reader"]))
-        # The union's version is not the member's: take the row that was trained on the dataset alone.
-        own = next((r for r in rows if r["dataset"] == dataset), rows[0])
-        result.append(Ranking(dataset, own["source"], own["version"], own["n"], rows))
+        # Rows of union have the version of union, so source and version come from a model of the dataset itself.
+        first = next((r for r in rows if r["dataset"] == dataset), rows[0])
+        result.append(Ranking(dataset, first["source"], first["version"], first["n"], rows))
     return result
 
 
 def readers(table: pl.DataFrame) -> pl.DataFrame:
-    """`table` (columns dataset, model) with two columns more: `read`, the dataset that the images come from,
-    and `reader`, the model, and the dataset it was trained on where that is another."""
-    merged = pl.col("dataset").str.starts_with(f"{UNION}/")
+    """`table` (columns dataset, model) with two more columns.
+
+    read: the dataset of the images. reader: the model, with "(trained on union)" if it was trained on union but the
+    images are those of one dataset.
+    """
+    by_union = pl.col("dataset").str.starts_with(f"{UNION}/")
     return table.with_columns(
         read=pl.col("dataset").str.strip_prefix(f"{UNION}/"),
-        reader=pl.when(merged).then(pl.col("model") + f" (trained on {UNION})").otherwise(pl.col("model")),
+        reader=pl.when(by_union).then(pl.col("model") + f" (trained on {UNION})").otherwise(pl.col("model")),
     )
 
 
 def percent(share: float) -> str:
-    """A share as a percentage with one decimal, and never 100.0 for less than all."""
+    """A share as a percentage with one decimal. A share below 1 is never shown as 100.0%."""
     text = f"{share:.1%}"
     return f"{share:.3%}" if text == "100.0%" and share < 1 else text
 
 
 def interval(row: dict[str, Any]) -> str:
-    """The 95 % interval of a row's exact match, in per cent."""
+    """The 95 % interval of a row's exact match, in per cent, as "93.1–95.0"."""
     return f"{100 * row['exact_lo']:.1f}–{100 * row['exact_hi']:.1f}"
 
 
 def folds_note(folds: int) -> str:
-    """How many folds, in words."""
+    """The number of folds, with its unit."""
     return "1 fold" if folds == 1 else f"{folds} folds"

@@ -1,4 +1,4 @@
-"""The leaderboard on a terminal."""
+"""The leaderboard on the terminal."""
 
 import sys
 from pathlib import Path
@@ -15,16 +15,16 @@ _COLUMNS = 100
 
 
 def print_leaderboard(path: Path, console: Console | None = None) -> None:
-    """Print the leaderboard in `path`, a table a dataset, in at most 100 columns.
+    """Print the leaderboard in `path` in at most 100 columns, one table per dataset.
 
     Raises InputError if the file is missing or not a leaderboard.
     """
-    # Output that goes to a file or a pipe keeps all columns.
+    # A file or a pipe has no width: take enough for all columns.
     console = console or (Console() if sys.stdout.isatty() else Console(width=_COLUMNS))
-    found = rankings(read_leaderboard(path))
-    # One width for all, so that the tables line up below each other.
-    width = max(len(_reader(row)) for ranking in found for row in ranking.rows)
-    for ranking in found:
+    ranked = rankings(read_leaderboard(path))
+    # The same width in all tables, so that their columns line up.
+    width = max(len(_reader(row)) for ranking in ranked for row in ranking.rows)
+    for ranking in ranked:
         console.print(_table(ranking, width))
 
 
@@ -38,11 +38,11 @@ def _table(ranking: Ranking, width: int) -> Table:
         padding=(0, 1, 0, 0),
     )
     table.add_column("model", no_wrap=True, min_width=width)
-    # Classes have no case, and of tiles what counts is the share read wrong, which is the CER of their labels.
-    own = {"selected": 8, "tiles ✗": 7} if ranking.grids else {"folded": 7, "CER": 6}
-    columns = {"exact": 7, "95 %": 9, **own, "ECE": 5, "size": 6, "train s": 7, "images/s": 8}
-    for name, least in columns.items():
-        table.add_column(name, justify="right", no_wrap=True, min_width=least)
+    # Classes have no case. The CER of the label of a grid is the share of its tiles that are wrong.
+    accuracy = {"selected": 8, "tiles ✗": 7} if ranking.grids else {"folded": 7, "CER": 6}
+    columns = {"exact": 7, "95 %": 9, **accuracy, "ECE": 5, "size": 6, "train s": 7, "images/s": 8}
+    for name, min_width in columns.items():
+        table.add_column(name, justify="right", no_wrap=True, min_width=min_width)
     for row in ranking.rows:
         table.add_row(
             _reader(row),
@@ -60,12 +60,12 @@ def _table(ranking: Ranking, width: int) -> Table:
 
 
 def _reader(row: dict[str, Any]) -> str:
-    """The reader in fewer words, for narrow places."""
+    """The reader, shortened to "crnn (union)" for narrow columns."""
     return str(row["reader"]).replace("trained on ", "")
 
 
 def _short(count: int) -> str:
-    """A count in three digits or so: 812, 45.1k, 6.6M."""
+    """A count in about three digits: 812, 45.1k, 6.6M."""
     for size, letter in ((1_000_000, "M"), (1_000, "k")):
         if count >= size:
             return f"{count / size:.1f}{letter}"

@@ -1,4 +1,4 @@
-"""The commands that clean up a benchmark which has run for long: what each frees, and what is still of use after it."""
+"""Commands that clean up a benchmark after many runs: the bytes that each frees, and what still works afterwards."""
 
 import re
 import shutil
@@ -12,7 +12,7 @@ from tests.chaos.footprint import size_of
 from tests.chaos.small import Benchmark
 
 _DVC = (sys.executable, "-m", "dvc")
-# What is tried, on a copy each.
+# Each is tried on a copy.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "nothing": ("version",),
     "dvc gc --workspace": ("gc", "--workspace", "--force"),
@@ -22,35 +22,35 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 
 
 def growth(benchmark: Benchmark) -> Counter[str]:
-    """What the outputs of all commits take in DVC's cache, in bytes by folder: each content once."""
-    taken: Counter[str] = Counter()
+    """Bytes of the outputs of all commits in DVC's cache, by folder. Each content counts once."""
+    sizes: Counter[str] = Counter()
     seen = set()
     for commit in benchmark.git("log", "--format=%H", "--", "dvc.lock").split():
         stages = yaml.load(benchmark.git("show", f"{commit}:dvc.lock"), yaml.CSafeLoader)["stages"]
         for out in (out for stage in stages.values() for out in stage.get("outs", ())):
-            # Git has what is in metrics.
+            # The files in metrics are in Git.
             if out["md5"] not in seen and not out["path"].startswith("metrics/"):
                 seen.add(out["md5"])
-                taken["/".join(out["path"].split("/")[:2])] += out["size"]
-    return taken
+                sizes["/".join(out["path"].split("/")[:2])] += out["size"]
+    return sizes
 
 
 def try_clean_ups(benchmark: Benchmark, environment: Mapping[str, str]) -> None:
-    """Try each command and print a line of it: bytes before and after, and three uses of the old.
+    """Try each command and print the bytes before and after, and whether old results can still be used.
 
-    compare: `captchabench compare` with the commit before, and with the first. checkout: an old commit's outputs by
-    `dvc checkout`. repro: how many stages run again at that commit.
+    Three uses are tried: `captchabench compare` with the previous and the first commit, `dvc checkout` of the first
+    commit's outputs, and `dvc repro` at that commit, with the number of stages that run again.
     """
     commits = benchmark.git("log", "--format=%H").split()
     first_run = commits[-2]
     print("\nin DVC's cache, by output:")
     for name, size in growth(benchmark).most_common():
-        print(f"    {name:24}{size / 1e6:8.2f} MB, {size / max(len(commits) - 1, 1) / 1e6:.2f} MB a cycle")
+        print(f"    {name:24}{size / 1e6:8.2f} MB, {size / max(len(commits) - 1, 1) / 1e6:.2f} MB per cycle")
     print(f"\nclean-up, {len(commits)} commits; old: the first run's")
-    for name, words in COMMANDS.items():
+    for name, arguments in COMMANDS.items():
         copy = _copied(benchmark)
         before = size_of(copy.folder / ".dvc/cache/files")
-        copy.call(*_DVC, *words, environment=environment)
+        copy.call(*_DVC, *arguments, environment=environment)
         after = size_of(copy.folder / ".dvc/cache/files")
         runs = size_of(copy.folder / ".dvc/cache/runs")
         print(
@@ -77,7 +77,7 @@ def _copied(benchmark: Benchmark) -> Benchmark:
 
 
 def _compared(benchmark: Benchmark, commit: str, environment: Mapping[str, str]) -> str:
-    """The verdicts' line, or why there is none; whether any row had to do without the predictions of each image."""
+    """The line with the verdicts, or the error; with "(unpaired)" if predictions were missing for a row."""
     command = (sys.executable, "-c", "from captchabench.cli.app import app; app()", "compare", commit)
     done = benchmark.call(*command, environment=environment, check=False)
     lines = (done.stdout or done.stderr).strip().splitlines() or [f"exit code {done.returncode}"]

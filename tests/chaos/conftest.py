@@ -1,4 +1,4 @@
-"""A small pipeline with the benchmark's own writers, for short versions of what breaks the long ones."""
+"""A small pipeline that uses the benchmark's writers, for short versions of the long chaos scripts."""
 
 from pathlib import Path
 
@@ -39,6 +39,6 @@ stages:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Repository:
-    """train@a, train@b, then table; nothing run yet."""
+    """A pipeline of train@a, train@b and table that has not run yet."""
     files = {"stages/small.py": STAGE, "dvc.yaml": PIPELINE}
     return Repository.make(tmp_path / "template", files=files)

@@ -1,8 +1,8 @@
-"""Kaggle on this machine: an HTTP proxy that answers Kaggle's client itself, well or badly.
+"""A fake Kaggle: an HTTP proxy that answers Kaggle's client, correctly or with errors.
 
-With KAGGLE_API_ENVIRONMENT=LOCALHOST the client asks http://localhost, and like every client of its library it goes
-through the proxy that the environment names. So nothing is patched and no name is looked up. Bad answers quote what
-they were sent, token and all: the worst that a server can do.
+With KAGGLE_API_ENVIRONMENT=LOCALHOST the client connects to http://localhost through the proxy of the environment. So
+nothing is patched, and no host name is resolved. Error responses quote the request, including the token: the worst that
+a server can do.
 """
 
 import io
@@ -23,7 +23,7 @@ ELSEWHERE = "storage.example"
 
 
 def archive(images: int) -> bytes:
-    """A .zip of numbers6's kind: `images` PNG files of noise, named by six digits."""
+    """A zip archive like that of numbers6: `images` PNG files of noise, named by six digits."""
     packed = io.BytesIO()
     rng = np.random.default_rng(0)
     with zipfile.ZipFile(packed, "w") as file:
@@ -36,7 +36,7 @@ def archive(images: int) -> bytes:
 
 @dataclass
 class Kaggle:
-    """The server. answer: what it does next, a key of ANSWERS. seen: host and headers of each request.
+    """The server. answer: how it responds, a key of ANSWERS. seen: host and headers of each request.
 
     watch: called before each answer.
     """
@@ -48,13 +48,13 @@ class Kaggle:
     watch: Callable[[], object] = lambda: None
 
     def environment(self, password: str) -> dict[str, str]:
-        """What leads Kaggle's client here; the proxy wants a password."""
+        """Variables that direct Kaggle's client to this proxy, with a password for it."""
         proxy = f"http://someone:{password}@{self.address}"
         return {
             "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
             "http_proxy": proxy,
             "https_proxy": proxy,
-            # Prefect's server and Dask are asked without a proxy.
+            # Prefect's server and Dask are reached without the proxy.
             "no_proxy": "127.0.0.1",
         }
 
@@ -117,7 +117,7 @@ GOOD = ("zip", "redirect")
 
 @contextmanager
 def serving(images: int = 60) -> Iterator[Kaggle]:
-    """The server, until the context ends."""
+    """Runs the server."""
     kaggle = Kaggle(archive(images))
 
     class Handler(BaseHTTPRequestHandler):
@@ -132,7 +132,7 @@ def serving(images: int = 60) -> Iterator[Kaggle]:
         do_POST = do_GET
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Suppress the log."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         kaggle.address = f"127.0.0.1:{server.server_port}"
@@ -159,7 +159,7 @@ def _send(
 
 
 def keep_in(place: str, home: Path, user: str, secret: str) -> dict[str, str]:
-    """Put a token where Kaggle's client looks, one of PLACES; return the environment that this takes."""
+    """Store a token where Kaggle's client looks for it. place: one of PLACES. Returns the variables that it needs."""
     folder = home / ".kaggle"
     folder.mkdir(parents=True, exist_ok=True)
     own = {"HOME": str(home), "KAGGLEHUB_CACHE": str(home / "cache")}

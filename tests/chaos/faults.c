@@ -1,8 +1,8 @@
-/* A disk that fails, for LD_PRELOAD: of all calls that need room below a folder, the k-th, or all from there on,
-   fail. The calls of all processes are counted together, in a file that they map.
+/* A disk that fails, for LD_PRELOAD. Of all calls that need disk space below a folder, the k-th fails, or all from the
+   k-th on. The calls of all processes are counted together in a shared file.
 
-   CHAOS_FOLDER: the folder, absolute, without a link in it. CHAOS_STATE: the file, as faults.py lays it out.
-   What glibc does inside itself (stdio, but for fopen and fwrite) and pages written through a mapping pass unseen. */
+   CHAOS_FOLDER: the folder, an absolute path without symbolic links. CHAOS_STATE: the file, in the layout of faults.py.
+   Not intercepted: calls inside glibc (stdio, except fopen and fwrite) and writes through memory mappings. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -35,7 +35,7 @@ struct state {
     _Atomic uint64_t count;  /* calls so far */
     _Atomic uint64_t failed; /* of them, those that were made to fail */
     uint64_t at;             /* the first to fail, from 1; 0 for none */
-    uint32_t on;             /* 1: all after it, too */
+    uint32_t on;             /* 1: all later calls fail as well */
     uint32_t error;          /* errno */
     struct record records[RECORDS];
 };
@@ -52,12 +52,12 @@ __attribute__((constructor)) static void begin(void) {
     folder_length = strlen(folder);
     int handle = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
     char line[4096];
-    ssize_t got = handle < 0 ? 0 : read(handle, line, sizeof line - 1);
+    ssize_t length = handle < 0 ? 0 : read(handle, line, sizeof line - 1);
     if (handle >= 0) close(handle);
-    /* Its last words tell more than its first. */
-    while (got > 0 && !line[got - 1]) got--;
-    ssize_t from = got > (ssize_t)sizeof command - 1 ? got - (ssize_t)sizeof command + 1 : 0;
-    for (ssize_t i = from; i < got; i++) command[i - from] = line[i] ? line[i] : ' ';
+    /* Keep the end of the command line, which says most. */
+    while (length > 0 && !line[length - 1]) length--;
+    ssize_t from = length > (ssize_t)sizeof command - 1 ? length - (ssize_t)sizeof command + 1 : 0;
+    for (ssize_t i = from; i < length; i++) command[i - from] = line[i] ? line[i] : ' ';
     handle = open(file, O_RDWR | O_CLOEXEC);
     if (handle < 0) return;
     void *mapped = mmap(NULL, sizeof *state, PROT_READ | PROT_WRITE, MAP_SHARED, handle, 0);
@@ -65,7 +65,7 @@ __attribute__((constructor)) static void begin(void) {
     if (mapped != MAP_FAILED) state = mapped;
 }
 
-/* Counts a call on a path; whether it has to fail, with errno set then. */
+/* Counts a call on a path. Returns whether it must fail; if so, errno is set. */
 static int fails(const char *call, const char *path) {
     if (strncmp(path, folder, folder_length)) return 0;
     uint64_t number = atomic_fetch_add(&state->count, 1) + 1;
@@ -167,7 +167,7 @@ ON_PATH(linkat, e, q, (int d, const char *p, int e, const char *q, int f), (int,
 ON_PATH(symlink, AT_FDCWD, q, (const char *p, const char *q), (const char *, const char *), (p, q))
 ON_PATH(symlinkat, e, q, (const char *p, int e, const char *q), (const char *, int, const char *), (p, e, q))
 
-/* These return the error. */
+/* These functions return the error number. */
 int posix_fallocate(int handle, off_t offset, off_t length) {
     REAL(int, posix_fallocate, int, off_t, off_t);
     return fails_at("posix_fallocate", handle) ? errno : real(handle, offset, length);

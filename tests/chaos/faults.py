@@ -1,4 +1,4 @@
-"""A disk that fails at will, for the processes below a command: faults.c, built and steered."""
+"""A disk that fails on demand for a command and its child processes: builds and controls faults.c."""
 
 import mmap
 import os
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _SOURCE = Path(__file__).with_name("faults.c")
-# As in faults.c: count, failed, at, on, error; then the records.
+# The layout of faults.c: count, failed, at, on, error; then the records.
 _HEAD = struct.Struct("=QQQII")
 _RECORD = struct.Struct("=16s160s80s")
 _RECORDS = 65536
@@ -18,7 +18,7 @@ _RECORDS = 65536
 
 @dataclass(frozen=True)
 class Call:
-    """A call that needs room. number: from 1, over all processes. path: from the folder; command: its last words."""
+    """A call that needs disk space. number: from 1, over all processes. path: relative. command: end of its argv."""
 
     number: int
     call: str
@@ -27,19 +27,19 @@ class Call:
 
     @property
     def writer(self) -> str:
-        """Whose call it is: a stage's, that of flows.recovery, or DVC's."""
+        """The program that made the call: a stage, flows.recovery or DVC."""
         if "stages." in self.command:
             return "stage"
         return "recovery" if "flows.recovery" in self.command else "DVC"
 
 
 def compiler() -> str | None:
-    """The C compiler of this machine, if it has one."""
+    """The C compiler of this machine, or None."""
     return shutil.which(os.environ.get("CC", "cc"))
 
 
 def build(folder: Path) -> Path:
-    """The library, built in `folder`. Raises CalledProcessError with what the compiler says."""
+    """Build the library in `folder`. Raises CalledProcessError with the compiler's output."""
     made = folder / "faults.so"
     found = compiler()
     assert found
@@ -48,7 +48,7 @@ def build(folder: Path) -> Path:
 
 
 class Disk:
-    """What is below `folder`, as processes with `environment` see it. state: a file outside of it."""
+    """The disk below `folder`, for processes with `environment`. state: a file outside of `folder`."""
 
     def __init__(self, library: Path, folder: Path, state: Path) -> None:
         self._library, self._folder, self._state = library, folder.resolve(), state
@@ -64,15 +64,15 @@ class Disk:
         }
 
     def work(self) -> None:
-        """Count from nought, and fail no call."""
+        """Reset the count, and let no call fail."""
         self._begin(0, on=False, error=0)
 
     def fail(self, at: int, *, on: bool, error: int) -> None:
-        """Count from nought, and fail the call `at` with an errno; on: and all after it."""
+        """Reset the count, and let the call `at` fail with an errno. on: all later calls fail as well."""
         self._begin(at, on=on, error=error)
 
     def calls(self) -> list[Call]:
-        """What was called so far."""
+        """The calls so far."""
         with self._state.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             count = min(_HEAD.unpack_from(mapped)[0], _RECORDS)
             found = [_RECORD.unpack_from(mapped, _HEAD.size + i * _RECORD.size) for i in range(count)]
@@ -84,7 +84,7 @@ class Disk:
             return int(_HEAD.unpack(file.read(_HEAD.size))[1])
 
     def _begin(self, at: int, *, on: bool, error: int) -> None:
-        # A file with holes: it takes no more room than what is recorded.
+        # A sparse file: it only takes the space of what is recorded.
         self._state.unlink(missing_ok=True)
         with self._state.open("wb") as file:
             file.write(_HEAD.pack(0, 0, at, int(on), error))

@@ -1,4 +1,4 @@
-"""What a benchmark leaves on disk and in the process table, and what it took while it ran."""
+"""Files and processes that a benchmark leaves behind, and the resources that it used while it ran."""
 
 import os
 import threading
@@ -14,11 +14,11 @@ _LOOK_SECONDS = 0.1
 
 
 def size_of(*folders: Path) -> tuple[int, int]:
-    """The number of files below `folders`, and their bytes; names that share one file count once."""
+    """The number of files below `folders` and their bytes. Hard links to one file count once."""
     seen: set[int] = set()
     files = size = 0
     for path in _files(folders):
-        # It may go meanwhile.
+        # It may be removed meanwhile.
         with suppress(FileNotFoundError):
             status = path.lstat()
             files += 1
@@ -29,7 +29,7 @@ def size_of(*folders: Path) -> tuple[int, int]:
 
 
 def temporaries(root: Path) -> list[str]:
-    """What writers leave beside their outputs when they do not come to their end: hidden names there."""
+    """Temporary files of interrupted writers: hidden names next to their outputs."""
     folders = [root / name for name in ("data", "metrics", "reports")]
     return sorted(
         path.relative_to(root).as_posix()
@@ -39,7 +39,7 @@ def temporaries(root: Path) -> list[str]:
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """The living processes whose environment has `mark`, wherever they have gone: a child may leave its session."""
+    """The living processes whose environment contains `mark`. This finds children that left their session."""
     wanted = f"{MARK}={mark}".encode()
     found = []
     for process in psutil.process_iter():
@@ -50,17 +50,17 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 class Watch:
-    """The most that the marked processes took at any look, ten times a second.
+    """The maxima of the marked processes, sampled ten times per second.
 
-    largest: of any one of them, bytes. together: of all at once. open_files: of any one. processes: at once.
+    largest: bytes of the largest process. together: bytes of all. open_files: of one process. processes: how many.
     """
 
     def __init__(self, mark: str) -> None:
         self._mark = mark
         self.largest = self.together = self.open_files = self.processes = 0
 
-    def look(self) -> None:
-        """Look once."""
+    def sample(self) -> None:
+        """Take one sample."""
         resident = [0]
         for process in marked(self._mark):
             with suppress(psutil.Error, OSError):
@@ -73,13 +73,13 @@ class Watch:
 
 @contextmanager
 def watched(mark: str) -> Iterator[Watch]:
-    """Watch the marked processes until the context ends."""
+    """Samples the marked processes until the context ends."""
     watch = Watch(mark)
     over = threading.Event()
 
     def go_on() -> None:
         while not over.wait(_LOOK_SECONDS):
-            watch.look()
+            watch.sample()
 
     thread = threading.Thread(target=go_on)
     thread.start()
@@ -91,7 +91,7 @@ def watched(mark: str) -> Iterator[Watch]:
 
 
 def left_over(mark: str, patience: float = 5.0) -> list[str]:
-    """The marked processes that are still there after `patience` seconds: their command lines."""
+    """The command lines of the marked processes that are still alive after `patience` seconds."""
     until = time.monotonic() + patience
     while (alive := marked(mark)) and time.monotonic() < until:
         time.sleep(0.1)

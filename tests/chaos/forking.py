@@ -1,8 +1,8 @@
-"""Runs stages in turn, each in a fork of a process that has imported everything: a stage's start is most of its time.
+"""Runs stages one after the other, each in a fork of a process that has all imports: these take most of a stage's time.
 
-Reads a line of JSON, ["MODULE", "WORD", ...], and answers with one: the exit code, and the last line that was printed.
-Libraries start their threads at first use, so there are none before a fork; OpenBLAS, which has its own from the start,
-minds forks by itself.
+Reads lines of JSON, ["MODULE", "ARGUMENT", ...], and answers each with one line: the exit code and the last line that
+was printed. Libraries start their threads at first use, so there are none before a fork. OpenBLAS starts its threads at
+once, but handles forks.
 """
 
 import json
@@ -25,22 +25,22 @@ import captchabench.models  # noqa: F401
 
 
 def main() -> None:
-    """Serve until the input ends."""
+    """Serve requests until the input ends."""
     for line in sys.stdin:
-        module, *words = json.loads(line)
+        module, *arguments = json.loads(line)
         with tempfile.TemporaryFile() as said:
             if (child := os.fork()) == 0:
                 os.dup2(said.fileno(), 1)
                 os.dup2(said.fileno(), 2)
-                os._exit(_run(module, words))
+                os._exit(_run(module, arguments))
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             said.seek(0)
             last = (said.read().decode(errors="replace").strip().splitlines() or [""])[-1]
         print(json.dumps([code, last]), flush=True)
 
 
-def _run(module: str, words: list[str]) -> int:
-    sys.argv = [module, *words]
+def _run(module: str, arguments: list[str]) -> int:
+    sys.argv = [module, *arguments]
     code: object = 0
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)

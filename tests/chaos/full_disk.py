@@ -1,4 +1,4 @@
-"""Fail single writes of the benchmark, or all from one on; the next run, with room, has to be right."""
+"""Let single writes of the benchmark fail, or all from one on. The next run must give the right results."""
 
 import argparse
 import errno
@@ -27,14 +27,14 @@ print(*(stage.name for stage in read_graph(Path()).stages))
 _LIMIT_SECONDS = 300
 # Of the faults, those after which the whole benchmark is run to its end.
 _WHOLE = 50
-# Who has a call failed, in turn.
+# The programs whose calls fail, in turn.
 _WRITERS = ("stage", "DVC", "stage", "DVC", "recovery")
 _OURS = re.compile(r'File "[^"]*/(captchabench|stages|flows)/')
 
 
 @dataclass(frozen=True)
 class Step:
-    """A stage, and the benchmark just before and after it. calls: what it does undisturbed that needs room."""
+    """A stage, and copies of the benchmark before and after it. calls: those of an undisturbed run."""
 
     stage: str
     before: Repository
@@ -44,7 +44,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Fault:
-    """One run of a stage on a disk that fails. on: from that call on all fail."""
+    """One run of a stage on a failing disk. on: all later calls fail as well."""
 
     step: Step
     call: Call
@@ -61,7 +61,7 @@ class Fault:
 
 @dataclass
 class Account:
-    """What happened. ends: (writer, how it ended) -> faults."""
+    """The results. ends: (writer, how the run ended) -> number of faults."""
 
     ends: Counter[tuple[str, str]] = field(default_factory=Counter)
     said: Counter[str] = field(default_factory=Counter)
@@ -71,7 +71,7 @@ class Account:
 
 
 def steps(folder: Path, library: Path) -> list[Step]:
-    """The benchmark run one stage at a time, its calls counted; copies of it are kept in `folder`."""
+    """Run the benchmark one stage at a time and count its calls. Copies of it are kept in `folder`."""
     repository = Repository.make(folder / "undisturbed")
     disk = Disk(library, repository.folder, folder / "undisturbed.calls")
     made: list[Step] = []
@@ -88,20 +88,20 @@ def steps(folder: Path, library: Path) -> list[Step]:
 
 
 def sample(made: Sequence[Step], count: int, rng: random.Random) -> list[Fault]:
-    """Faults spread evenly over stages, over who calls what and on which folder, and over the ways to fail."""
+    """Faults spread evenly over stages, writers, calls, folders and ways to fail."""
     turns = [_kinds_in_turn(step, number, rng) for number, step in enumerate(made)]
     chosen: list[Fault] = []
     while len(chosen) < count:
         step, kinds = made[len(chosen) % len(made)], turns[len(chosen) % len(made)]
         kind = kinds[len(chosen) // len(made) % len(kinds)]
-        # Three of four are a full disk, and half of each stay.
+        # Three of four are a full disk. Half of all faults persist.
         error = errno.EIO if len(chosen) % 4 == 3 else errno.ENOSPC
         chosen.append(Fault(step, rng.choice(kind), bool((len(chosen) // 2) % 2), error))
     return chosen
 
 
 def _kinds_in_turn(step: Step, first: int, rng: random.Random) -> list[list[Call]]:
-    """The calls of a stage by writer, call and folder: kinds of each writer in turn, from the one called `first`."""
+    """The calls of a stage, grouped by writer, call and folder. Writers alternate, beginning with number `first`."""
     kinds: dict[tuple[str, str, str], list[Call]] = defaultdict(list)
     for call in step.calls:
         kinds[(call.writer, call.call, call.path.split("/")[0])].append(call)
@@ -121,13 +121,13 @@ def _kinds_in_turn(step: Step, first: int, rng: random.Random) -> list[list[Call
 
 
 class Lane:
-    """Faults one after the other, in a folder of its own."""
+    """Tries faults one after the other in a separate folder."""
 
     def __init__(self, folder: Path, library: Path, account: Account, last: Mapping[str, str]) -> None:
         self.folder, self.library, self.account, self.last = folder, library, account, last
 
     def work(self, faults: Sequence[tuple[int, Fault]]) -> None:
-        """Try each, and account for it."""
+        """Try each fault and record the result."""
         for number, fault in faults:
             how, problems, said = self.attempt(fault, number % _WHOLE == 0)
             with self.account.lock:
@@ -138,7 +138,7 @@ class Lane:
                 print(f"{number}: {fault}: {how}", *(f"\n    PROBLEM: {problem}" for problem in problems), flush=True)
 
     def attempt(self, fault: Fault, whole: bool) -> tuple[str, list[str], list[str]]:
-        """How the run with the fault ended, what was wrong, and what was said."""
+        """How the run with the fault ended, the problems, and the lines of its errors."""
         repository = fault.step.before.copy(self.folder / "benchmark")
         try:
             before = repository.results()
@@ -169,7 +169,7 @@ class Lane:
             shutil.rmtree(repository.folder.with_name("benchmark.site"), ignore_errors=True)
 
     def _next(self, repository: Repository, fault: Fault, whole: bool) -> list[str]:
-        """What is wrong after the next run, with room."""
+        """The problems after the next run on a working disk."""
         done = _attempt(repository, fault.step.stage, None)
         if done.returncode:
             return [f"the next run fails:\n{done.stdout}"]
@@ -177,7 +177,7 @@ class Lane:
         # A checkpoint stays until the cell's predictions are made.
         scratch = "data/scratch" if fault.step.stage.startswith("train") else ()
         problems += [f"left behind: {path}" for path in repository.leftovers() if not path.startswith(scratch)]
-        problems += [f"still at work: {line}" for line in repository.processes().values()]
+        problems += [f"still running: {line}" for line in repository.processes().values()]
         status = repository.call(*_DVC, "status", "--json", fault.step.stage)
         problems += [f"stale after the next run: {status}"] if status.strip() != "{}" else []
         if whole:
@@ -188,7 +188,7 @@ class Lane:
 
 
 def _attempt(repository: Repository, stage: str, disk: Disk | None) -> subprocess.CompletedProcess[str]:
-    """Mend and run one stage, as `make repro` does; what both printed. disk: None for one that works."""
+    """Repair and run one stage as `make repro` does; returns the output of both. disk: None for one that works."""
     environment = {**repository.environment, **(disk.environment if disk else {})}
     said = ""
     for command in (_MEND, (*_DVC, "repro", "--single-item", stage)):
@@ -210,17 +210,17 @@ def _attempt(repository: Repository, stage: str, disk: Disk | None) -> subproces
 
 
 def _said(output: str) -> list[str]:
-    """The lines that say what went wrong: the last of a stage and the last of DVC, names made alike."""
+    """The last error lines of the stage and of DVC, with names replaced so that equal errors are equal."""
     lines = [line for line in output.splitlines() if re.match(r"(error|ERROR): |OSError|PermissionError", line)]
     return [re.sub(r"'[^']*'|[\w./@-]*/[\w./@-]*|\w+-\w+-\d", "...", line) for line in lines]
 
 
 def full_disk(count: int, seed: int, lanes: int, folder: Path) -> Account:
-    """Count the calls of an undisturbed run, then fail `count` of them, each in a run of its own."""
+    """Count the calls of an undisturbed run, then let `count` of them fail, each in a separate run."""
     library = build(folder)
     made = steps(folder, library)
     total = sum(len(step.calls) for step in made)
-    print(f"{total} calls that need room in {len(made)} stages", flush=True)
+    print(f"{total} calls that need disk space in {len(made)} stages", flush=True)
     faults = list(enumerate(sample(made, count, random.Random(seed))))
     account = Account()
     threads = []
@@ -236,15 +236,15 @@ def full_disk(count: int, seed: int, lanes: int, folder: Path) -> Account:
     return account
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Fail writes of a small benchmark and run it again: 100 faults take half an hour or so, with two lanes."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Let writes of a small benchmark fail and run it again. 100 faults take about half an hour with two lanes."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.full_disk", description=main.__doc__)
     parser.add_argument("--faults", type=int, default=100, help="how many")
-    parser.add_argument("--seed", type=int, default=0, help="of which calls fail, and how")
-    parser.add_argument("--lanes", type=int, default=2, help="faults side by side, a core each")
-    given = parser.parse_args(words)
+    parser.add_argument("--seed", type=int, default=0, help="seed of the calls that fail and of the ways to fail")
+    parser.add_argument("--lanes", type=int, default=2, help="parallel faults, one per core")
+    given = parser.parse_args(argv)
     if not compiler():
-        print("no C compiler: nothing to fail writes with; install one, or set CC")
+        print("no C compiler, which is needed to let writes fail; install one, or set CC")
         return 1
     folder = Path(tempfile.mkdtemp(prefix="full-disk-"))
     try:

@@ -2,15 +2,15 @@
 
 `python -m tests.chaos.fuzz_inputs --images 10000 --archives 1000 --params 1000 --models 1000 --seed 0`
 
-Images go one by one through the decoder and then all together through the normaliser, where every one of them must be
-kept or stand in the list of rejects with its reason. Archives are opened, read and written as raw files. Params files
-are loaded, and every recogniser that they change is built. Models, in folders and exported, are loaded and read two
-images. All of it happens in a child process, which is ended where
-an item takes longer than --limit seconds, and may take --memory MiB more than it has to begin with.
+Images go through the decoder one by one, then through the normaliser all together: each must be kept, or be in the list
+of rejects with a reason. Archives are opened, read and written as raw files. Params files are loaded, and every
+recogniser that they change is built. Models, as folders and as exports, are loaded and read two images. This happens in
+a child process. It is killed if an item takes longer than --limit seconds, and may use --memory MiB more than it has at
+the start.
 
-Item number i of a kind depends on the seed, the kind and i alone; --keep FOLDER keeps those that fail. Exit code 1 if
-any item ended in a traceback, a crash or a hang, or is unaccounted for. Run it through the real images of an archive
-with --archive PATH.
+Item i of a kind depends only on the seed, the kind and i. --keep FOLDER keeps the items that fail. Exit code 1 if any
+item ended in a traceback, a crash or a hang, or is missing from the results. --archive PATH also damages the real
+images of an archive.
 """
 
 import argparse
@@ -40,11 +40,11 @@ from tests.chaos.fuzz_readers import check_line
 
 ROOT = Path(__file__).parents[2]
 DATASET = "parsasam"
-PATIENCE_SECONDS = 600  # for what has no limit of its own: imports, and normalising all images
+PATIENCE_SECONDS = 600  # for work without a limit per item: imports, and normalising all images
 
 
 def read_image(encoded: bytes) -> str:
-    """What becomes of an image."""
+    """The verdict on an image: kept or rejected."""
     from captchabench.normalize.images import decode_grey
     from captchabench.normalize.rejects import Rejected
 
@@ -57,7 +57,7 @@ def read_image(encoded: bytes) -> str:
 
 
 def read_archive(item: tuple[str, bytes]) -> str:
-    """What becomes of an archive (suffix, bytes): as `python -m stages.ingest` takes it."""
+    """The verdict on an archive (suffix, bytes), read as in `python -m stages.ingest`."""
     import pyarrow.parquet as pq
 
     from captchabench.errors import InputError
@@ -83,7 +83,7 @@ def read_archive(item: tuple[str, bytes]) -> str:
 
 
 def read_params(content: bytes) -> str:
-    """What becomes of a params file: loaded, and the recognisers built that it changes."""
+    """The verdict on a params file: it is loaded, and the recognisers that it changes are built."""
     from captchabench.config import load_params
     from captchabench.errors import InputError
 
@@ -105,7 +105,7 @@ def read_params(content: bytes) -> str:
 
 
 def read_model(files: dict[str, bytes]) -> str:
-    """What becomes of a model, the files of its folder by name, or an export: loaded, and two images read with it."""
+    """The verdict on a model (files of its folder by name, or an export): it is loaded and reads two images."""
     import numpy as np
 
     from captchabench.errors import InputError
@@ -132,7 +132,7 @@ def read_model(files: dict[str, bytes]) -> str:
 
 
 def _pairs(params: Any) -> list[tuple[str, str]]:
-    """Each model of the matrix with one dataset of its task, and with those that give it parameters of its own."""
+    """Pairs (model, dataset): each model of the matrix with one dataset of its task and those that override it."""
     pairs = []
     matrix = params.matrix
     texts, tiles = (matrix.datasets, (*matrix.models, *matrix.union)), (matrix.tiles.datasets, matrix.tiles.models)
@@ -154,7 +154,7 @@ def _build(model: str, dataset: str, params: Any) -> None:
 
 
 class _Held:
-    """Parameters that the cache below does not look at: it is given their text too."""
+    """Parameters that are always equal for the cache below, which compares their text instead."""
 
     def __init__(self, parameters: Any) -> None:
         self.parameters = parameters
@@ -174,7 +174,7 @@ def _built(model: str, spec: Any, text: str, held: _Held) -> int:
 
 
 def normalise_all(entries: list[tuple[str, bytes]]) -> tuple[int, int, Counter[str], list[str]]:
-    """(read, kept, rejects by reason, reasons that are none) of named images, through the real normaliser."""
+    """(read, kept, rejects by reason, paths without a valid reason) of named images, from the real normaliser."""
     from captchabench.config import NormalizeParams
     from captchabench.datasets import DATASETS
     from captchabench.normalize.rejects import Reason
@@ -203,14 +203,14 @@ TASKS: dict[str, Callable[[Any], Any]] = {
 
 
 def _kind(error: Exception) -> str:
-    """What a message says, without the names and numbers of the case."""
+    """An error message without the names and numbers of the case."""
     said = re.sub(r"\(.*\)", "", re.sub(r"'[^']*'", "X", str(error))).split("; ")[0]
     words = re.sub(r"-?\d[\d.,]*", "N", said.split(": ")[-1]).split()
     return " ".join(words[:7])
 
 
 def _serve(connection: Connection, words: str, memory: int) -> None:
-    """The child: what it is sent goes to a task, what comes of it back. words: the file that standard error goes to."""
+    """The child process: runs the tasks that it receives and sends back their results. words: file for its stderr."""
     with Path(words).open("ab") as file:
         os.dup2(file.fileno(), 2)
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -220,7 +220,7 @@ def _serve(connection: Connection, words: str, memory: int) -> None:
         started = time.perf_counter()
         try:
             verdict = TASKS[name](item)
-        # Whatever it is, it is what a user would see as a traceback.
+        # Any other exception would be a traceback for a user.
         except Exception as error:
             verdict = f"TRACEBACK {type(error).__name__}: {str(error)[:200]}"
         seconds = time.perf_counter() - started
@@ -232,7 +232,7 @@ def _serve(connection: Connection, words: str, memory: int) -> None:
 
 
 class Child:
-    """A process that does tasks, and is replaced when it hangs or dies. `words` collects what it says."""
+    """A process that runs tasks and is replaced if it hangs or dies. words: file for its standard error."""
 
     def __init__(self, words: Path, memory: int) -> None:
         self._words = words
@@ -241,7 +241,7 @@ class Child:
         self.peak = 0
 
     def __call__(self, name: str, item: Any, limit: float, first: Any = None) -> tuple[Any, float]:
-        """(verdict, seconds) of a task. first: what a fresh child does beforehand, which imports what is needed."""
+        """(verdict, seconds) of a task. first: the task of a new child before it, to do all imports."""
         if self._process is None:
             context = multiprocessing.get_context("spawn")
             self._connection, other = context.Pipe()
@@ -275,7 +275,7 @@ class Child:
 
 @dataclass
 class Tally:
-    """What became of the items of one kind."""
+    """The verdicts on the items of one kind."""
 
     kind: str
     verdicts: Counter[str] = field(default_factory=Counter)
@@ -300,7 +300,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Campaign:
-    """How many of what. `archive`: real images beside the drawn ones; keep: where failing items are written."""
+    """How many items of each kind. archive: real images to add. keep: folder for failing items."""
 
     images: int
     archives: int
@@ -314,7 +314,7 @@ class Campaign:
 
 
 def run(campaign: Campaign) -> tuple[list[Tally], list[str]]:
-    """Tallies, and what is wrong beside the failures in them: images lost, characters that a terminal obeys."""
+    """The tallies, and other problems: missing images, control characters in the output."""
     with tempfile.TemporaryDirectory() as folder:
         words = Path(folder, "stderr")
         words.touch()
@@ -334,7 +334,7 @@ def _run(campaign: Campaign, child: Child) -> tuple[list[Tally], list[str]]:
     if campaign.images:
         entries = list(_images(campaign))
         tallies.append(_feed(campaign, child, "images", "read_image", [content for _, content in entries]))
-        # Hangs and crashes are known by now, and would end the rest.
+        # Hangs and crashes have been recorded, and would end the child that normalises all.
         failed = {number for number, _ in tallies[0].failed}
         found, seconds = child("normalise_all", [e for i, e in enumerate(entries) if i not in failed], PATIENCE_SECONDS)
         if isinstance(found, str):
@@ -351,7 +351,7 @@ def _run(campaign: Campaign, child: Child) -> tuple[list[Tally], list[str]]:
         text = (ROOT / "params.yaml").read_text(encoding="utf-8")
         bases = (text, _spelt_out(text))
         items = (mutations.mutated_params(_rng(campaign, "params", i), bases[i % 2]) for i in range(campaign.params))
-        # Until then the child has imported what it needs for images alone.
+        # Until here the child has only the imports for images.
         child.close()
         tallies.append(_feed(campaign, child, "params", "read_params", items, text.encode()))
     if campaign.models:
@@ -359,7 +359,7 @@ def _run(campaign: Campaign, child: Child) -> tuple[list[Tally], list[str]]:
 
         models = (hostile_models.mutated_model(_rng(campaign, "models", i)) for i in range(campaign.models))
         child.close()
-        # Which imports torch and ONNX Runtime.
+        # This imports torch and ONNX Runtime.
         first = next(files for files in hostile_models.sound() if hostile_models.EXPORT in files)
         tallies.append(_feed(campaign, child, "models", "read_model", models, first))
     return tallies, wrong
@@ -390,7 +390,7 @@ def _rng(campaign: Campaign, kind: str, number: int) -> random.Random:
 
 
 def _images(campaign: Campaign) -> Iterable[tuple[str, bytes]]:
-    """(path, bytes) of damaged images, named as the dataset's are, but for a few."""
+    """(path, bytes) of damaged images. Most are named like those of the dataset."""
     from captchabench.datasets import DATASETS
 
     symbols = DATASETS[DATASET].alphabet.symbols
@@ -418,7 +418,7 @@ def _images(campaign: Campaign) -> Iterable[tuple[str, bytes]]:
 
 
 def _spelt_out(text: str) -> str:
-    """The same parameters with every other one of every model at its default."""
+    """The same parameters, with all defaults of every model written out."""
     from captchabench.config import merged
     from captchabench.models import RECOGNISERS
 
@@ -445,9 +445,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for kind, usual in (("images", 10_000), ("archives", 1000), ("params", 1000), ("models", 1000), ("seed", 0)):
         parser.add_argument(f"--{kind}", type=int, default=usual)
-    parser.add_argument("--limit", type=float, default=10.0, help="seconds an item")
-    parser.add_argument("--memory", type=int, default=2048, help="MiB more than the process has to begin with")
-    parser.add_argument("--archive", type=Path, help="damage images of this archive too")
+    parser.add_argument("--limit", type=float, default=10.0, help="seconds per item")
+    parser.add_argument(
+        "--memory", type=int, default=2048, help="MiB that the process may use beyond its size at the start"
+    )
+    parser.add_argument("--archive", type=Path, help="an archive whose images are damaged as well")
     parser.add_argument("--keep", type=Path, help="folder for items that fail")
     campaign = Campaign(**vars(parser.parse_args()))
     started = time.perf_counter()

@@ -1,14 +1,14 @@
-"""Coverage-guided fuzzing of the readers of images, archives, labels and parameters, by atheris.
+"""Coverage-guided fuzzing of the readers of images, archives, labels and parameters, with atheris.
 
-Run by hand: `python -m tests.chaos.fuzz_readers images --seconds 600`. atheris is none of the project's dependencies,
-and has wheels for a few versions of Python only; into an environment of its own:
+Run by hand: `python -m tests.chaos.fuzz_readers images --seconds 600`. atheris is not a dependency of the project and
+has wheels for few versions of Python. To install it in a separate environment:
 
     python3.11 -m venv /tmp/fuzz && /tmp/fuzz/bin/pip install -r requirements.lock
     /tmp/fuzz/bin/pip install atheris
     /tmp/fuzz/bin/python -m tests.chaos.fuzz_readers archives --seconds 600
 
-The readers below raise an AssertionError, or let through what they must not, where an input does more than get
-rejected. What was found is kept in test_fuzz_inputs.py.
+An input may only be read or rejected. Anything else is an AssertionError or an uncaught exception of the functions
+below. Inputs that failed are kept as tests in test_fuzz_inputs.py.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def images(data: bytes) -> None:
 
 
 def archives(data: bytes) -> None:
-    """One archive; the first byte says of which kind."""
+    """One archive. The first byte selects the format."""
     from captchabench.errors import InputError
     from captchabench.sources.archives import open_archive
 
@@ -54,7 +54,7 @@ def archives(data: bytes) -> None:
 
 
 def labels(data: bytes) -> None:
-    """Names of images, one a line, through the normaliser of a dataset of texts and of one of tiles."""
+    """Names of images, one per line, through the normaliser of a dataset of text and of one of tiles."""
     from captchabench.config import NormalizeParams
     from captchabench.datasets import DATASETS
     from captchabench.normalize.normalizer import Normalizer
@@ -91,12 +91,12 @@ def params(data: bytes) -> None:
 
 
 def check_line(error: Exception) -> None:
-    """What a user is told must be one line of a bearable length, and nothing that a terminal obeys."""
+    """An error message must be one line of moderate length without control characters."""
     assert str(error).isprintable()
     assert len(str(error)) < 2000
 
 
-# The smallest that there is.
+# The smallest possible.
 PICTURE = b"P5 8 8 255 " + bytes(range(64))
 READERS: dict[str, Callable[[bytes], None]] = {reader.__name__: reader for reader in (images, archives, labels, params)}
 
@@ -124,12 +124,12 @@ def main() -> None:
     parser.add_argument("reader", choices=READERS)
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--corpus", type=Path, help="folder to go on from, and to keep what was found in")
+    parser.add_argument("--corpus", type=Path, help="folder of inputs to start from; failing ones are added")
     chosen = parser.parse_args()
     try:
         import atheris
     except ImportError:
-        sys.exit("error: no atheris in this environment; --help says how to get one that has it")
+        sys.exit("error: atheris is not installed; --help says how to install it")
     with atheris.instrument_imports(include=["captchabench", "PIL", "yaml", "zipfile", "tarfile", "gzip"]):
         for module in ("zipfile", "tarfile", "gzip"):
             sys.modules.pop(module, None)

@@ -1,7 +1,7 @@
-"""Trained models and exports, each damaged in its own way, their checksums right all the same.
+"""Trained models and exports, each damaged in a different way, with valid checksums.
 
-Equal generators give equal inputs. Some damage is blind, some knows the format: values in config.json, arrays in .npz,
-weights in .safetensors, and the parts of an ONNX graph.
+Equal generators give equal inputs. Some damage is random bytes. Some respects the format: values in config.json, arrays
+in .npz, weights in .safetensors, and the parts of an ONNX graph.
 """
 
 import io
@@ -26,7 +26,7 @@ from captchabench.samples.shards import Samples, ShardInfo
 from captchabench.storage.checksum import UNSEALED, sealed
 from tests.chaos.mutations import blindly
 
-# The files of a folder by name; an export has one, whose name ends in .onnx.
+# Name of a file -> content. An export is one file, whose name ends in .onnx.
 Files = dict[str, bytes]
 EXPORT = "model.onnx"
 _SMALL = {"steps": 1, "batch_size": 4}
@@ -64,7 +64,7 @@ def sound() -> tuple[Files, ...]:
 
 
 def mutated_model(rng: random.Random) -> Files:
-    """One of them, changed, sealed again four times out of five."""
+    """A damaged model. Four of five have valid checksums."""
     files = dict(rng.choice(sound()))
     for _ in range(rng.choice((1, 1, 2, 4))):
         name = rng.choice(sorted(files))
@@ -92,13 +92,13 @@ def _changed(rng: random.Random, name: str, content: bytes) -> bytes:
                 for _ in range(rng.choice((1, 1, 3))):
                     _change_message(rng, model)
                 return bytes(model.SerializeToString())
-    # What was blindly damaged before is damaged so again.
+    # Damaged before, so that its format cannot be read: damage bytes again.
     except Exception:
         return blindly(rng, content)
 
 
 def _change_json(rng: random.Random, document: Any) -> None:
-    """One value, at any depth: another, none, or one more."""
+    """Change, remove or add one value at any depth."""
     if isinstance(document, dict) and document:
         key = rng.choice(sorted(document))
         if isinstance(document[key], dict) and document[key] and rng.random() < 0.9:
@@ -137,7 +137,7 @@ def _change_arrays(rng: random.Random, arrays: Mapping[str, NDArray[Any]]) -> di
 
 
 def _change_message(rng: random.Random, message: Any) -> None:
-    """One field, at any depth, of those that are there or could be."""
+    """Change one field at any depth, set or unset."""
     there = [field for field, _ in message.ListFields()]
     deeper = [field for field in there if field.message_type is not None]
     if deeper and rng.random() < 0.85:
@@ -190,7 +190,7 @@ def _scalar(rng: random.Random, message: Any, field: Any) -> Any:
 
 
 def _resealed(files: Files) -> Files:
-    """Checksums made right, where the files still have a place for them."""
+    """The files with valid checksums, if there is still a field for them."""
     try:
         if EXPORT in files:
             model = onnx.load_model_from_string(files[EXPORT])
@@ -202,6 +202,6 @@ def _resealed(files: Files) -> Files:
         sums = {name: f"{crc32(content):08x}" for name, content in files.items() if name != "config.json"}
         config |= {"files": {**config["files"], **sums}, "checksum": UNSEALED}
         return {**files, "config.json": sealed(json.dumps(config).encode())}
-    # No JSON any more, or no message.
+    # No longer valid JSON, or no longer a message.
     except Exception:
         return files

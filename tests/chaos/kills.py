@@ -1,4 +1,4 @@
-"""Kill the benchmark at random moments, again and again; what it ends with has to be what an undisturbed run makes."""
+"""Kill the benchmark repeatedly at random moments. Its final results must equal those of an undisturbed run."""
 
 import argparse
 import random
@@ -20,7 +20,7 @@ from flows.local import LOG
 from tests.chaos.processes import Tree
 from tests.chaos.repository import Repository, differences, run
 
-# Words of the output that tell what DVC is about to do, and the milliseconds after each in which it does it.
+# Lines that announce what DVC does next, and the milliseconds after each in which it is done.
 _MOMENTS = {
     "a stage begins": (re.compile(rb"Running stage '"), 600),
     "a stage has ended": (None, 400),
@@ -29,7 +29,7 @@ _MOMENTS = {
 }
 _SOONEST_SECONDS = 0.2
 _POLL_SECONDS = 0.004
-# After a kill: for the command to end, unless it survives; for all that it started to be gone.
+# After a kill: until the command ends, unless it survives; until all its processes are gone.
 _SURVIVES_SECONDS, _GONE_SECONDS = 3.0, 5.0
 _HANG_SECONDS = 900.0
 _ENOUGH_PROBLEMS = 20
@@ -44,9 +44,9 @@ _MESSAGES = {
 
 @dataclass(frozen=True)
 class Way:
-    """How a benchmark is run, and what of it may be killed. quietly: how it is run undisturbed.
+    """How a benchmark is run, and which of its processes may be killed. quietly: the command without kills.
 
-    latest_seconds, latest_event: of the moments.
+    latest_seconds, latest_event: limits of the random moments.
     """
 
     command: tuple[str, ...]
@@ -63,7 +63,7 @@ FLOW = Way((sys.executable, "-m", "flows.run"), _MAKE, ("stage", "DVC", "everyth
 
 @dataclass
 class Account:
-    """What happened, over all lanes. wanted: kills."""
+    """The results of all lanes. wanted: number of kills."""
 
     wanted: int
     kills: Counter[tuple[str, str, str]] = field(default_factory=Counter)
@@ -74,23 +74,23 @@ class Account:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def more(self) -> bool:
-        """Whether kills are wanted still."""
+        """Whether more kills are wanted."""
         return self.kills.total() < self.wanted and not self.hopeless()
 
     def hopeless(self) -> bool:
-        """Whether so much went wrong that more would tell no more."""
+        """Whether there are so many problems that more kills would show nothing new."""
         return len(self.problems) >= _ENOUGH_PROBLEMS
 
 
 class Lane:
-    """One repository at a time, killed until the kills are done."""
+    """Kills runs in one repository at a time until the number of kills is reached."""
 
     def __init__(self, name: str, folder: Path, way: Way, account: Account, seed: str) -> None:
         self.name, self.folder, self.way, self.account = name, folder, way, account
         self.random = random.Random(seed)
 
     def work(self, template: Repository, wanted: Mapping[str, str]) -> None:
-        """Run cycles from nothing to the end."""
+        """Run cycles until no more kills are wanted."""
         while self.account.more():
             place = self.folder / f"{self.name}-{self.account.cycles}"
             self.cycle(template.copy(place), wanted)
@@ -98,14 +98,14 @@ class Lane:
             shutil.rmtree(place.with_name(f"{place.name}.site"), ignore_errors=True)
 
     def cycle(self, repository: Repository, wanted: Mapping[str, str]) -> None:
-        """From nothing to the end, with kills between; then compare."""
+        """Run an empty repository to the end, with kills on the way, and compare the results."""
         while not self.attempt(repository):
             if self.account.hopeless():
                 return
         time.sleep(0.5)
         problems = [f"differs: {path}" for path in differences(repository.results(), wanted)]
         problems += [f"left behind: {path}" for path in repository.leftovers()]
-        problems += [f"still at work: {line}" for line in repository.processes().values()]
+        problems += [f"still running: {line}" for line in repository.processes().values()]
         problems += [f"stale: {stage}" for stage in repository.status()]
         with self.account.lock:
             self.account.cycles += 1
@@ -116,9 +116,9 @@ class Lane:
             )
 
     def attempt(self, repository: Repository) -> bool:
-        """Start the command, and kill something of it unless it ends before; whether it ended by itself, all well.
+        """Start the command and kill one of its processes. Returns whether it ended by itself without errors.
 
-        What goes on in spite of a kill, as a flow does that has lost a stage, is killed again.
+        A command that survives a kill, as a flow that lost a stage does, is killed again.
         """
         log = self.folder / f"{self.name}.log"
         said = repository.folder / LOG
@@ -145,14 +145,14 @@ class Lane:
             if "Traceback" in text and not killed:
                 self._problem("a traceback", text)
             if killed and not process.returncode:
-                self.account.said["runs that went on to the end in spite of kills"] += 1
-        # Half of the time the next run begins at once, and may find others that are dying.
+                self.account.said["runs that finished in spite of kills"] += 1
+        # Half of the time the next run starts at once, while processes of the last one may still be ending.
         if killed and self.random.random() < 0.5:
             self._await_none(repository)
         return process.returncode == 0
 
     def _kill_something(self, tree: Tree) -> bool:
-        """Wait for a moment drawn by lot, and kill; False if the command ended before."""
+        """Wait for a random moment and kill. False if the command ended first."""
         moment = self._await_moment(tree)
         if moment is None:
             return False
@@ -182,7 +182,7 @@ class Lane:
         while (tree.ended if pattern is None else len(pattern.findall(tree.output))) < nth:
             if not tree.alive():
                 return None
-            # None of that kind is left, perhaps.
+            # Perhaps there will be none of that kind.
             if time.monotonic() > until:
                 return "any moment"
             tree.look()
@@ -196,7 +196,7 @@ class Lane:
         while left := repository.processes():
             if time.monotonic() > until:
                 with self.account.lock:
-                    self._problem(f"{_GONE_SECONDS:g} s after the kill still at work: {'; '.join(left.values())}", "")
+                    self._problem(f"{_GONE_SECONDS:g} s after the kill, still running: {'; '.join(left.values())}", "")
                 return
             time.sleep(0.05)
 
@@ -212,7 +212,7 @@ def _await_end(process: subprocess.Popen[bytes], seconds: float) -> None:
 
 
 def kills(template: Repository, way: Way, wanted: int, seed: int, lanes: int) -> Account:
-    """Run a copy of `template` undisturbed; then kill other copies of it, `lanes` side by side."""
+    """Run a copy of `template` undisturbed, then kill runs in other copies, `lanes` in parallel."""
     folder = template.folder.parent
     undisturbed = template.copy(folder / "undisturbed")
     started = time.monotonic()
@@ -230,7 +230,7 @@ def kills(template: Repository, way: Way, wanted: int, seed: int, lanes: int) ->
 
 
 def table(account: Account) -> str:
-    """Where x target and signal -> kills."""
+    """The numbers of kills, by the work that was interrupted (rows), and by target and signal (columns)."""
     columns = sorted({(met, number) for _, met, number in account.kills})
     rows = sorted({where for where, _, _ in account.kills})
     lines = [f"{'':24}" + "".join(f"{met + ' ' + number[3:]:>17}" for met, number in columns) + f"{'all':>6}"]
@@ -242,14 +242,14 @@ def table(account: Account) -> str:
     return "\n".join(lines)
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Kill a small benchmark and compare: 100 kills take half an hour or so, with two lanes."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Kill a small benchmark and compare its results. 100 kills take about half an hour with two lanes."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.kills", description=main.__doc__)
-    parser.add_argument("--kills", type=int, default=100, help="how many in all")
-    parser.add_argument("--seed", type=int, default=0, help="of moments and targets, as far as time repeats itself")
-    parser.add_argument("--lanes", type=int, default=2, help="benchmarks side by side, a core each")
-    parser.add_argument("--flow", action="store_true", help="run it by flows.run, and kill that and its server, too")
-    given = parser.parse_args(words)
+    parser.add_argument("--kills", type=int, default=100, help="number of kills")
+    parser.add_argument("--seed", type=int, default=0, help="seed of moments and targets; timing also varies")
+    parser.add_argument("--lanes", type=int, default=2, help="parallel benchmarks, one per core")
+    parser.add_argument("--flow", action="store_true", help="run it with flows.run, and also kill that and its server")
+    given = parser.parse_args(argv)
     folder = Path(tempfile.mkdtemp(prefix="kills-"))
     template = Repository.make(folder / "template")
     account = kills(template, FLOW if given.flow else MAKE, given.kills, given.seed, given.lanes)

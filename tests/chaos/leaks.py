@@ -1,14 +1,14 @@
-"""A planted Kaggle token through DVC and Prefect, then a search for it in everything that was written.
+"""Runs DVC and Prefect with a planted Kaggle token, then searches everything that was written for it.
 
-    python -m tests.chaos.leaks            # every answer of the server and every place of a token, 5 minutes
+    python -m tests.chaos.leaks            # every answer of the server and every place of a token: 5 minutes
 
-Kaggle is a server of ours on this machine; nothing leaves it. Each try has a home folder and a small benchmark of its
-own, and every log at its loudest. `dvc repro -v ingest@numbers6` meets each answer, good and bad, and each place where
-the token may be kept; whole flow runs meet one good and one bad answer, and commit what they made.
+Kaggle is a fake server on this machine; nothing leaves it. Each try has a separate home folder and a small benchmark,
+with all logs at their most verbose. `dvc repro -v ingest@numbers6` is tried with each answer of the server and each
+place of the token. Two whole flow runs, with a good and a bad answer, commit their results.
 
-The search reads all files of the repository, DVC's cache, Git's objects unpacked, Prefect's database dumped, Parquet
-columns, the client's cache, temporary files, and what was printed. It looks for the token and for the proxy's password:
-plain, quoted, in hexadecimal and in base64. While a request waits it also looks at every command line. Exit code 1 if
+The search covers all files of the repository, DVC's cache, unpacked Git objects, a dump of Prefect's database, Parquet
+columns, the client's cache, temporary files and all output. It looks for the token and the proxy's password: plain,
+quoted, in hexadecimal and in base64. While a request is pending it also reads all command lines. Exit code 1 if
 anything was found.
 """
 
@@ -31,7 +31,7 @@ _FROM_OUTSIDE = ("KAGGLE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
 
 
 class Try:
-    """A benchmark of its own, with a token in one place, and all that it writes in one folder."""
+    """A benchmark with a token in one place, which writes everything to one folder."""
 
     def __init__(self, folder: Path, place: str, kaggle: Kaggle) -> None:
         self.folder = folder
@@ -61,25 +61,25 @@ class Try:
         }
         places = {"TMPDIR": str(folder / "tmp"), "DVC_SITE_CACHE_DIR": str(folder / "site")}
         planted = keep_in(place, self.home, USER, SECRET)
-        # Where the token is meant to be.
+        # The token belongs there.
         self.kept = [path for path in self.home.rglob("*") if path.is_file()]
         self.environment = self.benchmark.environment(**kaggle.environment(PASSWORD), **planted, **loud, **places)
 
     def call(self, *command: str) -> int:
-        """Run a command; what it prints is kept. Its exit code."""
+        """Run a command, keep its output, and return its exit code."""
         done = self.benchmark.call(*command, environment=self.environment, check=False)
         number = len(list((self.folder / "printed").iterdir()))
         (self.folder / f"printed/{number}").write_text(done.stdout + done.stderr)
         return done.returncode
 
     def found(self) -> list[str]:
-        """Where a secret stands that should not."""
+        """The places where a secret was found and does not belong."""
         self.benchmark.commit("all that there is")
         return leaks([self.folder], WANTED, self.kept) + leaks_in_git(self.benchmark.folder, WANTED)
 
 
 def command_lines(wanted: Sequence[bytes]) -> list[str]:
-    """The living processes whose command line gives a secret away."""
+    """The running processes whose command line contains a secret."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
@@ -97,13 +97,13 @@ def _folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Try all, and say what was found; 1 if anything was."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Try everything and print what was found. Returns 1 if anything was."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.chaos.leaks", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--no-flows", action="store_true", help="leave out the two flow runs, a minute each")
-    given = parser.parse_args(words)
+    parser.add_argument("--no-flows", action="store_true", help="leave out the two flow runs, which take a minute each")
+    given = parser.parse_args(argv)
     for name in [name for name in os.environ if name.upper().startswith(_FROM_OUTSIDE)]:
         del os.environ[name]
     tries = [("dvc", place, "zip") for place in PLACES]
@@ -127,7 +127,7 @@ def main(words: Sequence[str] | None = None) -> int:
                 count = sum(path.is_file() for path in folder.rglob("*"))
             shown = {host for host, headers in kaggle.seen if any(f.decode() in str(headers) for f in WANTED[:6])}
             wrong = [] if (code == 0) == (answer in GOOD) else [f"exit code {code}"]
-            # A search that finds nothing says something only of a token that was in use.
+            # A search without results is only meaningful if the token was used.
             wrong += [] if "localhost" in shown else ["the token was not used"]
             wrong += [f"the token was shown to {host}" for host in sorted(shown - {"localhost"})]
             files += count

@@ -1,16 +1,16 @@
-"""Cycle after cycle of `dvc repro` with changing params: does anything grow that should not?
+"""Many cycles of `dvc repro` with changing parameters, to find what grows and should not.
 
     python -m tests.chaos.long_life --cycles 50            # half an hour on an idle machine
     python -m tests.chaos.long_life --cycles 0 --flows 10  # runs of the flow instead
     python -m tests.chaos.long_life --cycles 0 --served 10 # runs that one `python -m flows.serve` begins
 
 Works on a small real benchmark in a temporary folder: one dataset of drawn stand-ins, hog_svc and a narrow crnn. Each
-cycle changes a seed, a parameter or the number of images, or kills a training and leaves its checkpoint behind, or goes
-back to what an earlier one had; runs, and commits. After each it counts: scratch and temporary files, in the repository
-and in TMPDIR; processes left; memory and open files at the most; the bytes of DVC's cache, its run cache, its other
-folders, Git's and Prefect's. At the end stand a table, a CSV file and a plot if asked for, and what grew. Then the
-commands that clean up are tried, each on a copy: what they free, and what is still of use after them. Exit code 1 if
-anything grew that should not.
+cycle changes a seed, a parameter or the number of images, kills a training so that its checkpoint is left behind, or
+restores earlier parameters. Then it runs the benchmark and commits. After each cycle it counts scratch and temporary
+files in the repository and in TMPDIR, processes left, peak memory and open files, and the bytes of DVC's cache, its run
+cache, its other folders, Git and Prefect. At the end it prints a table and what grew; a CSV file and a plot are
+optional. Then each clean-up command is tried on a copy: what it frees, and what still works. Exit code 1 if anything
+grew that should not.
 """
 
 import argparse
@@ -37,16 +37,16 @@ from tests.chaos.small import MODELS, Benchmark
 
 Row = dict[str, Any]
 
-# Relative: the mean of the last third against that of the first.
+# Relative growth, from the mean of the first third to that of the last.
 _MORE_MEMORY = 1.10
 _MORE_FILES = 1.25
 _MEGA = 1e6
-# Short trainings write checkpoints too, as long ones do each minute.
+# Short trainings write checkpoints here as well; long ones write one per minute.
 _CHECKPOINT_SECONDS = "0.05"
 
 
 class Life:
-    """A benchmark, its own TMPDIR and DVC's folder for what it knows of files, and the rows measured so far."""
+    """A benchmark with a separate TMPDIR and a separate folder for DVC's state, and the rows measured so far."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.random = random.Random(seed)
@@ -72,12 +72,12 @@ class Life:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of what runs here."""
+        """Variables for the commands."""
         own = {"TMPDIR": str(self.temporary), "DVC_SITE_CACHE_DIR": str(self.site), MARK: self.mark}
         return self.benchmark.environment(**own, CAPTCHABENCH_CHECKPOINT_SECONDS=_CHECKPOINT_SECONDS)
 
     def change(self, cycle: int) -> str:
-        """Change params.yaml as cycles do in turn; return what was changed."""
+        """Change params.yaml, in a different way in each cycle. Returns what was changed."""
         params = self.benchmark.params()
         kinds = ("seed", "probe", "hog_svc", "probe", "killed", "probe", "images", "probe", "back", "probe")
         kind = kinds[cycle % len(kinds)]
@@ -91,7 +91,7 @@ class Life:
             params["training"]["seed"] = 1000 + cycle
             self.benchmark.set(**params)
             self._kill_a_training()
-            # With the other number of steps its checkpoint is of no use.
+            # With another number of steps its checkpoint cannot be used.
             params["models"]["crnn"]["training"]["steps"] = 12 + cycle % 7
         elif kind == "images":
             params["datasets"]["numbers6"]["images"] = 150 + cycle
@@ -147,7 +147,7 @@ class Life:
         )
 
     def _kill_a_training(self) -> None:
-        """Begin `dvc repro`, and kill DVC and no other as soon as a training has a checkpoint."""
+        """Start `dvc repro`, and kill only DVC as soon as a training has a checkpoint."""
         scratch = self.benchmark.folder / "data/scratch"
         command = [sys.executable, "-m", "dvc", "repro"]
         nothing = subprocess.DEVNULL
@@ -162,21 +162,21 @@ class Life:
             raise RuntimeError(f"still there after DVC was killed: {left}")
 
     def repro(self) -> int:
-        """`dvc repro`; the number of stages that ran."""
+        """Run `dvc repro`. Returns the number of stages that ran."""
         said = self.benchmark.call(sys.executable, "-m", "dvc", "repro", environment=self.environment).stdout
         return said.count("Running stage '")
 
     def flow(self) -> int:
-        """`python -m flows.run`; the number of stages that ran."""
+        """Run `python -m flows.run`. Returns the number of stages that ran."""
         done = self.benchmark.call(sys.executable, "-m", "flows.run", environment=self.environment, check=False)
-        # A run in which something got worse is a failed one.
+        # A run with a regression fails.
         if done.returncode and "significantly worse" not in done.stdout:
             raise RuntimeError(f"python -m flows.run: {done.stdout}\n{done.stderr}")
         return (done.stdout + done.stderr).count("Running stage '")
 
 
 def grown(rows: Sequence[Row]) -> list[str]:
-    """What grew that should not, a line each. Memory and files at the most: by the means of a third of the cycles."""
+    """What grew and should not, one line each. Peak memory and files: by the means over thirds of the cycles."""
     found = []
     for row in rows:
         for key in ("scratch_files", "temporaries", "processes_left"):
@@ -184,7 +184,7 @@ def grown(rows: Sequence[Row]) -> list[str]:
                 found.append(f"{row['run']}: {key} {row[key]}")
     third = len(rows) // 3
     if third:
-        # The first cycle makes what is made once.
+        # The first cycle creates files that are created only once.
         early, late = rows[1 : 1 + third], rows[-third:]
         limits = {"largest_process": _MORE_MEMORY, "open_files": _MORE_FILES, "processes": _MORE_FILES}
         for key, limit in limits.items():
@@ -198,7 +198,7 @@ def grown(rows: Sequence[Row]) -> list[str]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Each measure at the first, the middle and the last cycle, and its most."""
+    """Each measure in the first, the middle and the last cycle, and its maximum."""
     picked = (rows[0], rows[len(rows) // 2], rows[-1])
     lines = [f"{'':18}{picked[0]['run']:>14}{picked[1]['run']:>14}{picked[2]['run']:>14}{'most':>14}"]
     for key in rows[0]:
@@ -209,7 +209,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:
-    """Bytes and memory over the cycles, as a picture."""
+    """Plot bytes and memory over the cycles."""
     import altair as alt
 
     keys = ("largest_process", "cache_bytes", "run_cache_bytes", "git_bytes", "prefect_bytes", "dvc_site_bytes")
@@ -218,20 +218,18 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     chart.properties(width=220, height=140).facet("what:N", columns=3).resolve_scale(y="independent").save(str(path))
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the cycles; 1 if anything grew that should not."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the cycles. Returns 1 if anything grew that should not."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.chaos.long_life", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--cycles", type=int, default=50, help="of dvc repro (default: 50)")
-    parser.add_argument(
-        "--flows", type=int, default=0, help="runs of the flow after them, each with a server of its own"
-    )
-    parser.add_argument("--served", type=int, default=0, help="runs after them that one server begins")
-    parser.add_argument("--seed", type=int, default=0, help="of the changes (default: 0)")
+    parser.add_argument("--cycles", type=int, default=50, help="cycles of dvc repro (default: 50)")
+    parser.add_argument("--flows", type=int, default=0, help="then runs of the flow, each with its own server")
+    parser.add_argument("--served", type=int, default=0, help="then runs that one server starts")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the changes (default: 0)")
     parser.add_argument("--output", type=Path, help="a folder for cycles.csv and cycles.png")
-    parser.add_argument("--no-clean-up", action="store_true", help="leave the clean-up commands untried")
-    given = parser.parse_args(words)
+    parser.add_argument("--no-clean-up", action="store_true", help="do not try the clean-up commands")
+    given = parser.parse_args(argv)
     problems: list[str] = []
     folder = Path(tempfile.mkdtemp(prefix="long-life-"))
     try:
@@ -246,9 +244,9 @@ def main(words: Sequence[str] | None = None) -> int:
                 with Served(life.benchmark, life.environment) as served:
                     for number in range(count):
                         life.cycle(number, served.run, what)
-                        print(f"            the server that stays: {served.footprint()}", flush=True)
+                        print(f"            the server: {served.footprint()}", flush=True)
                 problems += served.grown()
-                problems += [f"left after the server: {line}" for line in left_over(life.mark)]
+                problems += [f"still running after the server: {line}" for line in left_over(life.mark)]
             else:
                 for number in range(count):
                     life.cycle(number, life.flow, what)

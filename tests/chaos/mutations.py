@@ -1,7 +1,7 @@
-"""Hostile inputs drawn from a seeded generator: images, archives, names and params files, each damaged in its own way.
+"""Hostile inputs from a seeded generator: images, archives, names and params files, each damaged in a different way.
 
-Equal generators give equal inputs. Some damage is blind (bits, cuts, splices), some knows the format: it moves chunks
-and segments and mends their checksums, sets fields of headers to extremes, and lies about sizes.
+Equal generators give equal inputs. Some damage ignores the format (bits, cuts, splices). Some respects it: chunks and
+segments are moved and their checksums fixed, header fields are set to extremes, sizes are wrong.
 """
 
 import gzip
@@ -20,7 +20,7 @@ import numpy as np
 import yaml
 from PIL import Image, ImageDraw
 
-# Names that entries of archives have been given somewhere, by accident or on purpose.
+# Names that entries of archives have had, by accident or on purpose.
 NAMES = (
     "../AB12.png",
     "in/../../AB12.png",
@@ -65,7 +65,7 @@ Mutator = Callable[[random.Random, bytes], bytes]
 
 
 def picture(rng: random.Random, width: int = 60, height: int = 24) -> Image.Image:
-    """A few strokes on a ground of noise, in colour."""
+    """A few strokes on noise, in colour."""
     noise = np.random.default_rng(rng.getrandbits(32)).integers(150, 256, (height, width, 3), np.uint8)
     image = Image.fromarray(noise)
     drawing = ImageDraw.Draw(image)
@@ -76,7 +76,7 @@ def picture(rng: random.Random, width: int = 60, height: int = 24) -> Image.Imag
 
 
 def pictures(rng: random.Random) -> list[tuple[str, bytes]]:
-    """(suffix, encoded) of one picture in every format and mode that matters."""
+    """(suffix, encoded) of one image in every format and mode that matters."""
     base = picture(rng)
     grey = base.convert("L")
     alpha = base.convert("RGBA")
@@ -124,7 +124,7 @@ def pictures(rng: random.Random) -> list[tuple[str, bytes]]:
 
 
 def mutated_image(rng: random.Random, encoded: bytes, others: list[bytes]) -> bytes:
-    """`encoded` damaged once to four times; `others` are images to splice with."""
+    """`encoded` with one to four changes. others: images to splice with."""
     for _ in range(rng.choice((1, 1, 2, 4))):
         if encoded.startswith(_PNG) and rng.random() < 0.6:
             encoded = _mutated_png(rng, encoded)
@@ -141,11 +141,11 @@ def mutated_image(rng: random.Random, encoded: bytes, others: list[bytes]) -> by
 
 
 def blindly(rng: random.Random, content: bytes) -> bytes:
-    """`content` damaged without a look at its format."""
+    """`content` with damage that ignores its format."""
     if not content:
         return bytes([rng.randrange(256)])
     damaged = bytearray(content)
-    # Headers decide most: half of the damage is done to them.
+    # Headers matter most: they get half of the damage.
     place = rng.randrange(min(len(damaged), 64 if rng.random() < 0.5 else len(damaged)))
     length = min(rng.choice((1, 2, 4, 8, 50, 500)), len(damaged) - place)
     way = rng.randrange(8)
@@ -177,12 +177,12 @@ def _set(rng: random.Random, content: bytearray, place: int, size: int, order: s
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
-    """A chunk of a PNG, its checksum right."""
+    """A PNG chunk with a valid checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def _mutated_png(rng: random.Random, encoded: bytes) -> bytes:
-    """Chunks moved, dropped, doubled, added or changed, with their checksums mended."""
+    """Chunks moved, dropped, duplicated, added or changed, with valid checksums."""
     chunks: list[tuple[bytes, bytes]] = []
     place = len(_PNG)
     while place + 12 <= len(encoded):
@@ -242,7 +242,7 @@ def _inflated(data: bytes) -> bytes:
 
 
 def _mutated_jpeg(rng: random.Random, encoded: bytes) -> bytes:
-    """Segments and scans dropped, doubled, moved, added, or their fields set to extremes."""
+    """Segments and scans dropped, duplicated, moved or added, or their fields set to extremes."""
     marks = [i for i in range(2, len(encoded) - 1) if encoded[i] == 0xFF and 0xC0 <= encoded[i + 1] <= 0xFE]
     marks = [i for i in marks if not 0xD0 <= encoded[i + 1] <= 0xD7] or [len(encoded)]
     parts = [encoded[i:j] for i, j in zip(marks, [*marks[1:], len(encoded)], strict=True)]
@@ -287,7 +287,7 @@ def _mutated_tiff(rng: random.Random, encoded: bytes) -> bytes:
         return blindly(rng, encoded)
     entry = start + 2 + 12 * rng.randrange(count)
     way = rng.randrange(5)
-    if way == 4:  # the next directory is this one
+    if way == 4:  # the directory links to itself
         _set(rng, damaged, start + 2 + 12 * count, 4, order)
         damaged[start + 2 + 12 * count : start + 6 + 12 * count] = encoded[4:8]
     else:
@@ -296,18 +296,18 @@ def _mutated_tiff(rng: random.Random, encoded: bytes) -> bytes:
 
 
 def packed(rng: random.Random, count: int = 8) -> dict[str, bytes]:
-    """Sound archives of a few images by suffix: .zip, .tar, .tar.gz."""
+    """Suffix -> undamaged archive of a few images: .zip, .tar, .tar.gz."""
     files = {f"in/{i:02d}/A{i}B{i}.{suffix}": encoded for i, (suffix, encoded) in enumerate(pictures(rng)[:count])}
     return {suffix: _pack(suffix, list(files.items())) for suffix in (".zip", ".tar", ".tar.gz")}
 
 
 def _pack(suffix: str, files: list[tuple[str, bytes]], odd: bool = False) -> bytes:
-    """Pack `files` (name, content). odd: a link among them, and methods of packing that are seldom used."""
+    """Pack `files` (name, content). odd: add a link, and use rare compression methods."""
     methods = (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, *((zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA) if odd else ()))
     stream = io.BytesIO()
     if suffix == ".zip":
         with warnings.catch_warnings(), zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-            warnings.simplefilter("ignore")  # of namesakes
+            warnings.simplefilter("ignore")  # duplicate names
             for i, (name, content) in enumerate(files):
                 info = zipfile.ZipInfo("placeholder")
                 info.filename = name.encode("utf-8", "replace").decode()
@@ -328,7 +328,7 @@ def _pack(suffix: str, files: list[tuple[str, bytes]], odd: bool = False) -> byt
 
 
 def mutated_archive(rng: random.Random, suffix: str, content: bytes) -> bytes:
-    """An archive of the kind that `suffix` says, damaged, or packed anew with hostile names."""
+    """A damaged archive of the format of `suffix`, or a new one with hostile names."""
     if rng.random() < 0.3:
         names = rng.sample(NAMES, rng.choice((1, 2, 4)))
         if rng.random() < 0.5:
@@ -377,11 +377,11 @@ def _mutated_zip(rng: random.Random, content: bytes) -> bytes:
     place = rng.choice(places)
     offset, size = rng.choice(kinds[mark])
     way = rng.randrange(4)
-    if way == 0 and mark != b"PK\5\6":  # another name of the same length, which may be no text
+    if way == 0 and mark != b"PK\5\6":  # another name of the same length, perhaps not text
         name = place + (46 if mark == b"PK\1\2" else 30)
         damaged[name + 1 : name + 3] = rng.choice((b"\xff\xfe", b"..", b"\0\0", b"//", b"\x1b["))
-        damaged[place + (9 if mark == b"PK\1\2" else 7)] |= 8 * rng.randrange(2)  # "it is UTF-8"
-    elif way == 1:  # two entries over each other
+        damaged[place + (9 if mark == b"PK\1\2" else 7)] |= 8 * rng.randrange(2)  # the flag for UTF-8
+    elif way == 1:  # two overlapping entries
         damaged[place + offset : place + offset + size] = content[places[0] + offset : places[0] + offset + size]
     elif way == 2 and mark == b"PK\5\6":  # a ZIP64 end before it
         record = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, *rng.choices(_EXTREMES, k=4))
@@ -393,7 +393,7 @@ def _mutated_zip(rng: random.Random, content: bytes) -> bytes:
 
 
 def _mutated_tar(rng: random.Random, content: bytes) -> bytes:
-    """A field of a header set to something odd, its checksum mended; or an extended header added."""
+    """A header field set to an odd value, with a valid checksum, or an extended header added."""
     headers = [i for i in range(0, len(content) - 511, 512) if content[i + 257 : i + 262] == b"ustar"]
     if not headers:
         return blindly(rng, content)
@@ -417,12 +417,12 @@ def _mutated_tar(rng: random.Random, content: bytes) -> bytes:
             rng.randbytes(size),
         )
         damaged[place + start : place + start + size] = rng.choice(odd)[:size].ljust(size, b"\0")
-    _mend_sum(damaged, place)
+    _fix_checksum(damaged, place)
     return bytes(damaged)
 
 
 def _extended(rng: random.Random) -> bytes:
-    """An extended header (POSIX's or GNU's) with an odd record in it."""
+    """An extended header (POSIX or GNU) with an odd record."""
     record = rng.choice(
         (
             b"20 size=-1\n",
@@ -446,11 +446,11 @@ def _extended(rng: random.Random) -> bytes:
     header[124:136] = b"%011o\0" % declared
     header[156:157] = rng.choice((b"x", b"g", b"L", b"K"))
     header[257:265] = b"ustar\x0000"
-    _mend_sum(header, 0)
+    _fix_checksum(header, 0)
     return bytes(header) + record.ljust(-(-len(record) // 512) * 512, b"\0")
 
 
-def _mend_sum(content: bytearray, place: int) -> None:
+def _fix_checksum(content: bytearray, place: int) -> None:
     content[place + 148 : place + 156] = b" " * 8
     content[place + 148 : place + 156] = b"%06o\0 " % sum(content[place : place + 512])
 
@@ -467,7 +467,7 @@ def _mutated_gzip(rng: random.Random, content: bytes) -> bytes:
     return whole[: rng.randrange(len(whole))] if rng.random() < 0.1 else whole
 
 
-# What a value of params.yaml may be replaced by.
+# Replacements for values of params.yaml.
 _VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 2, 3, 7, 10**6, 2**31 - 1, 2**31, 2**63, 10**30, 10**400, 0.5, -0.5, 1e-300, 1e308),
     *(
@@ -541,11 +541,11 @@ _LINES = (
 
 
 def mutated_params(rng: random.Random, text: str) -> bytes:
-    """A params file like `text`, with values, keys, lines or bytes of it changed."""
+    """The params file `text` with changed values, keys, lines or bytes."""
     if rng.random() < 0.65:
         document = yaml.safe_load(text)
         for _ in range(rng.choice((1, 1, 1, 3))):
-            # Most of the parameters are the models'.
+            # Most parameters belong to models.
             models = document.get("models")
             _change(rng, models if isinstance(models, dict) and rng.random() < 0.5 else document)
         return yaml.safe_dump(document, sort_keys=False, allow_unicode=rng.random() < 0.5).encode("utf-8", "replace")
@@ -570,7 +570,7 @@ def mutated_params(rng: random.Random, text: str) -> bytes:
 
 
 def _change(rng: random.Random, document: Any) -> None:
-    """Change one entry somewhere in a nest of mappings and lists."""
+    """Change one entry somewhere in nested mappings and lists."""
     node = document
     while True:
         keys: list[Any] = list(node) if isinstance(node, dict) else list(range(len(node)))

@@ -1,4 +1,4 @@
-"""Looks for planted secrets in everything that a program has written, also where it is packed."""
+"""Searches everything that a program has written for planted secrets, inside compressed files as well."""
 
 import base64
 import gzip
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 
 def forms(user: str, secret: str) -> list[bytes]:
-    """What gives `secret` away: itself, quoted for a URL, in hexadecimal, and in base64 wherever it may begin.
+    """The forms of `secret` to search for: plain, quoted for a URL, in hexadecimal, and in base64 at any offset.
 
     HTTP's Basic authorisation is base64 of `user:secret`.
     """
@@ -22,13 +22,13 @@ def forms(user: str, secret: str) -> list[bytes]:
     found = {plain, urllib.parse.quote(secret, safe="").encode(), plain.hex().encode()}
     found.add(base64.b64encode(f"{user}:{secret}".encode()).rstrip(b"="))
     for lead in range(3):
-        # The digits at both ends depend on what stands beside.
+        # The digits at both ends depend on the neighbouring bytes.
         found.add(base64.b64encode(b"\0" * lead + plain)[4 if lead else 0 : -4])
     return sorted(found)
 
 
 def leaks(folders: Iterable[Path], wanted: Sequence[bytes], spared: Sequence[Path] = ()) -> list[str]:
-    """Where below `folders` any of `wanted` stands, in a file's bytes, in what it unpacks to, or in its name."""
+    """The files below `folders` whose bytes, unpacked content or name contain any of `wanted`."""
     found = []
     for path in _files(folders):
         if path in spared:
@@ -66,8 +66,8 @@ def _readings(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def leaks_in_git(root: Path, wanted: Sequence[bytes]) -> list[str]:
-    """The same, of every object in the repository at `root`, reachable or not."""
-    words = ["git", "cat-file", "--batch-all-objects", "--batch"]
-    objects = subprocess.run(words, cwd=root, capture_output=True, check=True).stdout
+    """The same for every object in the Git repository at `root`, reachable or not."""
+    command = ["git", "cat-file", "--batch-all-objects", "--batch"]
+    objects = subprocess.run(command, cwd=root, capture_output=True, check=True).stdout
     assert objects
     return [f"{root}: an object of Git's" for form in wanted if form in objects]

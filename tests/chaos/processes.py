@@ -1,4 +1,4 @@
-"""A command and the processes below it, looked at often and cheaply."""
+"""A command and its descendants, polled often and cheaply."""
 
 import os
 import re
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _RUNNING = re.compile(rb"Running stage '([^'@]+)")
-# What a process is, by a word of its command line; the first that fits.
+# The role of a process, by its command line. The first match counts.
 _ROLES = {
     "stage": re.compile(r"-m stages\.\w+"),
     "recovery": re.compile(r"flows\.recovery"),
@@ -20,9 +20,9 @@ _ROLES = {
 
 
 class Tree:
-    """What runs below a process, and what it has printed. ended: stage processes that were seen and are gone.
+    """The descendants of a process, and its output. ended: stage processes that were seen and are gone.
 
-    logs: the files where that goes, at once or later.
+    logs: the files of the output, which may not exist yet.
     """
 
     def __init__(self, root: int, logs: Sequence[Path]) -> None:
@@ -32,11 +32,11 @@ class Tree:
         self._stages: set[int] = set()
 
     def alive(self) -> bool:
-        """Whether the command is still at work."""
+        """Whether the command is still running."""
         return _state(self.root) not in ("", "Z")
 
     def look(self) -> None:
-        """Read what was printed, and see what runs now."""
+        """Read the new output and list the running processes."""
         for log, seen in self._logs.items():
             if log.exists():
                 with log.open("rb") as file:
@@ -52,7 +52,7 @@ class Tree:
         self._roles = found
 
     def where(self) -> str:
-        """What is at work: the kind of stage, or which of the others."""
+        """What is running: the kind of stage, or another program."""
         roles = set(self._roles.values())
         begun = _RUNNING.findall(self.output)
         if "stage" in roles:
@@ -64,9 +64,9 @@ class Tree:
         return "flow" if "flow" in roles else "make"
 
     def kill(self, target: str, number: signal.Signals) -> str | None:
-        """Send a signal to one kind of process, or to `everything`; what was met, None if nothing was there.
+        """Send a signal to one kind of process, or to `everything`. Returns its kind, or None if there is none.
 
-        Where there is no such process, that one is met which is the most at work.
+        If there is no process of that kind, the one that does the work gets the signal.
         """
         for role in (target, "DVC", "recovery", "leaderboard", "flow"):
             victims = [one for one, found in self._roles.items() if found == role or role == "everything"]
@@ -77,7 +77,7 @@ class Tree:
         return None
 
     def kill_all(self) -> None:
-        """End everything."""
+        """Kill all processes."""
         self.look()
         for one in self._roles:
             _send(one, signal.SIGKILL)

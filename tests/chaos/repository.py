@@ -1,4 +1,4 @@
-"""A small real benchmark to be hurt: every kind of stage, networks that train for a few seconds."""
+"""A small real benchmark to kill or disturb: all kinds of stages, with networks that train for a few seconds."""
 
 import hashlib
 import json
@@ -39,22 +39,22 @@ PARAMS: Mapping[str, Any] = {
     },
 }
 
-# What is the same in every run, as folders and files; timings are not.
+# Folders and files that are the same in every run. Timings differ.
 _COMPARED = ("metrics", "data/raw", "data/shards", "data/rejects", "data/models", "data/predictions", "data/probes")
 _TIMED = {"train_seconds", "images_per_second"}
-# Of the writers' temporary files, ours and DVC's.
+# Names of temporary files, ours and DVC's.
 _LEFTOVERS = ("**/*.tmp", "metrics/**/.*", "data/**/.*", "reports/.*", "data/scratch/*")
 
 
 class Repository:
-    """A copy of the benchmark, with a Git and a DVC of its own."""
+    """A copy of the benchmark in a separate Git and DVC repository."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @classmethod
     def make(cls, folder: Path, files: Mapping[str, str] | None = None) -> "Repository":
-        """The code as it is here, in `folder`, committed, nothing run yet. files: texts in place of the benchmark's."""
+        """Copy the code to `folder` and commit it; nothing has run yet. files: replacements for some of its files."""
         benchmark = Benchmark(folder, **PARAMS)
         if files:
             for name, text in files.items():
@@ -63,13 +63,13 @@ class Repository:
         return cls(folder)
 
     def copy(self, folder: Path) -> "Repository":
-        """Everything of it, DVC's cache and time stamps included, in another folder."""
+        """Copy everything, including DVC's cache and time stamps, to another folder."""
         subprocess.run(["cp", "-a", str(self.folder), str(folder)], check=True)
         return Repository(folder)
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables for commands at work in it: its own code, one thread, nothing kept outside the folder."""
+        """Variables for commands in the repository: its code, one thread, no files outside of the folder."""
         own = {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(self.folder),
@@ -77,7 +77,7 @@ class Repository:
             "LC_ALL": "C.UTF-8",
             "OMP_NUM_THREADS": "1",
             "DVC_NO_ANALYTICS": "1",
-            # Beside the folder: Git would list it.
+            # Next to the folder, since Git would list it inside.
             "DVC_SITE_CACHE_DIR": str(self.folder.with_name(f"{self.folder.name}.site")),
             "CAPTCHABENCH_CHECKPOINT_SECONDS": "0.3",
             **{f"GIT_{who}_{what}": "a@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
@@ -85,7 +85,7 @@ class Repository:
         return {**os.environ, **own}
 
     def call(self, *command: str) -> str:
-        """What a command prints. Raises AssertionError with its output where it fails."""
+        """The output of a command. Raises AssertionError with the output if it fails."""
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
         )
@@ -93,23 +93,23 @@ class Repository:
         return done.stdout
 
     def status(self) -> dict[str, Any]:
-        """What DVC takes for stale, by stage."""
+        """The stages that DVC considers stale, with the reasons."""
         found: dict[str, Any] = json.loads(self.call(sys.executable, "-m", "dvc", "status", "--json"))
         return found
 
     def results(self) -> dict[str, str]:
-        """A digest of each result by path, timings left out."""
+        """Path -> digest of each result except timings."""
         paths = [path for name in _COMPARED for path in (self.folder / name).rglob("*") if path.is_file()]
         own = [path for path in paths if path.name != ".gitignore"]
         return {path.relative_to(self.folder).as_posix(): _digest(path) for path in own}
 
     def leftovers(self) -> list[str]:
-        """Temporary files of writers that did not get to remove them."""
+        """Temporary files of interrupted writers."""
         found = {path for pattern in _LEFTOVERS for path in self.folder.glob(pattern)}
         return sorted(str(path.relative_to(self.folder)) for path in found if path.name != ".gitignore")
 
     def processes(self) -> dict[int, str]:
-        """The command lines of processes at work in the folder, by number."""
+        """Process id -> command line of the processes that run in the folder."""
         found = {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
@@ -125,7 +125,7 @@ class Repository:
 
 
 def differences(found: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
-    """The results that differ, are missing or are too many."""
+    """The paths of results that differ, are missing, or are not expected."""
     return sorted(path for path in {*found, *wanted} if found.get(path) != wanted.get(path))
 
 
@@ -137,7 +137,7 @@ def _digest(path: Path) -> str:
 
 
 def run(command: Sequence[str], repository: Repository, log: Path) -> subprocess.Popen[bytes]:
-    """Start a command in a session of its own; what it prints goes to `log`."""
+    """Start a command in a new session. Its output goes to `log`."""
     with log.open("wb") as out:
         return subprocess.Popen(
             command,

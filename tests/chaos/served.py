@@ -1,4 +1,4 @@
-"""One server and schedule that stay while many runs come and go, as `make schedule` leaves them for weeks."""
+"""A server and a schedule that keep running over many runs, as those of `make schedule` do for weeks."""
 
 import socket
 import subprocess
@@ -18,7 +18,7 @@ _MORE = 1.25
 
 
 class Served:
-    """`python -m flows.serve` on a benchmark, until the context ends."""
+    """Runs `python -m flows.serve` on a benchmark."""
 
     def __init__(self, benchmark: Benchmark, environment: Mapping[str, str]) -> None:
         self._benchmark = benchmark
@@ -28,9 +28,9 @@ class Served:
     def __enter__(self) -> Self:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        words = ("--port", str(port), "--cron", "0 0 1 1 *")
+        options = ("--port", str(port), "--cron", "0 0 1 1 *")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "flows.serve", *words],
+            [sys.executable, "-m", "flows.serve", *options],
             cwd=self._benchmark.folder,
             env=self._environment,
             stdout=subprocess.PIPE,
@@ -58,7 +58,7 @@ class Served:
         self._process.communicate(timeout=300)
 
     def run(self) -> int:
-        """Have a run begin, and wait for its end."""
+        """Start a run and wait until it ends."""
         done = self._benchmark.call(
             sys.executable, "-m", "prefect", "deployment", "run", "benchmark/nightly", "--watch",
             environment=self._environment, check=False, limit=_PATIENCE_SECONDS,
@@ -69,15 +69,15 @@ class Served:
         return -1
 
     def footprint(self) -> str:
-        """Memory and open files of the schedule and its server, now."""
+        """The current memory and open files of the schedule and its server."""
         memory, files = self._seen[-1]
         return f"{memory / 1e6:.0f} MB, {files} open files"
 
     def grown(self) -> list[str]:
-        """What the processes that stay took more of at the end than after the second run."""
+        """Memory and open files of the server that grew between the second run and the end."""
         if len(self._seen) < 4:
             return []
-        names = ("memory of the server that stays", "its open files")
+        names = ("memory of the server", "open files of the server")
         pairs = zip(names, self._seen[1], self._seen[-1], strict=True)
         return [
             f"{name}: {before} after two runs, {after} at the end"
@@ -86,7 +86,7 @@ class Served:
         ]
 
     def _now(self) -> tuple[int, int]:
-        """Memory and open files of what stays: of all processes once the run's own have ended."""
+        """Memory and open files of the server and the schedule, once the processes of the run have ended."""
         until = time.monotonic() + _PATIENCE_SECONDS
         while len(staying := self._family()) > self._usual and time.monotonic() < until:
             time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""A small real benchmark in a repository of its own, for the long scripts."""
+"""A small real benchmark in a separate repository, for the long scripts."""
 
 import os
 import re
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 _TRAINING = {"steps": 12, "batch_size": 16, "evaluations": 2}
 
-# All five recognisers, narrow, and budgets of seconds.
+# All five recognisers, narrow, with training budgets of seconds.
 MODELS: dict[str, dict[str, Any]] = {
     "hog_svc": {"max_characters": 400},
     "char_cnn": {"channels": [8, 8, 8, 8], "training": _TRAINING},
@@ -26,7 +26,7 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 class Benchmark:
-    """A copy of the program in `folder`, with params of its own, committed once."""
+    """A copy of the program in `folder` with its own params.yaml, committed once."""
 
     def __init__(self, folder: Path, **sections: Any) -> None:
         self.folder = folder
@@ -38,7 +38,7 @@ class Benchmark:
         for name in ("Makefile", "dvc.yaml", "params.yaml", "prefect.yaml", ".gitignore", ".dvcignore"):
             shutil.copy(ROOT / name, folder / name)
         self.set(**sections)
-        # What `dvc init` makes, but at once.
+        # The same as `dvc init`, but faster.
         (folder / ".dvc").mkdir()
         (folder / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n", encoding="utf-8")
         shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
@@ -46,7 +46,7 @@ class Benchmark:
         self.commit("as it begins")
 
     def params(self) -> dict[str, Any]:
-        """What params.yaml holds."""
+        """The content of params.yaml."""
         return dict(yaml.safe_load((self.folder / "params.yaml").read_text()))
 
     def set(self, **sections: Any) -> None:
@@ -55,7 +55,7 @@ class Benchmark:
         path.write_text(yaml.safe_dump({**self.params(), **sections}))
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Of the commands: this copy's code, nobody's settings of Git, Prefect's database inside."""
+        """Variables for commands: the code of this copy, no user settings of Git, Prefect's database in the folder."""
         person = {f"GIT_{who}_{what}": "a@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
         return {
             **os.environ,
@@ -69,7 +69,7 @@ class Benchmark:
     def call(
         self, *command: str, environment: Mapping[str, str] | None = None, check: bool = True, limit: float = 1800
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command here to its end. Raises RuntimeError with what it said if it fails, unless told not to."""
+        """Run a command in the folder. If it fails and `check` is set, raises RuntimeError with its output."""
         done = subprocess.run(
             command,
             cwd=self.folder,
@@ -83,20 +83,20 @@ class Benchmark:
             raise RuntimeError(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done
 
-    def git(self, *words: str) -> str:
-        """What Git prints."""
-        return self.call("git", *words).stdout
+    def git(self, *arguments: str) -> str:
+        """Run Git and return its output."""
+        return self.call("git", *arguments).stdout
 
-    def dvc(self, *words: str) -> str:
-        """What DVC prints."""
-        return self.call(sys.executable, "-m", "dvc", *words).stdout
+    def dvc(self, *arguments: str) -> str:
+        """Run DVC and return its output."""
+        return self.call(sys.executable, "-m", "dvc", *arguments).stdout
 
-    def repro(self, *words: str) -> list[str]:
-        """Run `dvc repro`; return the stages that ran."""
-        return re.findall(r"Running stage '([^']+)'", self.dvc("repro", *words))
+    def repro(self, *arguments: str) -> list[str]:
+        """Run `dvc repro` and return the stages that ran."""
+        return re.findall(r"Running stage '([^']+)'", self.dvc("repro", *arguments))
 
     def commit(self, message: str) -> str:
-        """Commit everything that Git is not told to ignore; return the hash."""
+        """Commit all files that are not ignored and return the hash."""
         self.git("add", "-A")
         self.git("commit", "-qm", message, "--allow-empty")
         return self.git("rev-parse", "HEAD").strip()

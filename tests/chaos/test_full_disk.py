@@ -1,4 +1,4 @@
-"""Every write of a small stage fails in turn: `python -m tests.chaos.full_disk` does so over the whole benchmark."""
+"""Each write of a small stage fails in turn. `python -m tests.chaos.full_disk` does this for the whole benchmark."""
 
 import errno
 import subprocess
@@ -10,9 +10,7 @@ import pytest
 from tests.chaos.faults import Disk, build, compiler
 from tests.chaos.repository import Repository, differences
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or not compiler(), reason="needs Linux and a C compiler to fail writes with"
-)
+pytestmark = pytest.mark.skipif(sys.platform != "linux" or not compiler(), reason="needs Linux and a C compiler")
 
 
 def attempt(repository: Repository, disk: Disk) -> subprocess.CompletedProcess[str]:
@@ -34,11 +32,11 @@ def test_each_failing_write_is_one_line_and_the_next_run_is_right(small: Reposit
     assert {"mkdir", "rename", "write"} <= {call.call for call in calls}
     failed = 0
     for call in calls:
-        # Once, or from there on.
+        # One write, or all from it on.
         disk.fail(call.number, on=call.number % 2 == 0, error=errno.EIO if call.number % 3 == 0 else errno.ENOSPC)
         done = attempt(small, disk)
         assert disk.failed()
-        # What was there before is there still.
+        # The old outputs are still there.
         assert differences(small.results(), wanted) == [], call
         assert small.leftovers() == [], call
         if done.returncode:
@@ -49,5 +47,5 @@ def test_each_failing_write_is_one_line_and_the_next_run_is_right(small: Reposit
     disk.work()
     assert attempt(small, disk).returncode == 0
     assert differences(small.results(), wanted) == []
-    # Folders that are there already are all that nobody misses.
+    # The only calls that may fail without an effect are those that make folders which exist.
     assert failed >= len(calls) - sum(call.call == "mkdir" for call in calls)

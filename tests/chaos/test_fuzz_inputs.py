@@ -1,4 +1,4 @@
-"""The fuzzers, short and seeded; and what the long ones found."""
+"""Short, seeded runs of the fuzzers, and the inputs that long runs found."""
 
 import random
 from pathlib import Path
@@ -18,7 +18,7 @@ def test_mutated_images_and_archives_are_read_or_rejected() -> None:
     images, archives = (tally.verdicts for tally in tallies)
     assert images.total() == 200
     assert archives.total() == 50
-    # Neither do all get through, nor none: the damage is worth something.
+    # Some get through and some do not, so the damage is realistic.
     assert 20 < images["kept"] < 100
     assert {"rejected: truncated", "rejected: undecodable", "rejected: several_frames"} <= images.keys()
     assert 5 < archives["read"] < 40
@@ -52,7 +52,7 @@ def test_equal_generators_give_equal_inputs() -> None:
     assert draw() == draw()
 
 
-def test_a_hang_a_crash_and_a_traceback_are_seen(tmp_path: Path) -> None:
+def test_hangs_crashes_and_tracebacks_are_reported(tmp_path: Path) -> None:
     (tmp_path / "stderr").touch()
     child = fuzz_inputs.Child(tmp_path / "stderr", 2048)
     picture = fuzz_readers.PICTURE
@@ -67,7 +67,7 @@ def test_a_hang_a_crash_and_a_traceback_are_seen(tmp_path: Path) -> None:
         child.close()
 
 
-# Found by the fuzzers, by the name of what went wrong.
+# Inputs that the fuzzers found, by problem.
 FOUND: dict[str, tuple[str, bytes]] = {
     "a chunk's name in a message": (
         "images",
@@ -79,6 +79,6 @@ FOUND: dict[str, tuple[str, bytes]] = {
 
 
 @pytest.mark.parametrize("name", FOUND)
-def test_what_was_found_stays_mended(name: str) -> None:
+def test_inputs_that_failed_before_are_handled(name: str) -> None:
     reader, data = FOUND[name]
     fuzz_readers.READERS[reader](data)

@@ -1,4 +1,4 @@
-"""The harness that kills benchmarks, on a small pipeline: `python -m tests.chaos.kills` is the long version."""
+"""Kills of a small pipeline. `python -m tests.chaos.kills` is the long version."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(
     not Path(f"/proc/self/task/{Path('/proc/self').readlink()}/children").exists(),
     reason="looks for processes in /proc",
 )
-# The same results without DVC, in less time.
+# The same results without DVC, which is faster.
 DIRECTLY = "\n".join(f"{sys.executable} -m stages.small {words}" for words in ("a", "b", "table a b"))
 
 

@@ -1,16 +1,16 @@
-"""Every stage again, under other threads and in other surroundings: the same bytes?
+"""Runs every stage again with other threads and environments, and checks that the outputs have the same bytes.
 
     python -m tests.chaos.threads                                  # small: all five models, half an hour
     python -m tests.chaos.threads --finished FOLDER --only threads # the stages of a finished run, one by one
 
-A small real benchmark (drawn stand-ins, all five models, a union, grids of tiles) is run once, on one core
-with one thread. FOLDER instead takes a finished repository; it is copied, not touched. Then each stage runs again by
-itself from the same inputs: on other cores, with other numbers of threads (OpenMP, OpenBLAS, MKL, polars, Arrow), in
-other locales and time zones, with other hash seeds, in a folder of another name, under another umask. What it writes is
-compared byte by byte; what holds timings is left out. Locales that the machine lacks are made with localedef.
+A small real benchmark (drawn stand-ins, all five models, a union, grids of tiles) is run once, on one core with one
+thread. With --finished FOLDER a copy of a finished repository is used instead. Then each stage runs again from the same
+inputs: on other cores, with other numbers of threads (OpenMP, OpenBLAS, MKL, polars, Arrow), locales, time zones, hash
+seeds, names of the folder and umasks. All outputs except timings are compared byte by byte. Locales that the machine
+lacks are made with localedef.
 
-At last the same images as a zip archive, as another one with other times and another order, as tar archives and as a
-folder give the same shards. Exit code 1 if anything differs.
+Finally the same images must give the same shards from a zip archive, from one with other times and another order, from
+tar archives and from a folder. Exit code 1 if anything differs.
 """
 
 import argparse
@@ -49,7 +49,7 @@ _SURROUNDINGS = (*_THREADS, "LC_ALL", "LANG", "LC_CTYPE", "PYTHONHASHSEED", "PYT
 
 @dataclass(frozen=True)
 class Variant:
-    """How stages are run. cores: how many they may use, 0 for all. folder: the copy's name. kind: what --only names."""
+    """How stages are run. cores: how many they may use; 0 for all. folder: name of the copy. kind: for --only."""
 
     name: str
     kind: str
@@ -61,7 +61,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of DVC's. outs: what it writes."""
+    """A stage of dvc.yaml. outs: the paths of its outputs."""
 
     name: str
     command: str
@@ -69,17 +69,17 @@ class Stage:
 
     @property
     def compared(self) -> tuple[str, ...]:
-        """What it writes, but for timings."""
+        """The paths of its outputs except timings."""
         return tuple(out for out in self.outs if not out.startswith(_TIMINGS))
 
 
 def threads(count: int) -> dict[str, str]:
-    """The environment that asks every library for `count` threads."""
+    """Variables that set `count` threads for all libraries."""
     return dict.fromkeys(_THREADS, str(count))
 
 
 def variants(locales: Path) -> list[Variant]:
-    """What is tried after the first run, which has one core and one thread."""
+    """The variants to try after the first run, which has one core and one thread."""
     one = threads(1)
     made = [
         Variant("again", "threads", 1, one),
@@ -87,7 +87,7 @@ def variants(locales: Path) -> list[Variant]:
         Variant("4 cores, 1 thread", "threads", 4, one),
         Variant("4 cores, 4 threads", "threads", 4, threads(4)),
         Variant("3 cores, 3 threads", "threads", 3, threads(3)),
-        Variant("all cores, nothing asked for", "threads"),
+        Variant("all cores, no thread settings", "threads"),
         Variant("ASCII", "locale", 1, {**one, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
         Variant("time zone and umask", "place", 1, {**one, "TZ": "Pacific/Kiritimati"}, umask=0o077),
         Variant("hash seed 0", "place", 1, {**one, "PYTHONHASHSEED": "0"}),
@@ -98,12 +98,12 @@ def variants(locales: Path) -> list[Variant]:
             own = {**one, "LC_ALL": name, "LOCPATH": str(locales)}
             made.append(Variant(name, "locale", 1, own))
         else:
-            print(f"{name}: is not on this machine and cannot be made; left out")
+            print(f"{name}: is not installed and cannot be made; left out")
     return made
 
 
 def stages_of(folder: Path) -> list[Stage]:
-    """The stages of the repository, each after those that it needs."""
+    """The stages of the repository in topological order."""
     import networkx as nx  # type: ignore[import-untyped]
     from dvc.repo import Repo  # type: ignore[import-untyped]
 
@@ -118,7 +118,7 @@ def stages_of(folder: Path) -> list[Stage]:
 
 
 class Copy:
-    """A repository at another place, in which single stages are run again in some variant, until the context ends."""
+    """A copy of a repository, in which single stages are run again in a variant."""
 
     def __init__(self, source: Path, target: Path, variant: Variant) -> None:
         self.source, self.folder = source, target
@@ -152,7 +152,7 @@ class Copy:
         shutil.rmtree(self.folder)
 
     def run(self, stage: Stage) -> str:
-        """Run a stage; "" if it wrote what is in the source, else what differs or went wrong. Puts all back."""
+        """Run a stage and restore the copy. Returns "" if its outputs equal the source's, else the problem."""
         for out in stage.outs:
             _remove(self.folder / out)
         code, said = self.call(stage.command)
@@ -168,7 +168,7 @@ class Copy:
         return problem
 
     def call(self, command: str) -> tuple[int, str]:
-        """Run `python -m MODULE WORDS`; its exit code and its last line."""
+        """Run `python -m MODULE ARGUMENTS`. Returns its exit code and its last line."""
         assert self._server.stdin
         assert self._server.stdout
         self._server.stdin.write(json.dumps(command.split()[2:]) + "\n")
@@ -178,7 +178,7 @@ class Copy:
 
 
 def make_small(folder: Path) -> Path:
-    """Run a small benchmark in `folder`, on one core with one thread."""
+    """Run a small benchmark in `folder` on one core with one thread."""
     made = Benchmark(
         folder,
         datasets={"numbers6": {"images": 300}, "grid": {"images": 900}},
@@ -198,7 +198,7 @@ def make_small(folder: Path) -> Path:
 
 
 def repeat(source: Path, workplace: Path, tried: Sequence[Variant], words: Sequence[str]) -> list[str]:
-    """Run every stage whose name has one of `words` in every variant; what differed."""
+    """Run every stage whose name contains one of `words`, in every variant. Returns the differences."""
     stages = [
         one for one in stages_of(source) if one.compared and (not words or any(word in one.name for word in words))
     ]
@@ -218,7 +218,7 @@ def repeat(source: Path, workplace: Path, tried: Sequence[Variant], words: Seque
 
 
 def archives(workplace: Path) -> list[str]:
-    """The same images in archives of all kinds and orders; what gave other shards than the first."""
+    """Ingest the same images from all kinds of archives. Returns those that gave different shards."""
     files = _images(300)
     shuffled = list(files)
     random.Random(1).shuffle(shuffled)
@@ -254,16 +254,16 @@ def archives(workplace: Path) -> list[str]:
     return problems
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Try all; 1 if anything differs."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Try all variants. Returns 1 if anything differs."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.chaos.threads", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--finished", type=Path, help="a repository whose outputs are all there")
-    only = "variants of a kind (threads, locale, place, archives), or whose names have the words"
+    parser.add_argument("--finished", type=Path, help="a repository with all outputs")
+    only = "variants of a kind (threads, locale, place, archives), or whose name contains a word"
     parser.add_argument("--only", nargs="+", default=[], metavar="WORDS", help=only)
-    parser.add_argument("--stages", nargs="+", default=[], metavar="WORD", help="stages whose names have a word")
-    given = parser.parse_args(words)
+    parser.add_argument("--stages", nargs="+", default=[], metavar="WORD", help="stages whose name contains a word")
+    given = parser.parse_args(argv)
     problems: list[str] = []
     with tempfile.TemporaryDirectory(prefix="threads-") as name:
         workplace = Path(name)
@@ -282,18 +282,18 @@ def _wanted(only: Sequence[str], variant: Variant) -> bool:
 
 
 def _has_locale(name: str, folder: Path) -> bool:
-    """Whether `name` is there, or can be made in `folder`."""
+    """Whether the locale `name` is installed or can be made in `folder`."""
     folder.mkdir(exist_ok=True)
     language = name.split(".")[0]
     if not shutil.which("localedef"):
         return False
-    words = ["localedef", "--inputfile", language, "--charmap", "UTF-8", str(folder / name)]
-    subprocess.run(words, capture_output=True, check=False)
+    command = ["localedef", "--inputfile", language, "--charmap", "UTF-8", str(folder / name)]
+    subprocess.run(command, capture_output=True, check=False)
     return (folder / name).is_dir()
 
 
 def _content(path: Path) -> dict[str, bytes]:
-    """The files of an output by their names within it."""
+    """Relative path -> content of the files of an output."""
     if path.is_dir():
         return {p.relative_to(path).as_posix(): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
     return {"": path.read_bytes()} if path.exists() else {}
@@ -320,7 +320,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _images(count: int) -> dict[str, bytes]:
-    """numbers6's stand-ins as files of an archive: among them copies, a picture with two labels, and no pictures."""
+    """Stand-ins of numbers6 as files of an archive, with copies, an image with two labels, and files of other kinds."""
     rng = np.random.default_rng(0)
     files: dict[str, bytes] = {}
     for index in range(count):

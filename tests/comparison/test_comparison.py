@@ -1,4 +1,4 @@
-"""Verdicts on two sides made by hand: what is tested, how, and what is not comparable and why."""
+"""Verdicts on two hand-made sides: which rows are tested and how, and which are not comparable and why."""
 
 import json
 from collections.abc import Sequence
@@ -24,13 +24,13 @@ READ_COLUMNS = {"dataset": pl.String, "sample_id": pl.String, "label": pl.String
 
 
 def readings(right: Sequence[bool], dataset: str = "numbers6", first_id: int = 0) -> pl.DataFrame:
-    """One image a value: "123456" read as itself, or with a wrong last digit."""
+    """One image per value, with the label "123456": read right, or with a wrong last digit."""
     rows = [(dataset, f"{first_id + i:08x}", "123456", "123456" if r else "123450") for i, r in enumerate(right)]
     return pl.DataFrame(rows, schema=READ_COLUMNS, orient="row")
 
 
 def result(read: pl.DataFrame, cells: tuple[Cell, ...]) -> Result:
-    """What `read` comes to; the digest is of its images and labels."""
+    """The result of the readings `read`. The digest is that of its images and labels."""
     pairs = list(zip(read["label"], read["prediction"], strict=True))
     return Result(
         cells=cells,
@@ -46,7 +46,7 @@ def result(read: pl.DataFrame, cells: tuple[Cell, ...]) -> Result:
 
 
 def make_side(name: str, cells: dict[Key, pl.DataFrame], *, kept: bool = True) -> Side:
-    """A side whose cells hold these readings; with `kept` False their predictions are gone."""
+    """A side whose cells have these readings. kept: whether their predictions are available."""
 
     def predictions(cell: Cell) -> pl.DataFrame:
         if not kept:
@@ -114,7 +114,7 @@ def test_swapping_the_sides_swaps_everything(n: int, share: float) -> None:
     assert len(there.gained or ()) == len(back.lost or ()) == sum(b and not a for a, b in zip(old, new, strict=True))
 
 
-def test_as_many_flips_each_way_are_no_change_although_many_images_differ() -> None:
+def test_equally_many_flips_each_way_are_no_change() -> None:
     rng = np.random.default_rng(0)
     old = rng.random(2000) < 0.7
     new = rng.permutation(old)
@@ -163,11 +163,11 @@ def test_without_predictions_the_test_is_unpaired_and_says_so() -> None:
     assert (row.mcnemar, row.gained, row.lost, row.cer) == (None, None, None, None)
     paired = changed_row(old, new)
     assert paired.exact is not None
-    # It does not know that the same images are hard for both.
+    # The unpaired test cannot use that the same images are hard for both.
     assert row.exact.p > paired.exact.p
 
 
-def test_predictions_that_are_not_those_of_the_metrics_are_not_joined() -> None:
+def test_predictions_of_another_run_than_the_metrics_are_not_joined() -> None:
     key = ("numbers6", "crnn")
     old = make_side("old", {key: readings([True] * 90 + [False] * 10)})
     stale = replace(old.results[key], exact=80)
@@ -204,7 +204,7 @@ def test_new_and_gone_rows_are_named() -> None:
         ({"cells": (Cell("numbers6", "crnn", 1),)}, "held-out images differ (folds 0; 1)"),
     ],
 )
-def test_what_differs_is_not_comparable(change: dict[str, Any], reason: str) -> None:
+def test_sides_that_differ_are_not_comparable(change: dict[str, Any], reason: str) -> None:
     key = ("numbers6", "crnn")
     old = make_side("old", {key: readings([True] * 100)})
     new = replace(old, name="new", results={key: replace(old.results[key], **change)})
@@ -249,7 +249,7 @@ def test_two_models_of_one_side() -> None:
         compare_models(side, "crn", "hog_svc")
 
 
-def test_a_regression_within_the_margin_is_let_pass() -> None:
+def test_a_regression_within_the_margin_passes() -> None:
     row = changed_row([True] * 940 + [False] * 60, [True] * 900 + [False] * 100)
     found = Comparison("old", None, "new", None, (row,))
     assert found.regressions() == [row]
@@ -261,7 +261,7 @@ def the_same_of_every_cell(read: pl.DataFrame, _: Cell) -> pl.DataFrame:
     return read
 
 
-def test_the_members_of_a_union_are_joined_apart() -> None:
+def test_the_members_of_a_union_are_joined_separately() -> None:
     """`union/numbers6` is tested on its own images, read from the union's file."""
     union = pl.concat([readings([True] * 40), readings([True] * 20 + [False] * 40, "vtu", first_id=100)])
     better = pl.concat([readings([True] * 40), readings([True] * 60, "vtu", first_id=100)])
@@ -283,7 +283,7 @@ def test_the_members_of_a_union_are_joined_apart() -> None:
     assert len(found["union/vtu"].gained or ()) == len(found["union"].gained or ()) == 40
 
 
-def test_json_is_plain_and_whole() -> None:
+def test_json_is_plain_and_complete() -> None:
     row = changed_row([True] * 94 + [False] * 6, [True] * 90 + [False] * 10)
     text = json.dumps(Comparison("old", None, "new", "1" * 40, (row,)).as_json(), allow_nan=False)
     values = json.loads(text)
@@ -305,7 +305,7 @@ CELL: dict[str, Any] = {
 
 
 def test_cells_of_other_versions_of_this_program_are_pooled() -> None:
-    """Nothing is read but what a comparison needs."""
+    """Only the fields that a comparison needs are read."""
     second = {**CELL, "parts": {"numbers6": {**CELL["parts"]["numbers6"], "samples": "cd", "exact": 4}}}
     cells = {Cell("numbers6", "crnn", fold): json.dumps(cell).encode() for fold, cell in enumerate((CELL, second))}
     found = pool("main", cells, {"numbers6": NORMALISED})[("numbers6", "crnn")]

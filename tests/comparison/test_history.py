@@ -1,4 +1,4 @@
-"""Boards of several commits as one tidy table."""
+"""Leaderboards of several commits as one tidy table."""
 
 import polars as pl
 
@@ -20,12 +20,12 @@ def test_every_metric_of_every_board_has_a_row() -> None:
     ]
     second = found.filter(pl.col("commit") == "bbb")
     assert set(second["version"]) == {2}
-    # An empty field is no number.
+    # An empty cell has no row.
     assert second.filter(pl.col("model") == "crnn")["metric"].to_list() == ["cer", "exact", "n"]
     assert second.filter(pl.col("model") == "hog_svc")["metric"].to_list() == ["cer", "ctc_loss", "exact", "n"]
 
 
-def test_a_file_that_is_no_leaderboard_is_left_out() -> None:
+def test_a_file_that_is_not_a_leaderboard_is_left_out() -> None:
     others = [b"", b"a,b\n1,2\n", b"\xff\xfe\x00", b'dataset,source\n"']
     found = history([("aaa", "", "", text) for text in others] + [("bbb", "", "", OLD)])
     assert set(found["commit"]) == {"bbb"}

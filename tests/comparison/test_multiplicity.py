@@ -15,7 +15,7 @@ def test_as_published() -> None:
 
 
 def test_by_hand() -> None:
-    # 5, 4, 3, 2, 1 times the p-values, never falling.
+    # 5, 4, 3, 2 and 1 times the p-values, made monotonic.
     assert holm([0.01, 0.02, 0.03, 0.04, 0.05]) == pytest.approx([0.05, 0.08, 0.09, 0.09, 0.09], abs=1e-12)
 
 

@@ -1,4 +1,4 @@
-"""Comparisons against published examples, other packages and sums that can be written out."""
+"""Comparison statistics against published examples, other packages and sums by hand."""
 
 from fractions import Fraction
 from math import comb
@@ -52,19 +52,19 @@ def test_mcnemar_as_in_statsmodels_and_in_fractions(gained: int, lost: int) -> N
 
 
 def size(differing: int, level: float = 0.05) -> float:
-    """Exact share of comparisons of equal models that `p` calls significant, where so many images differ."""
+    """The exact share of false alarms of `p` for equal models, given the number of images that differ."""
     chances = (comb(differing, k) for k in range(differing // 2 + 1) if mcnemar(k, differing - k).p < level)
     return float(Fraction(2 * sum(chances), 2**differing))
 
 
-def test_equal_models_are_seldom_called_different_however_few_images_differ() -> None:
+def test_false_alarms_are_rare_for_any_number_of_differing_images() -> None:
     sizes = {differing: size(differing) for differing in [*range(1, 81), 150, 300]}
     assert max(sizes.values()) <= 0.07
     assert all(sizes[differing] >= 0.03 for differing in sizes if differing >= 50)
 
 
-def test_mid_p_alone_would_err_more_often_where_few_images_differ() -> None:
-    # Why McNemar.p is not mid-p throughout: 16 images, 4 against 12.
+def test_mid_p_alone_has_more_false_alarms_if_few_images_differ() -> None:
+    # The reason why McNemar.p is not always mid-p: 16 images, 4 against 12.
     assert mcnemar(4, 12).mid_p < 0.05 < mcnemar(4, 12).p
     assert 2 * sum(comb(16, k) for k in range(5)) / 2**16 > 0.07
 
@@ -74,7 +74,7 @@ def test_after_holm_the_excess_is_bounded_too(level: float) -> None:
     assert max(size(differing, level) for differing in range(1, 60)) <= 1.4 * level
 
 
-def test_verdicts_are_those_of_mid_p_but_where_8_or_16_images_differ() -> None:
+def test_verdicts_equal_those_of_mid_p_unless_8_or_16_images_differ() -> None:
     parted = {k + m for k in range(40) for m in range(40) if (mcnemar(k, m).p < 0.05) != (mcnemar(k, m).mid_p < 0.05)}
     assert parted == {8, 16}
 
@@ -107,7 +107,7 @@ def test_uncorrelated_readers_give_the_interval_for_unrelated_images(table: tupl
 
 @settings(max_examples=100, deadline=None)
 @given(st.tuples(*[st.integers(0, 400)] * 4).filter(any))
-def test_paired_difference_lies_in_its_interval_and_turns_with_the_models(table: tuple[int, int, int, int]) -> None:
+def test_paired_difference_is_in_its_interval_and_changes_sign_with_the_order(table: tuple[int, int, int, int]) -> None:
     both, gained, lost, neither = table
     found, turned = paired_proportions(*table), paired_proportions(both, lost, gained, neither)
     assert -1 - 1e-12 <= found.low <= found.value <= found.high <= 1 + 1e-12
@@ -115,7 +115,7 @@ def test_paired_difference_lies_in_its_interval_and_turns_with_the_models(table:
     assert found.p == turned.p
 
 
-def test_paired_images_tell_more_than_unrelated_ones() -> None:
+def test_paired_images_give_narrower_intervals_than_unrelated_ones() -> None:
     paired = paired_proportions(880, 40, 15, 65)
     apart = two_proportions(895, 1000, 920, 1000)
     assert paired.value == pytest.approx(apart.value)
@@ -138,7 +138,7 @@ def test_paired_cer_by_hand_and_in_any_order() -> None:
     assert paired_cer(first, second, characters, seed=4) != found
 
 
-def test_paired_cer_turns_with_the_models() -> None:
+def test_paired_cer_changes_sign_with_the_order() -> None:
     rng = np.random.default_rng(0)
     first, second, characters = edits_of(rng, 500), edits_of(rng, 500), np.full(500, 5)
     found, turned = (paired_cer(*pair, characters, seed=0) for pair in ((first, second), (second, first)))
@@ -149,7 +149,7 @@ def test_paired_cer_turns_with_the_models() -> None:
     assert turned.p == pytest.approx(found.p, abs=0.02)
 
 
-def test_equal_readings_do_not_differ_and_other_ones_do() -> None:
+def test_equal_readings_do_not_differ_and_unequal_ones_do() -> None:
     rng = np.random.default_rng(0)
     edits, characters = edits_of(rng, 300), np.full(300, 5)
     assert paired_cer(edits, edits, characters, seed=0) == (0, 0, 0, 1)
@@ -159,7 +159,7 @@ def test_equal_readings_do_not_differ_and_other_ones_do() -> None:
 
 
 @pytest.mark.parametrize("right", [0, 1])
-def test_where_all_are_right_or_all_wrong_nothing_differs(right: int) -> None:
+def test_nothing_differs_if_all_are_right_or_all_wrong(right: int) -> None:
     found = two_proportions(60 * right, 60, 80 * right, 80)
     assert (found.value, found.p) == (0, 1)
     assert found.low < 0 < found.high
@@ -186,13 +186,13 @@ def test_the_unpaired_test_is_pearsons(k1: int, k2: int) -> None:
 
 
 def simulate(rng: np.random.Generator, images: int, gain: float) -> tuple[int, ...]:
-    """Two models on images of differing ease; the second's chances are better by `gain` logits."""
+    """Two models on images of different difficulty. The second is better by `gain` logits."""
     ease = 1.5 + 2 * rng.standard_normal(images)
     first, second = (rng.random(images) < 1 / (1 + np.exp(-ease - shift)) for shift in (0.0, gain))
     return tuple(int(which.sum()) for which in (first & second, ~first & second, first & ~second, ~(first | second)))
 
 
-def test_of_a_thousand_pairs_of_equal_models_few_are_called_different() -> None:
+def test_few_of_a_thousand_pairs_of_equal_models_are_called_different() -> None:
     rng = np.random.default_rng(0)
     pairs = [simulate(rng, 400, 0.0) for _ in range(1000)]
     assert min(gained + lost for _, gained, lost, _ in pairs) >= 50
@@ -208,10 +208,10 @@ def test_a_real_difference_is_found_more_often_than_by_the_unpaired_test() -> No
     assert paired > np.mean([found.p < 0.05 for found in apart]) + 0.1
 
 
-def test_intervals_of_differences_hold_the_true_one_about_as_often_as_they_say() -> None:
+def test_intervals_of_differences_have_about_their_nominal_coverage() -> None:
     rng = np.random.default_rng(0)
     pairs = [simulate(rng, 200, 0.5) for _ in range(400)]
-    # The true difference, from so many images that its own error is of no account.
+    # The true difference, from so many images that its error is negligible.
     both, gained, lost, neither = simulate(rng, 1_000_000, 0.5)
     true = (gained - lost) / (both + gained + lost + neither)
     held = np.mean([found.low <= true <= found.high for found in (paired_proportions(*pair) for pair in pairs)])

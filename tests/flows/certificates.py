@@ -1,4 +1,4 @@
-"""Certificates for Dask, and its configuration that names them."""
+"""Certificates for Dask, and the configuration that names them."""
 
 from pathlib import Path
 
@@ -6,19 +6,19 @@ from distributed import Security
 
 
 def settings(ca: Path, own: Path) -> dict[str, str]:
-    """What Dask is told. ca: the folder whose CA is trusted; own: the one whose certificate is shown."""
+    """Dask's configuration. ca: folder of the trusted CA. own: folder of the certificate to present."""
     pair = {"cert": str(own / "cert.pem"), "key": str(own / "key.pem")}
     roles = {f"{role}.{part}": path for role in ("scheduler", "worker", "client") for part, path in pair.items()}
     return {f"distributed.comm.tls.{key}": path for key, path in {"ca-file": str(ca / "ca.pem"), **roles}.items()}
 
 
 def environment(told: dict[str, str]) -> dict[str, str]:
-    """The same as variables."""
+    """A configuration as environment variables."""
     return {f"DASK_{key.upper().replace('.', '__').replace('-', '_')}": value for key, value in told.items()}
 
 
 def make(folder: Path) -> Path:
-    """A CA and a certificate of its own, in a new folder."""
+    """Make a CA and a certificate signed by it, in a new folder."""
     folder.mkdir()
     made = Security.temporary()
     for name, text in (("ca", made.tls_ca_file), ("cert", made.tls_client_cert), ("key", made.tls_client_key)):

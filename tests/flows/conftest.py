@@ -1,16 +1,16 @@
-"""A small pipeline of DVC's in a temporary repository, whose stages do as they are told."""
+"""A small DVC pipeline in a temporary repository, whose stages run the code that a test gives them."""
 
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
-# Before Prefect is imported: nothing of a test is written into the project.
+# Set before Prefect is imported, so that tests write nothing into the project.
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="prefect-")
 os.environ["PREFECT_LOGGING_TO_API_ENABLED"] = "false"
-# Many tests need a server, and few one of ours.
+# Many tests need a server, but few need a server of their own.
 os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "true"
-# A busy machine is no failure.
+# Tests must not fail on a busy machine.
 os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "180"
 
 import subprocess
@@ -78,11 +78,11 @@ class Pipeline:
         path.write_text(textwrap.dedent(text))
 
     def order(self, name: str, code: str) -> None:
-        """Let the stage's command run `code`; DVC does not see that."""
+        """Let the stage's command run `code`, without a change that DVC sees."""
         self.write(f"orders/{name}.py", code)
 
     def ran(self) -> list[str]:
-        """What ran since the last call."""
+        """The stages that ran since the last call."""
         path = self.folder / "ran.txt"
         names = path.read_text().split() if path.exists() else []
         path.unlink(missing_ok=True)
@@ -102,13 +102,13 @@ class Pipeline:
 
 @pytest.fixture(scope="session")
 def first(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    """A pipeline that has not run yet; to be copied, not used."""
+    """A pipeline that has not run yet, for tests to copy."""
     return Pipeline(tmp_path_factory.mktemp("pipeline"))
 
 
 @pytest.fixture
 def pipeline(first: Pipeline, tmp_path: Path) -> Pipeline:
-    """A pipeline of one's own that has not run yet."""
+    """A copy of the pipeline that has not run yet."""
     shutil.copytree(first.folder, tmp_path / "own")
     made = object.__new__(Pipeline)
     made.folder = tmp_path / "own"
@@ -118,7 +118,7 @@ def pipeline(first: Pipeline, tmp_path: Path) -> Pipeline:
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_left() -> Iterator[None]:
     yield
-    # Prefect's own server would say goodbye into a closed stream.
+    # Prefect's server would log its end into a closed stream.
     if server := sys.modules.get("prefect.server.api.server"):
         server.SubprocessASGIServer().stop()
     shutil.rmtree(os.environ["PREFECT_HOME"], ignore_errors=True)

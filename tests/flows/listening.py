@@ -1,4 +1,4 @@
-"""Schedulers and workers as processes, and what a process listens on."""
+"""Schedulers and workers as processes, and the addresses that a process listens on."""
 
 import re
 import socket
@@ -23,17 +23,17 @@ def own_address() -> str:
 
 
 def has(address: str) -> bool:
-    """Whether this machine has an address."""
+    """Whether `address` belongs to this machine."""
     return any(one.address == address for name in psutil.net_if_addrs().values() for one in name)
 
 
 def scratch(number: int) -> set[Path]:
-    """Where a process has Dask's folders, from which it imports modules: those of the lock files that it holds."""
+    """The folders of a process from which Dask imports modules, found by the lock files that it holds."""
     return {Path(one.path).parent for one in psutil.Process(number).open_files() if one.path.endswith(".dirlock")}
 
 
 def listened(number: int) -> list[str]:
-    """Where a process and its children take connections, by the interface's address."""
+    """The addresses on which a process and its children accept connections."""
     process = psutil.Process(number)
     sockets = [one for each in (process, *process.children(recursive=True)) for one in each.net_connections("inet")]
     return [one.laddr.ip for one in sockets if one.status == psutil.CONN_LISTEN or one.type == socket.SOCK_DGRAM]
@@ -41,27 +41,27 @@ def listened(number: int) -> list[str]:
 
 @dataclass
 class Command:
-    """A module of ours as a process. Its log goes to a file: a pipe that nobody reads would stop it."""
+    """A module that runs as a process. Its log goes to a file: it would block on a pipe that nobody reads."""
 
     process: subprocess.Popen[str]
     log: IO[str]
 
     def said(self, wanted: str) -> str:
-        """The part in brackets of its next line."""
+        """The first group of the expression `wanted`, which its next line of output must match."""
         assert self.process.stdout
-        found = re.search(wanted, self.process.stdout.readline())
-        assert found, self.errors()
-        return found[1]
+        match = re.search(wanted, self.process.stdout.readline())
+        assert match, self.errors()
+        return match[1]
 
     def errors(self) -> str:
-        """What it has written to standard error."""
+        """The text of its standard error so far."""
         self.log.seek(0)
         return self.log.read()
 
 
 @contextmanager
 def started(*words: str, folder: Path = ROOT, environment: Mapping[str, str] | None = None) -> Iterator[Command]:
-    """A command that ends with the context."""
+    """Runs a command until the context ends."""
     command = [sys.executable, "-m", *words]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=log)
@@ -74,6 +74,6 @@ def started(*words: str, folder: Path = ROOT, environment: Mapping[str, str] | N
 
 @contextmanager
 def scheduler(*words: str, environment: Mapping[str, str] | None = None) -> Iterator[tuple[Command, str]]:
-    """A scheduler, and the address that it has."""
+    """Runs a scheduler. Yields it and its address."""
     with started("flows.scheduler", *words, environment=environment) as command:
         yield command, command.said(r"listens at (\S+)")

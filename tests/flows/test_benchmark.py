@@ -1,4 +1,4 @@
-"""The flow over a small pipeline: what runs, what does not, and what the end says."""
+"""The flow on a small pipeline: which stages run, and the final state."""
 
 import argparse
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from flows.fixed import fix
 Run = Callable[..., State[Any]]
 
 
-# Nothing here has a leaderboard: what is published is looked at by itself.
+# The pipeline has no leaderboard. test_publish.py tests what is published.
 @pytest.fixture(autouse=True)
 def _nothing_published(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow, "publish", lambda *_: [])
@@ -50,12 +50,12 @@ def test_a_change_runs_what_it_touches(pipeline: Any, run: Run) -> None:
     pipeline.ran()
     pipeline.write("params.yaml", "cells: [a, b]\nsizes: {a: 2, b: 1}\n")
     state = run()
-    # What it makes is the same as before: DVC sees that the rest is not stale after all.
+    # Its output is the same as before, so DVC skips the rest.
     assert pipeline.ran() == ["make-a"]
     assert state.message == "1 stages run, 4 up to date"
 
 
-def test_a_mistake_stops_its_dependents_alone_and_is_not_tried_again(pipeline: Any, run: Run) -> None:
+def test_a_mistake_stops_only_its_dependents_and_is_not_retried(pipeline: Any, run: Run) -> None:
     pipeline.order("make-a", "sys.exit('error: sizes.a: must be at least 2; is 1')")
     state = run()
     assert state.is_failed()
@@ -64,13 +64,13 @@ def test_a_mistake_stops_its_dependents_alone_and_is_not_tried_again(pipeline: A
     assert first == "make@a: sizes.a: must be at least 2; is 1"
     assert "    error: sizes.a: must be at least 2; is 1" in rest
     assert rest[-1] == "not run because of that: read@a, table"
-    # Once mended, the rest is made and nothing twice.
+    # Once it is fixed, the rest runs, and nothing runs twice.
     pipeline.order("make-a", "")
     assert run().is_completed()
     assert sorted(pipeline.ran()) == ["make-a", "read-a", "table"]
 
 
-def test_what_passes_is_tried_again(pipeline: Any, run: Run) -> None:
+def test_transient_failures_are_retried(pipeline: Any, run: Run) -> None:
     pipeline.order(
         "read-a",
         """
@@ -93,7 +93,7 @@ def test_what_passes_is_tried_again(pipeline: Any, run: Run) -> None:
     )
     assert run().is_completed()
     assert sorted(pipeline.ran()) == ["make-a", "make-b", "read-a", "read-a", "read-b", "read-b", "table"]
-    # A GPU that was full is given half as much to hold.
+    # After a full GPU the next try may use half of its memory.
     assert (pipeline.folder / "shares.txt").read_text() == "1 0.5 "
 
 
@@ -102,7 +102,7 @@ def test_a_stage_is_stopped_when_its_time_is_up(pipeline: Any, run: Run) -> None
     pipeline.write("dvc.yaml", text.replace("time_limit: 600", "time_limit: 8"))
     pipeline.order("read-a", "time.sleep(600)")
     state = run()
-    # On a busy machine the others may be stopped, too.
+    # On a busy machine others may be stopped as well.
     assert "read@a: not done after 8 s\n" in message_of(state)
     assert pipeline.ran().count("read-a") <= 1
 
@@ -115,9 +115,7 @@ def test_one_model_alone(pipeline: Any, run: Run) -> None:
     assert "no stage has c in its matrix" in message_of(state)
 
 
-def test_results_go_to_the_branch_that_was_fixed_before(
-    pipeline: Any, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_results_go_to_the_branch_that_was_set_before(pipeline: Any, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for who in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{who}_NAME", "a")
         monkeypatch.setenv(f"GIT_{who}_EMAIL", "a@example.org")

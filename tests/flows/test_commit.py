@@ -1,4 +1,4 @@
-"""Results on a branch of their own."""
+"""Results are committed to a separate branch."""
 
 import subprocess
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_results_go_to_their_branch_and_nothing_else_moves(clone: Path) -> None:
     assert commit_results(clone, "results", PATHS, "nightly") is None
 
 
-def test_the_branch_takes_in_what_is_new(clone: Path) -> None:
+def test_new_commits_are_merged_into_the_branch(clone: Path) -> None:
     (clone / "metrics/a.csv").write_text("new\n")
     first = commit_results(clone, "results", PATHS, "nightly")
     git(clone, "checkout", "-q", "metrics/a.csv")

@@ -1,4 +1,4 @@
-"""Runs that are killed: nothing of them is left, and the next one goes on from there."""
+"""Killed runs: no process is left, and the next run continues."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ flow.benchmark(return_state=True)
 
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One server for this process and those it starts."""
+    """One server for this process and its children."""
     from prefect.server.api.server import SubprocessASGIServer
 
     server = SubprocessASGIServer()
@@ -40,7 +40,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sleeping(pipeline: Any) -> subprocess.Popen[bytes]:
-    """A run in a process of its own, with a stage that has begun and does not end."""
+    """A run in a separate process, with a stage that has begun and does not end."""
     pipeline.order("read-a", "open('begun', 'w').close()\ntime.sleep(100)")
     run = subprocess.Popen(
         [sys.executable, "-c", RUN, str(pipeline.folder)],
@@ -112,7 +112,7 @@ def test_files_cut_short_are_put_right(pipeline: Any) -> None:
     whole = lock.read_text()
     keep_lock_file(pipeline.folder)
     assert repair(pipeline.folder) == []
-    # As much as one write of DVC's, which may well be YAML.
+    # The length of one write of DVC, after which the file may be valid YAML.
     lock.write_text(whole[: whole.index("path: out/read-a") + 4])
     keep_lock_file(pipeline.folder)
     dead = subprocess.Popen(["true"])

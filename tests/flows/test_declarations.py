@@ -1,4 +1,4 @@
-"""What dvc.yaml, prefect.yaml and the Makefile say of the flow is what it takes."""
+"""dvc.yaml, prefect.yaml and the Makefile agree with the flow."""
 
 import inspect
 import socket

@@ -1,4 +1,4 @@
-"""The order of stages, without Prefect or processes: what may run together, and what a failure stops."""
+"""The order of stages, without Prefect or processes: which run together, and which a failure stops."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ def stage(name: str, *upstream: str, cpus: int = 1, gpus: int = 0, soon: bool = 
 
 
 class Recorder:
-    """Runs stages in threads for a moment; notes when each began and with what."""
+    """Runs each stage in a thread for a moment, and records when it began and its resources."""
 
     def __init__(self, failing: str = "") -> None:
         self.begun: list[str] = []
@@ -60,7 +60,7 @@ def test_no_two_share_a_core_and_all_cores_are_used() -> None:
         assert recorder.begun.index(f"make-{i}") < recorder.begun.index(f"read-{i}")
 
 
-def test_one_stage_a_device() -> None:
+def test_one_stage_per_device() -> None:
     recorder = Recorder()
     due = [stage(f"train-{i}", gpus=1) for i in range(5)] + [stage("score")]
     dispatch(due, Pool(tuple(range(8)), ("0", "3")), {}, recorder.start)
@@ -69,21 +69,21 @@ def test_one_stage_a_device() -> None:
     assert recorder.shares["score"].environment()["CUDA_VISIBLE_DEVICES"] == ""
 
 
-def test_a_stage_gets_no_more_than_there_is() -> None:
+def test_a_stage_gets_at_most_what_the_machine_has() -> None:
     recorder = Recorder()
     dispatch([stage("wide", cpus=16, gpus=2)], Pool((4, 5), ("0",)), {}, recorder.start)
     assert recorder.shares["wide"] == Share((4, 5), ("0",))
     assert recorder.shares["wide"].environment()["OMP_NUM_THREADS"] == "2"
 
 
-def test_the_longest_way_to_the_end_is_begun_first() -> None:
+def test_the_longest_path_to_the_end_starts_first() -> None:
     recorder = Recorder()
     due = [stage("a"), stage("b"), stage("c"), stage("after-b", "b")]
     dispatch(due, Pool((0,), ()), {"a": 2.0, "b": 1.0, "c": 3.0, "after-b": 5.0}, recorder.start)
     assert recorder.begun == ["b", "after-b", "c", "a"]
 
 
-def test_what_a_person_waits_for_is_begun_before_all_else() -> None:
+def test_stages_that_a_person_waits_for_start_first() -> None:
     recorder = Recorder()
     due = [stage("a"), stage("b"), stage("c"), stage("read-a", "a", soon=True)]
     dispatch(due, Pool((0,), ()), {"a": 3.0, "b": 2.0, "c": 9.0, "read-a": 0.1}, recorder.start)
@@ -99,12 +99,12 @@ def test_a_failure_stops_what_depends_on_it_and_nothing_else() -> None:
     assert sum(outcome.made for outcome in outcomes.values()) == 10
 
 
-def test_what_comes_after_a_change_is_due() -> None:
+def test_stages_after_a_changed_one_are_due() -> None:
     graph = Graph((*GRID, stage("table", *(f"read-{i}" for i in range(6)))), frozenset({"make-3"}))
     assert [one.name for one in graph.due()] == ["make-3", "read-3", "table"]
 
 
-def test_words_choose_cells_and_what_they_need() -> None:
+def test_words_select_cells_and_their_upstream_stages() -> None:
     stages = (
         stage("data@a"),
         stage("train@a-crnn-0", "data@a"),

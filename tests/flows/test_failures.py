@@ -1,4 +1,4 @@
-"""Which failures may pass, and what is said of each."""
+"""Which failures are transient, and the reason that is shown for each."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Who gets past the gate in front of Prefect: by name, and by the page that asks."""
+"""The gate in front of Prefect: requests are admitted by their host and by the page that sends them."""
 
 import pytest
 from starlette.applications import Starlette
@@ -26,7 +26,7 @@ async def talk(socket: WebSocket) -> None:
 
 @pytest.fixture(scope="module")
 def client() -> TestClient:
-    """Speaks to something that lets everybody in, behind the gate."""
+    """A client of an application that admits everyone, behind the gate."""
     inside = Starlette(routes=[Route("/", answer, methods=["GET", "POST"]), WebSocketRoute("/socket", talk)])
     return TestClient(Gate(inside, OWN), base_url=f"http://{OWN}")
 
@@ -70,7 +70,7 @@ def test_a_request_that_names_two_hosts_is_refused(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/sign-in"])
-def test_no_page_may_hold_these_in_a_frame_or_be_asked_for_anything_by_them(client: TestClient, path: str) -> None:
+def test_responses_forbid_frames_and_foreign_content(client: TestClient, path: str) -> None:
     policy = client.get(path).headers["content-security-policy"].split("; ")
     assert "frame-ancestors 'none'" in policy
     assert policy[0] in ("default-src 'self'", "default-src 'none'")

@@ -1,4 +1,4 @@
-"""What workers and the scheduler listen on, and who is refused: whoever reaches one can run programs on it."""
+"""The addresses of workers and schedulers, and who is refused. Whoever reaches one can run programs on it."""
 
 import os
 import re
@@ -29,7 +29,7 @@ SCRATCH = ".dvc/tmp/dask-scratch-space"
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Certificates: ours, and a stranger's."""
+    """Folders with our certificates and with those of a foreign CA."""
     folder = tmp_path_factory.mktemp("certificates")
     return certificates.make(folder / "ours"), certificates.make(folder / "foreign")
 
@@ -49,14 +49,14 @@ def encrypted(ours: dict[str, str]) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def plain() -> Iterator[str]:
-    """The address of a scheduler without."""
+    """The address of a scheduler without TLS."""
     with listening.scheduler("tcp://127.0.0.1:0") as (_, address):
         yield address
 
 
 @pytest.fixture
 def clone(pipeline: Any) -> Path:
-    """Where a worker can be."""
+    """A repository in which a worker can run."""
     pipeline.call("git", "add", "-A")
     pipeline.call("git", "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-qm", "a commit")
     return Path(pipeline.folder)
@@ -102,7 +102,7 @@ def test_insecure_says_that_it_is_meant() -> None:
         "tcp://0.0.0.0:8786",
         "tcp://[::]:8786",
         "tcp://192.168.0.1:8786",
-        # Names, though some resolve to loopback.
+        # Host names, even if some resolve to loopback.
         "tcp://127.0.0.1.example.org:8786",
         "tcp://localhost.example.org:8786",
         "tcp://127.1:8786",
@@ -110,7 +110,7 @@ def test_insecure_says_that_it_is_meant() -> None:
         "tcp://[::ffff:10.0.0.1]:8786",
     ],
 )
-def test_what_is_not_certainly_this_machine_needs_tls(address: str) -> None:
+def test_addresses_that_may_be_of_other_machines_need_tls(address: str) -> None:
     with pytest.raises(InputError, match="without TLS"):
         check_address(address, False)
     check_address(address, True)
@@ -118,7 +118,7 @@ def test_what_is_not_certainly_this_machine_needs_tls(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:8786", "tcp://localhost:1", "tcp://[::1]:8786"])
-def test_this_machine_needs_none(address: str) -> None:
+def test_loopback_needs_no_tls(address: str) -> None:
     check_address(address, False)
 
 
@@ -154,7 +154,7 @@ def test_what_cannot_be_reached_has_none() -> None:
 
 
 def refused(address: str, told: Mapping[str, object]) -> list[str]:
-    """What a worker, then a run hears at an address."""
+    """The error messages of a worker and of a run at an address."""
     with dask.config.set(told):
         with pytest.raises(InputError) as one:
             accepted_certificates(address, "worker")
@@ -174,7 +174,7 @@ def test_certificates_of_another_ca_are_refused(encrypted: str, folders: tuple[P
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs OpenSSL")
-def test_the_documented_commands_make_certificates_that_meet(tmp_path: Path, folders: tuple[Path, Path]) -> None:
+def test_the_documented_commands_make_certificates_that_work(tmp_path: Path, folders: tuple[Path, Path]) -> None:
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/machines.md").read_text(), re.DOTALL)
     make, configure = (next(block for block in blocks if part in block) for part in ("openssl req", "<<END"))
     environment = {**os.environ, "HOME": str(tmp_path)}
@@ -189,7 +189,7 @@ def test_the_documented_commands_make_certificates_that_meet(tmp_path: Path, fol
         refused(address, certificates.settings(machines / "gpu1", folders[1]))
 
 
-def test_plain_and_tls_do_not_meet(encrypted: str, plain: str, ours: dict[str, str]) -> None:
+def test_plain_and_tls_do_not_connect(encrypted: str, plain: str, ours: dict[str, str]) -> None:
     for line in refused(encrypted.replace("tls", "tcp"), {}):
         assert line.endswith("it closes the connection; give its tls:// address if it has one")
     for line in refused(plain.replace("tcp", "tls"), ours):
@@ -198,7 +198,7 @@ def test_plain_and_tls_do_not_meet(encrypted: str, plain: str, ours: dict[str, s
         assert line.endswith("Dask's configuration requires encryption; give a tls:// address")
 
 
-def test_missing_certificates_are_said(encrypted: str, ours: dict[str, str]) -> None:
+def test_missing_certificates_are_reported(encrypted: str, ours: dict[str, str]) -> None:
     nothing = dict.fromkeys(ours)
     for line in refused(encrypted, nothing):
         assert "names no certificates (distributed.comm.tls: ca-file, " in line
@@ -222,7 +222,7 @@ def test_another_service_is_no_scheduler(word: bytes, ours: dict[str, str], monk
 
 
 def answer(service: socket.socket, word: bytes) -> None:
-    """Say a word to whoever comes, and hear them no more."""
+    """Send `word` to each connection and read nothing."""
     heard = []
     with suppress(OSError):
         while True:
@@ -246,7 +246,7 @@ def test_a_worker_of_a_stranger_ends_in_one_line(encrypted: str, folders: tuple[
     assert "Traceback" not in done.stderr
 
 
-def test_a_taken_port_is_said(plain: str) -> None:
+def test_a_port_in_use_is_reported(plain: str) -> None:
     with listening.started("flows.scheduler", plain) as other:
         assert other.process.wait(300) == 1
         assert other.errors().splitlines()[-1].startswith(f"error: {plain}: Address already in use; give")

@@ -1,4 +1,4 @@
-"""`make repro`: stages side by side without Prefect, what it says, and what is left of it when it is killed."""
+"""`make repro`: parallel stages without Prefect, its output, and its end when it is killed."""
 
 import io
 import os
@@ -28,20 +28,20 @@ def started(pipeline: Any, **more: Any) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        # These tests may run under `nohup`, of which a run takes notice.
+        # These tests may run under `nohup`, which changes how a run handles SIGHUP.
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         **more,
     )
 
 
 def run(pipeline: Any) -> tuple[int, str]:
-    """Exit code and output of a run that ends by itself."""
+    """The exit code and the output of a run that ends by itself."""
     process = started(pipeline)
     said, _ = process.communicate()
     return process.returncode, said
 
 
-def test_a_run_makes_what_dvc_makes_and_leaves_it_nothing_to_do(pipeline: Any, tmp_path: Path) -> None:
+def test_a_run_gives_the_results_of_dvc_and_leaves_nothing_stale(pipeline: Any, tmp_path: Path) -> None:
     shutil.copytree(pipeline.folder, tmp_path / "plain")
     code, said = run(pipeline)
     assert code == 0, said
@@ -58,10 +58,10 @@ def test_a_run_makes_what_dvc_makes_and_leaves_it_nothing_to_do(pipeline: Any, t
     plain = object.__new__(type(pipeline))
     plain.folder = tmp_path / "plain"
     plain.dvc("repro", "-q")
-    # Entries stand in the order in which their stages ended.
+    # Entries are in the order in which their stages ended.
     series, parallel = (entries((one.folder / "dvc.lock").read_text()) for one in (plain, pipeline))
     assert series == parallel
-    # Once all are there the order stays, and DVC would write the same.
+    # Once all entries exist the order is fixed, and DVC would write the same file.
     whole = (pipeline.folder / "dvc.lock").read_bytes()
     pipeline.dvc("repro", "-q", "-f", "-s", "read@a")
     assert (pipeline.folder / "dvc.lock").read_bytes() == whole
@@ -74,11 +74,11 @@ def test_only_what_a_change_touches_runs_and_its_entry_keeps_its_place(pipeline:
     pipeline.write("params.yaml", "cells: [a, b]\nsizes: {a: 2, b: 1}\n")
     code, said = run(pipeline)
     assert code == 0, said
-    # The same bytes come out, so nothing after it is stale after all.
+    # Its output has the same bytes, so no later stage is stale.
     assert pipeline.ran() == ["make-a"]
     assert "3 of 3  table  up to date" in said
     assert re.findall(r"^  \S+:$", (pipeline.folder / "dvc.lock").read_text(), re.MULTILINE) == order
-    # What came from the cache says nothing of how long it takes.
+    # A stage from the cache has no known duration.
     before = read_seconds(pipeline.folder)
     pipeline.write("params.yaml", "cells: [a, b]\nsizes: {a: 1, b: 1}\n")
     code, said = run(pipeline)
@@ -87,11 +87,11 @@ def test_only_what_a_change_touches_runs_and_its_entry_keeps_its_place(pipeline:
 
 
 def test_a_failure_is_named_and_stops_what_needs_it_alone(pipeline: Any) -> None:
-    pipeline.order("make-a", "print('the last words')\nsys.exit('error: broken; mend it')")
+    pipeline.order("make-a", "print('the last words')\nsys.exit('error: broken; fix it')")
     code, said = run(pipeline)
     assert code == 1
-    assert "make@a  FAILED: broken; mend it" in said
-    end = said[said.index("make@a: broken; mend it") :]
+    assert "make@a  FAILED: broken; fix it" in said
+    end = said[said.index("make@a: broken; fix it") :]
     assert "    the last words\n" in end
     assert "not run because of that: read@a, table" in end
     assert str(local.LOG) in end
@@ -116,7 +116,7 @@ def test_a_stage_that_was_killed_is_tried_again(pipeline: Any, monkeypatch: pyte
     assert log.count("read@a: killed by SIGKILL; the next try is in 0 s") == 2
 
 
-def test_time_left_is_told_where_it_is_known(pipeline: Any) -> None:
+def test_the_time_left_is_shown_if_it_is_known(pipeline: Any) -> None:
     code, said = run(pipeline)
     assert code == 0
     assert "left" not in said
@@ -124,7 +124,7 @@ def test_time_left_is_told_where_it_is_known(pipeline: Any) -> None:
     keep_seconds(pipeline.folder, {"table": 3000})
     code, said = run(pipeline)
     assert re.search(r"1 of 5 .* · about \d+ min left$", said, re.MULTILINE)
-    # Another parameter may take any time.
+    # With another parameter the duration is unknown.
     pipeline.write("params.yaml", "cells: [a, b]\nsizes: {a: 3, b: 3}\n")
     code, said = run(pipeline)
     assert "1 of 5" in said

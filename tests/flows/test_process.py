@@ -1,4 +1,4 @@
-"""Commands in sessions of their own."""
+"""Commands that run in separate sessions."""
 
 import os
 import threading
@@ -25,7 +25,7 @@ def run(processes: Processes, script: str, say: Callable[[str], None] = lambda _
 
 
 def gone(number: str) -> bool:
-    """Whether there is no such process, or nothing of it but its number."""
+    """Whether the process has ended; it may still be a zombie."""
     try:
         return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:

@@ -1,4 +1,4 @@
-"""What became of the results, beside those of another commit."""
+"""The published comparison of results with those of another commit."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ def write_cell(folder: Path, model: str, exact: int) -> None:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A repository with results and without predictions: shares are compared, not images."""
+    """A repository with results but without predictions, so that the test is unpaired."""
     git(tmp_path, "init", "-q")
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc/config").write_text("")

@@ -1,4 +1,4 @@
-"""What a run shows."""
+"""The output of a run on a terminal and in a pipe."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""`make schedule`, attacked: by pages in a browser, by other users of the machine, by those who may start a run."""
+"""Attacks on `make schedule`: by web pages, by other users of the machine, by those who may start runs."""
 
 import json
 import os
@@ -28,7 +28,7 @@ EVIL = "stages: {boom: {cmd: touch ran, outs: [ran]}}"
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
-# What a page of another site can try: `api` is where Prefect listens, `string` what it asks for, if that got out.
+# The attempts of a page of another site. api: Prefect's address. string: its password, in case it leaked.
 ATTACK = """
 (async (api, string) => {
   const authorization = {authorization: "Basic " + btoa(string)};
@@ -53,7 +53,7 @@ ATTACK = """
 
 
 class Served:
-    """`python -m flows.serve` on a small pipeline in a clone of its own, and its API for who has the string."""
+    """Runs `python -m flows.serve` on a small pipeline in a clone; a client for its API, with the password."""
 
     def __init__(self, pipeline: Any, folder: Path) -> None:
         self.folder = folder
@@ -97,24 +97,24 @@ class Served:
         self._process.wait(60)
 
     def post(self, path: str, value: object) -> Any:
-        # Its database was busy: Prefect's own client asks again, too.
+        # Prefect's database may be busy. Its client tries again as well.
         while (answered := self._client.post(path, json=value)).status_code == 503:
             time.sleep(0.5)
         return answered.raise_for_status().json()
 
     def start(self, **more: object) -> str:
-        """Have a run of `nightly` begin; its id."""
+        """Start a run of `nightly` and return its id."""
         nightly = self.post("deployments/filter", {"deployments": {"name": {"any_": ["nightly"]}}})[0]["id"]
         asked = {"state": {"type": "SCHEDULED"}, **more}
         return str(self.post(f"deployments/{nightly}/create_flow_run", asked)["id"])
 
     def runs(self) -> dict[str, Any]:
-        """All that were asked for, whatever became of them; not those that the cron will begin."""
+        """All runs that were requested, in any state, without those that the cron schedule will start."""
         found = self.post("flow_runs/filter", {"flow_runs": {"tags": {"is_null_": True}}})
         return {run["id"]: run["state"] for run in found}
 
     def await_end(self, run: str) -> Any:
-        """The state in which a run ends."""
+        """Wait for the end of a run and return its state."""
         while (state := self.runs()[run])["type"] not in ENDED:
             time.sleep(0.5)
         return state
@@ -135,7 +135,7 @@ def served(first: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
 
 
 def two_free_ports() -> int:
-    """A port that nobody uses just now, nor the next one."""
+    """A free port whose successor is free as well."""
     while True:
         with socket.create_server(("127.0.0.1", 0)) as first, socket.socket() as second:
             port = int(first.getsockname()[1])
@@ -145,7 +145,7 @@ def two_free_ports() -> int:
 
 @pytest.fixture(scope="module")
 def evil_site() -> Iterator[str]:
-    """A page of another site; browsers look for names under `localhost` on this machine."""
+    """A page of another site. Browsers resolve names under `localhost` to this machine."""
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -163,16 +163,16 @@ def evil_site() -> Iterator[str]:
 
 
 def go(browser: Browser, address: str, text: str) -> None:
-    """Open an address and wait until it, or where it leads, shows a text."""
+    """Open an address and wait until the page, or the one it redirects to, shows a text."""
     browser.call("Page.navigate", url=address)
     see(browser, f"document.body?.innerText.includes({json.dumps(text)})")
 
 
 def see(browser: Browser, condition: str) -> None:
-    """Wait until a condition holds, on whatever page is shown by then."""
+    """Wait until a condition holds, across changes of the page."""
 
     def holds() -> bool:
-        # One page has just made way for another.
+        # The page has just changed.
         with suppress(AssertionError):
             return browser.evaluate(condition) is True
         return False
@@ -181,7 +181,7 @@ def see(browser: Browser, condition: str) -> None:
 
 
 def attack(browser: Browser, served: Served, api: str) -> Any:
-    """What each attempt of a page came to."""
+    """The result of each attempt of a page."""
     nightly = served.post("deployments/filter", {"deployments": {"name": {"any_": ["nightly"]}}})[0]["id"]
     words = f"{json.dumps(api)}, {json.dumps(served.string)}"
     return browser.evaluate(f"{ATTACK.replace('NIGHTLY', nightly)}({words})")
@@ -194,7 +194,7 @@ def test_a_page_of_another_site_can_do_nothing(served: Served, browser: Browser,
     assert served.runs() == before
 
 
-def test_a_name_that_was_made_to_lead_here_can_do_nothing(served: Served, browser: Browser) -> None:
+def test_dns_rebinding_can_do_nothing(served: Served, browser: Browser) -> None:
     before = served.runs()
     go(browser, f"http://evil.localhost:{served.port}/", "this server only answers as")
     api = f"http://evil.localhost:{served.port}/api"
@@ -203,7 +203,7 @@ def test_a_name_that_was_made_to_lead_here_can_do_nothing(served: Served, browse
 
 
 def click(browser: Browser, text: str) -> None:
-    """Press what has that text, as a hand would."""
+    """Click on the element with that text, by mouse events."""
     found = f"[...document.querySelectorAll('a, button, [role=menuitem]')].find(e => e.innerText.trim() === '{text}')"
     see(browser, f"{found}?.getBoundingClientRect().width > 0")
     x, y = browser.evaluate(
@@ -213,7 +213,7 @@ def click(browser: Browser, text: str) -> None:
         browser.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
 
-def test_who_has_the_string_signs_in_and_starts_a_run(served: Served, browser: Browser) -> None:
+def test_with_the_password_a_user_signs_in_and_starts_a_run(served: Served, browser: Browser) -> None:
     before = served.runs().keys()
     browser.requests.clear()
     go(browser, f"{served.address}/sign-in#captchabench:guess", "not the current string")
@@ -223,7 +223,7 @@ def test_who_has_the_string_signs_in_and_starts_a_run(served: Served, browser: B
     gates = [p for p in psutil.Process(served._process.pid).children(recursive=True) if "flows.gate" in p.cmdline()]
     (code,) = {gate.environ().get(CODE) for gate in gates} - {None}
     go(browser, f"{served.address}/sign-in#{code}", "Deployments")
-    # The browser's history has it now, and it is worth nothing.
+    # The link is now in the browser's history, where it is useless.
     assert httpx.post(f"{served.address}/sign-in", content=code, trust_env=False).status_code == 403
     assert served.string not in browser.evaluate("location.href")
     go(browser, f"{served.address}/v2/deployments", "nightly")
@@ -233,11 +233,11 @@ def test_who_has_the_string_signs_in_and_starts_a_run(served: Served, browser: B
     (run,) = served.runs().keys() - before
     state = served.await_end(run)
     assert state["type"] == "COMPLETED", state
-    # Prefect's own pages would tell its makers what is clicked on.
+    # Prefect's pages would report clicks to its makers.
     assert not [address for address in browser.requests if not address.startswith((served.address, "data:", "blob:"))]
 
 
-def test_what_is_fixed_at_the_start_is_not_the_callers_to_choose(served: Served, tmp_path: Path) -> None:
+def test_callers_cannot_change_what_is_fixed_at_the_start(served: Served, tmp_path: Path) -> None:
     (tmp_path / ".dvc").mkdir()
     (tmp_path / "dvc.yaml").write_text(EVIL)
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
@@ -270,11 +270,11 @@ def test_the_page_is_the_only_file_that_is_served(served: Served, path: str) -> 
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost", "127.0.0.1"])
-def test_the_page_goes_by_no_other_name(served: Served, host: str) -> None:
+def test_the_page_is_served_under_no_other_name(served: Served, host: str) -> None:
     assert httpx.get(f"{served.page}/index.html", headers={"host": host}, trust_env=False).status_code == 403
 
 
-def test_the_string_is_shown_at_a_terminal_and_nowhere_else(
+def test_the_password_is_shown_on_a_terminal_and_nowhere_else(
     served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     own = Server("http://127.0.0.1:4200", "captchabench:x", "once", threading.Thread(), [])

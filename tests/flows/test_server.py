@@ -1,4 +1,4 @@
-"""Prefect's server as `flows.run` and `flows.serve` start it: nobody gets in without the string."""
+"""Prefect's server as `flows.run` and `flows.serve` start it: nobody gets in without the password."""
 
 import json
 import socket
@@ -40,7 +40,7 @@ REQUESTS = (
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prefect's folder as an earlier version left it: open to all."""
+    """Prefect's folder as an earlier version left it: readable by all users."""
     folder = tmp_path_factory.mktemp("home")
     folder.chmod(0o755)
     for name in ("prefect.db", "server.log"):
@@ -52,7 +52,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own(home: Path) -> Iterator[Server]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PREFECT_HOME", str(home))
-        # What somebody had set for a server of theirs opens none of ours.
+        # Settings that a user made for another server must not open this one.
         patched.setenv("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", "*")
         patched.setenv("PREFECT_SERVER_CSRF_PROTECTION_ENABLED", "false")
         patched.setenv("PREFECT_SERVER_API_AUTH_STRING", "known:to all")
@@ -83,7 +83,7 @@ def open_socket(own: Server, path: str, **more: Any) -> ClientConnection:
 
 
 @pytest.mark.parametrize(("method", "path"), REQUESTS)
-def test_without_the_string_nothing_is_done_or_told(client: httpx.Client, method: str, path: str) -> None:
+def test_without_the_password_nothing_is_done_or_returned(client: httpx.Client, method: str, path: str) -> None:
     wrong: tuple[dict[str, Any], ...] = (
         {},
         {"auth": ("captchabench", "guess")},
@@ -92,12 +92,12 @@ def test_without_the_string_nothing_is_done_or_told(client: httpx.Client, method
     )
     for who in wrong:
         answered = client.request(method, path, json={} if method != "GET" else None, **who)
-        # 403: no CSRF token, which is not given without the string.
+        # 403: there is no CSRF token, which is not given without the password.
         assert answered.status_code == (401 if method == "GET" else 403)
     assert client.request(method, path, headers={"authorization": "Bearer x"}).status_code in (401, 403)
 
 
-def test_the_string_opens_but_a_change_takes_a_token_too(own: Server, client: httpx.Client) -> None:
+def test_changes_need_the_password_and_a_token(own: Server, client: httpx.Client) -> None:
     assert client.get("admin/version", auth=holder(own)).status_code == 200
     assert client.post("flows/filter", json={}, auth=holder(own)).json() == {"detail": "Missing CSRF token."}
     token = client.get("csrf-token?client=ours", auth=holder(own)).json()["token"]
@@ -107,7 +107,7 @@ def test_the_string_opens_but_a_change_takes_a_token_too(own: Server, client: ht
 
 
 @pytest.mark.parametrize("headers", [{"host": "evil.example"}, {"origin": "http://evil.example"}], ids=str)
-def test_a_foreign_name_or_page_gets_nothing_even_with_the_string(
+def test_a_foreign_name_or_page_gets_nothing_even_with_the_password(
     own: Server, client: httpx.Client, headers: dict[str, str]
 ) -> None:
     assert client.get("admin/version", auth=holder(own), headers=headers).status_code == 403
@@ -117,13 +117,13 @@ def test_a_foreign_name_or_page_gets_nothing_even_with_the_string(
     assert not any(name.startswith("access-control") for name in answered.headers)
 
 
-def test_cors_is_for_its_own_address_alone(own: Server, client: httpx.Client) -> None:
+def test_cors_is_limited_to_its_own_address(own: Server, client: httpx.Client) -> None:
     answered = client.get("admin/version", auth=holder(own), headers={"origin": own.address})
     assert answered.headers["access-control-allow-origin"] == own.address
 
 
 @pytest.mark.parametrize("path", SOCKETS)
-def test_websockets_ask_too(own: Server, path: str) -> None:
+def test_websockets_need_the_password(own: Server, path: str) -> None:
     for origin in ("http://evil.example", "http://localhost"):
         with pytest.raises(InvalidStatus, match="403"):
             open_socket(own, path, origin=origin)
@@ -143,14 +143,14 @@ def test_websockets_of_older_clients_are_refused(own: Server, path: str) -> None
         connect(f"{own.address.replace('http', 'ws')}/api/{path}", proxy=None)
 
 
-def test_what_is_kept_is_for_its_owners_eyes(own: Server, home: Path) -> None:
+def test_files_are_readable_by_their_owner_only(own: Server, home: Path) -> None:
     assert home.stat().st_mode & 0o777 == 0o700
     files = [path for path in home.iterdir() if path.is_file()]
     assert {"prefect.db", "prefect.db-wal", "server.log"} <= {path.name for path in files}
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
 
 
-def test_the_string_is_kept_in_a_file_for_its_owners_eyes_while_the_server_lasts(
+def test_the_password_is_in_a_file_of_its_owner_while_the_server_runs(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT_HOME", str(home))
@@ -163,17 +163,17 @@ def test_the_string_is_kept_in_a_file_for_its_owners_eyes_while_the_server_lasts
     assert not path.exists()
 
 
-def test_a_folder_that_cannot_be_kept_from_others_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_folder_that_others_can_read_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
     tmp_path.chmod(0o755)
-    # As on a disk that knows no owners.
+    # As on a file system without owners.
     monkeypatch.setattr(Path, "chmod", lambda *_: None)
     with pytest.raises(InputError, match="others can read it"), server(0, for_people=False):
         pass
 
 
 @needs_proc
-def test_the_string_is_in_no_command_line_and_no_log(own: Server, home: Path) -> None:
+def test_the_password_is_in_no_command_line_and_no_log(own: Server, home: Path) -> None:
     secret = own.string.partition(":")[2]
     lines = [b"".join(path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists())]
     assert b"flows.gate" in lines[0]
@@ -189,7 +189,7 @@ def test_only_this_machine_can_reach_it_and_only_there(own: Server) -> None:
     assert len(listening) == 1
 
 
-def test_nobody_can_take_the_port_while_it_starts_again(own: Server) -> None:
+def test_the_port_stays_reserved_while_the_server_restarts(own: Server) -> None:
     gate = running()
     gate.kill()
     await_that(lambda: bool(own.last_lines))

@@ -1,4 +1,4 @@
-"""A run over two workers with clones of their own, by TLS: what is lost is made again, and nothing else is."""
+"""A run on two workers with separate clones, over TLS. Lost work is repeated, and nothing else is."""
 
 import shutil
 import subprocess
@@ -25,7 +25,7 @@ from tests.flows import certificates
 from tests.flows.listening import own_address, scheduler
 
 STAGES = ["make-a", "make-b", "read-a", "read-b", "table"]
-# Says where it runs, and does not end the first time.
+# Reports where it runs, and does not end the first time.
 STUCK = """
 if not os.path.exists({begun!r}):
     with open({begun!r} + ".new", "w") as file:
@@ -37,7 +37,7 @@ if not os.path.exists({begun!r}):
 
 @dataclass
 class Farm:
-    """A coordinator's pipeline, a scheduler, and two workers by the name of their clone."""
+    """A coordinator's pipeline, a scheduler, and two workers, by name of their clone."""
 
     pipeline: Any
     address: str
@@ -45,17 +45,17 @@ class Farm:
     folder: Path
 
     def stick(self, stage: str) -> Path:
-        """Let a stage stay where it is the first time; return the file that says where."""
+        """Let a stage hang the first time. Returns the file that says where it runs."""
         begun = self.folder / f"{stage}.begun"
         (self.folder / "orders" / f"{stage}.py").write_text(STUCK.format(begun=str(begun)))
         return begun
 
     def finished(self) -> list[str]:
-        """The stages that came to their end, in any clone."""
+        """The stages that ended, in any clone."""
         return sorted((self.folder / "done.txt").read_text().split())
 
     def clone(self, name: str) -> Any:
-        """The pipeline at its commit, as another machine gets it."""
+        """A clone of the pipeline at its commit, as on another machine."""
         other = object.__new__(type(self.pipeline))
         other.folder = self.folder / name
         self.pipeline.call("git", "clone", "-q", str(self.pipeline.folder), str(other.folder))
@@ -116,7 +116,7 @@ def gone(number: str) -> bool:
     return not psutil.pid_exists(int(number)) or psutil.Process(int(number)).status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_run_that_ends_ends_what_it_had_begun_elsewhere(farm: Farm) -> None:
+def test_the_end_of_a_run_ends_its_stages_on_workers(farm: Farm) -> None:
     begun = farm.stick("read-a")
     farm.pipeline.call(sys.executable, "-m", "flows.dvc_stage", "run", "make@a")
     job = farm.folder / "job.json"
@@ -145,7 +145,7 @@ def test_a_run_that_ends_ends_what_it_had_begun_elsewhere(farm: Farm) -> None:
         Workers(farm.address, "0" * 40, patience=0).await_one()
 
 
-def test_a_worker_that_is_lost_loses_nothing(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_worker_loses_no_results(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow, "ROOT", farm.pipeline.folder)
     monkeypatch.setenv("CAPTCHABENCH_WORKERS", farm.address)
     begun = farm.stick("read-b")
@@ -161,11 +161,11 @@ def test_a_worker_that_is_lost_loses_nothing(farm: Farm, monkeypatch: pytest.Mon
     assert state.is_completed(), state.message
     assert gone(begun.read_text().split()[0])
     assert farm.finished() == STAGES
-    # What asks for a device ran elsewhere, and the rest here.
+    # Stages that need a device ran on the workers, and the rest here.
     assert sorted(farm.pipeline.ran()) == ["make-a", "make-b", "table"]
     assert (farm.pipeline.folder / "out/table").read_text() == "make-aread-amake-bread-btable"
 
-    # Everything is at hand: here, in a clone of what was committed, and without dvc.lock.
+    # All results are available: here, in a clone of the commit, and without dvc.lock.
     assert "Running stage" not in farm.pipeline.dvc("repro", "--pull")
     commit(farm.pipeline)
     fresh = farm.clone("fresh")
@@ -176,7 +176,7 @@ def test_a_worker_that_is_lost_loses_nothing(farm: Farm, monkeypatch: pytest.Mon
     assert farm.finished() == STAGES
 
 
-def test_what_others_cannot_have_is_refused(pipeline: Any) -> None:
+def test_what_workers_cannot_get_is_refused(pipeline: Any) -> None:
     with pytest.raises(InputError, match="dvc remote add"):
         check_shared(pipeline.folder)
     pipeline.dvc("remote", "add", "--default", "shared", "anywhere")

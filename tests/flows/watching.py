@@ -1,4 +1,4 @@
-"""What a run leaves: processes at work in a pipeline's folder, and waiting for them."""
+"""The processes that run in a pipeline's folder, and waiting for conditions."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="loo
 
 
 def alive(pipeline: Any) -> list[str]:
-    """The command lines of processes at work in the pipeline's folder."""
+    """The command lines of processes that run in the pipeline's folder."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

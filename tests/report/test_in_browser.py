@@ -118,7 +118,7 @@ def test_the_filter_leaves_one_dataset_everywhere(opened: Callable[..., Any]) ->
     browser = opened()
     choose(browser, "#dataset", "union")
     assert rows(browser) == ["union crnn"]
-    assert browser.evaluate("document.getElementById('shown').textContent") == "1 results"
+    assert browser.evaluate("document.getElementById('shown').textContent") == "1 result"
     seen = "[...document.querySelectorAll('[data-only]')].filter(e => e.offsetParent).map(e => e.dataset.only)"
     assert set(browser.evaluate(seen)) == {"union"}
     # Menus of charts follow, and what has no such dataset stays as it was.

@@ -99,8 +99,8 @@ def test_every_figure_and_table_of_results_says_that_it_shows_stand_ins(html: st
     tables = [text for text in re.findall(r"<caption>.*?</caption>", html, flags=re.S) if STANDINS not in text]
     # These repeat a figure that says so, or tell of the run.
     assert [re.sub("<.*?>", "", text) for text in tables] == [
-        "Exact match of models on datasets they may not know.",
-        "Bins of the reliability diagrams.",
+        "Exact match by training and test dataset.",
+        "The bins of the reliability diagrams.",
         "Every number above comes from this run.",
     ]
     assert "No number here is a result on the Kaggle images" in html
@@ -155,9 +155,9 @@ def test_the_spread_over_seeds_has_a_column_where_there_are_several(findings: Fi
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({TRANSFER_TABLE: None}, "No model was asked to read another dataset."),
+        ({TRANSFER_TABLE: None}, "No model was tested on another dataset."),
         ({ROBUSTNESS: None}, "No corruption was tried."),
-        ({AMBIGUITY: None}, "is known of stand-ins alone"),
+        ({AMBIGUITY: None}, "The ceiling is known only for stand-ins"),
         ({SUSPECTS: None}, "No label of numbers6 is suspected."),
         ({"misreadings": []}, "crnn misread 1 of 4 images of numbers6."),
     ],
@@ -193,9 +193,9 @@ def test_faults_of_the_data_are_named(findings: Findings, html: str) -> None:
     audit["leakage"]["near_groups_across_folds"] = 3
     audit["datasets"]["numbers6"]["symbols_in_one_fold_only"] = {"1": "9"}
     faulty = page(replace(findings, audit=audit))
-    assert "2 images in 1 groups are identical" in faulty
-    assert "<strong>3 groups straddle folds.</strong>" in faulty
-    assert "a:1 labelled 12 ~ b:2" in faulty
+    assert "Identical images: 2, in 1 groups." in faulty
+    assert "<strong>Groups split between folds: 3.</strong>" in faulty
+    assert "a:1 labelled 12 and b:2" in faulty
     assert "numbers6 fold 1: 9" in faulty
     assert "No two images are identical" in html
 

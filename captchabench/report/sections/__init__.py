@@ -1,1 +1,1 @@
-"""The page's sections, one file each: findings in, HTML out; charts are entered into the page's figures."""
+"""The sections of the page, one file each. A section turns findings into HTML and adds its charts to the figures."""

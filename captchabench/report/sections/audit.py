@@ -1,4 +1,4 @@
-"""What the data is like: what was dropped, duplicates, leakage, balance, collisions."""
+"""The data: rejected images, duplicates, leakage between folds, balance of symbols."""
 
 import json
 from collections.abc import Sequence
@@ -19,17 +19,17 @@ _COLUMNS = (
     Column("read"),
     Column("kept"),
     Column("rejected", words=True),
-    Column("images in each fold"),
+    Column("images per fold", words=True),
     Column("different labels"),
-    Column("alike but for case"),
+    Column("differ only in case"),
     Column("evenness"),
-    Column("commonest"),
-    Column("rarest"),
+    Column("most frequent"),
+    Column("least frequent"),
 )
 
 
 def section(findings: Findings, figures: Figures) -> str:
-    """A row a dataset, what the audit says of duplicates, and how often each symbol occurs."""
+    """One row per dataset, the audit's findings on duplicates, and how often each symbol occurs."""
     tiles = findings.params.matrix.tiles.datasets
     rows = [
         _row(entry, findings.audit["datasets"][entry.dataset], tiles=entry.dataset in tiles)
@@ -39,12 +39,16 @@ def section(findings: Findings, figures: Figures) -> str:
     chooser = menus([figures.following], {"dataset": [e.dataset for e in findings.cleaning]}, {"dataset": first})
     chart = figures.add(
         _chart(findings.cleaning, first, tiles),
-        "How often each symbol, of tiles each class, occurs in the labels; the line is the mean. Evenness is 1 where "
-        "all are as frequent.",
-        "Bar chart of the symbols of the dataset chosen. The table above names the rarest and the commonest.",
+        "How often each symbol occurs in the labels (tiles: each class). The dashed line is the mean. Evenness is 1 if "
+        "all are equally frequent.",
+        "Bar chart of the symbols of the selected dataset. The table above names the most and the least frequent.",
         findings.source,
     )
-    listed = table(f"From archive to folds. {tag(findings.source)}", _COLUMNS, rows)
+    listed = table(
+        f"How many images were read, kept and rejected, and how they are divided into folds. {tag(findings.source)}",
+        _COLUMNS,
+        rows,
+    )
     return listed + _verdict(findings) + chooser + chart
 
 
@@ -73,38 +77,40 @@ def _symbol(symbol: str, count: int) -> str:
 
 
 def _verdict(findings: Findings) -> str:
-    """Duplicates and leakage, in sentences."""
+    """The sentences on duplicates and leakage."""
     same, leak = findings.audit["duplicates"], findings.audit["leakage"]
     straddling = leak["near_groups_across_folds"]
     if same["near_groups"] or same["exact_groups"]:
-        said = [
-            f"{same['exact_images']:,} images in {same['exact_groups']:,} groups are identical, "
-            f"{same['near_images']:,} in {same['near_groups']:,} nearly so (perceptual hash). "
-            f"{same['near_groups_with_two_labels']:,} such groups bear more than one label, "
-            f"{same['groups_across_datasets']:,} cross datasets."
+        sentences = [
+            f"Identical images: {same['exact_images']:,}, in {same['exact_groups']:,} groups. "
+            f"Near-duplicates by perceptual hash: {same['near_images']:,}, in {same['near_groups']:,} groups, of which "
+            f"{same['near_groups_with_two_labels']:,} with different labels and "
+            f"{same['groups_across_datasets']:,} across datasets."
         ]
     else:
-        said = ["No two images are identical or nearly so (perceptual hash)."]
-    said.append(
-        f"<strong>{straddling:,} groups straddle folds.</strong>"
+        sentences = ["No two images are identical or near-duplicates (perceptual hash)."]
+    sentences.append(
+        f"<strong>Groups split between folds: {straddling:,}.</strong>"
         if straddling
-        else "No image is trained on in one fold and tested on in another."
+        else "No group is split between folds, so no model is tested on a duplicate of a training image."
     )
     if same["two_labels_examples"]:
-        listed = "; ".join(escape(" ~ ".join(group)) for group in same["two_labels_examples"])
-        said.append(f"Alike, with different labels: {listed}.")
-    lost = [
+        listed = "; ".join(escape(" and ".join(group)) for group in same["two_labels_examples"])
+        sentences.append(f"Near-duplicates with different labels: {listed}.")
+    untaught = [
         f"{escape(name)} fold {escape(fold)}: {escape(symbols)}"
         for name, audited in findings.audit["datasets"].items()
         for fold, symbols in audited["symbols_in_one_fold_only"].items()
     ]
-    if lost:
-        said.append(f"Symbols in one fold only, so that nothing teaches them: {'; '.join(lost)}.")
-    return f"<p>{' '.join(said)}</p>"
+    if untaught:
+        sentences.append(
+            f"Symbols that occur in one fold only, so that no model tested on it has seen them: {'; '.join(untaught)}."
+        )
+    return f"<p>{' '.join(sentences)}</p>"
 
 
 def _chart(cleaning: Sequence[Cleaning], dataset: str, tiles: Sequence[str]) -> dict[str, Any]:
-    # Characters stand upright, the names of classes lean.
+    # Names of classes are slanted: they are too long to be horizontal.
     angle = alt.ExprRef(f"indexof({json.dumps(tiles)}, dataset) < 0 ? 0 : -40")
     values = [
         {"dataset": entry.dataset, "symbol": symbol, "count": count}

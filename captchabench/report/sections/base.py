@@ -1,4 +1,4 @@
-"""What a section of the page is, and which there are."""
+"""The declaration of a section of the page, and the list of all sections."""
 
 import importlib
 import pkgutil
@@ -12,24 +12,24 @@ from captchabench.storage.tables import Table
 
 @dataclass(frozen=True)
 class Section:
-    """One section: a file beside this one that names it SECTION.
+    """One section of the page. Each module of this package declares one as SECTION.
 
-    place: sections are sorted by it. name: the id of its element. word: its link in the bar. write: findings in, HTML
-    out; charts are entered into the page's figures. tables: those that it reads.
+    position: sections are sorted by it. name: the id of its HTML element. link: its text in the bar at the top.
+    write: turns the findings into HTML and adds its charts to the figures. tables: the tables that it reads.
     """
 
-    place: int
+    position: int
     name: str
-    word: str
+    link: str
     heading: str
     write: Callable[[Findings, Figures], str]
     tables: tuple[Table, ...] = ()
 
 
 def sections() -> list[Section]:
-    """All sections, in the page's order."""
+    """All sections, in the order of the page."""
     package = __name__.rpartition(".")[0]
     folder = importlib.import_module(package).__path__
     names = [module.name for module in pkgutil.iter_modules(folder) if module.name != "base"]
-    found = [importlib.import_module(f"{package}.{name}").SECTION for name in names]
-    return sorted(found, key=lambda section: section.place)
+    declared = [importlib.import_module(f"{package}.{name}").SECTION for name in names]
+    return sorted(declared, key=lambda section: section.position)

@@ -1,4 +1,4 @@
-"""What accuracy costs: size, work, and time."""
+"""What accuracy costs: parameters, operations and time."""
 
 from html import escape
 from typing import Any
@@ -16,31 +16,32 @@ from captchabench.report.tables import percent, readers
 from captchabench.studies.cost import COST, SPEED
 
 _DRAWN = {
-    "latency_ms": "milliseconds to read one image, alone (log scale)",
-    "flops": "floating-point operations an image (log scale)",
+    "latency_ms": "milliseconds to read a single image",
+    "flops": "floating-point operations per image",
 }
 
 
 def section(findings: Findings, figures: Figures) -> str:
-    """Accuracy against cost for a dataset to choose, and every measured number with its device."""
+    """Accuracy against cost for the selected dataset, and a table of all costs with the device."""
     joined = _joined(findings)
     first = findings.ranked[0].dataset
-    places, drawn = [], []
+    targets, drawn = [], []
     for measure, title in _DRAWN.items():
-        # What cannot be counted or was not measured for any model has no chart.
+        # A cost that is unknown for all models has no chart.
         if joined[measure].is_null().all():
             continue
-        places.append(figures.following)
+        targets.append(figures.following)
         drawn.append(
             figures.add(
                 _chart(joined, measure, title, first, findings.readers),
-                f"Exact match with its 95 % interval against {title}. Up and left is better.",
-                f"Scatter plot: exact match against {title}, of the dataset chosen. The table below holds all numbers.",
+                f"Exact match with its 95 % interval against {title} (log scale). Up and left is better.",
+                f"Scatter plot: exact match against {title}, for the selected dataset. "
+                "The table below has all numbers.",
                 findings.source,
             )
         )
     options = [ranking.dataset for ranking in findings.ranked]
-    chooser = menus(places, {"dataset": options}, {"dataset": first})
+    chooser = menus(targets, {"dataset": options}, {"dataset": first})
     if not drawn:
         return _table(findings, joined)
     head = chooser + charts.legend(findings.readers)
@@ -48,7 +49,7 @@ def section(findings: Findings, figures: Figures) -> str:
 
 
 def _joined(findings: Findings) -> pl.DataFrame:
-    """The cost of each row of the leaderboard: that of the model that was trained, union for its members."""
+    """The leaderboard with the cost of each row's model. The members of union have the cost of the model of union."""
     trained = pl.when(pl.col("dataset").str.starts_with(f"{UNION}/")).then(pl.lit(UNION)).otherwise("dataset")
     board = findings.board.select("dataset", "model", "n", "exact", "exact_lo", "exact_hi")
     cost = (
@@ -72,7 +73,7 @@ def _chart(joined: pl.DataFrame, measure: str, title: str, dataset: str, names: 
         .encode(
             x=alt.X(
                 f"{measure}:Q",
-                title=title,
+                title=f"{title} (log scale)",
                 scale=alt.Scale(type="log", nice=False, padding=24),
                 axis=alt.Axis(format="~s", tickCount=5),
             ),
@@ -86,9 +87,9 @@ def _chart(joined: pl.DataFrame, measure: str, title: str, dataset: str, names: 
         y=charts.share_axis("exact match", alt.Y, "exact"),
         shape=channels["shape"],
         tooltip=[
-            alt.Tooltip("reader:N"),
-            alt.Tooltip(f"{measure}:Q", format=".3~s", title=measure),
-            alt.Tooltip("exact:Q", format=".2%"),
+            alt.Tooltip("reader:N", title="model"),
+            alt.Tooltip(f"{measure}:Q", format=".3~s", title=title),
+            alt.Tooltip("exact:Q", format=".2%", title="exact match"),
         ],
     )
     both = alt.layer(rules, points).add_params(charts.menu("dataset", dataset))
@@ -103,18 +104,18 @@ def _table(findings: Findings, joined: pl.DataFrame) -> str:
         Column("parameters"),
         Column("FLOPs"),
         Column("kB"),
-        Column("train s"),
+        Column("training, s"),
         Column("images/s", first="descending"),
-        Column("ms, alone"),
-        Column("timed on"),
+        Column("ms, single image"),
+        Column("measured on"),
     ]
     rows = []
     for ranking in findings.ranked:
-        mine = joined.filter(pl.col("read") == ranking.dataset).sort(["exact", "reader"], descending=[True, False])
-        rows += [_row(row) for row in mine.iter_rows(named=True)]
+        costs = joined.filter(pl.col("read") == ranking.dataset).sort(["exact", "reader"], descending=[True, False])
+        rows += [_row(row) for row in costs.iter_rows(named=True)]
     caption = (
-        "FLOPs of one image, kB on disk, seconds to train, images read per second in batches, milliseconds for one "
-        "image alone. Times are of the device named (× threads) and vary from run to run; the other numbers do not. "
+        "FLOPs: floating-point operations per image. kB: size on disk. images/s: read in batches. Times were measured "
+        "on the device in the last column and vary from run to run; the other numbers do not. "
         f"{tag(findings.source)}"
     )
     return table(caption, columns, rows, sortable=True)
@@ -132,7 +133,7 @@ def _row(row: dict[str, Any]) -> Row:
             _number(row["train_seconds"], ",.1f"),
             _number(row["images_per_second"], ",.0f"),
             _number(row["latency_ms"], ".2f"),
-            f"<small>{escape(_clock(row))}</small>",
+            f"<small>{escape(machine(row))}</small>",
         ],
         row["read"],
     )
@@ -142,12 +143,12 @@ def _number(value: float | None, form: str, *, scale: float = 1.0, unit: str = "
     return TableCell("–") if value is None else TableCell(f"{value * scale:{form}}{unit}", value)
 
 
-def _clock(row: dict[str, Any]) -> str:
-    """Device, threads and library, as far as they are known."""
+def machine(row: dict[str, Any]) -> str:
+    """Device, number of threads and version of torch of a row of `SPEED`, as far as they are known."""
     if not row["device"]:
         return "–"
     torch = f", torch {row['torch']}" if row["torch"] else ""
-    return f"{row['device']} × {row['threads']}{torch}"
+    return f"{row['device']}, {row['threads']} thread{'s' * (row['threads'] != 1)}{torch}"
 
 
 SECTION = Section(90, "cost", "Cost", "What accuracy costs", section, tables=(COST, SPEED))

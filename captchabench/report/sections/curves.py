@@ -1,4 +1,4 @@
-"""How exact match on the validation part rose while training."""
+"""Learning curves: exact match on the validation part during training."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from captchabench.scoring.curves import CURVES
 
 
 def section(findings: Findings, figures: Figures) -> str:
-    """A chart a dataset, a line a model and fold."""
+    """One chart per dataset, one line per model and fold."""
     parts = []
     for ranking in findings.ranked:
         curves = findings.tables[CURVES].filter(pl.col("dataset") == ranking.dataset)
@@ -25,32 +25,38 @@ def section(findings: Findings, figures: Figures) -> str:
         parts.append(
             figures.add(
                 _chart(curves, findings.readers),
-                f"{ranking.dataset}: exact match on the validation part of the training folds.",
+                f"{ranking.dataset}.",
                 f"Learning curves on {ranking.dataset}. At the end: {ends or 'no validation'}.",
                 ranking.source,
                 dataset=ranking.dataset,
             )
         )
-    return f'{charts.legend(findings.readers)}<div class="grid three">{"".join(parts)}</div>'
+    # A model trained on union is in the chart of union, under its own name.
+    trained = set(findings.tables[CURVES]["model"])
+    intro = (
+        "<p>Exact match during training, measured on images that were set aside from the training folds. A model "
+        "without gradient steps is fitted once and has a single point.</p>"
+    )
+    return f'{intro}{charts.legend(findings.readers, trained)}<div class="grid three">{"".join(parts)}</div>'
 
 
 def _chart(curves: pl.DataFrame, readers: list[str]) -> dict[str, Any]:
     tooltip = [
-        alt.Tooltip("reader:N"),
+        alt.Tooltip("reader:N", title="model"),
         alt.Tooltip("fold:O"),
         alt.Tooltip("epoch:Q", format=".1f"),
-        alt.Tooltip("validation_exact:Q", format=".2%", title="exact"),
-        alt.Tooltip("train_loss:Q", format=".4f"),
+        alt.Tooltip("validation_exact:Q", format=".2%", title="exact match"),
+        alt.Tooltip("train_loss:Q", format=".4f", title="training loss"),
     ]
     shown = curves.rename({"model": "reader"}).select("reader", "fold", "epoch", "validation_exact", "train_loss")
     channels = charts.of_reader(readers)
     base = alt.Chart(alt.InlineData(values=shown.to_dicts())).encode(
         x=alt.X("epoch:Q", scale=alt.Scale(domainMin=0), axis=alt.Axis(title="epoch", format="~g", tickCount=5)),
-        y=charts.share_axis("exact, validation", alt.Y, "validation_exact"),
+        y=charts.share_axis("exact match", alt.Y, "validation_exact"),
         color=channels["color"],
         detail="fold:O",
     )
-    # A model that is fitted in one go has one point, which a line alone would not show.
+    # A line alone would not show the single point of a model that is fitted once.
     points = base.mark_point(filled=True, size=40, opacity=1).encode(shape=channels["shape"], tooltip=tooltip)
     return charts.finished(alt.layer(base.mark_line(), points), height=180)
 

@@ -1,4 +1,4 @@
-"""The images that models misread: the worst readings, and the ones they were surest of."""
+"""Misread images of each model: those with the most edits and those with the highest confidence."""
 
 from difflib import SequenceMatcher
 from html import escape
@@ -11,11 +11,11 @@ from captchabench.report.pictures import SUREST, WORST, Misreading
 from captchabench.report.sections.base import Section
 from captchabench.report.tables import Ranking
 
-_TITLES = {WORST: "Most characters wrong", SUREST: "Surest, and wrong"}
+_TITLES = {WORST: "Most characters wrong", SUREST: "Wrong with the highest confidence"}
 
 
 def section(findings: Findings, _: Figures) -> str:
-    """A panel a dataset and reader, of which the menus show one."""
+    """One panel per dataset and reader; the menus show one of them."""
     first = findings.members[0]
     names = sorted({row["reader"] for ranking in findings.members for row in ranking.rows}, key=findings.readers.index)
     chooser = menus(
@@ -23,9 +23,9 @@ def section(findings: Findings, _: Figures) -> str:
         {"dataset": [ranking.dataset for ranking in findings.members], "model": names},
         {"dataset": first.dataset, "model": first.rows[0]["reader"]},
     )
-    opened = (first.dataset, first.rows[0]["reader"])
+    selected = (first.dataset, first.rows[0]["reader"])
     panels = [
-        _panel(findings, ranking, reader, shown=(ranking.dataset, reader) == opened)
+        _panel(findings, ranking, reader, shown=(ranking.dataset, reader) == selected)
         for ranking in findings.members
         for reader in names
     ]
@@ -33,7 +33,7 @@ def section(findings: Findings, _: Figures) -> str:
 
 
 def _panel(findings: Findings, ranking: Ranking, reader: str, *, shown: bool) -> str:
-    mine = [m for m in findings.misreadings if (m.dataset, m.reader) == (ranking.dataset, reader)]
+    misread = [m for m in findings.misreadings if (m.dataset, m.reader) == (ranking.dataset, reader)]
     row = next((row for row in ranking.rows if row["reader"] == reader), None)
     if row is None:
         text = f'<p class="soft">{escape(reader)} was not run on {escape(ranking.dataset)}.</p>'
@@ -45,9 +45,9 @@ def _panel(findings: Findings, ranking: Ranking, reader: str, *, shown: bool) ->
         )
     lists = "".join(
         f"<h3>{_title(title, ranking)}</h3>"
-        f'<ul class="pictures">{"".join(_item(m) for m in mine if m.kind == kind)}</ul>'
+        f'<ul class="pictures">{"".join(_item(m) for m in misread if m.kind == kind)}</ul>'
         for kind, title in _TITLES.items()
-        if mine
+        if misread
     )
     hidden = "" if shown else " hidden"
     shape = f'style="--shape: {findings.shape(ranking.dataset)}"'
@@ -58,34 +58,36 @@ def _title(title: str, ranking: Ranking) -> str:
     return title.replace("characters", "tiles") if ranking.grids else title
 
 
-def _item(found: Misreading) -> str:
-    if found.class_names:
-        return _grid(found)
+def _item(misreading: Misreading) -> str:
+    if misreading.class_names:
+        return _grid(misreading)
+    label, edits = misreading.label, misreading.edits
     return (
-        f'<li><img data-picture="{escape(found.sample_id)}" alt="{escape(found.label)}">'
-        f"<span><code>{escape(found.label)}</code> read as {_marked(found.label, found.prediction)}</span>"
-        f"<small>confidence {found.confidence:.2f}, {found.edits} edit{'s' * (found.edits != 1)}</small></li>"
+        f'<li><img data-picture="{escape(misreading.sample_id)}" alt="{escape(label)}">'
+        f"<span><code>{escape(label)}</code> read as {_marked(label, misreading.prediction)}</span>"
+        f"<small>confidence {misreading.confidence:.2f}, {edits} edit{'s' * (edits != 1)}</small></li>"
     )
 
 
-def _grid(found: Misreading) -> str:
-    """A grid with the tiles that were read wrong, each by its row and column."""
-    classes = found.class_names
+def _grid(misreading: Misreading) -> str:
+    """A grid with its misread tiles, each by its row and column."""
+    label, classes = misreading.label, misreading.class_names
     wrong = [
-        f"<span>{place // ROWS + 1}·{place % ROWS + 1} <code>{escape(classes[actual])}</code> read as "
+        f"<span>{index // ROWS + 1}·{index % ROWS + 1} <code>{escape(classes[actual])}</code> read as "
         f"<mark>{escape(classes[read])}</mark></span>"
-        for place, (actual, read) in enumerate(zip(found.label, found.prediction, strict=True))
+        for index, (actual, read) in enumerate(zip(label, misreading.prediction, strict=True))
         if actual != read
     ]
-    shown = ", ".join(classes[symbol] for symbol in found.label)
+    shown = ", ".join(classes[symbol] for symbol in label)
     return (
-        f'<li><img data-picture="{escape(found.sample_id)}" alt="{escape(shown)}">{"".join(wrong)}'
-        f"<small>row·column; confidence {found.confidence:.2f}, {found.edits} of {len(found.label)} wrong</small></li>"
+        f'<li><img data-picture="{escape(misreading.sample_id)}" alt="{escape(shown)}">{"".join(wrong)}'
+        f"<small>row·column; confidence {misreading.confidence:.2f}, {misreading.edits} of {len(label)} wrong"
+        "</small></li>"
     )
 
 
 def _marked(label: str, prediction: str) -> str:
-    """The reading, with what does not agree with the label underlined; a missing character as a low line."""
+    """The prediction as HTML: wrong characters are underlined, and a missing one is an underscore."""
     if not prediction:
         return "<em>nothing</em>"
     parts = []
@@ -100,4 +102,4 @@ def _marked(label: str, prediction: str) -> str:
     return f"<code>{''.join(parts)}</code>"
 
 
-SECTION = Section(100, "errors", "Errors", "Errors to look at", section)
+SECTION = Section(100, "errors", "Errors", "Misread images", section)

@@ -1,4 +1,4 @@
-"""Every result in one table that can be sorted, intervals drawn."""
+"""The leaderboard: all results in one sortable table, with their intervals drawn."""
 
 from html import escape
 from typing import Any
@@ -13,18 +13,31 @@ from captchabench.scoring.metrics import METRICS
 _SHARES = {"exact_folded": "case-folded", "coverage_99": "read at 99 %"}
 _NUMBERS = {"f1": "F1", "ece": "ECE"}
 _EXPLAINED = ("exact", "exact_folded", "cer", "coverage_99", "f1", "ece")
+_NOTES = {
+    "95 % interval": "Wilson interval for exact; for CER, bootstrap over images",
+    "± over seeds": "standard deviation of exact over folds, in percentage points; each fold has a seed of its own",
+    "grids of tiles": "exact counts grids with all nine tiles right; CER is the share of tiles read wrong; F1 is "
+    "that of the classes; the section Tiles has more",
+    "union": "all datasets of text, merged; a model trained on union is also listed under each dataset that it read",
+    "pretrained": "training did not start from random weights; the section Run says from which",
+    "models, datasets": "described in docs/recognisers.md",
+}
 
 
 def section(findings: Findings, _: Figures) -> str:
-    """The table, and what its columns mean. The spread over seeds has a column where there are two or more."""
+    """The table and the meaning of its columns. The spread over seeds is shown only if there are several."""
     seeds = findings.board["exact_std"].is_not_null().any()
     rows = [_row(ranking, row, seeds) for ranking in findings.ranked for row in ranking.rows]
     folds = folds_note(max(row["folds"] for ranking in findings.ranked for row in ranking.rows))
     caption = (
-        f'<span id="shown" role="status">{len(rows)} results</span>, best first; a click on a head sorts. '
-        f"Held-out images of {folds}. {tag(findings.source)}"
+        f'<span id="shown" role="status">{_results(len(rows))}</span> on held-out images of {folds}, by dataset, best '
+        f"first. Click a column's name to sort by it. {tag(findings.source)}"
     )
     return f'<div id="leaderboard">{table(caption, _columns(seeds), rows, sortable=True)}</div>{_notes()}'
+
+
+def _results(count: int) -> str:
+    return f"{count} result{'s' * (count != 1)}"
 
 
 def _columns(seeds: bool) -> list[Column]:
@@ -63,7 +76,7 @@ def _row(ranking: Ranking, row: dict[str, Any], seeds: bool) -> Row:
 
 
 def _reader(row: dict[str, Any]) -> str:
-    """The model, and whether its weights started from others."""
+    """The model, and whether it started from pretrained weights."""
     if not row["pretraining"]:
         return escape(row["reader"])
     return f'{escape(row["reader"])} <small title="{escape(row["pretraining"])}">pretrained</small>'
@@ -74,14 +87,14 @@ def _spread(deviation: float | None) -> TableCell:
 
 
 def _cer(row: dict[str, Any]) -> str:
-    # The bootstrap has no interval where all images were read equally well.
+    # The bootstrap has no interval if all images have the same error rate.
     if row["cer_lo"] is None:
         return percent(row["cer"])
     return f"{percent(row['cer'])} <small>{100 * row['cer_lo']:.1f}–{100 * row['cer_hi']:.1f}</small>"
 
 
 def _drawn(row: dict[str, Any]) -> str:
-    """The interval as a band from 0 to 100 %, the estimate as a line in it, the ends in figures."""
+    """The interval as a band on a scale from 0 to 100 %, the estimate as a line in it, and both ends as numbers."""
     low, high, exact = (100 * row[key] for key in ("exact_lo", "exact_hi", "exact"))
     return (
         f'<span class="range" aria-hidden="true"><i style="left:{low:.2f}%;width:{high - low:.2f}%"></i>'
@@ -91,18 +104,14 @@ def _drawn(row: dict[str, Any]) -> str:
 
 def _notes() -> str:
     titles = {"exact": "exact", "cer": "CER"} | _SHARES | _NUMBERS
-    notes = "".join(
-        f"<dt>{escape(titles[name])}</dt><dd>{escape(METRICS[name].description)}; "
-        f"{'higher' if METRICS[name].higher_is_better else 'lower'} is better</dd>"
+    notes = {
+        titles[
+            name
+        ]: f"{METRICS[name].description}; {'higher' if METRICS[name].higher_is_better else 'lower'} is better"
         for name in _EXPLAINED
-    )
-    return (
-        f"<details><summary>What the columns mean</summary><dl>{notes}<dt>of grids</dt><dd>CER is the share of tiles "
-        "read wrong, F1 that of their classes; more under Grids</dd><dt>95 % interval</dt><dd>Wilson's for "
-        "exact; for CER, bootstrap by image</dd><dt>± over seeds</dt><dd>standard deviation of exact over folds, each "
-        "with its own seed, in points; with one fold there is none</dd><dt>pretrained</dt><dd>weights did "
-        "not start at random; the section Run says from what</dd></dl></details>"
-    )
+    }
+    listed = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in (notes | _NOTES).items())
+    return f"<details><summary>What the columns mean</summary><dl>{listed}</dl></details>"
 
 
 SECTION = Section(10, "results", "Leaderboard", "Leaderboard", section)

@@ -1,4 +1,4 @@
-"""Which character is read as which, and of grids which class."""
+"""Confusions: which character is read as which, and in grids, which class of tile."""
 
 import json
 from html import escape
@@ -16,7 +16,7 @@ from captchabench.scoring.alignment import DELETED, INSERTED
 from captchabench.scoring.leaderboard import CONFUSIONS, OTHER
 
 _PAIRS_SHOWN = 6
-# Sixty symbols have to find room.
+# Small enough for sixty symbols.
 _LABELS: dict[str, Any] = {
     "labelFontSize": 9,
     "labelExpr": f"datum.value === '{DELETED}' || datum.value === '{INSERTED}' ? '∅' : datum.value",
@@ -24,7 +24,7 @@ _LABELS: dict[str, Any] = {
 
 
 def section(findings: Findings, figures: Figures) -> str:
-    """The best models' most frequent mistakes in words, and the confusion matrix of a cell to choose."""
+    """The most frequent mistakes of the best models, and the confusion matrix of the selected dataset and model."""
     rows = []
     for ranking in findings.ranked:
         model = _best(findings, ranking.dataset)
@@ -42,19 +42,19 @@ def section(findings: Findings, figures: Figures) -> str:
         rows.append(Row([escape(ranking.dataset), escape(model), " &ensp; ".join(shown) or "nothing"], ranking.dataset))
     columns = [Column("dataset"), Column("best model", words=True), Column("its most frequent mistakes", words=True)]
     first = findings.ranked[0].dataset
-    chosen = {"dataset": first, "model": _best(findings, first)}
-    options = {name: findings.tables[CONFUSIONS][name].unique().sort().to_list() for name in chosen}
-    # The pairs are the same for all: the table above says in words what the matrix shows.
-    chooser = menus([figures.following], options, chosen)
+    selected = {"dataset": first, "model": _best(findings, first)}
+    options = {name: findings.tables[CONFUSIONS][name].unique().sort().to_list() for name in selected}
+    chooser = menus([figures.following], options, selected)
     chart = figures.add(
-        _chart(findings.tables[CONFUSIONS], chosen, [ranking.dataset for ranking in findings.grids]),
-        "Characters, of grids classes, read as others, as a share of each actual one; grey where read right. ∅ is "
-        "nothing: the last column holds characters that were missed, the last row characters that were invented.",
-        "Confusion matrix of the dataset and model chosen above: actual characters down, what they were read as "
+        _chart(findings.tables[CONFUSIONS], selected, [ranking.dataset for ranking in findings.grids]),
+        "Each row is an actual character (in grids, a class of tile), each column what it was read as. The colour is "
+        "the share of the row's characters that were read so; grey: read right. The last column (∅) holds characters "
+        "that were missed, the last row (∅) characters that were read where there are none.",
+        "Confusion matrix of the dataset and model selected above: actual characters down, what they were read as "
         "across. The table above it names the most frequent mistakes.",
         findings.source,
     )
-    listed = table(f"Actual → read as. {tag(findings.source)}", columns, rows)
+    listed = table(f"Actual character → character read, and how often. {tag(findings.source)}", columns, rows)
     return f'{listed}{chooser}<div class="narrow">{chart}</div>'
 
 
@@ -68,13 +68,14 @@ def _pair(actual: str, predicted: str, count: int) -> str:
     if predicted == DELETED:
         return f"<code>{escape(actual)}</code>&nbsp;missed&nbsp;{count}×"
     if actual == INSERTED:
-        return f"<code>{escape(predicted)}</code>&nbsp;invented&nbsp;{count}×"
+        return f"<code>{escape(predicted)}</code>&nbsp;inserted&nbsp;{count}×"
     return f"<code>{escape(actual)}</code>→<code>{escape(predicted)}</code>&nbsp;{count}×"
 
 
-def _chart(confusions: pl.DataFrame, chosen: dict[str, str], grids: list[str]) -> dict[str, Any]:
-    """A mistake is coloured by its share of the actual character's occurrences, an insertion by its number
-    for each occurrence of the inserted character. Of `grids`, names of classes lean to find room."""
+def _chart(confusions: pl.DataFrame, selected: dict[str, str], grids: list[str]) -> dict[str, Any]:
+    """A mistake is coloured by its share of the actual character's occurrences, an insertion by its number per
+    occurrence of the inserted character. The names of classes of `grids` are slanted: they are too long to be
+    horizontal."""
     cell = ["dataset", "model"]
     support = (
         confusions.filter(pl.col("actual") != INSERTED)
@@ -83,17 +84,17 @@ def _chart(confusions: pl.DataFrame, chosen: dict[str, str], grids: list[str]) -
     )
     symbol = pl.when(pl.col("actual") == INSERTED).then("predicted").otherwise("actual").alias("symbol")
     mistaken = pl.col("actual") != pl.col("predicted")
-    # A character that no label holds can be inserted too.
+    # A character that occurs in no label can be inserted too.
     share = (pl.col("count") / pl.col("support").fill_null(1)).clip(0, 1).round(5)
     shown = (
         confusions.filter(pl.col("predicted") != OTHER)
         .with_columns(symbol)
         .join(support, on=[*cell, "symbol"], how="left", maintain_order="left")
-        # Hits have no share, so that the scale is that of the mistakes.
+        # Correct readings have no share, so that the colour scale covers mistakes only.
         .with_columns(pl.when(mistaken).then(share).alias("share"))
         .select(*cell, "actual", "predicted", "count", "share")
     )
-    # A table of text is a quarter of the same as a list of objects.
+    # As CSV the data has a quarter of the size of a list of objects.
     parse = {"count": "number", "share": "number"}
     data = alt.InlineData(values=shown.write_csv(), format=alt.CsvDataFormat(type="csv", parse=parse))
     symbols = sorted({*shown["actual"], *shown["predicted"]}, key=lambda s: (len(s), s))
@@ -112,14 +113,14 @@ def _chart(confusions: pl.DataFrame, chosen: dict[str, str], grids: list[str]) -
                 alt.value("#88888833"),
                 alt.Color(
                     "share:Q",
-                    title="share of the character",
+                    title="share of the actual character",
                     scale=charts.shade(*charts.REDS, type="sqrt"),
                     legend=alt.Legend(format=".1%", tickCount=3, orient="bottom", direction="horizontal"),
                 ),
             ),
             tooltip=["actual:N", "predicted:N", "count:Q", alt.Tooltip("share:Q", format=".2%")],
         )
-        .add_params(charts.DARK, *(charts.menu(name, value) for name, value in chosen.items()))
+        .add_params(charts.DARK, *(charts.menu(name, value) for name, value in selected.items()))
     )
     return charts.finished(chart, height=620)
 

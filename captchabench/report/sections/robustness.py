@@ -1,4 +1,4 @@
-"""What is left of the accuracy when the images get worse."""
+"""Robustness: exact match on corrupted images."""
 
 from html import escape
 from typing import Any
@@ -18,60 +18,65 @@ _CLEAN, _MEAN = "clean", "mean"
 
 
 def section(findings: Findings, figures: Figures) -> str:
-    """A chart a corruption for a dataset to choose, and the mean relative drops of all."""
-    found = readers(findings.tables[ROBUSTNESS])
-    kinds = [kind for kind in found["corruption"].unique().sort().to_list() if kind not in (_CLEAN, _MEAN)]
+    """One chart per corruption for the selected dataset, and a table of the mean relative drops."""
+    results = readers(findings.tables[ROBUSTNESS])
+    kinds = [kind for kind in results["corruption"].unique().sort().to_list() if kind not in (_CLEAN, _MEAN)]
     if not kinds:
         return '<p class="soft">No corruption was tried.</p>'
     first = findings.ranked[0].dataset
-    options = [ranking.dataset for ranking in findings.ranked if ranking.dataset in set(found["read"])]
+    options = [ranking.dataset for ranking in findings.ranked if ranking.dataset in set(results["read"])]
     targets, drawn = [], []
     for kind in kinds:
         targets.append(figures.following)
         drawn.append(
             figures.add(
-                _chart(found, kind, first, findings.readers),
+                _chart(results, kind, first, findings.readers),
                 f"{kind}.",
-                f"Exact match by strength of {kind}, from clean to 3, a line a model. {_hardest(found, kind)}",
+                f"Exact match by strength of {kind}, from clean to 3, one line per model. "
+                + _largest_drop(results, kind),
                 findings.source,
             )
         )
     chooser = menus(targets, {"dataset": options}, {"dataset": first})
     head = chooser + charts.legend(findings.readers)
-    return f'{head}<div class="grid three">{"".join(drawn)}</div>{_drops(findings, found, kinds)}'
+    intro = (
+        f"<p>The models read up to {findings.params.probe.images:,} images of each held-out fold, unchanged (clean) "
+        "and with each corruption at three strengths.</p>"
+    )
+    return f'{intro}{head}<div class="grid three">{"".join(drawn)}</div>{_drops(findings, results, kinds)}'
 
 
-def _hardest(found: pl.DataFrame, kind: str) -> str:
-    """The largest fall of one kind, in words."""
-    strongest = found.filter((pl.col("corruption") == kind) & pl.col("relative_drop").is_not_null())
-    if strongest.is_empty():
+def _largest_drop(results: pl.DataFrame, kind: str) -> str:
+    """The largest relative drop under one corruption, as a sentence."""
+    drops = results.filter((pl.col("corruption") == kind) & pl.col("relative_drop").is_not_null())
+    if drops.is_empty():
         return ""
-    row = strongest.sort(["relative_drop", "read", "reader"], descending=[True, False, False]).row(0, named=True)
+    row = drops.sort(["relative_drop", "read", "reader"], descending=[True, False, False]).row(0, named=True)
     return (
-        f"Largest fall: {row['reader']} on {row['read']} at strength {row['strength']}, "
-        f"to {percent(row['exact'])}, {percent(row['relative_drop'])} less than clean."
+        f"Largest drop: {row['reader']} on {row['read']} at strength {row['strength']}, "
+        f"to {percent(row['exact'])}, which is {percent(row['relative_drop'])} less than clean."
     )
 
 
-def _drops(findings: Findings, found: pl.DataFrame, kinds: list[str]) -> str:
-    """Mean relative drop by corruption: a row a dataset and reader."""
+def _drops(findings: Findings, results: pl.DataFrame, kinds: list[str]) -> str:
+    """Mean relative drop by corruption, one row per dataset and reader."""
     means = (
-        found.filter(~pl.col("corruption").is_in([_CLEAN, _MEAN]))
+        results.filter(~pl.col("corruption").is_in([_CLEAN, _MEAN]))
         .group_by("read", "reader", "corruption")
         .agg(pl.col("relative_drop").mean())
     )
     drops = {(read, reader, kind): drop for read, reader, kind, drop in means.rows()}
-    whole = found.filter(pl.col("corruption") == _MEAN)
-    drops |= {(r["read"], r["reader"], _MEAN): r["relative_drop"] for r in whole.iter_rows(named=True)}
-    able = found.filter((pl.col("corruption") == _CLEAN) & (pl.col("exact") > 0))
+    overall = results.filter(pl.col("corruption") == _MEAN)
+    drops |= {(r["read"], r["reader"], _MEAN): r["relative_drop"] for r in overall.iter_rows(named=True)}
+    able = results.filter((pl.col("corruption") == _CLEAN) & (pl.col("exact") > 0))
     rows = []
     for ranking in findings.ranked:
-        mine = [r for r in able.iter_rows(named=True) if r["read"] == ranking.dataset]
-        for row in sorted(mine, key=lambda r: (-r["exact"], r["reader"])):
+        clean = [r for r in able.iter_rows(named=True) if r["read"] == ranking.dataset]
+        for row in sorted(clean, key=lambda r: (-r["exact"], r["reader"])):
             values = [drops[row["read"], row["reader"], kind] for kind in (*kinds, _MEAN)]
             named = [TableCell(escape(row["reader"])), TableCell(escape(row["read"]))]
-            clean = TableCell(percent(row["exact"]), row["exact"])
-            rows.append(Row([*named, clean, *map(_drop, values)], ranking.dataset))
+            exact = TableCell(percent(row["exact"]), row["exact"])
+            rows.append(Row([*named, exact, *map(_drop, values)], ranking.dataset))
     columns = [
         Column("model"),
         Column("dataset", words=True),
@@ -79,8 +84,8 @@ def _drops(findings: Findings, found: pl.DataFrame, kinds: list[str]) -> str:
         *map(Column, (*kinds, _MEAN)),
     ]
     caption = (
-        "Mean relative drop of exact match over three strengths, against the same images clean. Models that read "
-        f"none of those are left out. {tag(findings.source)}"
+        "Relative drop of exact match, mean over the three strengths: at 50 %, half of the images that were read when "
+        f"clean are lost. Models that read no clean image are left out. {tag(findings.source)}"
     )
     return table(caption, columns, rows, sortable=True)
 
@@ -91,9 +96,9 @@ def _drop(value: float) -> TableCell:
     return TableCell(f'<span class="heat" style="--share:{depth:.2f}">{text}</span>', value)
 
 
-def _chart(found: pl.DataFrame, kind: str, dataset: str, names: list[str]) -> dict[str, Any]:
+def _chart(results: pl.DataFrame, kind: str, dataset: str, names: list[str]) -> dict[str, Any]:
     shown = (
-        found.filter(pl.col("corruption").is_in([_CLEAN, kind]))
+        results.filter(pl.col("corruption").is_in([_CLEAN, kind]))
         .sort("read", "reader", "strength")
         .select(pl.col("read").alias("dataset"), "reader", "strength", "n", "exact", "relative_drop")
     )
@@ -104,15 +109,15 @@ def _chart(found: pl.DataFrame, kind: str, dataset: str, names: list[str]) -> di
         .transform_filter("datum.dataset === dataset")
         .encode(
             x=alt.X("strength:O", title=f"{kind}, strength", axis=alt.Axis(labelAngle=0, labelExpr=labels)),
-            y=charts.share_axis("exact", alt.Y, "exact"),
+            y=charts.share_axis("exact match", alt.Y, "exact"),
             color=channels["color"],
         )
     )
     lines = base.mark_line()
     tooltip = [
-        alt.Tooltip("reader:N"),
+        alt.Tooltip("reader:N", title="model"),
         alt.Tooltip("strength:O"),
-        alt.Tooltip("exact:Q", format=".2%"),
+        alt.Tooltip("exact:Q", format=".2%", title="exact match"),
         alt.Tooltip("relative_drop:Q", format=".1%", title="relative drop"),
         alt.Tooltip("n:Q", title="images"),
     ]
@@ -120,4 +125,4 @@ def _chart(found: pl.DataFrame, kind: str, dataset: str, names: list[str]) -> di
     return charts.finished(alt.layer(lines, points).add_params(charts.menu("dataset", dataset)), height=180)
 
 
-SECTION = Section(70, "robustness", "Robustness", "When images get worse", section, tables=(ROBUSTNESS,))
+SECTION = Section(70, "robustness", "Robustness", "Robustness to corrupted images", section, tables=(ROBUSTNESS,))

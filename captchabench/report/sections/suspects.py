@@ -1,4 +1,4 @@
-"""Labels that may be wrong: for a person to look at."""
+"""Labels that may be wrong, with their images, for a person to check."""
 
 from html import escape
 
@@ -18,26 +18,27 @@ _COLUMNS = (
     Column("label", words=True),
     Column("read as", words=True),
     Column("score"),
-    Column("models that say so", words=True),
+    Column("models that disagree with the label", words=True),
 )
 
 
 def section(findings: Findings, _: Figures) -> str:
-    """A panel a dataset: its first suspects, with their images."""
+    """One panel per dataset with its first suspects and their images."""
     datasets = [ranking.dataset for ranking in findings.members]
     suspected = set(findings.tables[SUSPECTS]["dataset"])
     first = next((dataset for dataset in datasets if dataset in suspected), datasets[0])
     chooser = menus(["suspects"], {"dataset": datasets}, {"dataset": first})
     panels = "".join(_panel(findings, ranking, shown=ranking.dataset == first) for ranking in findings.members)
     return (
-        "<p>Images whose label is contradicted, with confidence, by models trained without them (confident learning on "
-        "out-of-fold predictions). The score is by how much they prefer their reading; it is no proof.</p>"
+        "<p>Images that models confidently read as something else than their label (confident learning). None of these "
+        "models was trained on the image. The score is the probability that they give to their reading, less that of "
+        "the label. A suspect may also be just hard to read: look at the image.</p>"
         f'{chooser}<div id="suspects">{panels}</div>'
     )
 
 
 def _panel(findings: Findings, ranking: Ranking, *, shown: bool) -> str:
-    mine = findings.tables[SUSPECTS].filter(pl.col("dataset") == ranking.dataset)
+    listed = findings.tables[SUSPECTS].filter(pl.col("dataset") == ranking.dataset)
     rows = [
         Row(
             [
@@ -49,11 +50,11 @@ def _panel(findings: Findings, ranking: Ranking, *, shown: bool) -> str:
                 escape(row["models"]),
             ]
         )
-        for row in mine.head(SUSPECTS_SHOWN).iter_rows(named=True)
+        for row in listed.head(SUSPECTS_SHOWN).iter_rows(named=True)
     ]
     if rows:
-        listed = f"{escape(ranking.dataset)}: {len(rows)} of {mine.height} listed in metrics/suspects.csv."
-        text = table(f"{listed} {tag(ranking.source)}", _COLUMNS, rows)
+        caption = f"{escape(ranking.dataset)}: {len(rows)} of the {listed.height} in metrics/suspects.csv."
+        text = table(f"{caption} {tag(ranking.source)}", _COLUMNS, rows)
     else:
         text = f'<p class="soft">No label of {escape(ranking.dataset)} is suspected.</p>'
     hidden = "" if shown else " hidden"

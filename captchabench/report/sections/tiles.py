@@ -1,4 +1,4 @@
-"""Grids of tiles: how many tiles are right, how many challenges are solved, and which classes are hard."""
+"""Grids of tiles: the share of tiles read right, the share of challenges solved, and the scores of each class."""
 
 from html import escape
 from typing import Any
@@ -32,22 +32,22 @@ _CLASSES = (
 
 
 def section(findings: Findings, _: Figures) -> str:
-    """A row a model, and a panel a dataset and model with a row a class."""
+    """A table with one row per model, and for each dataset and model a panel with one row per class."""
     if not findings.grids:
         return '<p class="soft">No grids of tiles were read.</p>'
     rows = [_model(ranking, row) for ranking in findings.grids for row in ranking.rows]
     first = findings.grids[0]
     models = sorted({row["model"] for ranking in findings.grids for row in ranking.rows}, key=findings.readers.index)
-    opened = {"dataset": first.dataset, "model": first.rows[0]["model"]}
-    chooser = menus(["classes"], {"dataset": [r.dataset for r in findings.grids], "model": models}, opened)
+    selected = {"dataset": first.dataset, "model": first.rows[0]["model"]}
+    chooser = menus(["classes"], {"dataset": [r.dataset for r in findings.grids], "model": models}, selected)
     panels = [
-        _panel(findings, ranking, model, shown=[ranking.dataset, model] == list(opened.values()))
+        _panel(findings, ranking, model, shown=[ranking.dataset, model] == list(selected.values()))
         for ranking in findings.grids
         for model in models
     ]
     return (
-        "<p>A challenge asks for all tiles of one class. It is solved if exactly those are named; each grid is asked "
-        "for every class that it holds.</p>"
+        "<p>A challenge shows a grid and asks for all tiles of one class. It is solved if exactly these tiles are "
+        "selected. Each grid is one challenge for every class in it.</p>"
         + table(f"Best first. {tag(first.source)}", _MODELS, rows, sortable=True)
         + f'{chooser}<div id="classes">{"".join(panels)}</div>'
     )
@@ -68,7 +68,7 @@ def _model(ranking: Ranking, row: dict[str, Any]) -> Row:
 
 
 def _panel(findings: Findings, ranking: Ranking, model: str, *, shown: bool) -> str:
-    mine = findings.tables[CLASSES].filter((pl.col("dataset") == ranking.dataset) & (pl.col("model") == model))
+    scores = findings.tables[CLASSES].filter((pl.col("dataset") == ranking.dataset) & (pl.col("model") == model))
     rows = [
         Row(
             [
@@ -80,7 +80,7 @@ def _panel(findings: Findings, ranking: Ranking, model: str, *, shown: bool) -> 
                 TableCell(percent(row["solved"]), row["solved"]),
             ]
         )
-        for row in mine.sort("f1", "class").iter_rows(named=True)
+        for row in scores.sort("f1", "class").iter_rows(named=True)
     ]
     if rows:
         text = table(
@@ -91,4 +91,4 @@ def _panel(findings: Findings, ranking: Ranking, model: str, *, shown: bool) -> 
     return f'<div data-panel="{escape(ranking.dataset)} {escape(model)}"{"" if shown else " hidden"}>{text}</div>'
 
 
-SECTION = Section(50, "tiles", "Tiles", "Grids, tile by tile", section, tables=(CLASSES,))
+SECTION = Section(50, "tiles", "Tiles", "Grids of tiles", section, tables=(CLASSES,))

@@ -1,4 +1,4 @@
-"""What a model trained on one dataset reads of another."""
+"""Transfer: exact match of a model trained on one dataset and tested on another."""
 
 from html import escape
 from typing import Any
@@ -16,16 +16,16 @@ from captchabench.studies.transfer import TRANSFER_TABLE
 
 
 def section(findings: Findings, figures: Figures) -> str:
-    """A heat map a model: trained on, down; read, across; empty where the alphabet does not reach."""
+    """One heat map per model: training dataset down, test dataset across; empty if the alphabet lacks symbols."""
     if findings.tables[TRANSFER_TABLE].is_empty():
-        return '<p class="soft">No model was asked to read another dataset.</p>'
+        return '<p class="soft">No model was tested on another dataset.</p>'
     known = set(findings.tables[TRANSFER_TABLE]["model"])
     models = [model for model in findings.readers if model in known]
     maps = "".join(_map(findings, model, figures) for model in models)
-    table = numbers("Exact match of models on datasets they may not know.", _COLUMNS, map(_row, _rows(findings)))
+    table = numbers("Exact match by training and test dataset.", _COLUMNS, map(_row, _rows(findings)))
     return (
-        "<p>Rows: what the model was trained on. Columns: what it read. Only datasets whose symbols it knows; "
-        f'the rest is left empty.</p><div class="grid three">{maps}</div>{table}'
+        "<p>Rows: the dataset that the model was trained on. Columns: the dataset that it read. Empty: that dataset "
+        f'has symbols that the model does not know.</p><div class="grid three">{maps}</div>{table}'
     )
 
 
@@ -63,16 +63,16 @@ def _row(row: dict[str, Any]) -> Row:
 
 
 def _map(findings: Findings, model: str, figures: Figures) -> str:
-    mine = findings.tables[TRANSFER_TABLE].filter(pl.col("model") == model)
-    away = mine.filter(pl.col("trained_on") != pl.col("read")).sort("exact", descending=True)
-    said = "; ".join(
+    results = findings.tables[TRANSFER_TABLE].filter(pl.col("model") == model)
+    away = results.filter(pl.col("trained_on") != pl.col("read")).sort("exact", descending=True)
+    listed = "; ".join(
         f"trained on {row['trained_on']}, reads {percent(row['exact'])} of {row['read']}"
         for row in away.iter_rows(named=True)
     )
     return figures.add(
-        _chart(mine, list(findings.params.matrix.datasets)),
+        _chart(results, list(findings.params.matrix.datasets)),
         f"{model}, exact match.",
-        f"Heat map of {model}. {said or 'It was asked to read its own dataset alone'}.",
+        f"Heat map of {model}. {listed or 'It was tested only on the dataset that it was trained on'}.",
         findings.source,
     )
 
@@ -83,7 +83,9 @@ def _chart(transfer: pl.DataFrame, datasets: list[str]) -> dict[str, Any]:
     tooltip = [
         alt.Tooltip("trained_on:N", title="trained on"),
         alt.Tooltip("read:N"),
-        *(alt.Tooltip(f"{name}:Q", format=".2%") for name in ("exact", "exact_lo", "exact_hi")),
+        alt.Tooltip("exact:Q", format=".2%", title="exact match"),
+        alt.Tooltip("exact_lo:Q", format=".2%", title="95 % from"),
+        alt.Tooltip("exact_hi:Q", format=".2%", title="95 % to"),
         alt.Tooltip("n:Q", title="images"),
     ]
     base = alt.Chart(alt.InlineData(values=shown.to_dicts())).encode(
@@ -109,9 +111,9 @@ def _chart(transfer: pl.DataFrame, datasets: list[str]) -> dict[str, Any]:
         .mark_text(fontSize=12)
         .encode(text=alt.Text("exact:Q", format=".1%"), color=alt.Color("ink:N", scale=None))
     )
-    # Each layer keeps a scale of its own: one is a colour, the other names one.
+    # The layers have separate scales: the colour of the text is a value, not data.
     both = alt.layer(cells, figures).resolve_scale(color="independent").add_params(charts.DARK)
     return charts.finished(both, height=_ROW_HEIGHT * len(trained))
 
 
-SECTION = Section(60, "transfer", "Transfer", "Trained on one, reading another", section, tables=(TRANSFER_TABLE,))
+SECTION = Section(60, "transfer", "Transfer", "Transfer between datasets", section, tables=(TRANSFER_TABLE,))
