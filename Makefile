@@ -7,6 +7,7 @@
 # make vulnerabilities  look up the packages of requirements.lock in PyPI and OSV with pip-audit
 # make lock    renew requirements.lock from pyproject.toml, with hashes (needs uv); UPGRADE=NAME upgrades one package
 # make full    switch params.yaml to the Kaggle data and full budgets, then run the benchmark (one GPU)
+# make result RUN=NAME  repeat a full run on archives (CPU cores) and keep it in results/; results/README.md lists them
 # make setup   only create the environment, .venv
 # make clean   remove outputs and environment, but not DVC's cache
 
@@ -17,7 +18,7 @@ export PATH := $(BIN):$(PATH)
 # Messages and sort order must not depend on the locale of the machine.
 export LC_ALL := C.UTF-8
 
-.PHONY: repro schedule full test test-gpu lint types check vulnerabilities chaos setup lock clean
+.PHONY: repro schedule full result test test-gpu lint types check vulnerabilities chaos setup lock clean
 .DEFAULT_GOAL := repro
 
 setup: .venv/.complete
@@ -51,6 +52,12 @@ schedule: setup
 full: setup
 	@captchabench apply params.full.yaml
 	@$(MAKE) --no-print-directory repro
+
+result: setup
+	@captchabench apply params.cpu.yaml results/$(RUN).yaml
+	@python -m flows.local
+	@captchabench publish $(RUN)
+	@dvc repro --quiet report
 
 test: setup
 	@pytest

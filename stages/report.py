@@ -1,4 +1,4 @@
-"""report: metrics/, misread images and params.yaml -> reports/index.html."""
+"""report: metrics/, misread images, results/ and params.yaml -> reports/index.html."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from captchabench.report.findings import Findings
 from captchabench.report.inputs import read_audit, read_cleaning
 from captchabench.report.page import page
 from captchabench.report.pictures import misreadings, of_suspects, pictures
+from captchabench.report.runs import read_published, read_runs
 from captchabench.report.sections.base import sections
 from captchabench.scoring.leaderboard import read_leaderboard
 from captchabench.storage.files import write_text
@@ -30,6 +31,8 @@ def main() -> None:
         pictures=pictures(Path("data/shards"), shown),
         params=params,
         params_text=PARAMS.read_text(encoding="utf-8"),
+        runs=read_runs(),
+        published=read_published(),
     )
     path = Path("reports/index.html")
     write_text(path, page(findings))

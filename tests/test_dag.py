@@ -38,7 +38,7 @@ class Repository:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         ignore = shutil.ignore_patterns("__pycache__")
-        for name in ("captchabench", "flows", "stages"):
+        for name in ("captchabench", "flows", "results", "stages"):
             shutil.copytree(ROOT / name, folder / name, ignore=ignore)
         (folder / "data/downloads").mkdir(parents=True)
         (folder / "captchabench/models/second.py").write_text(SECOND_MODEL)
@@ -131,6 +131,42 @@ def test_a_first_run_writes_everything_and_a_second_run_does_nothing(repository:
     assert repository.repro() == set()
     assert json.loads(repository.dvc("status", "--json")) == {}
     assert repository.git("status", "--porcelain") == ""
+
+
+def test_a_finished_run_is_published_and_shown(repository: Repository) -> None:
+    folder, overlay = repository.folder, repository.folder / "results/small.yaml"
+    publish = (sys.executable, "-m", "captchabench", "publish", "small")
+    overlay.write_text("# Eighty drawn images <&>.\nmatrix: {folds: [0, 1]}\n")
+    with pytest.raises(AssertionError, match=r"params\.yaml: matrix\.folds is not as in results/small\.yaml"):
+        repository.run(*publish)
+    overlay.write_text("# Eighty drawn images <&>.\nmatrix: {folds: [0]}\n")
+    code = folder / "flows/local.py"
+    committed = code.read_text()
+    code.write_text(committed + "\n")
+    with pytest.raises(AssertionError, match=r"flows/local\.py: differs from the commit; commit it first"):
+        repository.run(*publish)
+    code.write_text(committed)
+    repository.run(*publish)
+    board = (folder / "metrics/leaderboard.csv").read_text().splitlines()
+    table = (folder / "results/small.csv").read_text()
+    assert [line.split(",")[:8] for line in table.splitlines()] == [line.split(",")[:8] for line in board]
+    assert "train_seconds" not in table
+    record = json.loads((folder / "results/small.json").read_text())
+    assert record["commit"] == repository.git("rev-parse", "HEAD").strip()
+    assert record["parameters"]["datasets"]["fournierp"] == {"images": 80}
+    assert {cell["model"] for cell in record["cells"]} == {"dummy", "second"}
+    assert repository.repro() == {"report"}
+    assert "Eighty drawn images &lt;&amp;&gt;." in (folder / "reports/index.html").read_text()
+    # A second time, with a page that does not know of it, and the same bytes.
+    repository.run(*publish)
+    assert (folder / "results/small.csv").read_text() == table
+    (folder / "params.yaml").write_text((folder / "params.yaml").read_text().replace("seed: 0", "seed: 1"))
+    with pytest.raises(AssertionError, match=r"stages are not up to date"):
+        repository.run(*publish)
+    for command in (("checkout", "-q", "."), ("clean", "-qfd", "results")):
+        repository.git(*command)
+    assert repository.repro() == {"report"}
+    repository.commit("nothing published")
 
 
 def test_a_models_parameter_reruns_its_cells_only_and_the_diff_shows_them(repository: Repository) -> None:

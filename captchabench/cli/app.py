@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from captchabench.cli import compare, demo, doctor, predict
+from captchabench.cli import compare, demo, doctor, predict, publish
 from captchabench.config import PARAMS
 from captchabench.datasets import DATASETS
 from captchabench.errors import InputError
@@ -67,16 +67,17 @@ def leaderboard(
 
 @app.command()
 def apply(
-    overlay: Annotated[
-        Path, typer.Argument(help="A YAML file with the parameters to change, nested as in params.yaml.")
+    overlays: Annotated[
+        list[Path], typer.Argument(help="YAML files with the parameters to change, nested as in params.yaml.")
     ],
     params: Annotated[Path, typer.Option(help="The file to change.")] = PARAMS,
 ) -> None:
-    """Change params.yaml by an overlay such as params.full.yaml; comments are kept."""
+    """Change params.yaml by overlays such as params.full.yaml, in the order given; comments are kept."""
     from captchabench.cli.overlay import apply_overlay
 
-    for key, old, new in apply_overlay(overlay, params):
-        typer.echo(f"{key}: {old} -> {new}")
+    for overlay in overlays:
+        for key, old, new in apply_overlay(overlay, params):
+            typer.echo(f"{key}: {old} -> {new}")
 
 
 @app.command()
@@ -114,6 +115,7 @@ app.command()(compare.history)
 app.command()(predict.predict)
 app.command()(predict.export)
 app.command()(demo.demo)
+app.command()(publish.publish)
 app.command()(doctor.doctor)
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from captchabench.config import Params
 from captchabench.datasets import UNION
 from captchabench.report.inputs import Cleaning
 from captchabench.report.pictures import Misreading
+from captchabench.report.runs import Run
 from captchabench.report.tables import Ranking, rankings, readers, source_note
 from captchabench.storage.tables import Table
 
@@ -21,7 +22,7 @@ class Findings:
 
     board: the leaderboard. tables: those that the sections declare. cleaning: how each dataset was cleaned.
     audit: metrics/data/audit.json. misreadings: the images of the gallery. pictures: sample_id -> data URI, for
-    the gallery and the suspects. params_text: the text of params.yaml.
+    the gallery and the suspects. params_text: the text of params.yaml. runs, published: what results/ holds.
     """
 
     board: pl.DataFrame
@@ -32,6 +33,8 @@ class Findings:
     pictures: Mapping[str, str]
     params: Params
     params_text: str
+    runs: Sequence[Run]
+    published: pl.DataFrame
 
     @cached_property
     def ranked(self) -> list[Ranking]:

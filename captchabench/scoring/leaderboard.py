@@ -52,6 +52,8 @@ SCHEMA = pl.Schema(
         "threads": pl.Int64(),
     }
 )
+# Columns that differ each time a run is repeated.
+TIMINGS = ("train_seconds", "images_per_second", "device", "threads")
 CLASSES_SCHEMA = pl.Schema(
     {
         "dataset": pl.String(),

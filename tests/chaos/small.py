@@ -32,7 +32,7 @@ class Benchmark:
         self.folder = folder
         folder.mkdir(parents=True)
         ignore = shutil.ignore_patterns("__pycache__")
-        for name in ("captchabench", "flows", "stages"):
+        for name in ("captchabench", "flows", "results", "stages"):
             shutil.copytree(ROOT / name, folder / name, ignore=ignore)
         (folder / "data/downloads").mkdir(parents=True)
         for name in ("Makefile", "dvc.yaml", "params.yaml", "prefect.yaml", ".gitignore", ".dvcignore"):

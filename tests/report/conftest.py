@@ -11,6 +11,7 @@ from captchabench.config import PARAMS, load_params
 from captchabench.report.findings import Findings
 from captchabench.report.inputs import Cleaning
 from captchabench.report.pictures import SUREST, WORST, Misreading
+from captchabench.report.runs import PUBLISHED_SCHEMA
 from captchabench.report.sections.base import sections
 from captchabench.scoring.cells import Part, ScoredCell
 from captchabench.scoring.counts import Counts
@@ -137,4 +138,6 @@ def findings(make_board: Callable[[], pl.DataFrame], cells: list[ScoredCell]) ->
         pictures={"a1": PIXEL, "a2": PIXEL},
         params=load_params(ROOT / PARAMS),
         params_text="data: {source: standin}  # <&>",
+        runs=[],
+        published=pl.DataFrame(schema=PUBLISHED_SCHEMA),
     )

@@ -1,0 +1,93 @@
+"""Full runs on real images, as results/ keeps them.
+
+NAME.yaml: the parameters that were changed. NAME.csv: the leaderboard. NAME.json: commit, machine, time of each cell.
+`captchabench publish` writes the last two.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from captchabench.errors import InputError
+from captchabench.scoring.leaderboard import SCHEMA, TIMINGS
+
+RESULTS = Path("results")
+# The leaderboard without what differs each time.
+RUN_SCHEMA = pl.Schema({name: kind for name, kind in SCHEMA.items() if name not in TIMINGS})
+PUBLISHED_SCHEMA = pl.Schema(
+    {
+        "dataset": pl.String(),
+        "system": pl.String(),
+        "images": pl.Int64(),
+        "exact": pl.Float64(),
+        "folded": pl.Boolean(),
+        "cer": pl.Float64(),
+        "protocol": pl.String(),
+    }
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One full run.
+
+    images: what was read, in words. date: of publishing, ISO 8601, UTC. commit: the program's. machine: facts by name.
+    sources: what metrics/data says of each dataset. cells: score and times of each. parameters: params.yaml as it was.
+    board: the leaderboard, columns of RUN_SCHEMA.
+    """
+
+    name: str
+    images: str
+    date: str
+    commit: str
+    machine: Mapping[str, str]
+    sources: Mapping[str, Mapping[str, Any]]
+    cells: Sequence[Mapping[str, Any]]
+    parameters: Mapping[str, Any]
+    board: pl.DataFrame
+
+    def train_seconds(self, dataset: str, model: str) -> float:
+        """The mean CPU or GPU seconds of one training of `model` on `dataset`."""
+        seconds = [c["train_seconds"] for c in self.cells if (c["dataset"], c["model"]) == (dataset, model)]
+        return float(sum(seconds) / len(seconds))
+
+
+def read_runs(folder: Path = RESULTS) -> list[Run]:
+    """All runs in `folder`, sorted by name. Raises InputError where one is damaged or lacks its table."""
+    return [_read(path) for path in sorted(folder.glob("*.json"))]
+
+
+def read_published(folder: Path = RESULTS) -> pl.DataFrame:
+    """Figures that others published, from published.csv: columns of PUBLISHED_SCHEMA; empty without that file.
+
+    folded: whether `exact` ignores case. Raises InputError where the file is damaged.
+    """
+    path = folder / "published.csv"
+    if not path.exists():
+        return pl.DataFrame(schema=PUBLISHED_SCHEMA)
+    return _table(path, PUBLISHED_SCHEMA)
+
+
+def _read(path: Path) -> Run:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        board = _table(path.with_suffix(".csv"), RUN_SCHEMA)
+        return Run(name=path.stem, board=board, **record)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); restore it with Git") from None
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: is not the record of a run ({error}); restore it with Git") from None
+
+
+def _table(path: Path, schema: pl.Schema) -> pl.DataFrame:
+    try:
+        table = pl.read_csv(path, schema_overrides=schema)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]}); restore it with Git") from None
+    if table.columns != schema.names():
+        raise InputError(f"{path}: does not have the columns {', '.join(schema.names())}; restore it with Git")
+    return table
