@@ -85,4 +85,4 @@ def _published(row: dict[str, Any]) -> Row:
     )
 
 
-SECTION = Section(5, "full-runs", "Real images", "Full runs on real images", section)
+SECTION = Section(5, "real", "Real images", "Full runs on real images", section)
