@@ -26,13 +26,13 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 
-import pyarrow.parquet as pq
 import torch
 import typer
 from rich.table import Table
 
 from benchmarks.images import draw_images
 from benchmarks.machine import machine
+from benchmarks.originals import original_images
 from benchmarks.parameters import Budget, cell_parameters, chosen_models
 from benchmarks.results import default_path, finish, run, say
 from benchmarks.usual_recipe import CRNN, ImageFiles, UsualRun, usual_time_to
@@ -43,9 +43,6 @@ from captchabench.models import build_recogniser
 from captchabench.models.neural import NeuralRecogniser, encode_labels
 from captchabench.networks.device import choose_device, one_thread
 from captchabench.normalize.images import decode_grey
-from captchabench.normalize.normalizer import sample_id
-from captchabench.normalize.rejects import Rejected
-from captchabench.samples.raw import read_info
 from captchabench.samples.shards import Samples, TextSpec, read_samples
 from captchabench.training.engine import evaluate, train_network
 from captchabench.training.settings import TrainingConfig
@@ -115,7 +112,8 @@ def main(
         samples = pictures.samples(height, width)
         encoded = dict(zip(samples.sample_ids, (drawing.encoded for drawing in pictures.drawings), strict=True))
     else:
-        samples, encoded = read_samples(data), _originals(raw)
+        samples = read_samples(data)
+        encoded = original_images(raw, frozenset(samples.sample_ids))
     parameters = cell_parameters(params, model, samples.info.dataset)
     options = {"steps": steps, "batch_size": batch, "learning_rate": learning_rate, "augment": augment}
     changes = {name: value for name, value in options.items() if value is not None}
@@ -167,19 +165,6 @@ def main(
         + (_ratio(summary, usual_summary, usual_seconds) if usual else "not run"),
     ]
     finish(out or default_path("time_to_accuracy"), result, notes, _table(runs, usual, model, target, quick))
-
-
-def _originals(raw: Path) -> dict[str, bytes]:
-    """The image files in a raw file, by their sample_id. Images that the normalize stage rejects are left out."""
-    read_info(raw)
-    images = pq.read_table(raw, columns=["image"])["image"].combine_chunks().field("bytes")
-    encoded = {}
-    for image in images:
-        try:
-            encoded[sample_id(decode_grey(image.as_py()))] = image.as_py()
-        except Rejected:
-            continue
-    return encoded
 
 
 def _timed_run(

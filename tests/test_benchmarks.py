@@ -17,6 +17,7 @@ from benchmarks import decoding, inference, label_errors, time_to_accuracy, trai
 from benchmarks.cost import cost_of_training
 from benchmarks.images import draw_images
 from benchmarks.machine import Ceilings
+from benchmarks.originals import original_images
 from benchmarks.parameters import Budget, chosen_models, model_parameters
 from captchabench.config import NormalizeParams
 from captchabench.errors import InputError
@@ -91,8 +92,9 @@ def test_the_usual_recipe_reads_the_images_of_the_shards(tmp_path: Path) -> None
     write_raw(tmp_path / "numbers6.parquet", RawInfo("numbers6", "standin", 1, 30, {}), entries)
     folder, rejects = tmp_path / "shards" / "numbers6", tmp_path / "rejects.csv"
     normalize(made.dataset, tmp_path / "numbers6.parquet", NormalizeParams(32, 100), 5, folder, rejects, workers=1)
-    samples, encoded = read_samples(folder), time_to_accuracy._originals(tmp_path / "numbers6.parquet")
-    assert set(samples.sample_ids) <= set(encoded)
+    samples = read_samples(folder)
+    encoded = original_images(tmp_path / "numbers6.parquet", frozenset(samples.sample_ids))
+    assert set(samples.sample_ids) == set(encoded)
     labels = {drawing.encoded: drawing.label for drawing in made.drawings}
     assert [labels[encoded[one]] for one in samples.sample_ids] == list(samples.labels)
 
