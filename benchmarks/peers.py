@@ -7,8 +7,8 @@ DdddOcr(show_ad=False).classification(image), with its default and its beta mode
 use_cls=False, use_rec=True), since the image is one line of text. White space is removed from what they read.
 
 The peers were not trained on these images and read any site. Ours were trained on other images of the same dataset and
-know its symbols. The column "known symbols" makes up for the latter: exact match after removing from a text all symbols
-that the dataset does not have.
+know its symbols. The column "known symbols" makes up for the latter. It is the exact match after each symbol that the
+dataset does not have was replaced by its other case, or removed if the dataset does not have that either.
 
 Latency is from the encoded image to the text: one image at a time, one thread, CPU, the median of the same 200 images
 after five to warm up. Readers run one after the other. Size is that of a peer's weight file, and of one model folder of
@@ -20,7 +20,7 @@ benchmarks/peers-PACKAGE.txt and needs the package index for that.
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -226,8 +226,8 @@ def _our_row(chosen: Images, reader: str, model: OurModel) -> dict[str, Any]:
 
 def _scores(chosen: Images, reader: str, texts: Sequence[str], durations: Sequence[float]) -> dict[str, Any]:
     counts = Counts.of(chosen.labels, texts, np.zeros(len(texts)), None)
-    alphabet = set(DATASETS[chosen.dataset].alphabet.symbols)
-    known = ["".join(symbol for symbol in text if symbol in alphabet) for text in texts]
+    symbols = set(DATASETS[chosen.dataset].alphabet.symbols)
+    known = [_known_symbols(text, symbols) for text in texts]
     low, high = wilson(counts.exact, counts.n)
     return {
         "dataset": chosen.dataset,
@@ -243,6 +243,12 @@ def _scores(chosen: Images, reader: str, texts: Sequence[str], durations: Sequen
         "cer": cer(counts),
         "latency_median_ms": 1e3 * median(durations),
     }
+
+
+def _known_symbols(text: str, symbols: Container[str]) -> str:
+    """`text` without what is not in `symbols`; a letter that is there in its other case only takes that case."""
+    cased = (symbol if symbol in symbols else symbol.swapcase() for symbol in text)
+    return "".join(symbol for symbol in cased if symbol in symbols)
 
 
 def _notes(chosen: Images) -> list[str]:

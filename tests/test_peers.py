@@ -191,6 +191,12 @@ def test_the_seed_chooses_the_images(tmp_path: Path, drawn: dict[str, bytes]) ->
     assert choose(0) == choose(0) != choose(1)
 
 
+def test_a_text_in_known_symbols() -> None:
+    # Lower and upper case, the other case alone, a symbol in neither case.
+    assert peers._known_symbols("aAbBcC", {"a", "A", "b", "C"}) == "aAbbCC"
+    assert peers._known_symbols("(2一x—ß", {"2", "x"}) == "2x"
+
+
 def test_a_peer_that_ends_is_one_line(
     environment: Path, answer: Callable[[dict[bytes, str]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
