@@ -53,7 +53,7 @@ def _install(package: str, requirements: Path, folder: Path) -> None:
         install = [uv, "pip", "install", "--python", python, *pinned]
     else:
         make = [sys.executable, "-m", "venv", str(folder)]
-        install = [python, "-m", "pip", "install", "--disable-pip-version-check", *pinned]
+        install = [python, "-m", "pip", "install", "--disable-pip-version-check", "--retries", "2", *pinned]
     say(f"{package}: installing it into {folder} (once; a minute or so)")
     for command in (make, install):
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -7,8 +7,9 @@ DdddOcr(show_ad=False).classification(image), with its default and its beta mode
 use_cls=False, use_rec=True), since the image is one line of text. White space is removed from what they read.
 
 The peers were not trained on these images and read any site. Ours were trained on other images of the same dataset and
-know its symbols. The column "known symbols" makes up for the latter. It is the exact match after each symbol that the
-dataset does not have was replaced by its other case, or removed if the dataset does not have that either.
+know its symbols. The column "known symbols" makes up for the latter. It is the exact match and the case-folded one,
+after each symbol that the dataset does not have was replaced by its other case, or removed if the dataset does not
+have that either.
 
 Latency is from the encoded image to the text: one image at a time, one thread, CPU, the median of the same 200 images
 after five to warm up. Readers run one after the other. Size is that of a peer's weight file, and of one model folder of
@@ -46,7 +47,7 @@ from captchabench.inference.loaded import load_recogniser
 from captchabench.predictions.held_out import read_predictions
 from captchabench.progress import tracked
 from captchabench.samples.raw import read_info
-from captchabench.samples.shards import sound_files
+from captchabench.samples.shards import verified_files
 from captchabench.scoring.counts import Counts
 from captchabench.scoring.intervals import wilson
 from captchabench.scoring.metrics import cer
@@ -169,7 +170,7 @@ def _images(data: Path, dataset: str, models: Mapping[str, OurModel], limit: int
     raw = data / "raw" / f"{dataset}.parquet"
     source = read_info(raw).source
     labels: dict[str, str] = {}
-    for part in sound_files(data / "shards" / dataset):
+    for part in verified_files(data / "shards" / dataset):
         table = pq.ParquetFile(part).read(["sample_id", "label"])
         labels.update(zip(table["sample_id"].to_pylist(), table["label"].to_pylist(), strict=True))
     read = [model.texts.keys() for model in models.values()]
@@ -225,9 +226,10 @@ def _our_row(chosen: Images, reader: str, model: OurModel) -> dict[str, Any]:
 
 
 def _scores(chosen: Images, reader: str, texts: Sequence[str], durations: Sequence[float]) -> dict[str, Any]:
-    counts = Counts.of(chosen.labels, texts, np.zeros(len(texts)), None)
     symbols = set(DATASETS[chosen.dataset].alphabet.symbols)
-    known = [_known_symbols(text, symbols) for text in texts]
+    unsure = np.zeros(len(texts))
+    counts = Counts.of(chosen.labels, texts, unsure, None)
+    known = Counts.of(chosen.labels, [_known_symbols(text, symbols) for text in texts], unsure, None)
     low, high = wilson(counts.exact, counts.n)
     return {
         "dataset": chosen.dataset,
@@ -239,7 +241,8 @@ def _scores(chosen: Images, reader: str, texts: Sequence[str], durations: Sequen
         "exact_low": low,
         "exact_high": high,
         "exact_folded": counts.exact_folded,
-        "exact_known_symbols": sum(text == label for text, label in zip(known, chosen.labels, strict=True)),
+        "known_symbols_exact": known.exact,
+        "known_symbols_exact_folded": known.exact_folded,
         "cer": cer(counts),
         "latency_median_ms": 1e3 * median(durations),
     }
@@ -271,7 +274,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         f"{row['exact'] / n:.1%}",
         f"{100 * row['exact_low']:.1f}–{100 * row['exact_high']:.1f}",
         f"{row['exact_folded'] / n:.1%}",
-        f"{row['exact_known_symbols'] / n:.1%}",
+        f"{row['known_symbols_exact'] / n:.1%} / {row['known_symbols_exact_folded'] / n:.1%}",
         f"{row['cer']:.1%}",
         f"{row['latency_median_ms']:.1f} ms",
         f"{row['bytes'] / 1e6:.1f} MB",

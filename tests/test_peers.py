@@ -150,7 +150,7 @@ def test_both_sides_read_all_held_out_images_pooled(
     peer, ours = result["rows"]
     n = len(held)
     assert peer["reader"] == "ddddocr 9.9"
-    assert (peer["images"], peer["exact"], peer["exact_known_symbols"], peer["unread"]) == (n, n - 3, n - 2, 1)
+    assert (peer["images"], peer["exact"], peer["known_symbols_exact"], peer["unread"]) == (n, n - 3, n - 2, 1)
     assert peer["cer"] == pytest.approx((1 + 1 + 6) / (6 * n))
     assert peer["exact_low"] < peer["exact"] / n < peer["exact_high"]
     assert peer["bytes"] == len("weights")
