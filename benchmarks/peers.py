@@ -131,11 +131,9 @@ def main(
     }
     if markdown is not None:
         write_text(markdown, _markdown(rows))
-    found = result["machine"]
-    notes = [
-        f"{found['processor']}, one thread, {found['date']}",
-        *(line for chosen in sets for line in _notes(chosen)),
-    ]
+    record = result["machine"]
+    notes = [f"{record['processor']}, one thread, {record['date']}"]
+    notes += [line for chosen in sets for line in _notes(chosen)]
     finish(out or default_path("peers"), result, notes, _table(rows))
 
 
