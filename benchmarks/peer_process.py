@@ -73,7 +73,7 @@ def _error_line(output: str) -> str:
 
 
 class Answer(NamedTuple):
-    """What a peer read in one image, in how many seconds. failed: it raised an exception; the text is empty then."""
+    """What a peer read in one image, in how many seconds of CPU time. failed: it raised, so the text is empty."""
 
     text: str
     seconds: float

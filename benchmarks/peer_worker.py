@@ -3,9 +3,9 @@
     python peer_worker.py PEER
 
 It writes one JSON line with the version and the size of the weights. Then it reads one JSON line per image from
-standard input, {"image": base64}, and answers each with one line: {"text", "seconds", "failed"}. The seconds are those
-of the peer's own call, from encoded bytes to text. If the call raises an exception, the text is empty. This file
-imports the standard library and the peer, nothing of captchabench.
+standard input, {"image": base64}, and answers each with one line: {"text", "seconds", "failed"}. The seconds are the
+CPU time of the peer's own call, from encoded bytes to text. If the call raises an exception, the text is empty. This
+file imports the standard library and the peer, nothing of captchabench.
 """
 
 import base64
@@ -108,14 +108,14 @@ def main(name: str) -> None:
     for line in sys.stdin:
         encoded = base64.b64decode(json.loads(line)["image"])
         failed = False
-        started = time.perf_counter()
+        started = time.process_time()
         try:
             text = read(encoded)
         # Any exception is a result: the peer cannot read this image.
         except Exception as error:
             text, failed = "", True
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        answer = {"text": text, "seconds": time.perf_counter() - started, "failed": failed}
+        answer = {"text": text, "seconds": time.process_time() - started, "failed": failed}
         print(json.dumps(answer), file=answers, flush=True)
 
 

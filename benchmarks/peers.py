@@ -12,8 +12,11 @@ after each symbol that the dataset does not have was replaced by its other case,
 have that either.
 
 Latency is from the encoded image to the text: one image at a time, one thread, CPU, the median of the same 200 images
-after five to warm up. Readers run one after the other. Size is that of a peer's weight file, and of one model folder of
-ours. In the column "reader", "union" marks a model trained on all datasets.
+after five to warm up. Readers run one after the other. It is the CPU time of the process, so that other work on the
+machine does not count.
+
+Size is that of a peer's weight file, and of one model folder of ours. In the column "reader", "union" marks a model
+trained on all datasets.
 
 Each peer gets an environment of its own in .peers/, which is ignored by Git. It is made once from the versions in
 benchmarks/peers-PACKAGE.txt and needs the package index for that.
@@ -215,10 +218,10 @@ def _our_row(chosen: Images, reader: str, model: OurModel) -> dict[str, Any]:
     loaded = load_recogniser(model.folder)
     durations = []
     for index, encoded in enumerate([*chosen.encoded[:_WARM_UP], *chosen.encoded[:_TIMED_IMAGES]]):
-        started = time.perf_counter()
+        started = time.process_time()
         loaded.predict([encoded])
         if index >= _WARM_UP:
-            durations.append(time.perf_counter() - started)
+            durations.append(time.process_time() - started)
     scores = _scores(chosen, reader, [model.texts[key] for key in chosen.ids], durations)
     return {**scores, "bytes": bytes_on_disk(model.folder), "unread": 0}
 
@@ -262,18 +265,21 @@ def _notes(chosen: Images) -> list[str]:
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     """A row of the table, one text per column."""
-    n = row["images"]
+
+    def percent(key: str) -> str:
+        return f"{100 * row[key] / row['images']:.1f} %"
+
     unread = f" ({row['unread']} not read)" if row["unread"] else ""
     return [
         row["dataset"],
         row["source"],
         row["reader"] + unread,
-        f"{row['exact']:,} of {n:,}",
-        f"{row['exact'] / n:.1%}",
+        f"{row['exact']:,} of {row['images']:,}",
+        percent("exact"),
         f"{100 * row['exact_low']:.1f}–{100 * row['exact_high']:.1f}",
-        f"{row['exact_folded'] / n:.1%}",
-        f"{row['known_symbols_exact'] / n:.1%} / {row['known_symbols_exact_folded'] / n:.1%}",
-        f"{row['cer']:.1%}",
+        percent("exact_folded"),
+        f"{percent('known_symbols_exact')} / {percent('known_symbols_exact_folded')}",
+        f"{100 * row['cer']:.1f} %",
         f"{row['latency_median_ms']:.1f} ms",
         f"{row['bytes'] / 1e6:.1f} MB",
     ]
