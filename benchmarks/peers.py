@@ -154,12 +154,11 @@ def _our_models(data: Path, dataset: str) -> dict[str, OurModel]:
     if DATASETS[dataset].task != "text":
         raise InputError(f"--datasets {dataset}: shows tiles, which the peers cannot read; name a dataset of texts")
     models: dict[str, OurModel] = {}
-    for path in sorted((data / "predictions").glob("*.parquet")):
-        if path.name.partition("-")[0] not in (dataset, UNION):
-            continue
+    # Files are sorted: the first fold's weights stand for all.
+    files = (path for key in (dataset, UNION) for path in sorted((data / "predictions").glob(f"{key}-*.parquet")))
+    for path in files:
         info, table = read_predictions(path)
         reader = info.model if info.dataset == dataset else f"{info.model}, {UNION}"
-        # Files are sorted: the first fold's weights stand for all.
         model = models.setdefault(reader, OurModel(data / "models" / path.stem))
         rows = table.filter(pc.equal(table["dataset"], dataset))
         model.texts.update(zip(rows["sample_id"].to_pylist(), rows["prediction"].to_pylist(), strict=True))
