@@ -30,6 +30,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "beam": {"method": "beam"},
     "greedy, length": {"length_prior": True},
     "beam, length": {"method": "beam", "length_prior": True},
+    "greedy, length, shifts": {"length_prior": True, "shift_average": True},
 }
 
 

@@ -4,6 +4,7 @@ import ast
 import graphlib
 import itertools
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,9 @@ import pytest
 
 import captchabench
 from captchabench.cells.cell import expected_cells
-from captchabench.config import load_params, read_yaml
-from captchabench.datasets import DATASETS, stage_name
+from captchabench.cli.overlay import apply_overlay
+from captchabench.config import build, load_params, read_yaml
+from captchabench.datasets import DATASETS, UNION, stage_name
 from captchabench.models import RECOGNISERS
 from tests.imports import imports_of
 
@@ -124,7 +126,11 @@ def test_no_two_stages_make_the_same_file() -> None:
     assert len(made) == len(set(made))
 
 
-def test_the_full_benchmark_names_parameters_that_exist() -> None:
+OVERLAYS = pytest.mark.parametrize("overlay_name", ["params.full.yaml", "params.cpu.yaml"])
+
+
+@OVERLAYS
+def test_an_overlay_names_parameters_that_exist(overlay_name: str) -> None:
     def walk(overlay: Any, under: Any, where: str) -> None:
         for key, value in overlay.items():
             if key == "models" and where.startswith("datasets."):
@@ -134,7 +140,19 @@ def test_the_full_benchmark_names_parameters_that_exist() -> None:
             if isinstance(value, dict) and isinstance(under.get(key), dict):
                 walk(value, under[key], f"{where}{key}.")
 
-    walk(read_yaml(ROOT / "params.full.yaml"), RAW_PARAMS, "")
+    walk(read_yaml(ROOT / overlay_name), RAW_PARAMS, "")
+
+
+@OVERLAYS
+def test_an_overlay_gives_every_cell_valid_parameters(overlay_name: str, tmp_path: Path) -> None:
+    changed = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", changed)
+    apply_overlay(ROOT / overlay_name, changed)
+    params = load_params(changed)
+    for dataset in (*params.matrix.all_datasets, UNION):
+        for model in params.matrix.models:
+            where = f"{dataset}, {model}"
+            build(RECOGNISERS[model].config_class, params.of_model(model, dataset), where)
 
 
 # A package may import those in layers before its own. `comparison/revisions.py` alone may use DVC.

@@ -21,7 +21,7 @@ from captchabench.models.base import Provenance, Recogniser
 from captchabench.models.saved import About
 from captchabench.models.segmentation.boxes import equal_boxes
 from captchabench.networks.device import choose_device, describe, float32, one_thread, precision_for, reading_batch
-from captchabench.networks.heads import Head
+from captchabench.networks.heads import CTCNetwork, Head
 from captchabench.networks.network import standardize
 from captchabench.networks.readings import Alternative, Reading, Step, Steps
 from captchabench.networks.words import as_alternatives
@@ -234,7 +234,11 @@ class NeuralRecogniser(Recogniser):
         """Yield the log-probabilities of the images, one batch at a time: [B, P, K] on the device."""
         size = reading_batch(self.batch_size)
         for start in range(0, len(pixels), size):
-            yield self._forward(self.network_input(pixels[start : start + size]))
+            yield self._log_probs_of_batch(pixels[start : start + size])
+
+    def _log_probs_of_batch(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """Log-probabilities of one batch of images [B, H, W]: [B, P, K] on the device."""
+        return self._forward(self.network_input(pixels))
 
     def _run_network(self, images: NDArray[np.uint8]) -> Tensor:
         device = choose_device()
@@ -250,6 +254,14 @@ class CTCRecogniser(NeuralRecogniser):
     """A neural recogniser read by CTC, which also gives the loss of a label."""
 
     steps_kind = "time steps"
+    network: CTCNetwork
+
+    def _log_probs_of_batch(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """See NeuralRecogniser. With `decoding.shift_average`, the mean over the image and four shifted copies."""
+        if not self.network.decoding.shift_average:
+            return super()._log_probs_of_batch(pixels)
+        views = [super(CTCRecogniser, self)._log_probs_of_batch(view) for view in _shifted(pixels)]
+        return torch.stack(views).mean(dim=0).log_softmax(dim=2)
 
     @torch.inference_mode()
     def losses(self, pixels: NDArray[np.uint8], labels: Labels) -> NDArray[np.float32]:
@@ -262,6 +274,14 @@ class CTCRecogniser(NeuralRecogniser):
             losses.append(self.network.losses(log_probs, of_batch, (of_batch >= 0).sum(dim=1)).cpu().numpy())
             start += len(log_probs)
         return np.concatenate(losses)
+
+
+def _shifted(pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """The images [B, H, W], and copies shifted by one pixel left, right, up and down. Border pixels are repeated."""
+    _, height, width = pixels.shape
+    padded = np.pad(pixels, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    corners = ((1, 1), (1, 2), (1, 0), (2, 1), (0, 1))
+    return [np.ascontiguousarray(padded[:, top : top + height, left : left + width]) for top, left in corners]
 
 
 def _check_shapes(path: Path, network: nn.Module) -> None:

@@ -116,7 +116,7 @@ def _seeds(name: str) -> list[bytes]:
         ]
     if name == "labels":
         return ["\n".join(["A/b1234.png", "bus/1.png", *mutations.NAMES[:6]]).encode("utf-8", "replace")]
-    return [Path(__file__).parents[2].joinpath(file).read_bytes() for file in ("params.yaml", "params.full.yaml")]
+    return [file.read_bytes() for file in sorted(Path(__file__).parents[2].glob("params*.yaml"))]
 
 
 def main() -> None:

@@ -13,7 +13,8 @@ from captchabench.config import load_params
 from captchabench.errors import InputError
 from captchabench.models import RECOGNISERS, build_recogniser, load_recogniser
 from captchabench.models.base import Recogniser
-from captchabench.models.neural import CTCRecogniser, NeuralRecogniser
+from captchabench.models.neural import CTCRecogniser, NeuralRecogniser, encode_labels
+from captchabench.networks.network import standardize
 from captchabench.samples.shards import Samples
 from tests.budgets import few_steps, overfitting
 
@@ -137,6 +138,34 @@ def test_decoding_is_a_parameter(name: str, make_samples: MakeSamples, tmp_path:
         if decoding.get("length_prior"):
             noise = np.random.default_rng(0).integers(0, 256, samples.pixels.shape, np.uint8)
             assert {len(text) for text in other.predict(noise).texts} == {4}
+
+
+@CTC
+def test_shift_average_is_the_normalised_mean_over_five_images(
+    name: str, make_samples: MakeSamples, tmp_path: Path
+) -> None:
+    samples = make_samples(6)
+    model = build(name, samples)
+    model.fit(samples, samples, seed=0)
+    model.save(tmp_path, samples.info, fold=0)
+    averaging = build(name, samples, {**few_steps(name), "decoding": {"shift_average": True}})
+    averaging.load_weights(tmp_path)
+    assert isinstance(model, NeuralRecogniser)
+    # With a border of one grey, a shift that repeats border pixels is a rotation.
+    framed = np.full_like(samples.pixels, 200)
+    framed[:, 2:-2, 2:-2] = samples.pixels[:, 2:-2, 2:-2]
+    shifts = [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)]
+    views = [torch.from_numpy(np.roll(framed, shift, axis=(1, 2))) for shift in shifts]
+    with torch.no_grad():
+        mean = torch.stack([model.network(standardize(view)) for view in views]).mean(dim=0).log_softmax(dim=2)
+    targets = encode_labels(samples.info.spec.alphabet, samples.labels, samples.info.spec.max_length)
+    expected = model.network.losses(mean, targets, (targets >= 0).sum(dim=1))
+    losses = averaging.losses(framed, samples.labels)
+    assert losses is not None
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    plain = model.losses(framed, samples.labels)
+    assert plain is not None
+    assert not np.allclose(losses, plain, rtol=1e-4)
 
 
 @EVERY
