@@ -25,7 +25,7 @@ RECORD = {
         {"dataset": dataset, "model": model, "fold": 0, "train_seconds": seconds}
         for dataset, model, seconds in (("numbers6", "crnn", 90), ("numbers6", "hog_svc", 6), ("union", "crnn", 600))
     ],
-    "parameters": {},
+    "parameters": {"models": {"hog_svc": {}, "crnn": {"decoding": {"length_prior": True, "shift_average": False}}}},
 }
 
 
@@ -54,6 +54,7 @@ def test_a_run_stands_beside_what_was_published(findings: Findings, folder: Path
     assert "crnn (trained on union)" in html
     assert 'data-value="90">1.5<' in html
     assert 'data-value="600">10.0<' in html
+    assert "1 fold, length prior<" in html
     assert "98.1%" in html
     assert "&lt;all&gt;" in html
     assert "Elsewhere" not in html

@@ -12,6 +12,9 @@ from captchabench.report.runs import Run
 from captchabench.report.sections.base import Section
 from captchabench.report.tables import folds_note, interval, percent, readers
 
+# What a decoding parameter that is on does.
+_DECODING = {"length_prior": "length prior", "shift_average": "average over five shifts"}
+
 
 def section(findings: Findings, _: Figures) -> str:
     """One table per run: each model with its interval, its spread, its time, and what others published."""
@@ -58,10 +61,17 @@ def _row(run: Run, row: dict[str, Any]) -> Row:
             TableCell(percent(row["cer"]), row["cer"]),
             TableCell(f"{row['n']:,}", row["n"]),
             TableCell(f"{seconds / 60:.1f}", seconds),
-            f"all of {folds_note(row['folds'])}, pooled",
+            escape(_protocol(run, row)),
         ],
         dataset=row["read"],
     )
+
+
+def _protocol(run: Run, row: dict[str, Any]) -> str:
+    """How many folds were pooled, and what decoding did beyond its defaults."""
+    decoding = run.parameters["models"][row["model"]].get("decoding", {})
+    used = [text for name, text in _DECODING.items() if decoding.get(name) is True]
+    return ", ".join([f"{folds_note(row['folds'])} pooled" if row["folds"] > 1 else "1 fold", *used])
 
 
 def _published(row: dict[str, Any]) -> Row:
