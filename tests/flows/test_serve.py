@@ -110,8 +110,8 @@ class Served:
 
     def runs(self) -> dict[str, Any]:
         """All runs that were requested, in any state, without those that the cron schedule will start."""
-        found = self.post("flow_runs/filter", {"flow_runs": {"tags": {"is_null_": True}}})
-        return {run["id"]: run["state"] for run in found}
+        result = self.post("flow_runs/filter", {"flow_runs": {"tags": {"is_null_": True}}})
+        return {run["id"]: run["state"] for run in result}
 
     def await_end(self, run: str) -> Any:
         """Wait for the end of a run and return its state."""
@@ -204,10 +204,10 @@ def test_dns_rebinding_can_do_nothing(served: Served, browser: Browser) -> None:
 
 def click(browser: Browser, text: str) -> None:
     """Click on the element with that text, by mouse events."""
-    found = f"[...document.querySelectorAll('a, button, [role=menuitem]')].find(e => e.innerText.trim() === '{text}')"
-    see(browser, f"{found}?.getBoundingClientRect().width > 0")
+    result = f"[...document.querySelectorAll('a, button, [role=menuitem]')].find(e => e.innerText.trim() === '{text}')"
+    see(browser, f"{result}?.getBoundingClientRect().width > 0")
     x, y = browser.evaluate(
-        f"(() => {{ const r = {found}.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; }})()"
+        f"(() => {{ const r = {result}.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; }})()"
     )
     for kind in ("mousePressed", "mouseReleased"):
         browser.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
