@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 # make repro   run the benchmark with params.yaml on all cores, then print the leaderboard
 # make test    run the tests
 # make test-gpu  run the tests that need a GPU; fails on a machine without one
@@ -11,19 +10,6 @@
 # make result RUN=NAME  repeat a full run on archives (CPU cores) and keep it in results/; results/README.md lists them
 # make setup   only create the environment, .venv
 # make clean   remove outputs and environment, but not DVC's cache
-=======
-# make repro   the benchmark as params.yaml says, on all cores, then the leaderboard
-# make test    the tests
-# make test-gpu  the tests of what a GPU does; fails where there is none
-# make check   lint, types, tests
-# make chaos   kills, failing disks, hostile files, threads, leaks, a long life: hours; a short version of each is a test
-# make schedule  the same every night, with a UI: Prefect's server and schedule (CRON, PORT, COMMIT_TO, WORKERS, INSECURE)
-# make vulnerabilities  known ones of the packages in requirements.lock, by pip-audit (asks PyPI and OSV)
-# make lock    renew requirements.lock from pyproject.toml, with hashes (needs uv); UPGRADE=NAME for a newer one of that
-# make full    switch params.yaml to the Kaggle data and full budgets, then run it (one GPU)
-# make setup   the environment alone: .venv
-# make clean   outputs and environments, not DVC's cache
->>>>>>> 0e12766 (benchmarks/peers.py: ddddocr and rapidocr on the same held-out images, each in an environment of its own)
 
 PYTHON ?= $(shell command -v python3)
 PYTHON := $(PYTHON)

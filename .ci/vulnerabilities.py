@@ -3,7 +3,7 @@
     python .ci/vulnerabilities.py [LOCK]
 
 pip-audit gets an environment of its own: by `uv tool run`, by `pipx run`, or a temporary one. It asks PyPI, then OSV
-for the packages that PyPI does not know. All lines of the lock file are looked up, whatever system they are meant for.
+for the packages that PyPI does not know. All lines of the lock file are looked up, those for other systems too.
 
 Exit code 0: all packages were looked up, and `.ci/vulnerabilities.ignore` lists every known vulnerability. 1: it does
 not list all. 2: the lookup failed for some packages; pip-audit itself reports "no known vulnerabilities" for these.

@@ -10,7 +10,7 @@ clients run in a separate process. Each repeats one of these attacks, assigned i
   deaf     requests the largest file of the page on one connection, again and again, and reads no response
 
 All clients run on the machine of the server. On few cores the hostile clients take processor time from the others as
-well, so the time that honest clients wait beside them is an upper bound.
+well, so the waiting time measured with them is an upper bound.
 
 Needs the models, images and predictions of `make repro`.
 """
@@ -51,7 +51,7 @@ def main(
     out: Annotated[Path | None, typer.Option(help="The JSON file. Default: in $OUT or reports/benchmarks.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Two seconds, only to check that it runs.")] = False,
 ) -> None:
-    """Measure the 99th percentile of the latency of honest clients, alone and beside hostile ones.
+    """Measure the 99th percentile of the latency of honest clients, alone and together with hostile ones.
 
     For example: python -m benchmarks.demo_attack --seconds 10 --only heavy
     """
@@ -63,11 +63,11 @@ def main(
         asyncio.run(_ask(port, questions, 2.0, honest))
         say(f"alone: {honest} clients, {seconds:g} s")
         alone = asyncio.run(_ask(port, questions, seconds, honest))
-        say(f"beside {hostile} hostile clients: {honest} clients, {seconds:g} s")
+        say(f"with {hostile} hostile clients: {honest} clients, {seconds:g} s")
         with _hostile(port, model, hostile, kinds) as came:
-            beside = asyncio.run(_ask(port, questions, seconds, honest))
+            attacked = asyncio.run(_ask(port, questions, seconds, honest))
             counts = dict(came)
-    rows = [_row("alone", alone), _row("beside", beside)]
+    rows = [_row("alone", alone), _row("attacked", attacked)]
     ratio = rows[1]["p99_ms"] / rows[0]["p99_ms"]
     result: dict[str, Any] = {
         "benchmark": "demo_attack",
@@ -86,7 +86,7 @@ def main(
         f"{result['machine']['processor']}, {result['machine']['cores']} cores, shared with all clients",
         f"{model}: {honest} honest clients, {hostile} hostile ones ({', '.join(kinds)})",
         "hostile: " + ", ".join(f"{what} {number:,}" for what, number in sorted(counts.items())),
-        f"p99 beside hostile clients: {ratio:.2f} times the p99 without them",
+        f"p99 with hostile clients: {ratio:.2f} times the p99 without them",
     ]
     finish(out or default_path("demo_attack"), result, notes, _table(rows, quick))
 

@@ -33,7 +33,7 @@ class Ceilings:
 
 def machine(device: torch.device) -> dict[str, str | int]:
     """Device, processor, cores, threads, versions and date, to be stored with the results."""
-    found: dict[str, str | int] = {
+    facts: dict[str, str | int] = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "processor": _processor(),
         "cores": cores(),
@@ -44,10 +44,10 @@ def machine(device: torch.device) -> dict[str, str | int]:
     }
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            facts[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return facts
 
 
 def training_dtype(device: torch.device) -> torch.dtype:

@@ -1,8 +1,8 @@
-"""What people would use instead, on the same held-out images: ddddocr and rapidocr-onnxruntime beside our models.
+"""ddddocr and rapidocr-onnxruntime, which need no training, compared with our models on the same held-out images.
 
 The images are those that our models held out: all folds of a finished run pooled, the ones that every model of a
-dataset read. Without predictions of a dataset, the peers read all of its normalised images. Everyone gets the image
-files as they were found. Our texts are those of the predict stage. The peers read as their authors recommend:
+dataset read. Without predictions of a dataset, the peers read all of its normalised images. All readers get the
+original image files. Our texts are those of the predict stage. The peers read as their authors recommend:
 DdddOcr(show_ad=False).classification(image), with its default and its beta model; RapidOCR()(image, use_det=False,
 use_cls=False, use_rec=True), since the image is one line of text. White space is removed from what they read.
 
@@ -18,7 +18,7 @@ machine does not count.
 Size is that of a peer's weight file, and of one model folder of ours. In the column "reader", "union" marks a model
 trained on all datasets.
 
-Each peer gets an environment of its own in .peers/, which is ignored by Git. It is made once from the versions in
+Each peer has a separate environment in .peers/, which Git ignores. It is made once from the versions in
 benchmarks/peers-PACKAGE.txt and needs the package index for that.
 """
 
@@ -59,8 +59,8 @@ from captchabench.studies.footprint import bytes_on_disk
 
 _TIMED_IMAGES = 200
 _WARM_UP = 5
-_WORDS = ("dataset", "source", "reader")
-_NUMBERS = ("exact", "", "95 %", "case-folded", "known symbols", "CER", "latency", "size")
+_TEXT_COLUMNS = ("dataset", "source", "reader")
+_NUMBER_COLUMNS = ("exact", "", "95 %", "case-folded", "known symbols", "CER", "latency", "size")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class OurModel:
 
 @dataclass(frozen=True)
 class Images:
-    """The images of one dataset that everyone reads: ids, labels and encoded images, N each.
+    """The images of one dataset that all readers get: ids, labels and encoded images, N each.
 
     held_out: whether a run held them out; else they are all of the dataset. left_out: how many not all models read.
     """
@@ -286,9 +286,9 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(title="the same images, read by peers and by our models")
-    for column in _WORDS:
+    for column in _TEXT_COLUMNS:
         table.add_column(column)
-    for column in _NUMBERS:
+    for column in _NUMBER_COLUMNS:
         table.add_column(column, justify="right")
     last = {row["dataset"]: index for index, row in enumerate(rows)}
     for index, row in enumerate(rows):
@@ -297,8 +297,8 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    rule = ["---"] * len(_WORDS) + ["--:"] * len(_NUMBERS)
-    lines = [[*_WORDS, *_NUMBERS], rule, *(_cells(row) for row in rows)]
+    rule = ["---"] * len(_TEXT_COLUMNS) + ["--:"] * len(_NUMBER_COLUMNS)
+    lines = [[*_TEXT_COLUMNS, *_NUMBER_COLUMNS], rule, *(_cells(row) for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

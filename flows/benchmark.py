@@ -7,12 +7,15 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from prefect import flow, runtime
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from prefect.exceptions import ObjectNotFound
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
-from prefect.states import Cancelled, Completed, Failed
+from prefect.states import Cancelled, Completed, Crashed, Failed
 
 from captchabench.errors import InputError
 from captchabench.storage.lockfile import keep_lock_file
@@ -22,7 +25,6 @@ from flows.dispatch import Outcome, dispatch, failure_summary
 from flows.durations import keep_seconds, read_seconds
 from flows.fixed import fixed
 from flows.graph import Graph, Stage, read_graph
-from flows.history import close_dead_run
 from flows.process import Processes
 from flows.publish import publish
 from flows.recovery import Busy, repair, run_lock
@@ -128,7 +130,7 @@ def run_graph(graph: Graph, root: Path, lock: int, workers: "Workers | None" = N
 def _recover(root: Path, left_behind: str) -> None:
     """Close the previous run in Prefect if it died, and repair what it left half-written."""
     logger = get_run_logger()
-    if left_behind and close_dead_run(left_behind):
+    if left_behind and _close_dead_run(left_behind):
         logger.warning(f"closed the run {left_behind}, whose process had died")
     for line in repair(root):
         logger.warning(line)
@@ -145,3 +147,20 @@ def _keep_lock(get_outcome: Callable[[], Outcome], root: Path) -> Outcome:
 def _summary(graph: Graph, outcomes: Mapping[str, Outcome]) -> str:
     count = sum(outcome.made for outcome in outcomes.values())
     return f"{count} stages run, {len(graph.stages) - count} up to date"
+
+
+def _close_dead_run(run: str) -> bool:
+    """Close a run whose process has died; return whether Prefect still listed it as unfinished."""
+    try:
+        run_id = UUID(run)
+    except ValueError:
+        return False
+    with get_client(sync_client=True) as client:
+        try:
+            state = client.read_flow_run(run_id).state
+        except ObjectNotFound:
+            return False
+        if state is None or state.is_final():
+            return False
+        client.set_flow_run_state(run_id, Crashed(message="its process died; closed by the next run"), force=True)
+    return True

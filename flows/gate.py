@@ -1,6 +1,6 @@
 """Prefect's server behind a check of the Host and Origin headers: requests of other sites' pages are refused.
 
-Prefect asks for an authentication string, but accepts any Host, and its websockets accept any Origin. Started as
+Prefect asks for a password, but accepts any Host, and its websockets accept any Origin. Started as
 `python -m flows.gate HANDLE`, where HANDLE is the number of an inherited listening socket.
 """
 
@@ -21,7 +21,7 @@ _POLICY = (
     "img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
-# A static page that passes the string to the UI. It contains nothing from the request.
+# A static page that passes the password to the UI. It contains nothing from the request.
 _SIGN_IN = Path(__file__).with_name("sign_in.html")
 _SIGN_IN_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; "
@@ -35,13 +35,13 @@ class Gate:
     address: HOST:PORT. If a page of another site resolves its own host name to this machine (DNS rebinding), the
     Host header still has that name. For cross-site requests a browser sends the Origin of the page.
 
-    code: POST /sign-in exchanges it for `string`, once. A browser keeps the sign-in link in its history, so the link
-    holds the code and not the string.
+    code: POST /sign-in exchanges it for `password`, once. A browser keeps the sign-in link in its history, so the link
+    holds the code and not the password.
     """
 
-    def __init__(self, app: ASGIApp, address: str, code: str = "", string: str = "") -> None:
+    def __init__(self, app: ASGIApp, address: str, code: str = "", password: str = "") -> None:
         self._app = app
-        self._code, self._string = code, string
+        self._code, self._password = code, password
         self._host, self._origin = address.encode(), f"http://{address}".encode()
         self._refusal = f"this server only answers as http://{address}, and refuses requests of pages of other sites\n"
 
@@ -61,12 +61,12 @@ class Gate:
             await self._app(scope, receive, _with_security_headers(send))
 
     async def _exchange(self, receive: Receive, send: Send) -> None:
-        """Answer with the string if the body is the unused code."""
+        """Answer with the password if the body is the unused code."""
         message = await receive()
         body = message.get("body", b"")
         if not message.get("more_body") and self._code and secrets.compare_digest(body, self._code.encode()):
             self._code = ""
-            await _answer(send, 200, "text/plain", _POLICY, self._string)
+            await _answer(send, 200, "text/plain", _POLICY, self._password)
         else:
             await _answer(send, 403, "text/plain", _POLICY, "this code is invalid or was used\n")
 

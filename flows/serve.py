@@ -14,7 +14,7 @@ from captchabench.config import read_yaml
 from captchabench.errors import InputError
 from flows import ROOT, run_command
 from flows.fixed import add_options, fix
-from flows.server import HOST, Server, listen, server, string_file
+from flows.server import HOST, Server, listen, password_file, server
 
 _REPORT = ROOT / "reports/index.html"
 
@@ -32,15 +32,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     with (
         _page(arguments.port + 1) as page,
         server(arguments.port, for_people=True) as prefect_server,
-        string_file(prefect_server) as string,
+        password_file(prefect_server) as path,
     ):
         # Prefect reads its settings when it is imported. The runs inherit all of these.
         os.environ |= {**prefect_server.settings, "CAPTCHABENCH_PAGE": page}
         prefect_server.wait()
-        _serve(prefect_server, string, arguments.cron)
+        _serve(prefect_server, path, arguments.cron)
 
 
-def _serve(prefect_server: Server, string: Path, cron: str | None) -> None:
+def _serve(prefect_server: Server, path: Path, cron: str | None) -> None:
     from prefect import serve
     from prefect.deployments.runner import RunnerDeployment
 
@@ -62,15 +62,15 @@ def _serve(prefect_server: Server, string: Path, cron: str | None) -> None:
         # A coroutine only inside a running event loop.
         deployments.append(cast(RunnerDeployment, deployment))
         print(f"{entry['name']}: {f'cron {when}' if when else 'on demand'}", flush=True)
-    print(_sign_in_line(prefect_server, string), flush=True)
+    print(_sign_in_line(prefect_server, path), flush=True)
     serve(*deployments, limit=1, print_starting_message=False)
 
 
-def _sign_in_line(prefect_server: Server, string: Path) -> str:
+def _sign_in_line(prefect_server: Server, path: Path) -> str:
     """How to sign in. The link is shown only on a terminal, so that it gets into no log."""
     if sys.stdout.isatty():
         return f"UI: {prefect_server.address}/sign-in#{prefect_server.code} (for one sign-in; Ctrl-C ends it)"
-    return f"UI: {prefect_server.address} (Ctrl-C ends it); the string that it asks for is in {string}"
+    return f"UI: {prefect_server.address} (Ctrl-C ends it); the password that it asks for is in {path}"
 
 
 @contextmanager

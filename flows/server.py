@@ -1,6 +1,6 @@
 """Prefect's server as a child process. It is restarted if it dies, and it ends when this process ends.
 
-It requires an authentication string, which is new at each start. Whoever has it can make Prefect run any program, so
+It requires a password, which is new at each start. Whoever has it can make Prefect run any program, so
 it is worth as much as the account of the user who serves. It is passed in the environment, never on a command line,
 which all users of a machine can see.
 """
@@ -38,14 +38,14 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @dataclass(frozen=True)
 class Server:
-    """Prefect's server on this machine, which may still be starting. string: its authentication string.
+    """Prefect's server on this machine, which may still be starting. password: NAME:PASSWORD, as Prefect takes it.
 
-    code: it is in the sign-in link and can be exchanged for the string once. last_lines: for each time that it ended,
+    code: it is in the sign-in link and can be exchanged for the password once. last_lines: for each time that it ended,
     the last relevant line of its output.
     """
 
     address: str
-    string: str = field(repr=False)
+    password: str = field(repr=False)
     code: str = field(repr=False)
     supervisor: threading.Thread
     last_lines: list[str]
@@ -55,7 +55,7 @@ class Server:
         """Prefect's settings for clients of this server, as environment variables."""
         return {
             "PREFECT_API_URL": f"{self.address}/api",
-            "PREFECT_API_AUTH_STRING": self.string,
+            "PREFECT_API_AUTH_STRING": self.password,
             "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true",
             **_no_proxy(),
         }
@@ -82,17 +82,17 @@ def server(port: int, *, for_people: bool) -> Iterator[Server]:
     """
     _restrict_permissions(_home())
     processes = Processes()
-    log, last_lines, string = _open_log(), list[str](), f"captchabench:{secrets.token_urlsafe(32)}"
+    log, last_lines, password = _open_log(), list[str](), f"captchabench:{secrets.token_urlsafe(32)}"
     code = secrets.token_urlsafe(16)
     with listen(port) as listener:
         address = f"{HOST}:{listener.getsockname()[1]}"
         supervisor = threading.Thread(
             target=_keep_running,
-            args=(processes, listener, _environment(address, string, for_people), code, log, last_lines),
+            args=(processes, listener, _environment(address, password, for_people), code, log, last_lines),
         )
         supervisor.start()
         try:
-            yield Server(f"http://{address}", string, code, supervisor, last_lines)
+            yield Server(f"http://{address}", password, code, supervisor, last_lines)
         finally:
             processes.end_all()
             supervisor.join()
@@ -102,13 +102,13 @@ def server(port: int, *, for_people: bool) -> Iterator[Server]:
 
 
 @contextmanager
-def string_file(prefect_server: Server) -> Iterator[Path]:
-    """A file with the server's string, readable by its owner only, until the context ends."""
-    path = _home() / f"string-{prefect_server.address.rpartition(':')[2]}"
+def password_file(prefect_server: Server) -> Iterator[Path]:
+    """A file with the server's password, readable by its owner only, until the context ends."""
+    path = _home() / f"password-{prefect_server.address.rpartition(':')[2]}"
     try:
         path.unlink(missing_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(prefect_server.string)
+            file.write(prefect_server.password)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; clients of Prefect's server need this file") from None
     try:
@@ -121,7 +121,7 @@ def listen(port: int) -> socket.socket:
     """A socket that listens on this machine only. Raises InputError if the port is taken.
 
     This process keeps it open while a server that died restarts. So no other program can take the port and receive
-    the string.
+    the password.
     """
     try:
         return socket.create_server((HOST, port), backlog=2048)
@@ -131,12 +131,12 @@ def listen(port: int) -> socket.socket:
         raise InputError(f"port {port} is taken; free it, or give another: make schedule PORT={port + 2}") from None
 
 
-def _environment(address: str, string: str, for_people: bool) -> dict[str, str]:
+def _environment(address: str, password: str, for_people: bool) -> dict[str, str]:
     """The environment of the server process. address: HOST:PORT."""
     settings = {
         "PREFECT_SERVER_API_HOST": HOST,
         "PREFECT_SERVER_API_PORT": address.rpartition(":")[2],
-        "PREFECT_SERVER_API_AUTH_STRING": string,
+        "PREFECT_SERVER_API_AUTH_STRING": password,
         "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": f"http://{address}",
         "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_SERVER_UI_API_URL": f"http://{address}/api",
@@ -147,7 +147,7 @@ def _environment(address: str, string: str, for_people: bool) -> dict[str, str]:
 
 
 def _no_proxy() -> dict[str, str]:
-    """Variables that bypass proxies for this machine: a proxy would receive the string."""
+    """Variables that bypass proxies for this machine: a proxy would receive the password."""
     hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
     return dict.fromkeys(("no_proxy", "NO_PROXY"), f"{hosts},{HOST}" if hosts else HOST)
 

@@ -196,6 +196,13 @@ def test_licences_of_fonts_icons_weights_and_scripts_are_stated() -> None:
     assert [f"{name} {version}" for name, version in packages if f"`{name}` {version} |" not in stated] == []
 
 
+def test_make_has_every_target_that_the_makefile_lists() -> None:
+    listed = re.findall(r"^# make ([\w-]+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {"repro", "test", "check", "result"} <= set(listed)
+    done = subprocess.run(["make", "--dry-run", *listed], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_citation_is_of_this_version() -> None:
     assert read_yaml(ROOT / "CITATION.cff")["version"] == captchabench.__version__
 
@@ -208,14 +215,14 @@ def test_documents_name_modules_that_exist(guide: str) -> None:
 
 
 def names_imported(path: Path) -> set[str]:
-    found = set()
+    result = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            result |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            result |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return result
 
 
 MODULES = sorted((ROOT / "captchabench").rglob("*.py"))

@@ -28,11 +28,11 @@ def test_a_file_is_sealed_in_its_place_and_damage_names_the_mend(tmp_path: Path)
     path.write_bytes(b"before " + UNSEALED.encode() + b" after")
     seal(path)
     assert path.read_bytes() == SOUND
-    assert read_sealed(path, "make it anew") == SOUND
-    check_sealed(path, "make it anew")
+    assert read_sealed(path, "copy it") == SOUND
+    check_sealed(path, "copy it")
     path.write_bytes(SOUND.replace(b"after", b"aftEr"))
-    with pytest.raises(Damaged, match=r"file: is damaged \(its CRC-32 is [0-9a-f]{8}, not [0-9a-f]{8}\); make it anew"):
-        check_sealed(path, "make it anew")
+    with pytest.raises(Damaged, match=r"file: is damaged \(its CRC-32 is [0-9a-f]{8}, not [0-9a-f]{8}\); copy it"):
+        check_sealed(path, "copy it")
 
 
 @pytest.mark.parametrize("before", [0, 1, 5, (1 << 20) - 10, (1 << 20) - 1, 3 << 20])

@@ -177,16 +177,16 @@ def compared(benchmark: Benchmark, old: str, new: str = WORKSPACE) -> Comparison
     return compare(side(old, benchmark.folder), side(new, benchmark.folder))
 
 
-def of(found: Comparison, dataset: str, model: str) -> Row:
-    return next(row for row in found.rows if (row.dataset, row.model) == (dataset, model))
+def of(result: Comparison, dataset: str, model: str) -> Row:
+    return next(row for row in result.rows if (row.dataset, row.model) == (dataset, model))
 
 
 def test_two_branches_that_differ(made: Benchmark) -> None:
-    found = compared(made, "main", "better")
+    result = compared(made, "main", "better")
     for dataset in DATASETS:
-        assert of(found, dataset, "crnn").verdict == "better"
-        assert of(found, dataset, "hog_svc").verdict == "no significant change"
-    row = of(found, "numbers6", "crnn")
+        assert of(result, dataset, "crnn").verdict == "better"
+        assert of(result, dataset, "hog_svc").verdict == "no significant change"
+    row = of(result, "numbers6", "crnn")
     assert row.test == "paired"
     assert row.old is not None
     assert row.new is not None
@@ -198,10 +198,10 @@ def test_two_branches_that_differ(made: Benchmark) -> None:
 
 
 def test_two_branches_that_differ_by_their_seed(made: Benchmark) -> None:
-    found = compared(made, "main", "seed")
-    assert {row.verdict for row in found.rows} == {"no significant change"}
+    result = compared(made, "main", "seed")
+    assert {row.verdict for row in result.rows} == {"no significant change"}
     # Yet something changed: the errors are on other images.
-    assert all(len(row.gained or ()) > 25 and len(row.lost or ()) > 25 for row in found.rows)
+    assert all(len(row.gained or ()) > 25 and len(row.lost or ()) > 25 for row in result.rows)
 
 
 def test_the_numbers_are_those_of_dvc(made: Benchmark) -> None:
@@ -227,10 +227,10 @@ def test_the_numbers_are_those_of_dvc(made: Benchmark) -> None:
 
 
 def test_new_and_gone_models(made: Benchmark) -> None:
-    found = compared(made, "main", "grid")
-    assert of(found, "vtu", "char_cnn").verdict == "new"
-    assert of(found, "vtu", "hog_svc").verdict == "gone"
-    assert of(found, "vtu", "crnn").test == "paired"
+    result = compared(made, "main", "grid")
+    assert of(result, "vtu", "char_cnn").verdict == "new"
+    assert of(result, "vtu", "hog_svc").verdict == "gone"
+    assert of(result, "vtu", "crnn").test == "paired"
 
 
 def test_other_normalisation_and_other_images_are_not_comparable(made: Benchmark) -> None:
@@ -257,8 +257,8 @@ def test_normalisation_is_what_was_run_not_what_params_will_run(own: Benchmark) 
 
 def test_predictions_missing_from_the_cache(own: Benchmark) -> None:
     shutil.rmtree(own.folder / ".dvc/cache")
-    found = compared(own, "better")
-    row = of(found, "numbers6", "crnn")
+    result = compared(own, "better")
+    row = of(result, "numbers6", "crnn")
     assert row.test == "unpaired"
     assert row.reason == "unpaired test: the predictions of better are not in the cache or a remote"
     assert row.verdict == "worse"
@@ -277,9 +277,9 @@ def test_predictions_come_from_a_remote(own: Benchmark, tmp_path: Path) -> None:
 
 def test_the_workspace_is_read_from_disk(own: Benchmark) -> None:
     own.results({**BASE, "crnn": 0.95}, seed=2)
-    found = compared(own, "HEAD")
-    assert of(found, "vtu", "crnn").verdict == "better"
-    assert found.new_commit is None
+    result = compared(own, "HEAD")
+    assert of(result, "vtu", "crnn").verdict == "better"
+    assert result.new_commit is None
     (own.folder / "data/predictions/vtu-crnn-0.parquet").unlink()
     row = of(compared(own, "HEAD"), "vtu", "crnn")
     assert row.reason == "unpaired test: the predictions of workspace are not on disk"
@@ -481,10 +481,10 @@ def test_packages_with_other_versions_are_named(own: Benchmark) -> None:
     lock.write_text("numpy==2.3.4 \\\n    --hash=sha256:00\ntorch==2.11.0 ; sys_platform == 'linux'\n")
     with chdir(own.folder):
         text = RUN.invoke(app, ["compare", "HEAD"]).stdout
-        found = json.loads(RUN.invoke(app, ["compare", "HEAD", "--format", "json"]).stdout)
+        result = json.loads(RUN.invoke(app, ["compare", "HEAD", "--format", "json"]).stdout)
         before = RUN.invoke(app, ["compare", "HEAD~1", "HEAD"]).stdout
     assert "requirements.lock differs: ruff 0.9 -> absent, torch 2.10.0 -> 2.11.0." in " ".join(text.split())
-    assert found["packages"] == {
+    assert result["packages"] == {
         "ruff": {"old": "0.9", "new": None},
         "torch": {"old": "2.10.0", "new": "2.11.0"},
     }

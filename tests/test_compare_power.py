@@ -31,8 +31,8 @@ def test_shares_are_of_pairs_below_5_percent() -> None:
     tests = dict.fromkeys(compare_power.TESTS, 0.5) | {"verdict": 0.049}
     other = dict.fromkeys(compare_power.TESTS, 0.05)
     shared = {"exact_first": 0.5, "exact_second": 0.7}
-    found = [{**shared, "differing": 4, **tests}, {**shared, "differing": 8, **other}]
-    row = compare_power._row(Scenario(10, 1.0, 0.5), found)
+    result = [{**shared, "differing": 4, **tests}, {**shared, "differing": 8, **other}]
+    row = compare_power._row(Scenario(10, 1.0, 0.5), result)
     assert row["significant"] == {**dict.fromkeys(compare_power.TESTS, 0.0), "verdict": 0.5}
     assert (row["differing_least"], row["differing_median"]) == (4, 6)
 

@@ -71,9 +71,9 @@ def pack(path: Path, files: Mapping[str, bytes], order: list[str]) -> None:
 def outputs(folder: Path) -> dict[str, bytes]:
     """Relative path -> content of the outputs of normalisation in `folder`."""
     places = [folder / place for place in ("data/shards", "data/rejects", "metrics")]
-    found = {str(p.relative_to(folder)): p.read_bytes() for place in places for p in place.rglob("*.*")}
-    assert len(found) == 3
-    return found
+    result = {str(p.relative_to(folder)): p.read_bytes() for place in places for p in place.rglob("*.*")}
+    assert len(result) == 3
+    return result
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_weights_and_readings_do_not_depend_on_the_machines_threads(
     name: str, make_samples: Callable[..., Samples], tmp_path: Path
 ) -> None:
     samples = make_samples(60)
-    found = []
+    result = []
     for count in (1, 3):
         with machine_threads(count):
             model = build_recogniser(name, samples.info.spec, few_steps(name))
@@ -142,7 +142,7 @@ def test_weights_and_readings_do_not_depend_on_the_machines_threads(
         (tmp_path / str(count)).mkdir()
         model.save(tmp_path / str(count), samples.info, 0)
         weights = {p.name: p.read_bytes() for p in (tmp_path / str(count)).iterdir()}
-        found.append(
+        result.append(
             (weights, reading.texts, reading.confidences.tobytes(), None if losses is None else losses.tobytes())
         )
-    assert found[0] == found[1]
+    assert result[0] == result[1]

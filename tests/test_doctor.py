@@ -23,12 +23,12 @@ SOUND = {"model": "crnn", "training": 1234.5, "reading": 99.4, "steps": "eager",
 @pytest.fixture
 def results(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dict[str, Any]]]:
     """Visible devices -> results of the trial, which tests fill in."""
-    found: dict[str, list[dict[str, Any]]] = {"": [CPU, SOUND, {"ended": ""}]}
-    monkeypatch.setattr(trials, "results_of", lambda visible, compiled, limit: iter(found[visible]))
-    monkeypatch.setattr(machine, "devices", lambda: (list(found), []))
+    result: dict[str, list[dict[str, Any]]] = {"": [CPU, SOUND, {"ended": ""}]}
+    monkeypatch.setattr(trials, "results_of", lambda visible, compiled, limit: iter(result[visible]))
+    monkeypatch.setattr(machine, "devices", lambda: (list(result), []))
     monkeypatch.setattr(machine, "_LEAST_MEMORY", 0)
     monkeypatch.setattr(machine, "_LEAST_DISK", 0)
-    return found
+    return result
 
 
 def test_every_recogniser_is_really_tried(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,8 +49,8 @@ def test_the_page_fits_eighty_columns_and_ends_well(results: dict[str, list[dict
     done = RUN.invoke(app, ["doctor"])
     assert done.exit_code == 0
     assert max(map(len, done.output.splitlines())) <= 80
-    for said in (torch.__version__, "CPU, no GPU was found", "1,234", "99", "agrees", "no problems found"):
-        assert said in done.output
+    for output in (torch.__version__, "CPU, no GPU was found", "1,234", "99", "agrees", "no problems found"):
+        assert output in done.output
 
 
 def test_problems_are_reported_with_what_to_do(results: dict[str, list[dict[str, Any]]]) -> None:
@@ -60,17 +60,17 @@ def test_problems_are_reported_with_what_to_do(results: dict[str, list[dict[str,
     done = RUN.invoke(app, ["doctor"])
     assert done.exit_code == 3
     assert "GPU 0: Some GPU, 8.0 GB" in done.output
-    said = " ".join(done.output.split())
-    assert "problems: 2" in said
-    assert "GPU 0, crnn: recorded steps: losses differ by 9.00%" in said
-    assert "GPU 1: its process ended with signal 11: it printed no error; meanwhile set CUDA_VISIBLE_DEVICES=" in said
+    output = " ".join(done.output.split())
+    assert "problems: 2" in output
+    assert "GPU 0, crnn: recorded steps: losses differ by 9.00%" in output
+    assert "GPU 1: its process ended with signal 11: it printed no error; meanwhile set CUDA_VISIBLE_DEVICES=" in output
 
 
 def test_json_has_the_same_content(results: dict[str, list[dict[str, Any]]]) -> None:
-    found = json.loads(RUN.invoke(app, ["doctor", "--json"]).output)
-    assert found["facts"]["versions"]["torch"] == torch.__version__
-    assert found["devices"] == [{**CPU, "visible": "", "recognisers": [SOUND]}]
-    assert found["problems"] == []
+    result = json.loads(RUN.invoke(app, ["doctor", "--json"]).output)
+    assert result["facts"]["versions"]["torch"] == torch.__version__
+    assert result["devices"] == [{**CPU, "visible": "", "recognisers": [SOUND]}]
+    assert result["problems"] == []
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ def test_a_message_survives_pickling() -> None:
 
 
 def test_a_very_long_message_is_cut_in_the_middle() -> None:
-    said = str(InputError("a.json: holds " + "x" * 100_000 + "; mend it"))
-    assert said.startswith("a.json: holds xxx")
-    assert said.endswith("xxx; mend it")
-    assert len(said) < 2000
+    output = str(InputError("a.json: holds " + "x" * 100_000 + "; fix it"))
+    assert output.startswith("a.json: holds xxx")
+    assert output.endswith("xxx; fix it")
+    assert len(output) < 2000

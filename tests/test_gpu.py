@@ -206,7 +206,7 @@ def test_a_share_of_memory_is_respected(make_samples: MakeSamples, monkeypatch: 
 @pytest.mark.gpu
 def test_the_doctor_finds_nothing_wrong() -> None:
     done = CliRunner().invoke(app, ["doctor", "--json"])
-    found = json.loads(done.output)
-    assert not found["problems"]
-    assert [device["device"] for device in found["devices"]][:2] == ["cpu", "cuda"]
+    result = json.loads(done.output)
+    assert not result["problems"]
+    assert [device["device"] for device in result["devices"]][:2] == ["cpu", "cuda"]
     assert done.exit_code == 0

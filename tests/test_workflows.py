@@ -42,8 +42,8 @@ def steps(workflow: str) -> list[dict[str, Any]]:
 
 def script(workflow: str, words: str) -> str:
     """The shell script of the only step that contains these words."""
-    (found,) = (step["run"] for step in steps(workflow) if words in step.get("run", ""))
-    return str(found)
+    (result,) = (step["run"] for step in steps(workflow) if words in step.get("run", ""))
+    return str(result)
 
 
 def run_script(text: str, folder: Path, commands: dict[str, str], **environment: str) -> None:

@@ -270,7 +270,7 @@ def _write_steps(folder: Path, recogniser: "LoadedRecogniser", batch: Sequence["
         if reading.prediction is not None:
             file = reading.file
             (explanation,) = recogniser.explain([file.path if file.content is None else file.content])
-            write_steps(folder / file.place, explanation)
+            write_steps(folder / file.relative_path, explanation)
 
 
 def _say(line: str) -> None:

@@ -138,7 +138,7 @@ def _source(dataset: str) -> dict[str, Any]:
 def _without(columns: Sequence[str], leaderboard: str) -> str:
     """The CSV table without these columns; its other bytes are unchanged."""
     rows = list(csv.reader(io.StringIO(leaderboard)))
-    kept = [place for place, name in enumerate(rows[0]) if name not in columns]
+    kept = [column for column, name in enumerate(rows[0]) if name not in columns]
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([row[place] for place in kept] for row in rows)
+    csv.writer(text, lineterminator="\n").writerows([row[column] for column in kept] for row in rows)
     return text.getvalue()

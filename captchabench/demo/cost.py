@@ -24,7 +24,7 @@ def cost_of_decoding(image: bytes, max_pixels: int) -> int:
     pixels, weight = _measure(image)
     if pixels is None:
         pixels = max_pixels
-    # The encoded bytes cost something whatever the header declares.
+    # The encoded bytes have a cost too, even if the header declares no pixels.
     return len(image) + (pixels * weight if pixels <= max_pixels else 0)
 
 

@@ -15,12 +15,12 @@ STANDARD_INPUT = "-"
 class ImageFile:
     """One image to read. content: its bytes if they come from standard input.
 
-    place: the path relative to the parent of the argument that contained it. It never has `..` and is never absolute,
-    so it is safe to use below an output folder.
+    relative_path: relative to the parent of the argument that contained the image. It never has `..` and is never
+    absolute, so it is safe to use below an output folder.
     """
 
     path: Path
-    place: PurePath
+    relative_path: PurePath
     content: bytes | None = None
 
 
@@ -46,13 +46,13 @@ class ImageFiles:
         self.skipped = 0
         self.unread = []
         for path in self.arguments:
-            place = PurePath(path.absolute().name or "root")
+            relative_path = PurePath(path.absolute().name or "root")
             if path.is_dir():
-                yield from self._walk(path, place)
+                yield from self._walk(path, relative_path)
             else:
-                yield ImageFile(path, place)
+                yield ImageFile(path, relative_path)
 
-    def _walk(self, folder: Path, place: PurePath) -> Iterator[ImageFile]:
+    def _walk(self, folder: Path, relative_path: PurePath) -> Iterator[ImageFile]:
         try:
             with os.scandir(folder) as scanned:
                 entries = sorted(scanned, key=lambda entry: entry.name)
@@ -60,12 +60,12 @@ class ImageFiles:
             self.unread.append((folder, error.strerror or str(error)))
             return
         for entry in entries:
-            entry_place = place / entry.name
+            entry_path = relative_path / entry.name
             if entry.name.startswith("."):
                 self.skipped += 1
             elif entry.is_dir(follow_symlinks=False):
-                yield from self._walk(Path(entry.path), entry_place)
+                yield from self._walk(Path(entry.path), entry_path)
             elif entry.is_dir() or Path(entry.name).suffix.lower() not in IMAGE_SUFFIXES:
                 self.skipped += 1
             else:
-                yield ImageFile(Path(entry.path), entry_place)
+                yield ImageFile(Path(entry.path), entry_path)

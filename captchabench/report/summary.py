@@ -1,4 +1,4 @@
-"""The head of the page: title, notice on stand-ins, and the best result on each dataset."""
+"""The head of the page, written as sections are: title, notice on stand-ins, and the best result on each dataset."""
 
 from html import escape
 

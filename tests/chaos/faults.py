@@ -41,9 +41,9 @@ def compiler() -> str | None:
 def build(folder: Path) -> Path:
     """Build the library in `folder`. Raises CalledProcessError with the compiler's output."""
     made = folder / "faults.so"
-    found = compiler()
-    assert found
-    subprocess.run([found, "-O2", "-shared", "-fPIC", "-o", str(made), str(_SOURCE), "-ldl"], check=True)
+    result = compiler()
+    assert result
+    subprocess.run([result, "-O2", "-shared", "-fPIC", "-o", str(made), str(_SOURCE), "-ldl"], check=True)
     return made
 
 
@@ -75,8 +75,8 @@ class Disk:
         """The calls so far."""
         with self._state.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             count = min(_HEAD.unpack_from(mapped)[0], _RECORDS)
-            found = [_RECORD.unpack_from(mapped, _HEAD.size + i * _RECORD.size) for i in range(count)]
-        return [Call(i + 1, *(_text(field) for field in fields)) for i, fields in enumerate(found)]
+            result = [_RECORD.unpack_from(mapped, _HEAD.size + i * _RECORD.size) for i in range(count)]
+        return [Call(i + 1, *(_text(field) for field in fields)) for i, fields in enumerate(result)]
 
     def failed(self) -> int:
         """How many calls were made to fail."""

@@ -41,12 +41,12 @@ def temporaries(root: Path) -> list[str]:
 def marked(mark: str) -> list[psutil.Process]:
     """The living processes whose environment contains `mark`. This finds children that left their session."""
     wanted = f"{MARK}={mark}".encode()
-    found = []
+    result = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             if wanted in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
-                found.append(process)
-    return found
+                result.append(process)
+    return result
 
 
 class Watch:

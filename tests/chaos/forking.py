@@ -28,14 +28,14 @@ def main() -> None:
     """Serve requests until the input ends."""
     for line in sys.stdin:
         module, *arguments = json.loads(line)
-        with tempfile.TemporaryFile() as said:
+        with tempfile.TemporaryFile() as output:
             if (child := os.fork()) == 0:
-                os.dup2(said.fileno(), 1)
-                os.dup2(said.fileno(), 2)
+                os.dup2(output.fileno(), 1)
+                os.dup2(output.fileno(), 2)
                 os._exit(_run(module, arguments))
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            said.seek(0)
-            last = (said.read().decode(errors="replace").strip().splitlines() or [""])[-1]
+            output.seek(0)
+            last = (output.read().decode(errors="replace").strip().splitlines() or [""])[-1]
         print(json.dumps([code, last]), flush=True)
 
 

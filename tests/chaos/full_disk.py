@@ -110,14 +110,14 @@ def _kinds_in_turn(step: Step, first: int, rng: random.Random) -> list[list[Call
         of[writer].append(calls)
     for calls_of_writer in of.values():
         rng.shuffle(calls_of_writer)
-    found: list[list[Call]] = []
+    result: list[list[Call]] = []
     turn = first
     while any(of.values()):
         writer = _WRITERS[turn % len(_WRITERS)]
         if of[writer]:
-            found.append(of[writer].pop())
+            result.append(of[writer].pop())
         turn += 1
-    return found
+    return result
 
 
 class Lane:

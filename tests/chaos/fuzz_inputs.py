@@ -204,8 +204,8 @@ TASKS: dict[str, Callable[[Any], Any]] = {
 
 def _kind(error: Exception) -> str:
     """An error message without the names and numbers of the case."""
-    said = re.sub(r"\(.*\)", "", re.sub(r"'[^']*'", "X", str(error))).split("; ")[0]
-    words = re.sub(r"-?\d[\d.,]*", "N", said.split(": ")[-1]).split()
+    output = re.sub(r"\(.*\)", "", re.sub(r"'[^']*'", "X", str(error))).split("; ")[0]
+    words = re.sub(r"-?\d[\d.,]*", "N", output.split(": ")[-1]).split()
     return " ".join(words[:7])
 
 
@@ -323,9 +323,9 @@ def run(campaign: Campaign) -> tuple[list[Tally], list[str]]:
             tallies, wrong = _run(campaign, child)
         finally:
             child.close()
-        said = words.read_text("utf-8", "backslashreplace").replace("\n", "").replace("\t", "")
-    if not said.isprintable():
-        wrong.append(f"written to the terminal: {[c for c in set(said) if not c.isprintable()]}")
+        output = words.read_text("utf-8", "backslashreplace").replace("\n", "").replace("\t", "")
+    if not output.isprintable():
+        wrong.append(f"written to the terminal: {[c for c in set(output) if not c.isprintable()]}")
     return tallies, wrong
 
 
@@ -336,10 +336,12 @@ def _run(campaign: Campaign, child: Child) -> tuple[list[Tally], list[str]]:
         tallies.append(_feed(campaign, child, "images", "read_image", [content for _, content in entries]))
         # Hangs and crashes have been recorded, and would end the child that normalises all.
         failed = {number for number, _ in tallies[0].failed}
-        found, seconds = child("normalise_all", [e for i, e in enumerate(entries) if i not in failed], PATIENCE_SECONDS)
-        if isinstance(found, str):
-            return tallies, [f"normaliser: {found}"]
-        read, kept, rejected, unknown = found
+        result, seconds = child(
+            "normalise_all", [e for i, e in enumerate(entries) if i not in failed], PATIENCE_SECONDS
+        )
+        if isinstance(result, str):
+            return tallies, [f"normaliser: {result}"]
+        read, kept, rejected, unknown = result
         print(f"normaliser: {read:,} read, {kept:,} kept, {rejected.total():,} rejected in {seconds:.1f} s:")
         print("".join(f"  {count:7,}  {reason}\n" for reason, count in rejected.most_common()), end="")
         if not kept + rejected.total() == read == len(entries) - len(failed):
@@ -399,8 +401,8 @@ def _images(campaign: Campaign) -> Iterable[tuple[str, bytes]]:
         from captchabench.sources.archives import open_archive
         from captchabench.sources.opening import ArchiveSource
 
-        found = list(ArchiveSource(open_archive(campaign.archive), 300, campaign.seed).entries())
-        bases += [(entry.path.rsplit(".", 1)[1], entry.encoded) for entry in found]
+        result = list(ArchiveSource(open_archive(campaign.archive), 300, campaign.seed).entries())
+        bases += [(entry.path.rsplit(".", 1)[1], entry.encoded) for entry in result]
     others = [encoded for _, encoded in bases]
     for i in range(campaign.images):
         rng = _rng(campaign, "images", i)

@@ -45,12 +45,12 @@ def archives(data: bytes) -> None:
         path.write_bytes(data[1:])
         try:
             archive = open_archive(path)
-            found = list(archive.read(archive.members))
+            result = list(archive.read(archive.members))
         except InputError as error:
             check_line(error)
             return
-    assert len(found) == len(archive.members)
-    assert all(entry.path.isprintable() and not entry.path.startswith("/") for entry in found)
+    assert len(result) == len(archive.members)
+    assert all(entry.path.isprintable() and not entry.path.startswith("/") for entry in result)
 
 
 def labels(data: bytes) -> None:
@@ -67,13 +67,13 @@ def labels(data: bytes) -> None:
             dataset, raw = DATASETS[key], Path(folder, key)
             entries = [Entry(name, PICTURE) for name in names]
             write_raw(raw, RawInfo(key, "archive", dataset.version, len(names), {}), entries, dataset.raw_label)
-            found = Normalizer(raw, dataset, NormalizeParams())(0)
-            assert len(found.ids) + len(found.rejects) == len(names)
-            assert all(label.isprintable() for label in found.labels)
-            write_rejects(Path(folder, "rejects"), found.rejects)
+            result = Normalizer(raw, dataset, NormalizeParams())(0)
+            assert len(result.ids) + len(result.rejects) == len(names)
+            assert all(label.isprintable() for label in result.labels)
+            write_rejects(Path(folder, "rejects"), result.rejects)
             text = Path(folder, "rejects").read_bytes().decode()
             assert text.replace("\n", "").isprintable()
-            assert text.count("\n") == len(list(csv.reader(io.StringIO(text)))) == len(found.rejects) + 1
+            assert text.count("\n") == len(list(csv.reader(io.StringIO(text)))) == len(result.rejects) + 1
 
 
 def params(data: bytes) -> None:

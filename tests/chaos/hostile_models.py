@@ -49,18 +49,18 @@ def sound() -> tuple[Files, ...]:
     ids = np.array([f"{i:032x}" for i in range(12)], object)
     pixels = rng.integers(0, 256, (12, 32, 100), np.uint8)
     samples = Samples(info, ids, labels, np.zeros(12, np.int8), np.full(12, info.dataset, object), pixels)
-    found = []
+    result = []
     for name, parameters in _PARAMETERS.items():
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
             model = build_recogniser(name, info.spec, parameters)
             model.fit(samples, samples, seed=0)
             model.save(folder, info, 0)
-            found.append({path.name: path.read_bytes() for path in folder.iterdir()})
+            result.append({path.name: path.read_bytes() for path in folder.iterdir()})
             if hasattr(model, "network"):
                 export_onnx(folder, folder / EXPORT)
-                found.append({EXPORT: (folder / EXPORT).read_bytes()})
-    return tuple(found)
+                result.append({EXPORT: (folder / EXPORT).read_bytes()})
+    return tuple(result)
 
 
 def mutated_model(rng: random.Random) -> Files:

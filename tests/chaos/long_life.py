@@ -163,8 +163,8 @@ class Life:
 
     def repro(self) -> int:
         """Run `dvc repro`. Returns the number of stages that ran."""
-        said = self.benchmark.call(sys.executable, "-m", "dvc", "repro", environment=self.environment).stdout
-        return said.count("Running stage '")
+        output = self.benchmark.call(sys.executable, "-m", "dvc", "repro", environment=self.environment).stdout
+        return output.count("Running stage '")
 
     def flow(self) -> int:
         """Run `python -m flows.run`. Returns the number of stages that ran."""
@@ -177,11 +177,11 @@ class Life:
 
 def grown(rows: Sequence[Row]) -> list[str]:
     """What grew and should not, one line each. Peak memory and files: by the means over thirds of the cycles."""
-    found = []
+    result = []
     for row in rows:
         for key in ("scratch_files", "temporaries", "processes_left"):
             if row[key]:
-                found.append(f"{row['run']}: {key} {row[key]}")
+                result.append(f"{row['run']}: {key} {row[key]}")
     third = len(rows) // 3
     if third:
         # The first cycle creates files that are created only once.
@@ -190,11 +190,11 @@ def grown(rows: Sequence[Row]) -> list[str]:
         for key, limit in limits.items():
             before, after = (statistics.mean(row[key] for row in part) for part in (early, late))
             if after > limit * before:
-                found.append(f"{key}: {before:.0f} in the first third, {after:.0f} in the last")
+                result.append(f"{key}: {before:.0f} in the first third, {after:.0f} in the last")
         for key in ("tmpdir_files", "dvc_tmp_files"):
             if rows[-1][key] > rows[third][key]:
-                found.append(f"{key}: {rows[third][key]} after a third, {rows[-1][key]} at the end")
-    return found
+                result.append(f"{key}: {rows[third][key]} after a third, {rows[-1][key]} at the end")
+    return result
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -115,12 +115,12 @@ def pictures(rng: random.Random) -> list[tuple[str, bytes]]:
         ("tif", base, {"save_all": True, "append_images": [base.rotate(180)]}),
     ]
     kinds = {"jpg": "JPEG", "tif": "TIFF"}
-    found = []
+    result = []
     for suffix, image, options in ways:
         stream = io.BytesIO()
         image.save(stream, kinds.get(suffix, suffix.upper()), **options)
-        found.append((suffix, stream.getvalue()))
-    return found
+        result.append((suffix, stream.getvalue()))
+    return result
 
 
 def mutated_image(rng: random.Random, encoded: bytes, others: list[bytes]) -> bytes:

@@ -19,24 +19,24 @@ def forms(user: str, secret: str) -> list[bytes]:
     HTTP's Basic authorisation is base64 of `user:secret`.
     """
     plain = secret.encode()
-    found = {plain, urllib.parse.quote(secret, safe="").encode(), plain.hex().encode()}
-    found.add(base64.b64encode(f"{user}:{secret}".encode()).rstrip(b"="))
+    result = {plain, urllib.parse.quote(secret, safe="").encode(), plain.hex().encode()}
+    result.add(base64.b64encode(f"{user}:{secret}".encode()).rstrip(b"="))
     for lead in range(3):
         # The digits at both ends depend on the neighbouring bytes.
-        found.add(base64.b64encode(b"\0" * lead + plain)[4 if lead else 0 : -4])
-    return sorted(found)
+        result.add(base64.b64encode(b"\0" * lead + plain)[4 if lead else 0 : -4])
+    return sorted(result)
 
 
 def leaks(folders: Iterable[Path], wanted: Sequence[bytes], spared: Sequence[Path] = ()) -> list[str]:
     """The files below `folders` whose bytes, unpacked content or name contain any of `wanted`."""
-    found = []
+    result = []
     for path in _files(folders):
         if path in spared:
             continue
         for where, content in _readings(path):
             if any(form in content for form in wanted):
-                found.append(f"{path}{where}")
-    return found
+                result.append(f"{path}{where}")
+    return result
 
 
 def _files(folders: Iterable[Path]) -> Iterator[Path]:

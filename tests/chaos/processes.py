@@ -44,12 +44,12 @@ class Tree:
                     new = file.read()
                 self.output += new
                 self._logs[log] += len(new)
-        found: dict[int, str] = {}
-        self._descend(self.root, found)
-        stages = {number for number, role in found.items() if role == "stage"}
+        result: dict[int, str] = {}
+        self._descend(self.root, result)
+        stages = {number for number, role in result.items() if role == "stage"}
         self.ended += len(self._stages - stages)
         self._stages = stages
-        self._roles = found
+        self._roles = result
 
     def where(self) -> str:
         """What is running: the kind of stage, or another program."""
@@ -69,7 +69,7 @@ class Tree:
         If there is no process of that kind, the one that does the work gets the signal.
         """
         for role in (target, "DVC", "recovery", "leaderboard", "flow"):
-            victims = [one for one, found in self._roles.items() if found == role or role == "everything"]
+            victims = [one for one, kind in self._roles.items() if kind == role or role == "everything"]
             if met := [one for one in victims[:1] if target != "everything"] or victims:
                 sent = [_send(one, number) for one in met]
                 if any(sent):
@@ -82,11 +82,11 @@ class Tree:
         for one in self._roles:
             _send(one, signal.SIGKILL)
 
-    def _descend(self, number: int, found: dict[int, str]) -> None:
+    def _descend(self, number: int, result: dict[int, str]) -> None:
         # A process's role may change by exec.
         if (line := _command(number)) is None:
             return
-        found[number] = next((role for role, word in _ROLES.items() if word.search(line)), "other")
+        result[number] = next((role for role, word in _ROLES.items() if word.search(line)), "other")
         try:
             threads = [entry.name for entry in Path(f"/proc/{number}/task").iterdir()]
         except OSError:
@@ -97,7 +97,7 @@ class Tree:
             except OSError:
                 continue
             for child in children.split():
-                self._descend(int(child), found)
+                self._descend(int(child), result)
 
 
 def _command(number: int) -> str | None:

@@ -94,8 +94,8 @@ class Repository:
 
     def status(self) -> dict[str, Any]:
         """The stages that DVC considers stale, with the reasons."""
-        found: dict[str, Any] = json.loads(self.call(sys.executable, "-m", "dvc", "status", "--json"))
-        return found
+        result: dict[str, Any] = json.loads(self.call(sys.executable, "-m", "dvc", "status", "--json"))
+        return result
 
     def results(self) -> dict[str, str]:
         """Path -> digest of each result except timings."""
@@ -105,12 +105,12 @@ class Repository:
 
     def leftovers(self) -> list[str]:
         """Temporary files of interrupted writers."""
-        found = {path for pattern in _LEFTOVERS for path in self.folder.glob(pattern)}
-        return sorted(str(path.relative_to(self.folder)) for path in found if path.name != ".gitignore")
+        result = {path for pattern in _LEFTOVERS for path in self.folder.glob(pattern)}
+        return sorted(str(path.relative_to(self.folder)) for path in result if path.name != ".gitignore")
 
     def processes(self) -> dict[int, str]:
         """Process id -> command line of the processes that run in the folder."""
-        found = {}
+        result = {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 try:
@@ -120,13 +120,13 @@ class Repository:
                     continue
                 # A zombie has no command line.
                 if inside and line:
-                    found[int(entry.name)] = line
-        return found
+                    result[int(entry.name)] = line
+        return result
 
 
-def differences(found: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+def differences(result: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
     """The paths of results that differ, are missing, or are not expected."""
-    return sorted(path for path in {*found, *wanted} if found.get(path) != wanted.get(path))
+    return sorted(path for path in {*result, *wanted} if result.get(path) != wanted.get(path))
 
 
 def _digest(path: Path) -> str:

@@ -43,9 +43,9 @@ class Served:
                 break
         else:
             raise RuntimeError("python -m flows.serve has ended")
-        string = self._benchmark.folder / f".prefect/string-{port}"
+        path = self._benchmark.folder / f".prefect/password-{port}"
         self._environment["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
-        self._environment["PREFECT_API_AUTH_STRING"] = string.read_text(encoding="utf-8")
+        self._environment["PREFECT_API_AUTH_STRING"] = path.read_text(encoding="utf-8")
         # The schedule registers itself.
         time.sleep(_START_SECONDS)
         self._usual = len(self._family())

@@ -155,9 +155,9 @@ class Copy:
         """Run a stage and restore the copy. Returns "" if its outputs equal the source's, else the problem."""
         for out in stage.outs:
             _remove(self.folder / out)
-        code, said = self.call(stage.command)
+        code, output = self.call(stage.command)
         if code:
-            problem = f"exit code {code}: {said}"
+            problem = f"exit code {code}: {output}"
         else:
             problem = ", ".join(
                 out for out in stage.compared if _content(self.source / out) != _content(self.folder / out)
@@ -173,8 +173,8 @@ class Copy:
         assert self._server.stdout
         self._server.stdin.write(json.dumps(command.split()[2:]) + "\n")
         self._server.stdin.flush()
-        code, said = json.loads(self._server.stdout.readline())
-        return int(code), str(said)
+        code, output = json.loads(self._server.stdout.readline())
+        return int(code), str(output)
 
 
 def make_small(folder: Path) -> Path:
@@ -205,15 +205,15 @@ def repeat(source: Path, workplace: Path, tried: Sequence[Variant], words: Seque
     problems = []
     for variant in tried:
         started = time.monotonic()
-        found = []
+        result = []
         with Copy(source, workplace / variant.folder, variant) as copy:
             for stage in stages:
                 if problem := copy.run(stage):
-                    found.append(f"{variant.name}: {stage.name}: {problem}")
-                    print(f"    {found[-1]}", flush=True)
+                    result.append(f"{variant.name}: {stage.name}: {problem}")
+                    print(f"    {result[-1]}", flush=True)
         seconds = time.monotonic() - started
-        print(f"{variant.name:30} {len(stages)} stages, {len(found)} differ ({seconds:.0f} s)", flush=True)
-        problems += found
+        print(f"{variant.name:30} {len(stages)} stages, {len(result)} differ ({seconds:.0f} s)", flush=True)
+        problems += result
     return problems
 
 
@@ -245,9 +245,9 @@ def archives(workplace: Path) -> list[str]:
             for stage in ("ingest", "normalize"):
                 made.call(sys.executable, "-m", f"stages.{stage}", "numbers6")
             outs = ("data/shards/numbers6", "data/rejects/numbers6.csv", "metrics/data/numbers6.json")
-            found = {out: _digest(_content(folder / out)) for out in outs}
-            first = first or found
-            differs = ", ".join(out for out in outs if found[out] != first[out])
+            result = {out: _digest(_content(folder / out)) for out in outs}
+            first = first or result
+            differs = ", ".join(out for out in outs if result[out] != first[out])
             rejects = (folder / "data/rejects/numbers6.csv").read_text().count("\n") - 1
             print(f"{name:30} {images} images, {rejects} rejected: {differs or 'the same shards'}", flush=True)
             problems += [f"archive, {name}, {images}: {differs}"] if differs else []

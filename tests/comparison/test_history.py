@@ -12,13 +12,13 @@ NEW = (
 
 
 def test_every_metric_of_every_board_has_a_row() -> None:
-    found = history([("aaa", "2026-01-01", "first", OLD), ("bbb", "2026-01-02", "second", NEW)])
-    assert found.schema == SCHEMA
-    assert found.filter(pl.col("commit") == "aaa").select("dataset", "source", "metric", "value", "low").rows() == [
+    result = history([("aaa", "2026-01-01", "first", OLD), ("bbb", "2026-01-02", "second", NEW)])
+    assert result.schema == SCHEMA
+    assert result.filter(pl.col("commit") == "aaa").select("dataset", "source", "metric", "value", "low").rows() == [
         ("vtu", "standin", "exact", 0.5, 0.4),
         ("vtu", "standin", "n", 100.0, None),
     ]
-    second = found.filter(pl.col("commit") == "bbb")
+    second = result.filter(pl.col("commit") == "bbb")
     assert set(second["version"]) == {2}
     # An empty cell has no row.
     assert second.filter(pl.col("model") == "crnn")["metric"].to_list() == ["cer", "exact", "n"]
@@ -27,6 +27,6 @@ def test_every_metric_of_every_board_has_a_row() -> None:
 
 def test_a_file_that_is_not_a_leaderboard_is_left_out() -> None:
     others = [b"", b"a,b\n1,2\n", b"\xff\xfe\x00", b'dataset,source\n"']
-    found = history([("aaa", "", "", text) for text in others] + [("bbb", "", "", OLD)])
-    assert set(found["commit"]) == {"bbb"}
+    result = history([("aaa", "", "", text) for text in others] + [("bbb", "", "", OLD)])
+    assert set(result["commit"]) == {"bbb"}
     assert history([]).schema == SCHEMA

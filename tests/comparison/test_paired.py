@@ -28,27 +28,27 @@ from captchabench.comparison.paired import mcnemar, paired_cer, paired_proportio
     ],
 )
 def test_mcnemar_as_published(gained: int, lost: int, exact: float, mid: float) -> None:
-    for found in (mcnemar(gained, lost), mcnemar(lost, gained)):
-        assert found.differing == gained + lost
-        assert (found.exact_p, found.mid_p) == pytest.approx((exact, mid), abs=1e-12)
+    for result in (mcnemar(gained, lost), mcnemar(lost, gained)):
+        assert result.differing == gained + lost
+        assert (result.exact_p, result.mid_p) == pytest.approx((exact, mid), abs=1e-12)
 
 
 def test_mcnemar_rounds_to_what_was_printed() -> None:
-    found = mcnemar(6, 16)
-    assert (round(found.exact_p, 4), round(found.mid_p, 4)) == (0.0525, 0.0347)
+    result = mcnemar(6, 16)
+    assert (round(result.exact_p, 4), round(result.mid_p, 4)) == (0.0525, 0.0347)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 300), st.integers(0, 300))
 def test_mcnemar_as_in_statsmodels_and_in_fractions(gained: int, lost: int) -> None:
-    found = mcnemar(gained, lost)
+    result = mcnemar(gained, lost)
     n, fewer = gained + lost, min(gained, lost)
     if n:
         table = [[9, gained], [lost, 5]]
-        assert found.exact_p == pytest.approx(contingency_tables.mcnemar(table, exact=True).pvalue, abs=1e-12)
+        assert result.exact_p == pytest.approx(contingency_tables.mcnemar(table, exact=True).pvalue, abs=1e-12)
     below = sum(comb(n, k) for k in range(fewer))
-    assert found.mid_p == pytest.approx(float(Fraction(2 * below + comb(n, fewer), 2**n)), abs=1e-12)
-    assert found.mid_p <= found.exact_p
+    assert result.mid_p == pytest.approx(float(Fraction(2 * below + comb(n, fewer), 2**n)), abs=1e-12)
+    assert result.mid_p <= result.exact_p
 
 
 def size(differing: int, level: float = 0.05) -> float:
@@ -91,10 +91,10 @@ def test_verdicts_equal_those_of_mid_p_unless_8_or_16_images_differ() -> None:
 def test_paired_difference_as_published(
     table: tuple[int, int, int, int], value: float, low: float, high: float
 ) -> None:
-    found = paired_proportions(*table)
+    result = paired_proportions(*table)
     digits = 4 if table[0] == 59 else 3
-    assert tuple(round(number, digits) for number in found[:3]) == (value, low, high)
-    assert found.p == mcnemar(table[1], table[2]).p
+    assert tuple(round(number, digits) for number in result[:3]) == (value, low, high)
+    assert result.p == mcnemar(table[1], table[2]).p
 
 
 @pytest.mark.parametrize("table", [(20, 10, 10, 5), (36, 12, 12, 4), (0, 3, 0, 7)])
@@ -109,10 +109,10 @@ def test_uncorrelated_readers_give_the_interval_for_unrelated_images(table: tupl
 @given(st.tuples(*[st.integers(0, 400)] * 4).filter(any))
 def test_paired_difference_is_in_its_interval_and_changes_sign_with_the_order(table: tuple[int, int, int, int]) -> None:
     both, gained, lost, neither = table
-    found, turned = paired_proportions(*table), paired_proportions(both, lost, gained, neither)
-    assert -1 - 1e-12 <= found.low <= found.value <= found.high <= 1 + 1e-12
-    assert found[:3] == pytest.approx((-turned.value, -turned.high, -turned.low), abs=1e-12)
-    assert found.p == turned.p
+    result, turned = paired_proportions(*table), paired_proportions(both, lost, gained, neither)
+    assert -1 - 1e-12 <= result.low <= result.value <= result.high <= 1 + 1e-12
+    assert result[:3] == pytest.approx((-turned.value, -turned.high, -turned.low), abs=1e-12)
+    assert result.p == turned.p
 
 
 def test_paired_images_give_narrower_intervals_than_unrelated_ones() -> None:
@@ -130,23 +130,23 @@ def edits_of(rng: np.random.Generator, n: int) -> NDArray[np.int64]:
 def test_paired_cer_by_hand_and_in_any_order() -> None:
     first, second = np.array([2, 0, 1, 0] * 20), np.array([1, 0, 0, 1] * 20)
     characters = np.array([5, 5, 4, 6] * 20)
-    found = paired_cer(first, second, characters, seed=3)
-    assert found.value == pytest.approx((40 - 60) / 400)
-    assert found.low < found.value < found.high < 0
+    result = paired_cer(first, second, characters, seed=3)
+    assert result.value == pytest.approx((40 - 60) / 400)
+    assert result.low < result.value < result.high < 0
     order = np.random.default_rng(0).permutation(80)
-    assert paired_cer(first[order], second[order], characters[order], seed=3) == found
-    assert paired_cer(first, second, characters, seed=4) != found
+    assert paired_cer(first[order], second[order], characters[order], seed=3) == result
+    assert paired_cer(first, second, characters, seed=4) != result
 
 
 def test_paired_cer_changes_sign_with_the_order() -> None:
     rng = np.random.default_rng(0)
     first, second, characters = edits_of(rng, 500), edits_of(rng, 500), np.full(500, 5)
-    found, turned = (paired_cer(*pair, characters, seed=0) for pair in ((first, second), (second, first)))
-    width = found.high - found.low
+    result, turned = (paired_cer(*pair, characters, seed=0) for pair in ((first, second), (second, first)))
+    width = result.high - result.low
     assert (turned.value, turned.low, turned.high) == pytest.approx(
-        (-found.value, -found.high, -found.low), abs=width / 20
+        (-result.value, -result.high, -result.low), abs=width / 20
     )
-    assert turned.p == pytest.approx(found.p, abs=0.02)
+    assert turned.p == pytest.approx(result.p, abs=0.02)
 
 
 def test_equal_readings_do_not_differ_and_unequal_ones_do() -> None:
@@ -160,29 +160,29 @@ def test_equal_readings_do_not_differ_and_unequal_ones_do() -> None:
 
 @pytest.mark.parametrize("right", [0, 1])
 def test_nothing_differs_if_all_are_right_or_all_wrong(right: int) -> None:
-    found = two_proportions(60 * right, 60, 80 * right, 80)
-    assert (found.value, found.p) == (0, 1)
-    assert found.low < 0 < found.high
+    result = two_proportions(60 * right, 60, 80 * right, 80)
+    assert (result.value, result.p) == (0, 1)
+    assert result.low < 0 < result.high
 
 
 def test_two_proportions_as_published() -> None:
     # Newcombe 1998, Statistics in Medicine 17, 873: table II, method 10, 56 of 70 against 48 of 80.
-    found = two_proportions(48, 80, 56, 70)
-    assert (round(found.low, 4), round(found.high, 4)) == (0.0524, 0.3339)
-    assert found.value == pytest.approx(0.2)
+    result = two_proportions(48, 80, 56, 70)
+    assert (round(result.low, 4), round(result.high, 4)) == (0.0524, 0.3339)
+    assert result.value == pytest.approx(0.2)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 60), st.integers(0, 80))
 def test_the_unpaired_test_is_pearsons(k1: int, k2: int) -> None:
-    found = two_proportions(k1, 60, k2, 80)
-    assert found.low <= found.value <= found.high
+    result = two_proportions(k1, 60, k2, 80)
+    assert result.low <= result.value <= result.high
     if k1 + k2 in (0, 140):
-        assert found.p == 1
+        assert result.p == 1
         return
     statistic = chi2_contingency([[k1, 60 - k1], [k2, 80 - k2]], correction=False).statistic
     # Miettinen & Nurminen divide the variance by n - 1, not n.
-    assert found.p == pytest.approx(chi2.sf(statistic * 139 / 140, 1), abs=1e-12)
+    assert result.p == pytest.approx(chi2.sf(statistic * 139 / 140, 1), abs=1e-12)
 
 
 def simulate(rng: np.random.Generator, images: int, gain: float) -> tuple[int, ...]:
@@ -205,7 +205,7 @@ def test_a_real_difference_is_found_more_often_than_by_the_unpaired_test() -> No
     paired = np.mean([mcnemar(gained, lost).p < 0.05 for _, gained, lost, _ in pairs])
     apart = [two_proportions(both + lost, 400, both + gained, 400) for both, gained, lost, _ in pairs]
     assert 0.5 < paired < 1
-    assert paired > np.mean([found.p < 0.05 for found in apart]) + 0.1
+    assert paired > np.mean([result.p < 0.05 for result in apart]) + 0.1
 
 
 def test_intervals_of_differences_have_about_their_nominal_coverage() -> None:
@@ -214,5 +214,5 @@ def test_intervals_of_differences_have_about_their_nominal_coverage() -> None:
     # The true difference, from so many images that its error is negligible.
     both, gained, lost, neither = simulate(rng, 1_000_000, 0.5)
     true = (gained - lost) / (both + gained + lost + neither)
-    held = np.mean([found.low <= true <= found.high for found in (paired_proportions(*pair) for pair in pairs)])
+    held = np.mean([result.low <= true <= result.high for result in (paired_proportions(*pair) for pair in pairs)])
     assert 0.92 <= held <= 0.98

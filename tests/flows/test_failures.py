@@ -33,4 +33,4 @@ def test_failures_are_classified(lines: list[str], code: int | None, reason: str
 
 
 def test_success_is_none() -> None:
-    assert failure_of("train@a", Ended(0, ("error: said and mended",)), 60.0) is None
+    assert failure_of("train@a", Ended(0, ("error: printed and fixed",)), 60.0) is None

@@ -20,7 +20,7 @@ SECONDS = {"long": 100.0, "short": 10.0, "middle": 40.0, "after": 30.0, "alone":
 def test_the_remaining_stages_are_simulated() -> None:
     one, two = (Forecast(DUE, cores, (), SECONDS, {}) for cores in ((0,), (0, 1)))
     assert one.seconds({}) == 200
-    # long beside short, after and middle; then alone.
+    # long in parallel with short, after and middle; then alone.
     assert two.seconds({}) == 120
     assert two.seconds({"long": 60.0, "middle": 10.0}) == pytest.approx(90)
     # It has taken longer than expected, so it counts as nearly done.

@@ -77,7 +77,7 @@ def test_responses_forbid_frames_and_foreign_content(client: TestClient, path: s
     assert not any("//" in part or "*" in part for part in policy)
 
 
-def test_a_code_is_exchanged_for_the_string_once() -> None:
+def test_a_code_is_exchanged_for_the_password_once() -> None:
     client = TestClient(Gate(Starlette(), OWN, "once", "captchabench:x"), base_url=f"http://{OWN}")
     assert client.post("/sign-in", content="other").status_code == 403
     assert client.post("/sign-in", content="once", headers={"origin": "http://evil.example"}).status_code == 403
@@ -86,5 +86,5 @@ def test_a_code_is_exchanged_for_the_string_once() -> None:
     assert client.post("/sign-in", content="once").status_code == 403
 
 
-def test_without_a_code_nobody_is_told_the_string(client: TestClient) -> None:
+def test_without_a_code_nobody_is_told_the_password(client: TestClient) -> None:
     assert client.post("/sign-in", content="").status_code == 403

@@ -37,16 +37,16 @@ def started(pipeline: Any, **more: Any) -> subprocess.Popen[str]:
 def run(pipeline: Any) -> tuple[int, str]:
     """The exit code and the output of a run that ends by itself."""
     process = started(pipeline)
-    said, _ = process.communicate()
-    return process.returncode, said
+    output, _ = process.communicate()
+    return process.returncode, output
 
 
 def test_a_run_gives_the_results_of_dvc_and_leaves_nothing_stale(pipeline: Any, tmp_path: Path) -> None:
     shutil.copytree(pipeline.folder, tmp_path / "plain")
-    code, said = run(pipeline)
-    assert code == 0, said
+    code, output = run(pipeline)
+    assert code == 0, output
     assert sorted(pipeline.ran()) == ["make-a", "make-b", "read-a", "read-b", "table"]
-    lines = said.splitlines()
+    lines = output.splitlines()
     assert lines[0].startswith("5 stages to run on ")
     assert [re.sub(r"\d+ s\b.*", "", line) for line in lines[-1:]] == ["5 of 5  table  "]
     assert {line.split()[3] for line in lines[1:]} == {"make@a", "make@b", "read@a", "read@b", "table"}
@@ -72,26 +72,26 @@ def test_only_what_a_change_touches_runs_and_its_entry_keeps_its_place(pipeline:
     pipeline.ran()
     order = re.findall(r"^  \S+:$", (pipeline.folder / "dvc.lock").read_text(), re.MULTILINE)
     pipeline.write("params.yaml", "cells: [a, b]\nsizes: {a: 2, b: 1}\n")
-    code, said = run(pipeline)
-    assert code == 0, said
+    code, output = run(pipeline)
+    assert code == 0, output
     # Its output has the same bytes, so no later stage is stale.
     assert pipeline.ran() == ["make-a"]
-    assert "3 of 3  table  up to date" in said
+    assert "3 of 3  table  up to date" in output
     assert re.findall(r"^  \S+:$", (pipeline.folder / "dvc.lock").read_text(), re.MULTILINE) == order
     # A stage from the cache has no known duration.
     before = read_seconds(pipeline.folder)
     pipeline.write("params.yaml", "cells: [a, b]\nsizes: {a: 1, b: 1}\n")
-    code, said = run(pipeline)
-    assert "make@a  came from DVC's cache" in said
+    code, output = run(pipeline)
+    assert "make@a  came from DVC's cache" in output
     assert read_seconds(pipeline.folder) == before
 
 
 def test_a_failure_is_named_and_stops_what_needs_it_alone(pipeline: Any) -> None:
     pipeline.order("make-a", "print('the last words')\nsys.exit('error: broken; fix it')")
-    code, said = run(pipeline)
+    code, output = run(pipeline)
     assert code == 1
-    assert "make@a  FAILED: broken; fix it" in said
-    end = said[said.index("make@a: broken; fix it") :]
+    assert "make@a  FAILED: broken; fix it" in output
+    end = output[output.index("make@a: broken; fix it") :]
     assert "    the last words\n" in end
     assert "not run because of that: read@a, table" in end
     assert str(local.LOG) in end
@@ -117,18 +117,18 @@ def test_a_stage_that_was_killed_is_tried_again(pipeline: Any, monkeypatch: pyte
 
 
 def test_the_time_left_is_shown_if_it_is_known(pipeline: Any) -> None:
-    code, said = run(pipeline)
+    code, output = run(pipeline)
     assert code == 0
-    assert "left" not in said
+    assert "left" not in output
     pipeline.write("stage.py", (pipeline.folder / "stage.py").read_text() + "# changed\n")
     keep_seconds(pipeline.folder, {"table": 3000})
-    code, said = run(pipeline)
-    assert re.search(r"1 of 5 .* · about \d+ min left$", said, re.MULTILINE)
+    code, output = run(pipeline)
+    assert re.search(r"1 of 5 .* · about \d+ min left$", output, re.MULTILINE)
     # With another parameter the duration is unknown.
     pipeline.write("params.yaml", "cells: [a, b]\nsizes: {a: 3, b: 3}\n")
-    code, said = run(pipeline)
-    assert "1 of 5" in said
-    assert not re.search("1 of 5 .*left", said)
+    code, output = run(pipeline)
+    assert "1 of 5" in output
+    assert not re.search("1 of 5 .*left", output)
 
 
 @needs_proc
@@ -141,14 +141,14 @@ def test_a_run_that_is_ended_leaves_no_process_and_the_next_goes_on(pipeline: An
     assert second[0] == 1
     assert second[1].startswith("error: another run is at work here (make repro, process ")
     process.send_signal(number)
-    said, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=300)
     await_that(lambda: not alive(pipeline))
     if number == signal.SIGKILL:
         assert process.returncode == -number
     else:
         assert process.returncode == 130
-        assert said.endswith("interrupted; run it again to continue from here\n")
-        assert "Traceback" not in said
+        assert output.endswith("interrupted; run it again to continue from here\n")
+        assert "Traceback" not in output
         with run_lock(pipeline.folder, "ours") as lock:
             assert lock.left_behind == ""
 

@@ -33,10 +33,10 @@ def gone(number: str) -> bool:
 
 
 def test_output_streams_and_the_code_is_handed_on(tmp_path: Path) -> None:
-    said: list[str] = []
-    ended = run(Processes(), "echo one; echo two >&2; pwd; exit 3", said.append, cwd=tmp_path)
+    output: list[str] = []
+    ended = run(Processes(), "echo one; echo two >&2; pwd; exit 3", output.append, cwd=tmp_path)
     assert ended == Ended(3, ("one", "two", str(tmp_path)))
-    assert said == list(ended.lines)
+    assert output == list(ended.lines)
 
 
 def test_a_signal_is_a_code_above_128() -> None:
@@ -66,22 +66,22 @@ def test_a_command_has_the_cores_it_was_given() -> None:
 
 def test_all_can_be_ended_and_nothing_starts_after() -> None:
     processes = Processes()
-    said: list[str] = []
+    output: list[str] = []
     ends: list[BaseException] = []
 
     def work() -> None:
         try:
-            run(processes, "echo $$; sleep 60", said.append)
+            run(processes, "echo $$; sleep 60", output.append)
         except Stopped as stopped:
             ends.append(stopped)
 
     thread = threading.Thread(target=work)
     thread.start()
-    while not said:
+    while not output:
         time.sleep(0.01)
     processes.end_all()
     thread.join(300)
     assert len(ends) == 1
-    assert gone(said[0])
+    assert gone(output[0])
     with pytest.raises(Stopped):
         run(processes, "true")

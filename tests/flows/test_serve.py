@@ -28,10 +28,10 @@ EVIL = "stages: {boom: {cmd: touch ran, outs: [ran]}}"
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
-# The attempts of a page of another site. api: Prefect's address. string: its password, in case it leaked.
+# The attempts of a page of another site. api: Prefect's address. password: of the server, in case it leaked.
 ATTACK = """
-(async (api, string) => {
-  const authorization = {authorization: "Basic " + btoa(string)};
+(async (api, password) => {
+  const authorization = {authorization: "Basic " + btoa(password)};
   const json = {"content-type": "application/json"};
   const run = JSON.stringify({parameters: {root: "/"}, state: {type: "SCHEDULED"}});
   const create = `${api}/deployments/NIGHTLY/create_flow_run`;
@@ -83,8 +83,8 @@ class Served:
         threading.Thread(target=self._listen, daemon=True).start()
         await_that(lambda: any(line.startswith("UI: ") for line in self.said) or self._process.poll() is not None)
         assert self._process.poll() is None, self.said
-        self.string = (self.folder / f".prefect/string-{self.port}").read_text()
-        who = httpx.BasicAuth(*self.string.split(":"))
+        self.password = (self.folder / f".prefect/password-{self.port}").read_text()
+        who = httpx.BasicAuth(*self.password.split(":"))
         self._client = httpx.Client(base_url=f"{self.address}/api/", auth=who, trust_env=False, timeout=60)
         token = self._client.get("csrf-token?client=test").json()["token"]
         self._client.headers.update({"prefect-csrf-token": token, "prefect-csrf-client": "test"})
@@ -110,8 +110,8 @@ class Served:
 
     def runs(self) -> dict[str, Any]:
         """All runs that were requested, in any state, without those that the cron schedule will start."""
-        found = self.post("flow_runs/filter", {"flow_runs": {"tags": {"is_null_": True}}})
-        return {run["id"]: run["state"] for run in found}
+        result = self.post("flow_runs/filter", {"flow_runs": {"tags": {"is_null_": True}}})
+        return {run["id"]: run["state"] for run in result}
 
     def await_end(self, run: str) -> Any:
         """Wait for the end of a run and return its state."""
@@ -183,7 +183,7 @@ def see(browser: Browser, condition: str) -> None:
 def attack(browser: Browser, served: Served, api: str) -> Any:
     """The result of each attempt of a page."""
     nightly = served.post("deployments/filter", {"deployments": {"name": {"any_": ["nightly"]}}})[0]["id"]
-    words = f"{json.dumps(api)}, {json.dumps(served.string)}"
+    words = f"{json.dumps(api)}, {json.dumps(served.password)}"
     return browser.evaluate(f"{ATTACK.replace('NIGHTLY', nightly)}({words})")
 
 
@@ -204,10 +204,10 @@ def test_dns_rebinding_can_do_nothing(served: Served, browser: Browser) -> None:
 
 def click(browser: Browser, text: str) -> None:
     """Click on the element with that text, by mouse events."""
-    found = f"[...document.querySelectorAll('a, button, [role=menuitem]')].find(e => e.innerText.trim() === '{text}')"
-    see(browser, f"{found}?.getBoundingClientRect().width > 0")
+    result = f"[...document.querySelectorAll('a, button, [role=menuitem]')].find(e => e.innerText.trim() === '{text}')"
+    see(browser, f"{result}?.getBoundingClientRect().width > 0")
     x, y = browser.evaluate(
-        f"(() => {{ const r = {found}.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; }})()"
+        f"(() => {{ const r = {result}.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; }})()"
     )
     for kind in ("mousePressed", "mouseReleased"):
         browser.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
@@ -216,7 +216,7 @@ def click(browser: Browser, text: str) -> None:
 def test_with_the_password_a_user_signs_in_and_starts_a_run(served: Served, browser: Browser) -> None:
     before = served.runs().keys()
     browser.requests.clear()
-    go(browser, f"{served.address}/sign-in#captchabench:guess", "not the current string")
+    go(browser, f"{served.address}/sign-in#captchabench:guess", "not the current password")
     for broken in ("%E0%A4%A", "%E2%82%AC", "guess"):
         go(browser, f"{served.address}/sign-in#{broken}", "This link was used")
     assert browser.evaluate("localStorage.length") == 0
@@ -225,7 +225,7 @@ def test_with_the_password_a_user_signs_in_and_starts_a_run(served: Served, brow
     go(browser, f"{served.address}/sign-in#{code}", "Deployments")
     # The link is now in the browser's history, where it is useless.
     assert httpx.post(f"{served.address}/sign-in", content=code, trust_env=False).status_code == 403
-    assert served.string not in browser.evaluate("location.href")
+    assert served.password not in browser.evaluate("location.href")
     go(browser, f"{served.address}/v2/deployments", "nightly")
     for text in ("nightly", "Run", "Quick run"):
         click(browser, text)
@@ -280,5 +280,5 @@ def test_the_password_is_shown_on_a_terminal_and_nowhere_else(
     own = Server("http://127.0.0.1:4200", "captchabench:x", "once", threading.Thread(), [])
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     assert "http://127.0.0.1:4200/sign-in#once " in serve._sign_in_line(own, tmp_path)
-    assert not any(served.string.partition(":")[2] in line for line in served.said)
-    assert any(line.strip().endswith(f".prefect/string-{served.port}") for line in served.said)
+    assert not any(served.password.partition(":")[2] in line for line in served.said)
+    assert any(line.strip().endswith(f".prefect/password-{served.port}") for line in served.said)

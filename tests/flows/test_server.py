@@ -15,7 +15,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from captchabench.errors import InputError
-from flows.server import Server, server, string_file
+from flows.server import Server, password_file, server
 from tests.flows.watching import await_that, needs_proc
 
 SOCKETS = (
@@ -68,7 +68,7 @@ def client(own: Server) -> Iterator[httpx.Client]:
 
 
 def holder(own: Server) -> httpx.BasicAuth:
-    return httpx.BasicAuth(*own.string.split(":"))
+    return httpx.BasicAuth(*own.password.split(":"))
 
 
 def running() -> psutil.Process:
@@ -133,7 +133,7 @@ def test_websockets_need_the_password(own: Server, path: str) -> None:
             with pytest.raises(ConnectionClosed):
                 opened.recv(timeout=60)
     with open_socket(own, path, origin=own.address) as opened:
-        opened.send(json.dumps({"type": "auth", "token": own.string}))
+        opened.send(json.dumps({"type": "auth", "token": own.password}))
         assert json.loads(opened.recv(timeout=60)) == {"type": "auth_success"}
 
 
@@ -154,9 +154,9 @@ def test_the_password_is_in_a_file_of_its_owner_while_the_server_runs(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT_HOME", str(home))
-    left = home / "string-4200"
+    left = home / "password-4200"
     left.touch(0o644)
-    with string_file(Server("http://127.0.0.1:4200", "captchabench:x", "once", threading.Thread(), [])) as path:
+    with password_file(Server("http://127.0.0.1:4200", "captchabench:x", "once", threading.Thread(), [])) as path:
         assert path == left
         assert path.read_text() == "captchabench:x"
         assert path.stat().st_mode & 0o777 == 0o600
@@ -174,7 +174,7 @@ def test_a_folder_that_others_can_read_is_refused(monkeypatch: pytest.MonkeyPatc
 
 @needs_proc
 def test_the_password_is_in_no_command_line_and_no_log(own: Server, home: Path) -> None:
-    secret = own.string.partition(":")[2]
+    secret = own.password.partition(":")[2]
     lines = [b"".join(path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists())]
     assert b"flows.gate" in lines[0]
     for content in (*lines, *(path.read_bytes() for path in home.iterdir() if path.is_file())):

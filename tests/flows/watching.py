@@ -12,15 +12,15 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="loo
 
 def alive(pipeline: Any) -> list[str]:
     """The command lines of processes that run in the pipeline's folder."""
-    found = []
+    result = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 if (entry / "cwd").readlink() == pipeline.folder:
-                    found.append((entry / "cmdline").read_text().replace("\0", " "))
+                    result.append((entry / "cmdline").read_text().replace("\0", " "))
             except OSError:
                 continue
-    return [line for line in found if line]
+    return [line for line in result if line]
 
 
 def await_that(happens: Callable[[], bool], seconds: float = 300) -> None:

@@ -58,10 +58,10 @@ def test_overfits_a_few_grids_and_explains_each_tile(name: str, samples: Samples
     read = model.predict(samples.pixels, top_k=2)
     assert [p.text for p in read] == wanted
     assert all(p.alternatives[0].text == p.text for p in read)
-    (found,) = model.explain(samples.pixels[:1])
-    assert found.steps.kind == "cells"
-    assert [step.symbol for step in found.steps.steps] == wanted[0].split(", ")
-    boxes = [(step.left, step.top, step.right, step.bottom) for step in found.steps.steps]
+    (result,) = model.explain(samples.pixels[:1])
+    assert result.steps.kind == "cells"
+    assert [step.symbol for step in result.steps.steps] == wanted[0].split(", ")
+    boxes = [(step.left, step.top, step.right, step.bottom) for step in result.steps.steps]
     assert boxes[5] == (2 * SIDE, SIDE, 3 * SIDE, 2 * SIDE)
     assert len(set(boxes)) == 9
 
@@ -78,12 +78,12 @@ def test_ctc_refuses_grids(name: str, samples: Samples) -> None:
 
 
 def test_crops_are_the_tiles_row_by_row(samples: Samples) -> None:
-    found = TileCutter(samples.info.spec).segment(samples.pixels)
-    assert found.crops.shape == (6, 9, 32, 32)
+    result = TileCutter(samples.info.spec).segment(samples.pixels)
+    assert result.crops.shape == (6, 9, 32, 32)
     tiles = split_grids(samples.pixels)
     means = tiles.reshape(6, 9, -1).mean(axis=2)
-    np.testing.assert_allclose(found.crops.reshape(6, 9, -1).mean(axis=2), means, atol=1.5)
-    assert found.spans[0, 4].tolist() == [SIDE, 2 * SIDE]
+    np.testing.assert_allclose(result.crops.reshape(6, 9, -1).mean(axis=2), means, atol=1.5)
+    assert result.spans[0, 4].tolist() == [SIDE, 2 * SIDE]
     assert TileCutter(samples.info.spec).segment(samples.pixels[:0]).crops.shape == (0, 9, 32, 32)
 
 

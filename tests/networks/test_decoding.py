@@ -32,14 +32,14 @@ def test_a_wide_beam_finds_every_label_and_its_probability(seed: int, steps: int
     log_probs = random_log_probs(seed, steps, symbols)
     expected = every_label(log_probs)
     labels, scores = beam_decode(log_probs, width=len(expected) + 3)
-    found = {
+    result = {
         tuple(row[row >= 0].tolist()): score.exp().item()
         for row, score in zip(labels[0], scores[0], strict=True)
         if score > float("-inf")
     }
-    assert found.keys() == expected.keys()
+    assert result.keys() == expected.keys()
     for label, probability in expected.items():
-        assert found[label] == pytest.approx(probability, rel=1e-9)
+        assert result[label] == pytest.approx(probability, rel=1e-9)
     assert scores[0].tolist() == sorted(scores[0].tolist(), reverse=True)
 
 
@@ -77,8 +77,8 @@ def test_greedy_with_lengths_takes_the_likeliest_path_of_such_a_label(
         score = sum(log_probs[0, t, k].item() for t, k in enumerate(path))
         if shortest <= len(label) <= longest:
             best[label] = max(score, best.get(label, float("-inf")))
-    (found,) = texts(greedy_decode(log_probs, Lengths(shortest, longest)))
-    assert best[found] == pytest.approx(max(best.values()), rel=1e-12)
+    (result,) = texts(greedy_decode(log_probs, Lengths(shortest, longest)))
+    assert best[result] == pytest.approx(max(best.values()), rel=1e-12)
 
 
 @settings(max_examples=25, deadline=None)
@@ -92,9 +92,9 @@ def test_a_wide_beam_with_lengths_takes_the_likeliest_such_label(
     every = every_label(log_probs)
     labels, scores = beam_decode(log_probs, len(every) + 3, Lengths(shortest, longest))
     expected = {label: p for label, p in every.items() if shortest <= len(label) <= longest}
-    (found,) = texts(labels[:, 0])
-    assert every[found] == pytest.approx(max(expected.values()), rel=1e-9)
-    assert scores[0, 0].exp().item() == pytest.approx(every[found], rel=1e-9)
+    (result,) = texts(labels[:, 0])
+    assert every[result] == pytest.approx(max(expected.values()), rel=1e-9)
+    assert scores[0, 0].exp().item() == pytest.approx(every[result], rel=1e-9)
     assert all(len(label) <= longest for label in texts(labels[0][scores[0] > float("-inf")]))
 
 

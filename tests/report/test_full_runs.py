@@ -1,4 +1,4 @@
-"""The section of full runs: what results/ holds, beside what others published."""
+"""The section of full runs: what results/ holds, compared with what others published."""
 
 import json
 from collections.abc import Callable

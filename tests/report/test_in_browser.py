@@ -39,11 +39,11 @@ def opened(browser: Any, place: Path) -> Callable[..., Any]:
 
 def rows(browser: Any) -> list[str]:
     """The rows of the leaderboard that are in sight, as "dataset model"."""
-    found = browser.evaluate(
+    result = browser.evaluate(
         "[...document.querySelectorAll('#leaderboard tbody tr')].filter(row => row.offsetParent)"
         ".map(row => row.cells[1].textContent + ' ' + row.cells[0].textContent)"
     )
-    return list(found)
+    return list(result)
 
 
 def choose(browser: Any, selector: str, value: str) -> None:

@@ -43,9 +43,9 @@ def html(findings: Findings, _short_script: None) -> str:
 
 
 def data_of(html: str) -> dict[str, Any]:
-    found = re.search(r'<script type="application/json" id="page-data">(.*?)</script>', html, flags=re.S)
-    assert found
-    data: dict[str, Any] = json.loads(found[1])
+    result = re.search(r'<script type="application/json" id="page-data">(.*?)</script>', html, flags=re.S)
+    assert result
+    data: dict[str, Any] = json.loads(result[1])
     return data
 
 
