@@ -11,10 +11,10 @@
 # make setup   only create the environment, .venv
 # make clean   remove outputs and environment, but not DVC's cache
 
+# Recipes use relative paths and $$PYTHON, so that any character is allowed in the path of the clone and of Python.
 PYTHON ?= $(shell command -v python3)
-PYTHON := $(PYTHON)
-BIN := $(CURDIR)/.venv/bin
-export PATH := $(BIN):$(PATH)
+export PYTHON := $(PYTHON)
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Messages and sort order must not depend on the locale of the machine.
 export LC_ALL := C.UTF-8
 
@@ -24,63 +24,64 @@ export LC_ALL := C.UTF-8
 setup: .venv/.complete
 
 .venv/.complete: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "error: $(PYTHON) is older than 3.11; run: make PYTHON=/path/to/python3.11 setup"; exit 1; }
+	@case "$$PWD" in *:*) echo "error: $$PWD: PATH cannot hold a folder with a colon; move the clone"; exit 1;; esac
+	@"$$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $$PYTHON is older than 3.11; run: make PYTHON=/path/to/python3.11 setup"; exit 1; }
 	@if command -v uv >/dev/null; then \
 		echo "making .venv with uv"; \
-		uv venv --quiet --allow-existing --python $(PYTHON) .venv && \
-		uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock && \
-		uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable . ; \
+		uv venv --quiet --allow-existing --python "$$PYTHON" .venv && \
+		uv pip install --quiet --python .venv/bin/python --compile-bytecode --require-hashes -r requirements.lock && \
+		uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable . ; \
 	else \
 		echo "making .venv with pip (two minutes or so)"; \
-		$(PYTHON) -m venv .venv && \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . ; \
+		"$$PYTHON" -m venv .venv && \
+		.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
+		.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . ; \
 	fi
 	@python -m captchabench.report.plots_template  # lets `dvc plots show` work without a network
 	@touch $@
 
 repro: setup
 	@python -m flows.local
-	@captchabench leaderboard
+	@python -m captchabench leaderboard
 
 schedule: setup
-	@python -m flows.serve $(if $(CRON),--cron "$(CRON)") $(if $(PORT),--port $(PORT)) \
+	@python -m flows.serve $(if $(CRON),--cron "$(CRON)") $(if $(PORT),--port "$(PORT)") \
 		$(if $(COMMIT_TO),--commit-to "$(COMMIT_TO)") $(if $(WORKERS),--workers "$(WORKERS)") \
 		$(if $(INSECURE),--insecure)
 
 full: setup
-	@captchabench apply params.full.yaml
+	@python -m captchabench apply params.full.yaml
 	@$(MAKE) --no-print-directory repro
 
 result: setup
-	@captchabench apply params.cpu.yaml results/$(RUN).yaml
+	@python -m captchabench apply params.cpu.yaml "results/$(RUN).yaml"
 	@python -m flows.local
-	@captchabench publish $(RUN)
-	@dvc repro --quiet report
+	@python -m captchabench publish "$(RUN)"
+	@python -m dvc repro --quiet report
 
 test: setup
-	@pytest
+	@python -m pytest
 
 # One process, since the tests share the GPU.
 test-gpu: setup
-	@pytest -n 0 -m gpu
+	@python -m pytest -n 0 -m gpu
 
 lint: setup
-	@ruff check .
-	@ruff format --check .
+	@python -m ruff check .
+	@python -m ruff format --check .
 
 types: setup
-	@mypy
+	@python -m mypy
 
 check: lint types test
 
 # Needs a network but no .venv: pip-audit gets an environment of its own.
 vulnerabilities:
-	@$(PYTHON) .ci/vulnerabilities.py
+	@"$$PYTHON" .ci/vulnerabilities.py
 
 lock:
-	@$(PYTHON) .ci/lock.py $(if $(UPGRADE),--upgrade-package $(UPGRADE))
+	@"$$PYTHON" .ci/lock.py $(if $(UPGRADE),--upgrade-package "$(UPGRADE)")
 
 # Each has --help and prints how long it takes.
 chaos: setup
