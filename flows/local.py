@@ -22,6 +22,7 @@ from rich.console import Console
 from captchabench.errors import InputError
 from captchabench.storage.files import advice
 from captchabench.storage.lockfile import keep_lock_file
+from captchabench.streams import allow_any_text
 from flows.dispatch import Outcome, dispatch, failure_summary
 from flows.durations import committed_seconds, keep_seconds, read_seconds
 from flows.failures import Failure
@@ -136,6 +137,7 @@ def run(root: Path, console: Console) -> Mapping[str, Outcome]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run stale stages on all cores. Returns 1 if a stage failed."""
+    allow_any_text()
     argparse.ArgumentParser(prog="python -m flows.local", description=main.__doc__).parse_args(argv)
     for number in (signal.SIGTERM, signal.SIGHUP):
         # `nohup` sets SIGHUP to be ignored.

@@ -55,6 +55,7 @@ class Processes:
     ) -> Ended:
         """Run `command` on `cores`; call `say` with each line that it prints.
 
+        It finds the programs of this Python's environment first, whether that environment is activated or not.
         time_limit: seconds. pass_fds: file descriptors that it inherits, such as a lock's. Raises Stopped if
         `end_all` was called before or during the run.
         """
@@ -65,11 +66,11 @@ class Processes:
             process = subprocess.Popen(
                 arguments,
                 cwd=cwd,
-                env=dict(environment),
+                env={**environment, "PATH": _path(environment), "PYTHONIOENCODING": "utf-8"},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                text=True,
+                encoding="utf-8",
                 errors="replace",
                 start_new_session=True,
                 pass_fds=pass_fds,
@@ -103,6 +104,10 @@ class Processes:
             _signal(process, signal.SIGTERM)
         for process in live:
             _end(process)
+
+
+def _path(environment: Mapping[str, str]) -> str:
+    return os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH") or os.defpath])
 
 
 def _read(process: subprocess.Popen[str], lines: deque[str], say: Callable[[str], None]) -> None:

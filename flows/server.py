@@ -57,7 +57,6 @@ class Server:
             "PREFECT_API_URL": f"{self.address}/api",
             "PREFECT_API_AUTH_STRING": self.password,
             "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true",
-            **_no_proxy(),
         }
 
     def wait(self) -> None:
@@ -146,12 +145,6 @@ def _environment(address: str, password: str, for_people: bool) -> dict[str, str
     return {**os.environ, **settings}
 
 
-def _no_proxy() -> dict[str, str]:
-    """Variables that bypass proxies for this machine: a proxy would receive the password."""
-    hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-    return dict.fromkeys(("no_proxy", "NO_PROXY"), f"{hosts},{HOST}" if hosts else HOST)
-
-
 def _keep_running(
     processes: Processes,
     listener: socket.socket,
@@ -205,7 +198,7 @@ def _open_log() -> TextIO:
     """Open the log file for the server's output. Raises InputError if it cannot be written."""
     path = _log_file()
     try:
-        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w")
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; make it writable, as is Prefect's database there") from None
 

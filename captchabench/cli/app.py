@@ -12,6 +12,7 @@ from captchabench.config import PARAMS
 from captchabench.datasets import DATASETS
 from captchabench.errors import InputError
 from captchabench.models import RECOGNISERS
+from captchabench.streams import allow_any_text
 
 # The extras that install packages which only some commands need.
 _EXTRAS = {
@@ -26,6 +27,7 @@ class _Commands(typer.core.TyperGroup):
     """Reports a user's mistake in one line and exits with code 1."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        allow_any_text()
         try:
             return super().main(*args, **kwargs)
         except InputError as error:

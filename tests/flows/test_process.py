@@ -1,6 +1,8 @@
 """Commands that run in separate sessions."""
 
 import os
+import shlex
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -37,6 +39,24 @@ def test_output_streams_and_the_code_is_handed_on(tmp_path: Path) -> None:
     ended = run(Processes(), "echo one; echo two >&2; pwd; exit 3", output.append, cwd=tmp_path)
     assert ended == Ended(3, ("one", "two", str(tmp_path)))
     assert output == list(ended.lines)
+
+
+def test_a_command_finds_the_python_of_this_environment_first(tmp_path: Path) -> None:
+    other = tmp_path / "python"
+    other.write_text("#!/bin/sh\necho another\n")
+    other.chmod(0o755)
+    script = "command -v python; echo $PATH"
+    for path in (f"{tmp_path}:/usr/bin:/bin", "/usr/bin:/bin"):
+        ended = run(Processes(), script, environment={"PATH": path})
+        own = Path(sys.executable).parent
+        assert ended == Ended(0, (f"{own}/python", f"{own}:{path}"))
+    assert run(Processes(), "command -v python", environment={}).lines == (f"{own}/python",)
+
+
+def test_output_is_read_as_python_wrote_it() -> None:
+    script = f"{shlex.quote(sys.executable)} -c 'print(\"5 – 3 · 验\")'"
+    for encoding in ("ascii", "latin-1", "utf-16"):
+        assert run(Processes(), script, environment={"PYTHONIOENCODING": encoding}).lines == ("5 – 3 · 验",)
 
 
 def test_a_signal_is_a_code_above_128() -> None:
