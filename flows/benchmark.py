@@ -22,6 +22,7 @@ from captchabench.storage.lockfile import keep_lock_file
 from flows import ROOT
 from flows.commit import check_branch, commit_results, head
 from flows.dispatch import Outcome, dispatch, failure_summary
+from flows.downloads import check_downloads
 from flows.durations import keep_seconds, read_seconds
 from flows.fixed import fixed
 from flows.graph import Graph, Stage, read_graph
@@ -128,11 +129,11 @@ def run_graph(graph: Graph, root: Path, lock: int, workers: "Workers | None" = N
 
 
 def _recover(root: Path, left_behind: str) -> None:
-    """Close the previous run in Prefect if it died, and repair what it left half-written."""
+    """Close the previous run in Prefect if it died, repair what it left half-written, and check the archives."""
     logger = get_run_logger()
     if left_behind and _close_dead_run(left_behind):
         logger.warning(f"closed the run {left_behind}, whose process had died")
-    for line in repair(root):
+    for line in (*check_downloads(root), *repair(root)):
         logger.warning(line)
 
 

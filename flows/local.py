@@ -24,6 +24,7 @@ from captchabench.storage.files import advice
 from captchabench.storage.lockfile import keep_lock_file
 from captchabench.streams import allow_any_text
 from flows.dispatch import Outcome, dispatch, failure_summary
+from flows.downloads import check_downloads
 from flows.durations import committed_seconds, keep_seconds, read_seconds
 from flows.failures import Failure
 from flows.forecast import Forecast
@@ -124,6 +125,8 @@ def run(root: Path, console: Console) -> Mapping[str, Outcome]:
     Raises InputError if another run is at work, or if DVC cannot read the repository.
     """
     with run_lock(root, f"make repro, process {os.getpid()}", keep_left_behind=True) as lock:
+        for line in check_downloads(root):
+            print(line, file=sys.stderr)
         # While plain DVC is running, nothing is repaired.
         with suppress(LockError), make_lock(str(root / ".dvc/tmp/lock")):
             for line in repair(root):

@@ -1,8 +1,8 @@
 """Recovery after a crash: allows one run at a time and repairs what a killed run left half-written.
 
-`python -m flows.recovery` repairs the repository in the current folder, for use before plain `dvc repro`. With
-`--cache` it also reads all of DVC's cache and removes damaged files. DVC itself trusts its cache, and would restore a
-damaged file over one that a stage has made again.
+`python -m flows.recovery` repairs the repository in the current folder and checks the folder of archives, for use
+before plain `dvc repro`. With `--cache` it also reads all of DVC's cache and removes damaged files. DVC itself trusts
+its cache, and would restore a damaged file over one that a stage has made again.
 """
 
 import argparse
@@ -20,20 +20,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from dvc.config import Config  # type: ignore[import-untyped]
 from dvc.exceptions import DvcException  # type: ignore[import-untyped]
 from dvc.lock import LockError, make_lock  # type: ignore[import-untyped]
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # type: ignore[import-untyped]
 from dvc.utils.serialize import load_yaml  # type: ignore[import-untyped]
 from voluptuous import Invalid
 
-from captchabench.errors import InputError
+from captchabench.errors import InputError, first_line
 from captchabench.storage.files import write_text
 from captchabench.storage.lockfile import BACKUP, LOCK, entries, is_beginning, restored
+from captchabench.streams import allow_any_text
+from flows.downloads import check_downloads
 
 # Every DVC repository has this folder, and DVC excludes it from Git.
 _DVC_TMP = Path(".dvc/tmp")
 _PATIENCE_SECONDS = 3.0
-_CACHE = Path(".dvc/cache/files/md5")
+_CACHE = Path(".dvc/cache")
+# In a cache that other clones use, DVC may still be writing younger files.
+_UNFINISHED_SECONDS = 3600.0
 _OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
 # Folders in which stages write and DVC restores outputs.
 _OUTPUT_FOLDERS = ("data", "metrics", "reports")
@@ -108,17 +113,34 @@ def repair(root: Path) -> list[str]:
 def _sweep(root: Path) -> int:
     """Remove DVC's temporary files from its cache and from the output folders; return how many there were.
 
-    Empty folders of stages in the run cache are removed too: DVC fails on them.
+    A cache elsewhere may be large, and others may use it: it is swept with `--cache` only.
     """
-    folders = [root / ".dvc/cache", *(root / name for name in _OUTPUT_FOLDERS)]
-    left = [path for folder in folders for path in folder.rglob("*.tmp") if _DVC_TEMPORARY.search(path.name)]
-    for path in left:
+    folders = (root / _CACHE, *(root / name for name in _OUTPUT_FOLDERS))
+    count = sum(_remove_temporary(folder, 0.0) for folder in folders)
+    _remove_empty_runs(root / _CACHE, 0.0)
+    return count
+
+
+def _remove_temporary(folder: Path, min_age: float) -> int:
+    """Remove DVC's temporary files of at least `min_age` seconds below `folder`; return how many there were."""
+    found = [path for path in folder.rglob("*.tmp") if _DVC_TEMPORARY.search(path.name) and _age(path) >= min_age]
+    for path in found:
         path.unlink(missing_ok=True)
-    for folder in (root / ".dvc/cache/runs").glob("*/*"):
+    return len(found)
+
+
+def _remove_empty_runs(cache: Path, min_age: float) -> None:
+    """Remove empty folders of stages in the run cache, on which DVC fails."""
+    for folder in (cache / "runs").glob("*/*"):
         # rmdir fails for folders that are not empty.
         with suppress(OSError):
-            folder.rmdir()
-    return len(left)
+            if _age(folder) >= min_age:
+                folder.rmdir()
+
+
+def _age(path: Path) -> float:
+    """Seconds since the last change of a file or a folder. At least 0, whatever the clock of its machine."""
+    return max(0.0, time.time() - path.lstat().st_mtime)
 
 
 def _repair_lock_file(root: Path) -> bool:
@@ -167,15 +189,34 @@ def _committed(root: Path) -> str:
     return "" if done.returncode else done.stdout
 
 
+def cache_folder(root: Path) -> Path:
+    """DVC's cache, where its configuration says. Raises InputError if that cannot be read."""
+    try:
+        configured = Config(dvc_dir=str((root / ".dvc").resolve()))["cache"].get("dir")
+    except DvcException as error:
+        raise InputError(f"DVC's configuration: {first_line(error)}; `dvc config --list` shows it") from None
+    return Path(configured) if configured else root / _CACHE
+
+
 def remove_damaged(root: Path) -> list[str]:
-    """Remove damaged files from DVC's cache; return one line per file. DVC names each file by its MD5."""
-    removed = []
-    for path in sorted((root / _CACHE).glob("??/*")):
+    """Remove damaged files from DVC's cache; return one line per file. DVC names each file by its MD5.
+
+    A cache that lies elsewhere is also swept.
+    """
+    cache, lines = cache_folder(root), []
+    if cache != root / _CACHE:
+        if not cache.is_dir():
+            return [f"{cache}: DVC's cache, does not exist; nothing was checked"]
+        if swept := _remove_temporary(cache, _UNFINISHED_SECONDS):
+            lines.append(f"{cache}: {swept} temporary files that DVC left: removed")
+        _remove_empty_runs(cache, _UNFINISHED_SECONDS)
+    for path in sorted((cache / "files/md5").glob("??/*")):
         name = path.parent.name + path.name
         if _OBJECT.fullmatch(name) and not name.startswith(_md5(path)):
             path.unlink()
-            removed.append(f"{path.relative_to(root)}: was damaged, removed; `dvc repro` makes it again if needed")
-    return removed
+            shown = path.relative_to(root) if path.is_relative_to(root) else path
+            lines.append(f"{shown}: was damaged, removed; `dvc repro` makes it again if needed")
+    return lines
 
 
 def _md5(path: Path) -> str:
@@ -227,13 +268,19 @@ def _read(handle: int) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Repair what a killed DVC left, and print each repair. Do nothing if DVC is running or never ran here."""
+    """Check the folder of archives, repair what a killed DVC left, and print each repair.
+
+    Nothing is repaired while DVC is running, or if it never ran here.
+    """
+    allow_any_text()
     parser = argparse.ArgumentParser(prog="python -m flows.recovery", description=main.__doc__)
     parser.add_argument("--cache", action="store_true", help="also remove damaged files from DVC's cache")
     arguments = parser.parse_args(argv)
-    if not _DVC_TMP.exists():
-        return
     try:
+        for line in check_downloads(Path()):
+            print(line, file=sys.stderr)
+        if not _DVC_TMP.exists():
+            return
         with make_lock(str(_DVC_TMP / "lock")):
             for line in [*repair(Path()), *(remove_damaged(Path()) if arguments.cache else [])]:
                 print(line, file=sys.stderr)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -241,6 +242,50 @@ def test_rot_in_dvcs_cache_is_removed_and_the_stage_makes_it_again(pipeline: Any
     ]
     pipeline.dvc("repro", "-q", "-f", "-s", "table")
     assert made.read_bytes() == kept.read_bytes() == whole
+
+
+@pytest.mark.parametrize("level", ["--local", "--project"])
+def test_a_cache_elsewhere_is_checked_where_dvc_keeps_it(pipeline: Any, level: str, tmp_path: Path) -> None:
+    cache = tmp_path / "big cache"
+    relative = level == "--project"
+    pipeline.dvc("cache", "dir", level, "../big cache" if relative else str(cache))
+    pipeline.dvc("repro", "-q")
+    made = pipeline.folder / "out/table"
+    whole = made.read_bytes()
+    name = hashlib.md5(whole).hexdigest()
+    kept = cache / "files/md5" / name[:2] / name[2:]
+    kept.chmod(0o644)
+    kept.write_bytes(b"rotten")
+    abandoned, young = kept.with_name(".hj8mSmpBAbfvYrDrGg2qeA.tmp"), kept.with_name(".WxTCv5Oq8b0sQZyoyrU2Eg.tmp")
+    abandoned.touch()
+    os.utime(abandoned, (0, 0))
+    # Another clone may be writing this one.
+    young.touch()
+    assert repair(pipeline.folder) == []
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.recovery", "--cache"],
+        cwd=pipeline.folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr.splitlines() == [
+        f"{cache}: 1 temporary files that DVC left: removed",
+        f"{kept}: was damaged, removed; `dvc repro` makes it again if needed",
+    ]
+    assert not kept.exists()
+    assert not abandoned.exists()
+    assert young.exists()
+    pipeline.dvc("repro", "-q", "-f", "-s", "table")
+    assert kept.read_bytes() == whole
+
+
+def test_a_cache_that_is_not_there_is_said_to_be_unchecked(pipeline: Any, tmp_path: Path) -> None:
+    pipeline.dvc("cache", "dir", str(tmp_path / "unplugged"))
+    assert remove_damaged(pipeline.folder) == [
+        f"{tmp_path / 'unplugged'}: DVC's cache, does not exist; nothing was checked"
+    ]
 
 
 @pytest.mark.parametrize("half", ["", "schema: '2.0'\nsta"])

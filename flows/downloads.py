@@ -1,0 +1,105 @@
+"""The folder of archives, checked before DVC reads it: DVC fails there without naming the file or the remedy."""
+
+import os
+import subprocess
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from captchabench.config import PARAMS, read_yaml
+from captchabench.errors import InputError, visible
+
+_KEY = "params.yaml: data.downloads"
+_MAX_NAMED = 3
+
+
+def check_downloads(root: Path) -> list[str]:
+    """Check `data.downloads` of the repository at `root`; restore the folder if it was removed and Git has it.
+
+    Returns one line for that, and one for each dataset whose archive may be there under another name. Raises InputError
+    if DVC cannot read the folder.
+    """
+    params = read_yaml(root / PARAMS) if (root / PARAMS).exists() else {}
+    downloads = _at(params, "data", "downloads")
+    if not isinstance(downloads, str):
+        return []
+    lines = []
+    folder = root / downloads
+    if not folder.is_dir():
+        full = os.path.expanduser(os.path.expandvars(downloads))  # noqa: PTH111  # pathlib fails on an unknown user
+        if full != downloads:
+            raise InputError(f"{_KEY}: {downloads}: DVC does not expand this; write {full}")
+        if not _restore(root, downloads):
+            raise InputError(f"{_KEY}: {downloads} is not a folder; create it, or name another")
+        lines.append(f"{downloads} was removed, and DVC needs it: restored from Git")
+    if (odd := next(_not_utf8(folder), None)) is not None:
+        raise InputError(
+            f"{_KEY}: {odd}: this name is not UTF-8, and DVC fails on it; rename it, or put the archive there without "
+            "unpacking it"
+        )
+    return [*lines, *_misnamed(params, folder)]
+
+
+def _at(params: Any, *keys: str) -> Any:
+    """A nested value of params.yaml, which is not checked here; None if there is none."""
+    for key in keys:
+        params = params.get(key) if isinstance(params, dict) else None
+    return params
+
+
+def _restore(root: Path, folder: str) -> bool:
+    """Restore a folder that Git tracks; return whether it exists now."""
+    subprocess.run(["git", "checkout", "--quiet", "--", folder], cwd=root, capture_output=True, check=False)
+    return (root / folder).is_dir()
+
+
+def _not_utf8(folder: Path) -> Iterator[str]:
+    """The paths of files and folders below `folder` whose own names are not UTF-8."""
+    for parent, folders, files in os.walk(os.fsencode(folder)):
+        for name in sorted(folders + files):
+            try:
+                name.decode("utf-8")
+            except UnicodeDecodeError:
+                yield os.fsdecode(os.path.join(parent, name))  # noqa: PTH118  # pathlib takes no bytes
+
+
+def _misnamed(params: Any, folder: Path) -> list[str]:
+    """One line for each dataset that has no archive where other archives lie."""
+    wanted = [(_at(params, "data", "source"), ("datasets",)), (_at(params, "tiles", "source"), ("tiles", "datasets"))]
+    keys = [key for source, at in wanted if source == "archive" for key in _at(params, "matrix", *at) or ()]
+    if not keys:
+        return []
+    # Imported here, since stand-ins need none of it.
+    from captchabench.datasets import DATASETS
+    from captchabench.sources.archives import SUFFIXES
+
+    # Names that are not known are reported with the other parameters.
+    slugs = {key: DATASETS[key].slug for key in DATASETS.names() if key in keys}
+    known = {f"{DATASETS[key].slug}{suffix}" for key in DATASETS.names() for suffix in SUFFIXES}
+    others = sorted(
+        path.name for path in folder.iterdir() if path.name.lower().endswith(SUFFIXES) and path.name not in known
+    )
+    missing = {
+        key: slug
+        for key, slug in slugs.items()
+        if not any((folder / f"{slug}{suffix}").exists() for suffix in ("", *SUFFIXES))
+    }
+    lines = []
+    for key, slug in missing.items():
+        # Browsers append a number to a name that exists already.
+        alike = [name for name in others if name.lower().startswith(slug.lower())]
+        if names := alike or [name for name in others if not _is_of(name, slugs.values())]:
+            lines.append(
+                f"{key}: {folder} holds no {slug}.zip, but {_listed(names)}; if this is the archive of {key}, "
+                f"rename it to {slug}.zip"
+            )
+    return lines
+
+
+def _is_of(name: str, slugs: Collection[str]) -> bool:
+    return any(name.lower().startswith(slug.lower()) for slug in slugs)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(visible(name) for name in names[:_MAX_NAMED]) + more
