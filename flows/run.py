@@ -8,9 +8,12 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from captchabench.errors import InputError, first_line
 from flows import run_command
 from flows.fixed import add_options, fix
 from flows.server import server
+
+_PATIENCE_SECONDS = 10.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     fix(arguments)
     parameters = {"only": arguments.only, "baseline": arguments.baseline, "margin": arguments.margin}
     if "PREFECT_API_URL" in os.environ:
+        _check_api()
         return _run(parameters)
     with server(0, for_people=False) as prefect_server:
         os.environ |= prefect_server.settings
@@ -31,6 +35,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         prefect_server.wait()
         return _run(parameters)
+
+
+def _check_api() -> None:
+    """Raise InputError unless the Prefect server of PREFECT_API_URL answers."""
+    import httpx
+    from prefect.client.orchestration import get_client
+
+    try:
+        with get_client(httpx_settings={"timeout": _PATIENCE_SECONDS}, sync_client=True) as client:
+            client.read_flows(limit=1)
+    # Prefect and its libraries raise exceptions of many types, and the address may be anything.
+    except Exception as error:
+        cause = error.__cause__ or error
+        # An address may hold a password, which httpx would quote.
+        if isinstance(cause, httpx.HTTPStatusError):
+            reason = f"HTTP status {cause.response.status_code}"
+        else:
+            reason = first_line(cause)
+        raise InputError(
+            f"PREFECT_API_URL: no Prefect server answers there ({reason}); start it and check PREFECT_API_AUTH_STRING, "
+            "or unset both: then the run starts a server of its own"
+        ) from None
 
 
 def _run(parameters: dict[str, Any]) -> int:
