@@ -34,6 +34,16 @@ def test_the_commands_are_there_without_the_script(module: str) -> None:
     assert "No such command" in wrong.stderr
 
 
+@pytest.mark.parametrize("words", [["models"], ["--help"]])
+def test_without_docstrings_the_names_are_listed_with_a_note(words: list[str]) -> None:
+    command = [sys.executable, "-OO", "-m", "captchabench", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert ("crnn" if words == ["models"] else "leaderboard") in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert "PYTHONOPTIMIZE=2" in line
+
+
 def test_a_missing_leaderboard_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     done = RUN.invoke(app, ["leaderboard", str(tmp_path / "none.csv")])
     assert done.exit_code == 1

@@ -1,5 +1,6 @@
 """The command line: `captchabench --help`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +29,8 @@ class _Commands(typer.core.TyperGroup):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         allow_any_text()
+        if sys.flags.optimize > 1:
+            typer.echo("note: descriptions are missing, since PYTHONOPTIMIZE=2 (-OO) removes them", err=True)
         try:
             return super().main(*args, **kwargs)
         except InputError as error:
@@ -107,7 +110,7 @@ def models() -> None:
     """List the models with a description."""
     table = Table("model", "what it is", "file")
     for name in RECOGNISERS.names():
-        summary = (RECOGNISERS[name].__doc__ or "").splitlines()[0]
+        summary = (RECOGNISERS[name].__doc__ or "").partition("\n")[0]
         table.add_row(name, summary, f"captchabench/models/{name}.py")
     Console().print(table)
 
