@@ -631,11 +631,11 @@ def test_a_table_wider_than_its_place_says_so(see: Callable[..., Any], trained: 
     browser = see(width=390)
     paste(browser, give(*trained.images[:2]))
     wait_for_reading(browser)
-    browser.wait("document.querySelector('#results').innerText.includes('scroll it sideways')")
+    browser.wait("document.querySelector('#results').innerText.includes('Scroll the table sideways')")
     assert browser.evaluate("(f => f.scrollWidth > f.clientWidth)(document.querySelector('#results .scroll'))")
     size = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.call("Emulation.setDeviceMetricsOverride", **size)
-    browser.wait("!document.querySelector('#results').innerText.includes('scroll it sideways')")
+    browser.wait("!document.querySelector('#results').innerText.includes('Scroll the table sideways')")
 
 
 UNNAMED = """[...document.querySelectorAll("button, input, select, a, img, [role=img]")].filter(element =>
