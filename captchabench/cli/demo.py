@@ -20,6 +20,13 @@ def demo(
             "For a reverse proxy, its address, such as https://demo.example. May be repeated."
         ),
     ] = None,
+    root_path: Annotated[
+        str,
+        typer.Option(
+            help="The path under which a proxy serves the demo, such as /services/demo. "
+            "Needed only if the proxy passes it on; one that removes it needs nothing."
+        ),
+    ] = "",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 chooses a free one.")] = 8000,
     max_batch: Annotated[int, typer.Option(min=1, max=1024, help="Largest batch of images.")] = 128,
     max_wait: Annotated[float, typer.Option(min=0, max=1000, help="Milliseconds to wait for a batch to fill.")] = 2.0,
@@ -38,4 +45,5 @@ def demo(
     limits = DemoLimits(upload=max_upload << 20)
     reader = Reader(usable.folders, limits.pixels)
     batching = Batching(size=max_batch, seconds=max_wait / 1000)
-    serve(Service(usable.abouts, reader, Library(data), report, limits, batching), host, port, allow_name or ())
+    service = Service(usable.abouts, reader, Library(data), report, limits, batching)
+    serve(service, host, port, allow_name or (), root_path)

@@ -207,5 +207,5 @@ def _sample(service: Service, sample: LabelledSample) -> schemas.Sample:
         dataset=sample.dataset,
         label=service.named(sample.dataset, sample.label),
         fold=sample.fold,
-        image=f"/samples/{sample.dataset}/{sample.sample_id}",
+        image=f"samples/{sample.dataset}/{sample.sample_id}",
     )

@@ -23,8 +23,12 @@ from captchabench.errors import InputError
 _RETRY = {"retry-after": "1"}
 
 
-def create_app(service: Service, names: Names | None = None) -> ASGIApp:
-    """The demo as an ASGI application. names: the host names that it accepts; None: any."""
+def create_app(service: Service, names: Names | None = None, root_path: str = "") -> ASGIApp:
+    """The demo as an ASGI application.
+
+    names: the host names that it accepts; None: any. root_path: the path under which a proxy serves it, such as
+    "/services/demo"; requests may have it or not.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -38,14 +42,18 @@ def create_app(service: Service, names: Names | None = None) -> ASGIApp:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        # Relative to the document, since a proxy may serve the demo under a path.
+        servers=[{"url": "."}],
+        # Such a redirect is an absolute address, which leads out of that path.
+        redirect_slashes=False,
     )
     app.state.service = service
     app.include_router(api.router)
     site.mount(app)
-    _explain_failures(app)
+    _explain_failures(app, service)
     _name_models(app, list(service.abouts))
     # The outermost layer, so that it also covers FastAPI's answers to uncaught errors.
-    return Guard(app, service.monitor, names)
+    return Guard(app, service.monitor, names, root_path)
 
 
 def _name_models(app: FastAPI, names: list[str]) -> None:
@@ -65,7 +73,7 @@ def _name_models(app: FastAPI, names: list[str]) -> None:
     app.openapi = described  # type: ignore[method-assign]  # FastAPI documents this way to extend the schema
 
 
-def _explain_failures(app: FastAPI) -> None:
+def _explain_failures(app: FastAPI, service: Service) -> None:
     """Answer every error with one line, as JSON."""
 
     @app.exception_handler(Refused)
@@ -82,7 +90,7 @@ def _explain_failures(app: FastAPI) -> None:
 
     @app.exception_handler(InputError)
     async def missing(_: Request, error: InputError) -> JSONResponse:
-        return _trouble(404, str(error))
+        return _trouble(404, service.public(str(error)))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:

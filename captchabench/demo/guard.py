@@ -1,9 +1,10 @@
-"""The outermost middleware: host and origin checks, security headers, and the count of requests."""
+"""The outermost middleware: host and origin checks, the root path, security headers, and the count of requests."""
 
 import asyncio
 import json
 import re
 from typing import Any
+from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -36,19 +37,25 @@ def security_headers(policy: str = _POLICY) -> list[tuple[bytes, bytes]]:
 class Guard:
     """Refuses requests that pages of other sites send through a visitor's browser; adds headers to every answer.
 
-    names: the host names that the demo accepts; None: any. On loopback this prevents DNS rebinding.
+    names: the host names that the demo accepts; None: any. On loopback this prevents DNS rebinding. root_path: see
+    `create_app`.
     """
 
-    def __init__(self, app: ASGIApp, monitor: Monitor, names: Names | None) -> None:
+    def __init__(self, app: ASGIApp, monitor: Monitor, names: Names | None, root_path: str) -> None:
         self._app = app
         self._monitor = monitor
         self._names = names
+        self._root_path = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
 
+        root = unquote(self._root_path)
+        at_root = bool(root) and scope["path"] == root
+        if root and scope["path"].startswith(f"{root}/"):
+            scope = {**scope, "path": scope["path"].removeprefix(root)}
         headers = security_headers(_REPORT_POLICY if scope["path"] == REPORT else _POLICY)
         started = False
 
@@ -65,6 +72,10 @@ class Guard:
         refusal = self._refusal(scope)
         if refusal is not None:
             await _refuse(send_guarded, 403, refusal)
+            return
+        if at_root:
+            # The addresses in the page are relative to its own, which must end with a slash.
+            await _redirect(send_guarded, f"{self._root_path}/")
             return
         try:
             await self._app(scope, receive, send_guarded)
@@ -98,6 +109,12 @@ class Guard:
         elif site in (b"none", b"same-origin"):
             return None
         return "pages of other sites may not use this demo; behind a proxy start it with --allow-name https://NAME"
+
+
+async def _redirect(send: Send, address: str) -> None:
+    headers = [(b"location", address.encode()), (b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": 307, "headers": headers})
+    await send({"type": "http.response.body"})
 
 
 async def _refuse(send: Send, status: int, error: str) -> None:

@@ -1,4 +1,4 @@
-"""The host names that the demo accepts, and who can reach it."""
+"""The host names that the demo accepts, the path under which a proxy serves it, and who can reach it."""
 
 import ipaddress
 import re
@@ -11,6 +11,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _PORT = re.compile(r":\d+$")
 _NAME = r"(?:[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])"
 _ALLOWED = re.compile(rf"(?:(?P<scheme>https?)://)?(?P<name>{_NAME})(?P<port>:\d{{1,5}})?")
+_ROOT_PATH = re.compile(r"(?:/[\w.~@:+,=!$&'()*%-]+)+", re.ASCII)
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
@@ -80,6 +81,14 @@ def names_of(address: str, allowed: Sequence[str]) -> Names:
             port = "" if match["port"] == _DEFAULT_PORTS[scheme] else match["port"] or ""
             origins.add(f"{scheme}://{match['name']}{port}")
     return Names(address, frozenset(names), frozenset(origins))
+
+
+def root_path_of(given: str) -> str:
+    """The path given with --root-path, without a slash at its end. Raises InputError if it is not a path."""
+    path = given.removesuffix("/")
+    if path and not _ROOT_PATH.fullmatch(path):
+        raise InputError(f"--root-path {given}: is not the path of an address; give one such as /services/demo")
+    return path
 
 
 def _bracketed(address: str) -> str:

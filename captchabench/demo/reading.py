@@ -157,7 +157,7 @@ class Reader:
         executor: Callable[[], Executor] | None = None,
         timeout: float = _TIMEOUT_SECONDS,
     ) -> None:
-        self._folders = folders
+        self.folders = folders
         self._max_pixels = max_pixels
         self._make = executor or self._make_process
         self._timeout = timeout
@@ -200,7 +200,7 @@ class Reader:
             max_workers=1,
             mp_context=self._context,
             initializer=_init_process,
-            initargs=(self._folders, self._max_pixels, self._disabled, self._activity),
+            initargs=(self.folders, self._max_pixels, self._disabled, self._activity),
         )
 
     def _kill_if_stuck(self) -> None:
@@ -208,7 +208,7 @@ class Reader:
         if not since or time.monotonic() - since <= self._timeout:
             return
         if index >= 0:
-            name = list(self._folders)[int(index)]
+            name = list(self.folders)[int(index)]
             self._disabled[name] = f"{name}: took more than {self._timeout:g} s and is disabled; restart the demo"
             logger.error("%s", self._disabled[name])
         self._activity[1] = 0.0

@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 
 import editdistance
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from captchabench.cells.cell import stage_of
 from captchabench.demo.pictures import GridImages, Pictures, RawImages
 from captchabench.errors import InputError
 from captchabench.predictions.held_out import read_predictions
@@ -39,7 +39,7 @@ class Error:
 
 
 class Library:
-    """The samples in the folder `data` that `dvc repro` writes.
+    """The samples in the folder `data` that `dvc repro` writes, its `folder`.
 
     A dataset is cached until one of its files changes, the errors of a cell until the program ends.
 
@@ -47,15 +47,15 @@ class Library:
     """
 
     def __init__(self, data: Path) -> None:
-        self._data = data
+        self.folder = data
         self._caches: dict[str, _DatasetCache] = {}
         self._errors = lru_cache(maxsize=64)(self._read_errors)
 
     @cached_property
     def datasets(self) -> list[str]:
         """The datasets that have shards and raw images, sorted."""
-        with_raw = sorted(path.stem for path in (self._data / "raw").glob("*.parquet"))
-        return [dataset for dataset in with_raw if any((self._data / "shards" / dataset).glob("*.parquet"))]
+        with_raw = sorted(path.stem for path in (self.folder / "raw").glob("*.parquet"))
+        return [dataset for dataset in with_raw if any((self.folder / "shards" / dataset).glob("*.parquet"))]
 
     def folds(self, dataset: str) -> list[int]:
         """The folds of a dataset, ascending."""
@@ -84,15 +84,21 @@ class Library:
     def _of(self, dataset: str) -> "_LoadedDataset":
         if dataset not in self.datasets:
             raise KeyError(dataset)
-        return self._caches.setdefault(dataset, _DatasetCache(self._data, dataset)).dataset()
+        return self._caches.setdefault(dataset, _DatasetCache(self.folder, dataset)).dataset()
 
     def _read_errors(self, cell: str) -> tuple[int, list[Error]]:
-        _, table = read_predictions(self._data / "predictions" / f"{cell}.parquet")
-        wrong = table.filter(pc.not_equal(table["label"], table["prediction"]))
+        path = self.folder / "predictions" / f"{cell}.parquet"
+        _, table = read_predictions(path)
+        members = {name: self._of(name) for name in table["dataset"].unique().to_pylist() if name in self.datasets}
         errors = []
-        for row in wrong.to_pylist():
-            if row["dataset"] in self.datasets:
-                sample = self._of(row["dataset"]).sample(row["sample_id"])
+        for row in table.to_pylist():
+            if row["dataset"] not in members:
+                continue
+            sample = members[row["dataset"]].sample(row["sample_id"])
+            if sample is None or (sample.label, sample.fold) != (row["label"], row["fold"]):
+                again = f"run `dvc repro {stage_of('predict', cell)}`"
+                raise InputError(f"{path}: was made before the shards of {row['dataset']} changed; {again}")
+            if row["prediction"] != row["label"]:
                 edits = editdistance.eval(row["label"], row["prediction"])
                 errors.append(Error(sample, row["prediction"], row["confidence"], edits))
         return table.num_rows, errors
@@ -122,8 +128,9 @@ class _LoadedDataset:
     def in_fold(self, fold: int | None) -> list[LabelledSample]:
         return [sample for sample in self._samples.values() if fold is None or sample.fold == fold]
 
-    def sample(self, sample_id: str) -> LabelledSample:
-        return self._samples[sample_id]
+    def sample(self, sample_id: str) -> LabelledSample | None:
+        """One sample; None if there is none with that id."""
+        return self._samples.get(sample_id)
 
 
 def _sample(dataset: str, row: dict[str, Any]) -> LabelledSample:

@@ -97,7 +97,7 @@ class Sample(BaseModel):
     dataset: str
     label: str
     fold: int
-    image: str = Field(description="The path of the image on this server.")
+    image: str = Field(description="The address of the image, relative to that of the page.")
 
 
 class Samples(BaseModel):

@@ -14,7 +14,7 @@ import uvicorn
 from captchabench.demo.app import create_app
 from captchabench.demo.connections import Connection, Gate
 from captchabench.demo.limits import ConnectionLimits
-from captchabench.demo.names import Names, names_of
+from captchabench.demo.names import Names, names_of, root_path_of
 from captchabench.demo.service import Service
 from captchabench.errors import InputError
 from captchabench.inference.loaded import read_about
@@ -59,11 +59,13 @@ def find_models(folder: Path) -> TrainedModels:
     return models
 
 
-def serve(service: Service, host: str, port: int, allowed: Sequence[str] = ()) -> None:
-    """Serve until interrupted. allowed: host names that the demo accepts besides the address; see `names_of`.
+def serve(service: Service, host: str, port: int, allowed: Sequence[str], root_path: str) -> None:
+    """Serve until interrupted.
 
-    Raises InputError if the address or a name cannot be used.
+    allowed: host names that the demo accepts besides the address; see `names_of`. root_path: see `create_app`. Raises
+    InputError if the address, a name or the path cannot be used.
     """
+    root_path = root_path_of(root_path)
     host_names = [] if _is_address(host) or host == "localhost" else [host]
     with _listen(host, port) as listener:
         names = names_of(listener.getsockname()[0], [*host_names, *allowed])
@@ -72,15 +74,17 @@ def serve(service: Service, host: str, port: int, allowed: Sequence[str] = ()) -
         body = max(defaults.body, 8 * service.limits.upload)
         limits = replace(defaults, connections=_connection_limit(defaults.connections), body=body)
         address = f"[{host}]" if ":" in host else host
-        print(f"demo: http://{address}:{listener.getsockname()[1]}  (Ctrl-C to stop)", flush=True)
+        print(f"demo: http://{address}:{listener.getsockname()[1]}{root_path}  (Ctrl-C to stop)", flush=True)
         print(f"reached {names.reach}", flush=True)
-        server_of(service, limits, names).run(sockets=[listener])
+        server_of(service, limits, names, root_path).run(sockets=[listener])
 
 
-def server_of(service: Service, limits: ConnectionLimits, names: Names | None = None) -> uvicorn.Server:
-    """The server; it receives its socket when it is run. names: see `create_app`."""
+def server_of(
+    service: Service, limits: ConnectionLimits, names: Names | None = None, root_path: str = ""
+) -> uvicorn.Server:
+    """The server; it receives its socket when it is run. names, root_path: see `create_app`."""
     config = uvicorn.Config(
-        create_app(service, names),
+        create_app(service, names, root_path),
         http=partial(Connection, Gate(limits, service.monitor)),  # type: ignore[arg-type]  # uvicorn declares only classes
         access_log=False,
         # Invalid requests are counted, not logged one by one.

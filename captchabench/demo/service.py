@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from captchabench.alphabet import display_text
+from captchabench.cells.cell import stage_of
 from captchabench.demo.admission import Admission, Ticket
 from captchabench.demo.decoder import Decoder
 from captchabench.demo.limits import Batching, DemoLimits
@@ -15,6 +16,7 @@ from captchabench.demo.monitoring import Monitor
 from captchabench.demo.queue import Queue
 from captchabench.demo.reading import Answer, Job, Reader, Rejection, Stopped
 from captchabench.demo.samples import Library
+from captchabench.errors import InputError
 from captchabench.models.saved import About
 
 logger = logging.getLogger(__name__)
@@ -37,6 +39,11 @@ class Service:
         self.queue = Queue(self._read, self._decoder, self.batching, self.limits.pixels)
         self.monitor = Monitor(lambda: len(self.queue), lambda: self.admission.requests)
         self._running: asyncio.Task[None] | None = None
+        folders = {self.library.folder, self.report.parent, *(path.parent for path in self.reader.folders.values())}
+        # Shortest first: "data/models" says more than "models".
+        self._folders = sorted(
+            (path for path in folders if path.is_absolute() and path.name), key=lambda p: len(str(p))
+        )
 
     @property
     def alive(self) -> bool:
@@ -44,11 +51,24 @@ class Service:
         return self._running is not None and not self._running.done()
 
     def named(self, dataset: str, label: str) -> str:
-        """A label as it is shown to users: unchanged, or for a grid the names of its classes."""
-        for about in self.abouts.values():
+        """A label as it is shown to users: unchanged, or for a grid the names of its classes.
+
+        Raises InputError if the models were trained on other classes.
+        """
+        for name, about in self.abouts.items():
             if about.dataset == dataset:
-                return display_text(label, about.spec.alphabet, about.class_names)
+                try:
+                    return display_text(label, about.spec.alphabet, about.class_names)
+                except KeyError:
+                    stage = stage_of("train", name)
+                    raise InputError(f"{name}: was trained on other classes; run `dvc repro {stage}`") from None
         return label
+
+    def public(self, message: str) -> str:
+        """A message for clients: the demo's folders are named without the folders above them."""
+        for folder in self._folders:
+            message = message.replace(str(folder), folder.name)
+        return message
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -74,6 +94,8 @@ class Service:
                 self.monitor.rejections.labels(answer.reason).inc()
             else:
                 for reading in answer:
+                    if reading["error"] is not None:
+                        reading["error"] = self.public(reading["error"])
                     self.monitor.readings.labels(reading["model"]).inc()
         return answers
 

@@ -9,6 +9,7 @@ from fastapi.staticfiles import StaticFiles
 
 from captchabench.demo.guard import REPORT
 from captchabench.demo.refusals import Refused
+from captchabench.demo.service import Service
 
 router = APIRouter(include_in_schema=False)
 
@@ -40,9 +41,10 @@ async def style() -> FileResponse:
 @router.get(REPORT)
 async def report(request: Request) -> Response:
     """The page that the `report` stage wrote."""
-    path: Path = request.app.state.service.report
+    service: Service = request.app.state.service
+    path = service.report
     if not path.is_file():
-        raise Refused(404, f"there is no report at {path}; run `dvc repro report`")
+        raise Refused(404, f"there is no report at {service.public(str(path))}; run `dvc repro report`")
     return FileResponse(path)
 
 

@@ -81,9 +81,9 @@ for (const image of document.querySelectorAll("img[data-picture]")) if (!image.c
 const chooser = document.getElementById("dataset");
 chooser.onchange = () => filter(chooser.value);
 // If the demo serves this page, link back to the demo.
-if (location.pathname === "/report") {
+if (location.protocol !== "file:" && location.pathname.endsWith("/report")) {
   const [item, link] = [document.createElement("li"), document.createElement("a")];
-  Object.assign(link, {href: "/", textContent: "← Demo"});
+  Object.assign(link, {href: ".", textContent: "← Demo"});
   item.append(link);
   document.querySelector(".bar ul").prepend(item);
 }

@@ -50,11 +50,12 @@ def address(
 @pytest.fixture
 def see(browser: Any, address: str) -> Iterator[Callable[..., Any]]:
     """A function that opens the page in the browser with text models and images, before anything is read."""
-    fresh = f"sessionStorage.clear(); sessionStorage.models = {json.dumps(json.dumps([CRNN, SVC]))};"
+    models = json.dumps({"ticked": [CRNN, SVC], "kind": "text", "own": "text"})
+    fresh = f"sessionStorage.clear(); sessionStorage['/models'] = {json.dumps(models)};"
 
     def show(**how: Any) -> Any:
         browser.open(address, **how)
-        browser.evaluate(fresh + """sessionStorage.library = '{"dataset": "written"}'""")
+        browser.evaluate(fresh + """sessionStorage['/library'] = '{"dataset": "written"}'""")
         browser.open(address, **how)
         return browser
 
@@ -230,8 +231,8 @@ def test_other_pages_lead_back_to_the_readings(see: Callable[..., Any], trained:
     wait_for_reading(browser)
     before = text(browser, "#results")
     assert trained.texts[SVC][1] in before
-    go(browser, "document.querySelector('nav [href=\"/docs\"]').click()", "/docs")
-    go(browser, "document.querySelector('nav [href=\"/\"]').click()", "/")
+    go(browser, "document.querySelector('nav [href=docs]').click()", "/docs")
+    go(browser, "document.querySelector('nav [href=\".\"]').click()", "/")
     wait_for_reading(browser)
     assert text(browser, "#results") == before
     assert browser.evaluate("document.getElementById('fold').value") == "2"
@@ -262,7 +263,7 @@ def test_pictures_too_large_to_keep_are_asked_for_again(see: Callable[..., Any],
     }""")
     paste(browser, give(trained.images[0]))
     wait_for_reading(browser)
-    browser.wait("sessionStorage.pictures === '[]'")
+    browser.wait("sessionStorage['/pictures'] === '[]'")
     browser.open(address)
     assert text(browser, "#status") == "The pictures were too large for this tab to keep; choose them again."
 
@@ -317,7 +318,7 @@ def test_a_choice_that_fails_after_a_later_one_changes_nothing(see: Callable[...
     browser = see()
     browser.evaluate("""{
       const real = fetch;
-      window.fetch = (address, options) => address.startsWith("/samples/")
+      window.fetch = (address, options) => address.startsWith("samples/")
         ? new Promise((done, failed) => { window.end = () => failed(new TypeError("gone")); })
         : real(address, options);
     }""")
@@ -588,6 +589,53 @@ def test_a_grid_can_be_seen_chosen_and_read(see: Callable[..., Any], trained_gri
     assert browser.evaluate("document.querySelectorAll('.how .box').length") == 9
     assert browser.evaluate("document.querySelector('.image img').naturalWidth") == 48
     assert browser.problems == []
+
+
+KIND = "document.querySelector('#kinds input:checked').value"
+
+
+def test_a_grid_does_not_change_what_reads_texts(
+    see: Callable[..., Any], trained: Any, trained_grids: Any, address: str
+) -> None:
+    browser = see()
+    browser.evaluate(f"document.querySelector('[value=\"{CRNN}\"]').click()")
+    choose(browser, "dataset", "grid")
+    browser.wait("document.getElementById('samples').innerText.includes(', ')")
+    browser.evaluate("document.querySelectorAll('#samples button')[1].click()")
+    wait_for_reading(browser)
+    assert readings(browser) == [trained_grids.texts[GRID_SVC][1]]
+    assert browser.evaluate(KIND) == "grid"
+    # A picture of one's own is a text unless one says otherwise.
+    paste(browser, give(trained.images[0]))
+    wait_for_reading(browser, 2)
+    assert readings(browser) == [trained.texts[SVC][0]]
+    assert browser.evaluate(KIND) == "text"
+    browser.evaluate("document.querySelector('#kinds [value=grid]').click()")
+    wait_for_reading(browser, 3)
+    paste(browser, give(trained_grids.images[2]))
+    wait_for_reading(browser, 4)
+    assert readings(browser) == [trained_grids.texts[GRID_SVC][2]]
+    # Only models of the chosen kind are shown, and a reload changes nothing.
+    browser.open(address)
+    wait_for_reading(browser)
+    assert readings(browser) == [trained_grids.texts[GRID_SVC][2]]
+    shown = "[...document.querySelectorAll('#models input')].filter(i => i.checkVisibility()).map(i => i.value)"
+    assert browser.evaluate(shown) == [GRID_SVC]
+    browser.evaluate("document.querySelector('#kinds [value=text]').click()")
+    assert browser.evaluate(shown) == [CRNN, SVC]
+    wait_for_reading(browser, 2)
+    assert len(readings(browser)) == 1
+
+
+def test_a_table_wider_than_its_place_says_so(see: Callable[..., Any], trained: Any) -> None:
+    browser = see(width=390)
+    paste(browser, give(*trained.images[:2]))
+    wait_for_reading(browser)
+    browser.wait("document.querySelector('#results').innerText.includes('Scroll the table sideways')")
+    assert browser.evaluate("(f => f.scrollWidth > f.clientWidth)(document.querySelector('#results .scroll'))")
+    size = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.call("Emulation.setDeviceMetricsOverride", **size)
+    browser.wait("!document.querySelector('#results').innerText.includes('Scroll the table sideways')")
 
 
 UNNAMED = """[...document.querySelectorAll("button, input, select, a, img, [role=img]")].filter(element =>

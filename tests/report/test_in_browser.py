@@ -184,16 +184,18 @@ def test_what_is_clicked_is_large_enough(opened: Callable[..., Any], width: int,
     assert opened(width=width).evaluate(SMALL % least) == []
 
 
+@pytest.mark.parametrize("prefix", ["/", "/user/x/proxy/8123/"])
 def test_where_the_demo_serves_it_it_leads_back_there(
-    browser: Any, opened: Callable[..., Any], place: Path, monkeypatch: pytest.MonkeyPatch
+    browser: Any, opened: Callable[..., Any], place: Path, monkeypatch: pytest.MonkeyPatch, prefix: str
 ) -> None:
-    back = "[...document.querySelectorAll('.bar a')].filter(a => a.checkVisibility() && a.pathname === '/').length"
+    links = "[...document.querySelectorAll('.bar a')].filter(a => a.checkVisibility()"
+    back = f"{links} && a.pathname === '{prefix}').length"
     assert opened().evaluate(back) == 0
     monkeypatch.setattr(SimpleHTTPRequestHandler, "translate_path", lambda *_: str(place))
     monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
     with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
         threading.Thread(target=server.serve_forever).start()
-        browser.open(f"http://127.0.0.1:{server.server_port}/report")
+        browser.open(f"http://127.0.0.1:{server.server_port}{prefix}report")
         server.shutdown()
     assert browser.evaluate(back) == 1
 

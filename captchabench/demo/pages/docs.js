@@ -4,7 +4,7 @@ night.addEventListener("change", follow);
 follow();
 
 SwaggerUIBundle({
-  url: "/openapi.json",
+  url: "openapi.json",
   dom_id: "#interface",
   // The default is a validator on the network.
   validatorUrl: null,

@@ -21,7 +21,7 @@ export class Library {
 
   async open() {
     try {
-      this.folds = (await ask("/datasets")).datasets;
+      this.folds = (await ask("datasets")).datasets;
     } catch (error) {
       this.fail(error, () => this.open());
       return;
@@ -61,8 +61,8 @@ export class Library {
     this.order.parentElement.hidden = !model;
     const range = `offset=${offset}&limit=${PAGE}`;
     const address = model
-      ? `/errors/${encodeURIComponent(model)}?surest=${this.order.value}&${range}`
-      : `/samples/${encodeURIComponent(this.dataset.value)}?fold=${this.fold.value}&${range}`;
+      ? `errors/${encodeURIComponent(model)}?surest=${this.order.value}&${range}`
+      : `samples/${encodeURIComponent(this.dataset.value)}?fold=${this.fold.value}&${range}`;
     const asked = this.asked = {};
     this.trouble.clear();
     let answer;

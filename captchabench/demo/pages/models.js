@@ -1,14 +1,32 @@
-// The models to choose from, grouped by training dataset.
+// The models to choose from, grouped by training dataset. Those for texts and those for grids are chosen separately.
 import {make} from "./elements.js";
 
+// The tasks of models, and what the page calls their pictures.
+const KINDS = {text: "texts", grid: "grids of tiles"};
+
 export class Models {
-  constructor(element, models, changed) {
+  // element: the element for the models. menu: the one for the kind of picture. changed: called when the user chooses.
+  constructor(element, menu, models, changed) {
     this.about = new Map(models.map(model => [model.name, model.about]));
     this.element = element;
+    this.menu = menu;
     this.changed = changed;
+    this.kinds = Object.keys(KINDS).filter(kind => models.some(({about}) => about.task === kind));
+    // The kind whose models are shown and read.
+    this.kind = this.kinds[0];
+    // The kind that the user's own pictures show. Only the user changes it.
+    this.own = this.kind;
     for (const [dataset, names] of this.groups()) element.append(this.group(dataset, names));
-    const first = this.groups().keys().next().value;
-    this.only(first);
+    for (const kind of this.kinds) this.only(models.find(({about}) => about.task === kind).about.dataset);
+    menu.append(...this.kinds.map(kind => this.kindChoice(kind)));
+    menu.hidden = this.kinds.length < 2;
+    this.show(this.kind);
+  }
+
+  kindChoice(kind) {
+    const radio = make("input", {type: "radio", name: "kind", value: kind, autocomplete: "off"});
+    radio.onchange = () => { this.own = kind; this.show(kind); this.changed(); };
+    return make("label", {}, radio, ` ${KINDS[kind]}`);
   }
 
   groups() {
@@ -35,23 +53,46 @@ export class Models {
 
   boxes() { return [...this.element.querySelectorAll("input")]; }
 
-  chosen() { return this.boxes().filter(box => box.checked).map(box => box.value); }
+  ticked() { return this.boxes().filter(box => box.checked).map(box => box.value); }
+
+  // The models that read: those ticked among the models of the kind that is shown.
+  chosen() { return this.ticked().filter(name => this.about.get(name).task === this.kind); }
+
+  // Show the models of a kind, if there are any. What is ticked among the others stays so.
+  show(kind) {
+    if (!this.kinds.includes(kind)) return;
+    this.kind = kind;
+    for (const radio of this.menu.querySelectorAll("input")) radio.checked = radio.value === kind;
+    for (const box of this.boxes()) box.closest("details").hidden = this.about.get(box.value).task !== kind;
+  }
 
   // Choose exactly the models trained on a dataset and open their group. Other groups stay open or closed.
   only(dataset) { this.choose(this.groups().get(dataset) ?? []); }
 
-  // Choose exactly the named models, if any of them exists.
+  // Choose exactly the named models among those of the same kinds.
   choose(names) {
-    if (!names.some(name => this.about.has(name))) return;
+    const kinds = new Set(names.map(name => this.about.get(name)?.task));
     for (const box of this.boxes()) {
+      if (!kinds.has(this.about.get(box.value).task)) continue;
       box.checked = names.includes(box.value);
       if (box.checked) box.closest("details").open = true;
     }
   }
 
-  // Choose the models of a dataset unless some of them are chosen.
+  // Show the models for a dataset's pictures. Choose those trained on it unless some of them are chosen.
   include(dataset) {
-    if (!this.chosen().some(name => this.about.get(name).dataset === dataset)) this.only(dataset);
+    const mine = this.groups().get(dataset) ?? [];
+    this.show(mine.length ? this.about.get(mine[0]).task : "text");
+    if (!this.chosen().some(name => mine.includes(name))) this.only(dataset);
+  }
+
+  // What `restore` needs to show the same choice again.
+  state() { return {ticked: this.ticked(), kind: this.kind, own: this.own}; }
+
+  restore({ticked, kind, own}) {
+    this.choose(ticked);
+    if (this.kinds.includes(own)) this.own = own;
+    this.show(kind);
   }
 
   // A model's display name, with its dataset if `others` come from several.

@@ -47,7 +47,7 @@ function refuse(message) {
 async function read() {
   asking?.abort();
   trouble.clear();
-  keep("models", models.chosen());
+  keep("models", models.state());
   if (!current.length) return;
   const chosen = models.chosen();
   if (!chosen.length) {
@@ -66,7 +66,7 @@ async function read() {
     while (shown.results.length < pictures.length) {
       if (shown.results.length) status.textContent = `${shown.results.length} of ${pictures.length} images read.`;
       const body = form(pictures.slice(shown.results.length));
-      const answer = await ask(`/predict?${asked}`, {method: "POST", body, signal});
+      const answer = await ask(`predict?${asked}`, {method: "POST", body, signal});
       shown.add(answer.results);
       progress.value = shown.results.length;
     }
@@ -132,6 +132,7 @@ async function take(chosen) {
     refuse(pictures.length > 1 ? `Together ${most}; choose fewer or smaller images` : `This is ${most}; choose a smaller image`);
     return;
   }
+  models.show(models.own);
   keepPictures(pictures);
   await look(pictures);
 }
@@ -177,7 +178,8 @@ document.onpaste = event => { if (!event.target.closest("input, select, textarea
 
 // Restore what this tab showed before it left the page.
 async function restore() {
-  models.choose(kept("models") ?? []);
+  const before = kept("models");
+  if (before) models.restore(before);
   const pictures = kept("pictures");
   if (!pictures) return;
   if (!pictures.length) {
@@ -194,8 +196,8 @@ byId("report").onclick = async event => {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
   try {
-    await load("/report");
-    location.href = "/report";
+    await load("report");
+    location.href = "report";
   } catch (error) {
     trouble.show(error);
     goToReadings();
@@ -203,11 +205,11 @@ byId("report").onclick = async event => {
 };
 
 async function start() {
-  const answer = await ask("/models");
+  const answer = await ask("models");
   limits = answer.limits;
   byId("limits").textContent = `Up to ${limits.images} images, ${limits.upload >> 20} MiB together, ${limits.pixels / 1e6} million pixels each. `
     + "A larger photo is made smaller in this browser first.";
-  models = new Models(byId("models"), answer.models, read);
+  models = new Models(byId("models"), byId("kinds"), answer.models, read);
   const library = new Library(models, choose);
   await Promise.all([library.open(), restore()]);
 }

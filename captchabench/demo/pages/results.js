@@ -30,7 +30,10 @@ export class Results {
     this.details = make("div", {className: "details"});
     const table = make("table", {}, this.head(), this.rows);
     const frame = make("div", {className: "scroll", tabIndex: 0, role: "region", ariaLabel: "Readings as a table"}, table);
-    this.element.append(frame, make("h3", {}, "How each image was read"), this.details);
+    const hint = make("p", {className: "soft", hidden: true}, "Scroll the table sideways to see all its columns.");
+    const observer = new ResizeObserver(() => { hint.hidden = frame.scrollWidth <= frame.clientWidth; });
+    for (const element of [frame, table]) observer.observe(element);
+    this.element.append(hint, frame, make("h3", {}, "How each image was read"), this.details);
   }
 
   head() {

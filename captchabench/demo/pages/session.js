@@ -1,8 +1,10 @@
 // State that this tab keeps while it shows another page: the choices and the pictures. Closing the tab deletes it.
+// Behind a proxy, several programs may share one host and so one storage. Each name starts with this demo's path.
+const PLACE = new URL(".", location.href).pathname;
 
 export function keep(name, value) {
   try {
-    sessionStorage.setItem(name, JSON.stringify(value));
+    sessionStorage.setItem(PLACE + name, JSON.stringify(value));
     return true;
   } catch {
     // The storage is full or disabled.
@@ -12,7 +14,7 @@ export function keep(name, value) {
 
 export function kept(name) {
   try {
-    return JSON.parse(sessionStorage.getItem(name));
+    return JSON.parse(sessionStorage.getItem(PLACE + name));
   } catch {
     return null;
   }
