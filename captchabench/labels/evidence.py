@@ -24,7 +24,7 @@ _LONGEST = 16  # longer than the text of any CAPTCHA known
 _MAX_CLASSES = 100
 _MAX_REPEATS = 0.05  # the share of images with one and the same random text
 _HASH = re.compile(r"(?=.*\d)(?=.*[a-f])[0-9a-f-]{7,}", re.IGNORECASE)
-_EXPRESSION = re.compile(r"\d+ ?([-+x*×÷:]) ?\d+ ?(=?)[?]?", re.IGNORECASE)
+_EXPRESSION = re.compile(r"\d+(?: ?[-+x*×÷:] ?\d+)+ ?=?[?]?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -74,18 +74,18 @@ def task_of(labels: Sequence[str]) -> Task:
 
 def _clean_share(labels: Sequence[str], rule: str) -> float:
     """The share of labels in which no separator is left."""
-    if rule in _OF_FILES or _are_expressions(labels):
+    if rule in _OF_FILES or are_expressions(labels):
         return 1.0
     separators = set(SEPARATORS.values())
     return sum(separators.isdisjoint(label) for label in labels) / len(labels)
 
 
-def _are_expressions(labels: Sequence[str]) -> bool:
-    """Whether labels are arithmetic: most end in `=`, or they have several operators."""
-    matches = [match for match in map(_EXPRESSION.fullmatch, labels) if match]
-    operators = {match[1] for match in matches}
-    equals = sum(bool(match[2]) for match in matches)
-    return len(matches) >= 0.9 * len(labels) and (2 * equals > len(matches) or len(operators) > 1)
+def are_expressions(labels: Collection[str]) -> bool:
+    """Whether labels are arithmetic, such as `12-3=`: most end in `=`, or they have several operators."""
+    expressions = [label for label in labels if _EXPRESSION.fullmatch(label)]
+    operators = set("".join(expressions)) - set("0123456789 =?")
+    equals = sum("=" in label for label in expressions)
+    return len(expressions) >= 0.9 * len(labels) and (2 * equals > len(expressions) or len(operators) > 1)
 
 
 def _consistency(labels: Sequence[str]) -> float:
@@ -98,7 +98,7 @@ def _consistency(labels: Sequence[str]) -> float:
 def _objection(labels: Sequence[str], distinct: Counter[str], task: Task, rule: str) -> str:
     if len(labels) > 1 and len(distinct) == 1:
         return f"all are '{labels[0]}'"
-    if _is_counter(labels, distinct):
+    if task == "text" and _is_counter(labels, distinct):
         return "they count the images"
     if rule in _OF_FILES:
         return ""

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from captchabench.errors import InputError, visible
-from captchabench.labels.evidence import Evidence, task_of, weigh
+from captchabench.labels.evidence import Evidence, are_expressions, task_of, weigh
 from captchabench.labels.found import Labelled, LabelledImages, Reason, Reject
 from captchabench.labels.opening import Images, open_images
 from captchabench.labels.parquet import ParquetImages
 from captchabench.labels.readings import LabelFiles, Reading, read_label_files, read_names
-from captchabench.labels.rules import RULES, require_rule
+from captchabench.labels.rules import OF_NAME, RULES, require_rule
 
 # Scores this close are equal. Readings that differ in fewer labels than that share are taken by score all the same.
 _EQUAL_SCORES = 0.1
@@ -43,11 +43,11 @@ def _given(images: Images, paths: Sequence[str], rule: str) -> tuple[Reading, in
     members = () if isinstance(images, ParquetImages) else tuple(member.path for member in images.label_files)
     if file not in members:
         require_rule(file)
-    files = read_label_files(images, only=file if file in members else "")
+    files = read_label_files(images, file if file in members else "", column)
     of = file if file in RULES else "file"
-    readings = [r for r in files.readings if r.of == of and column in ("", r.rule.partition(":")[2])]
+    readings = [reading for reading in files.readings if reading.of == of]
     if not readings:
-        why = "; ".join(files.problems) or "no label file has labels of these images in such a column"
+        why = "; ".join(files.problems) or "no such labels of these images"
         raise InputError(f"{images.path}: --labels {rule}: {why}")
     return _best(images.path, paths, readings), files.unused
 
@@ -55,17 +55,21 @@ def _given(images: Images, paths: Sequence[str], rule: str) -> tuple[Reading, in
 def _inferred(path: Path, paths: Sequence[str], files: LabelFiles) -> Reading:
     """The reading that fits best: of label files if one names most images, else of names."""
     named = [r for r in files.readings if sum(map(bool, r.labels)) >= _NAMED * len(paths)]
-    for candidates in (named, [*read_names(paths), *files.readings]):
-        usable = [reading for reading in candidates if not weigh(reading.labels, reading.of).objection]
+    stems, *splits = read_names(paths, OF_NAME)
+    (folders,) = read_names(paths, ["folder"])
+    # A hyphen in arithmetic is a minus sign.
+    names = [stems, folders] if are_expressions(list(filter(None, stems.labels))) else [stems, *splits, folders]
+    for candidates in (named, [*names, *files.readings]):
+        different = {reading.labels: reading for reading in reversed(candidates)}
+        usable = [reading for labels, reading in different.items() if not weigh(labels, reading.of).objection]
         if usable:
-            return _best(path, paths, usable)
+            return _best(path, paths, usable[::-1])
     if len(named) == 1:
         return named[0]
-    reasons = list(files.problems)
-    for reading in read_names(paths, ["stem", "folder"]):
-        reasons.append(f"{reading.rule}: {weigh(reading.labels, reading.of).objection}")
+    objections = [f"{reading.rule}: {weigh(reading.labels, reading.of).objection}" for reading in (stems, folders)]
+    reasons = "; ".join([*files.problems, *objections])
     raise InputError(
-        f"{path}: no rule finds labels ({'; '.join(reasons)}); put a label file with path<TAB>label beside the images, "
+        f"{path}: no rule finds labels ({reasons}); put a label file with path<TAB>label beside the images, "
         "or name a rule with --labels"
     )
 

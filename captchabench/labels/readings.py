@@ -9,7 +9,7 @@ from captchabench.labels.found import Reason, Reject
 from captchabench.labels.matching import ImageIndex
 from captchabench.labels.opening import Images
 from captchabench.labels.parquet import ParquetImages
-from captchabench.labels.rules import OF_NAME, RULES
+from captchabench.labels.rules import RULES
 from captchabench.labels.tables import Table, has_image_suffix, read_table
 
 # Names of columns, in lower case and without `_`, `-` and spaces.
@@ -48,7 +48,7 @@ class LabelFiles:
     unused: int = 0
 
 
-def read_names(paths: Sequence[str], rules: Iterable[str] = (*OF_NAME, "folder")) -> list[Reading]:
+def read_names(paths: Sequence[str], rules: Iterable[str]) -> list[Reading]:
     """The readings by rules on the path of an image."""
     readings = []
     for name in rules:
@@ -58,15 +58,17 @@ def read_names(paths: Sequence[str], rules: Iterable[str] = (*OF_NAME, "folder")
     return readings
 
 
-def read_label_files(images: Images, only: str = "") -> LabelFiles:
-    """The readings of the label files, or of the one whose path in the set is `only`.
+def read_label_files(images: Images, only: str = "", column: str = "") -> LabelFiles:
+    """The readings of the label files.
 
-    Raises InputError if a label file is damaged, or if no name in it is that of an image.
+    only: the path of the only file to read. column: the only column of labels. Raises InputError if a label file is
+    damaged, or if no name in it is that of an image.
     """
     if isinstance(images, ParquetImages):
         header = tuple(images.columns)
-        names = [header[column] for column in _label_columns(header, range(len(header)))]
-        return LabelFiles(tuple(Reading(f"file:{name}", "file", tuple(images.columns[name])) for name in names))
+        names = [header[index] for index in _label_columns(header, range(len(header)), column)]
+        readings = [Reading(f"file:{name}", "file", tuple(images.columns[name])) for name in names]
+        return LabelFiles(tuple(_shortened(readings)))
     index = ImageIndex([member.path for member in images.members])
     columns_of: dict[str, list[_Column]] = {}
     lists: list[Table] = []
@@ -77,17 +79,17 @@ def read_label_files(images: Images, only: str = "") -> LabelFiles:
             continue
         where = f"{images.path}/{path}"
         table = read_table(path, content, where)
-        columns = _columns(table, index, where) if table else []
-        for column in columns:
-            columns_of.setdefault(column.key, []).append(column)
+        columns = _columns(table, index, where, column) if table else []
+        for found in columns:
+            columns_of.setdefault(found.key, []).append(found)
         if table and not columns and len(table.rows[0]) == 1:
             lists.append(table)
         elif not columns:
             unused += 1
-    readings = [reading for group in columns_of.values() for reading in _merged(group, index)]
+    merged = [reading for group in columns_of.values() for reading in _merged(group, index)]
     ordered, problems = _read_lists(lists, index, str(images.path))
     unused += len(lists) if not ordered else 0
-    return LabelFiles(tuple(_shortened(readings) + ordered), tuple(problems), unused)
+    return LabelFiles(tuple(_shortened(merged) + ordered), tuple(problems), unused)
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,8 @@ class _Column:
     rows: tuple[tuple[str, list[int], str], ...]
 
 
-def _columns(table: Table, index: ImageIndex, where: str) -> list[_Column]:
-    """The columns of `table` that can be labels; none if it is no table of images."""
+def _columns(table: Table, index: ImageIndex, where: str, wanted: str) -> list[_Column]:
+    """The columns of `table` that can be labels, or the `wanted` one; none if it is no table of images."""
     header, rows = table.header, table.rows
     if not header and any(_folded(cell) in _OF_IMAGES | _OF_LABELS for cell in rows[0]):
         header, rows = rows[0], rows[1:]
@@ -132,12 +134,14 @@ def _columns(table: Table, index: ImageIndex, where: str) -> list[_Column]:
     hits = index.find(names_in, table.folder)
     return [
         _Column(table.path, header[column], tuple(zip(names_in, hits, (row[column] for row in rows), strict=True)))
-        for column in _label_columns(header, [column for column in columns if column != names])
+        for column in _label_columns(header, [column for column in columns if column != names], wanted)
     ]
 
 
-def _label_columns(header: Sequence[str], columns: Sequence[int]) -> list[int]:
-    """Those of `columns` that have the name of labels, or all if none has."""
+def _label_columns(header: Sequence[str], columns: Sequence[int], wanted: str) -> list[int]:
+    """Of `columns` the wanted one; else those that have the name of labels, or all if none has."""
+    if wanted:
+        return [column for column in columns if header[column] == wanted]
     return [column for column in columns if _folded(header[column]) in _OF_LABELS] or list(columns)
 
 
