@@ -55,7 +55,7 @@ def weigh(labels: Sequence[str | None], rule: str) -> Evidence:
     if task == "text":
         score *= _clean_share(found, rule) * _consistency(found)
     elif rule not in _OF_FILES and (rule != "folder" or _numbered(distinct)):
-        score *= 0.5
+        score *= 0.3
     objection = _objection(found, distinct, task, rule)
     return Evidence(coverage, len(distinct), len(set().union(*found)), task, score, objection)
 
@@ -115,7 +115,7 @@ def _objection(labels: Sequence[str], distinct: Counter[str], task: Task, rule: 
     if task == "tiles" and rule.startswith("after"):
         return "they repeat like numbers of copies"
     prefix = _common_prefix(labels)
-    if len(labels) >= 20 and len(prefix) > 1:
+    if task == "text" and len(labels) >= 8 and len(prefix) > 1:
         return f"all start with '{prefix}'"
     return ""
 

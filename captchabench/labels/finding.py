@@ -11,8 +11,11 @@ from captchabench.labels.parquet import ParquetImages
 from captchabench.labels.readings import LabelFiles, Reading, read_label_files, read_names
 from captchabench.labels.rules import OF_NAME, RULES, require_rule
 
-# Scores this close are equal. Readings that differ in fewer labels than that share are taken by score all the same.
+# Scores this close are equal. Texts have lower scores than classes, since their lengths count, so that a text and a
+# class both fit if they are above _FITTING.
 _EQUAL_SCORES = 0.1
+_FITTING = 0.5
+# Readings that differ in a smaller share of their labels are taken by score alone.
 _EQUAL_LABELS = 0.05
 # The share of images that a label file must name to stand above all rules on names.
 _NAMED = 0.5
@@ -80,8 +83,9 @@ def _best(path: Path, paths: Sequence[str], readings: Sequence[Reading]) -> Read
     scored.sort(key=lambda pair: -pair[0].score)
     evidence, best = scored[0]
     for other_evidence, other in scored[1:]:
-        if other_evidence.score < evidence.score - _EQUAL_SCORES:
-            break
+        lowest = evidence.score - _EQUAL_SCORES if other_evidence.task == evidence.task else _FITTING
+        if other_evidence.score < lowest:
+            continue
         differing = [i for i, pair in enumerate(zip(best.labels, other.labels, strict=True)) if pair[0] != pair[1]]
         if len(differing) > _EQUAL_LABELS * len(paths):
             raise InputError(_undecided(path, paths[differing[0]], differing[0], best, other))

@@ -13,10 +13,11 @@ from captchabench.labels.rules import RULES
 from captchabench.labels.tables import Table, has_image_suffix, read_table
 
 # Names of columns, in lower case and without `_`, `-` and spaces.
-_OF_IMAGES = frozenset(
-    {"file", "filename", "filepath", "id", "image", "imagefile", "imageid", "imagename", "imagepath", "img"}
-    | {"imgname", "imgpath", "name", "path", "picture"}
+_OF_FILES = frozenset(
+    {"file", "filename", "filepath", "image", "imagefile", "imageid", "imagename", "imagepath", "img", "imgname"}
+    | {"imgpath", "path", "picture"}
 )
+_OF_IMAGES = _OF_FILES | {"id", "name"}
 _OF_LABELS = frozenset(
     {"answer", "captcha", "caption", "category", "class", "classname", "code", "groundtruth", "gt", "label", "labels"}
     | {"solution", "string", "target", "text", "transcription", "truth", "value", "word", "words", "y"}
@@ -82,7 +83,7 @@ def read_label_files(images: Images, only: str = "", column: str = "") -> LabelF
         columns = _columns(table, index, where, column) if table else []
         for found in columns:
             columns_of.setdefault(found.key, []).append(found)
-        if table and not columns and len(table.rows[0]) == 1:
+        if table and not columns and _is_list(table):
             lists.append(table)
         elif not columns:
             unused += 1
@@ -121,9 +122,10 @@ def _columns(table: Table, index: ImageIndex, where: str, wanted: str) -> list[_
     if not rows:
         return []
     names = max(columns, key=as_names)
-    found, known, with_suffix, _ = as_names(names)
+    found, _, with_suffix, _ = as_names(names)
     if not found:
-        if len(columns) > 1 and (known or 2 * with_suffix > len(sample)):
+        folded = set(map(_folded, header))
+        if len(columns) > 1 and ((folded & _OF_FILES and folded & _OF_LABELS) or 2 * with_suffix > len(sample)):
             example, image = visible(rows[0][names], 60), visible(index.paths[0], 60)
             raise InputError(
                 f"{where}: none of its names is an image here: it has '{example}', the images are like '{image}'; "
@@ -187,6 +189,11 @@ def _shortened(readings: list[Reading]) -> list[Reading]:
         replace(reading, rule=file) if files.count(file) == 1 else reading
         for reading, file in zip(readings, files, strict=True)
     ]
+
+
+def _is_list(table: Table) -> bool:
+    """Whether a file can have one label per line: most lines are one word."""
+    return len(table.rows[0]) == 1 and 2 * sum(" " not in row[0] for row in table.rows) > len(table.rows)
 
 
 def _read_lists(tables: Sequence[Table], index: ImageIndex, where: str) -> tuple[list[Reading], list[str]]:

@@ -112,7 +112,8 @@ def _from_json(path: str, text: str, where: str, lines: bool) -> Table | None:
         header = list(dict.fromkeys(key for item in value for key in item))
         return _table(path, header, ([_cell(item.get(key)) for key in header] for item in value))
     if all(isinstance(item, list) for item in value):
-        return _table(path, (), ([_cell(cell) for cell in item] for item in value))
+        header = [str(column + 1) for column in range(max(map(len, value)))]
+        return _table(path, header, ([_cell(cell) for cell in item] for item in value))
     return None
 
 

@@ -86,6 +86,8 @@ NAMES = [
     ("{i}-{}.png", DIGITS, "after-number"),
     ("captcha_{}.png", LABELS, "after-last-underscore"),
     ("img_{i}_{}.png", DIGITS, "after-last-underscore"),
+    ("{}_16094592{i:02}.png", DIGITS[:12], "before-first-underscore"),
+    ("16094592{i:02}_{}.png", texts(12, lengths=(4, 8)), "after-number"),
     ("{}.png", texts(30, "äöüéñ字語abc", (4, 4)), "stem"),
 ]
 
@@ -189,6 +191,25 @@ def test_label_files(tmp_path: Path, packed: Pack, kind: str, file: str) -> None
     assert found_in(find_labels(tmp_path / kind, file)) == found_in(find_labels(tmp_path / kind, "file")) == TRUTH
 
 
+def test_files_of_other_kinds_are_no_label_files(tmp_path: Path, packed: Pack) -> None:
+    others = {
+        "info.json": b'{"name": "captchas", "images": 30, "licenses": ["MIT"]}',
+        "classes.json": b'[{"id": 0, "name": "Bus"}, {"id": 1, "name": "Car"}]',
+        "empty.json": b"[]",
+        "number.json": b"30",
+        "classes.csv": b"id,class\n0,Bus\n1,Car\n",
+        "empty.csv": b"\n",
+        "requirements.txt": b"pillow==11\nnumpy==2\n",
+        "licence.txt": b"one, two\nthree, four, five\n",
+        "latin1.txt": "François".encode("latin-1"),
+    }
+    labelled = find_labels(
+        packed(tmp_path / "set.zip", images(NUMBERED) | {"labels.csv": FILES["labels.csv"]} | others)
+    )
+    assert found_in(labelled) == TRUTH
+    assert labelled.skipped == {"not_a_label_file": len(others)}
+
+
 def test_a_label_file_in_each_split(tmp_path: Path, packed: Pack) -> None:
     # The splits have images of the same names, and the second lacks one.
     names = [f"{i:03}.png" for i in range(30)]
@@ -253,6 +274,18 @@ def test_two_rules_that_fit_equally_are_named(tmp_path: Path, packed: Pack) -> N
     )
     assert "decide with --labels before-first-underscore or --labels after-last-underscore" in message
     assert {entry.label for entry in find_labels(path, "after-last-underscore").entries} == set(LABELS)
+
+
+@pytest.mark.parametrize("labels", [LABELS, texts(30, lengths=(4, 8))])
+def test_texts_in_folders_that_can_be_classes_are_named(tmp_path: Path, packed: Pack, labels: list[str]) -> None:
+    names = [f"{'abc'[i % 3]}/{label}.png" for i, label in enumerate(labels)]
+    message = refusal(packed(tmp_path / "set", images(names)))
+    assert "by stem" in message
+    assert "by folder" in message
+    # Folders that number parts of the set, or name them, are no classes.
+    for folders in (("set1", "set2", "set3"), ("1", "2", "3"), ("train", "test", "val")):
+        names = [f"{folders[i % 3]}/{label}.png" for i, label in enumerate(labels)]
+        assert find_labels(packed(tmp_path / folders[0], images(names))).rule == "stem"
 
 
 def test_two_columns_that_fit_equally_are_named(tmp_path: Path, packed: Pack) -> None:
