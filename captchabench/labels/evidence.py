@@ -35,9 +35,6 @@ class Evidence:
     consistency of lengths, and a factor below 1 for classes that the name of the file or a number gives.
     """
 
-    coverage: float
-    distinct: int
-    symbols: int
     task: Task
     score: float
     objection: str
@@ -47,17 +44,15 @@ def weigh(labels: Sequence[str | None], rule: str) -> Evidence:
     """The evidence for the labels that the rule called `rule` reads, one per image."""
     found = [label for label in labels if label]
     if not found:
-        return Evidence(0, 0, 0, "text", 0, "no image has a label")
+        return Evidence("text", 0, "no image has a label")
     distinct = Counter(found)
     task = task_of(found)
-    coverage = len(found) / len(labels)
-    score = coverage
+    score = len(found) / len(labels)
     if task == "text":
         score *= _clean_share(found, rule) * _consistency(found)
     elif rule not in _OF_FILES and (rule != "folder" or _numbered(distinct)):
         score *= 0.3
-    objection = _objection(found, distinct, task, rule)
-    return Evidence(coverage, len(distinct), len(set().union(*found)), task, score, objection)
+    return Evidence(task, score, _objection(found, distinct, task, rule))
 
 
 def task_of(labels: Sequence[str]) -> Task:
@@ -105,6 +100,8 @@ def _objection(labels: Sequence[str], distinct: Counter[str], task: Task, rule: 
     if rule == "folder":
         parts = sum(count for label, count in distinct.items() if _part(label) in _PARTS)
         return "the folders are parts of the set" if 2 * parts > len(labels) else ""
+    if task == "text" and _clean_share(labels, rule) < 0.5:
+        return "most hold separators"
     if sorted(map(len, labels))[len(labels) // 2] > _LONGEST:
         return f"most are longer than {_LONGEST} symbols"
     if sum(bool(_HASH.fullmatch(label)) for label in labels) > 0.9 * len(labels):

@@ -196,19 +196,24 @@ def _is_list(table: Table) -> bool:
     return len(table.rows[0]) == 1 and 2 * sum(" " not in row[0] for row in table.rows) > len(table.rows)
 
 
+def _natural(path: str) -> tuple[tuple[int, str], ...]:
+    """A key that sorts numbers in names by value. Not by `int`, which refuses thousands of digits."""
+    parts = re.split(r"([0-9]+)", path)
+    numbers = [part.lstrip("0") for part in parts]
+    return tuple((len(n), n) if i % 2 else (-1, part) for i, (part, n) in enumerate(zip(parts, numbers, strict=True)))
+
+
 def _read_lists(tables: Sequence[Table], index: ImageIndex, where: str) -> tuple[list[Reading], list[str]]:
     """The readings of files with one label per line, in both orders of names, and why files do not fit."""
-    orders = {
-        "lines": lambda image: (index.paths[image],),
-        "lines-natural": lambda image: tuple(
-            (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", index.paths[image])
-        ),
+    in_order = {
+        "lines": sorted(range(len(index.paths)), key=lambda image: index.paths[image]),
+        "lines-natural": sorted(range(len(index.paths)), key=lambda image: _natural(index.paths[image])),
     }
-    labels: dict[str, list[str | None]] = {name: [None] * len(index.paths) for name in orders}
+    labels: dict[str, list[str | None]] = {name: [None] * len(index.paths) for name in in_order}
     problems = []
     used = False
     for table in tables:
-        below = [i for i, path in enumerate(index.paths) if not table.folder or path.startswith(f"{table.folder}/")]
+        below = {i for i, path in enumerate(index.paths) if not table.folder or path.startswith(f"{table.folder}/")}
         lines = [row[0] for row in table.rows]
         if len(lines) == len(below) + 1 and _folded(lines[0]) in _OF_LABELS:
             del lines[0]
@@ -219,7 +224,7 @@ def _read_lists(tables: Sequence[Table], index: ImageIndex, where: str) -> tuple
             )
             continue
         used = True
-        for name, order in orders.items():
-            for image, label in zip(sorted(below, key=order), lines, strict=True):
+        for name, order in in_order.items():
+            for image, label in zip(filter(below.__contains__, order), lines, strict=True):
                 labels[name][image] = label
     return [Reading(name, name, tuple(found)) for name, found in labels.items() if used], problems

@@ -142,6 +142,15 @@ def test_tiles_by_class(tmp_path: Path, packed: Pack, layout: str) -> None:
     assert found_in(labelled) == {path: path.split("/")[-2] for path in TILES[layout]}
 
 
+def test_classes_in_names(tmp_path: Path, packed: Pack) -> None:
+    truth = {f"{i % 10}_{i:03}.png": str(i % 10) for i in range(60)}
+    labelled = find_labels(packed(tmp_path / "digits", images([*truth])))
+    assert (labelled.rule, labelled.task, found_in(labelled)) == ("before-first-underscore", "tiles", truth)
+    truth = {f"{name}.{i}.jpg": name for name in ("cat", "dog") for i in range(20)}
+    labelled = find_labels(packed(tmp_path / "animals", images([*truth])))
+    assert (labelled.rule, labelled.task, found_in(labelled)) == ("before-first-dot", "tiles", truth)
+
+
 def test_one_text_per_folder(tmp_path: Path, packed: Pack) -> None:
     truth = {f"set/{label}/{i}.png": label for label in LABELS for i in range(5)}
     labelled = find_labels(packed(tmp_path / "set.zip", images([*truth])))
@@ -316,6 +325,7 @@ REFUSED: dict[str, tuple[dict[str, bytes], str]] = {
     "broken json": ({"labels.json": json.dumps(TRUTH).encode()[:-9]}, "labels.json: is no JSON"),
     "broken jsonl": ({"a.jsonl": b'{"file_name": "a"\n'}, "a.jsonl: is no JSONL"),
     "deep json": ({"a.json": b"[" * 100_000}, "a.json: is no JSON"),
+    "dates": ({f"2026-05-03 at {i % 7}_{i % 5}_{i % 3}.png": b"x" for i in range(90)}, "stem: most hold separators"),
     "counters alone": ({}, "stem: they count the images"),
 }
 
@@ -323,7 +333,8 @@ REFUSED: dict[str, tuple[dict[str, bytes], str]] = {
 @pytest.mark.parametrize("mistake", REFUSED)
 def test_mistakes_are_one_line(tmp_path: Path, packed: Pack, mistake: str) -> None:
     files, reason = REFUSED[mistake]
-    message = refusal(packed(tmp_path / "set.zip", images(NUMBERED) | files))
+    pictures = {} if mistake == "dates" else images(NUMBERED)
+    message = refusal(packed(tmp_path / "set.zip", pictures | files))
     assert reason in message
     assert "; " in message  # what is wrong; what to do
 
