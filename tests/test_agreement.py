@@ -162,7 +162,7 @@ LAYERS = [
     {"datasets"},
     {"samples"},
     {"sources", "normalize"},
-    {"audit", "cells"},
+    {"audit", "cells", "labels"},
     {"networks"},
     {"training"},
     {"models", "predictions"},

@@ -28,6 +28,7 @@ from captchabench.storage.checksum import UNSEALED, sealed
 
 RUN = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
 UNREADABLE = 3
+UNLABELLED = 4
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +116,32 @@ def test_labels_in_names_are_scored(model: Path, images: Path, tmp_path: Path) -
     right = sum(row["text"] == row["label"] for row in rows)
     assert f"exact {right / 6:.1%} ({right} of 6, 95 % interval" in done.stderr
     assert "CER" in done.stderr
-    # By the rule of another dataset the label is the whole stem, of eight symbols or more.
-    whole = predict(model, images / "more", "--labels-from-name", "--dataset", "vtu")
-    assert "exact 0.0% (0 of 6" in whole.stderr
+    # By the rule of another dataset the label is the whole stem, which does not fit: the part before the _ does.
+    other = predict(model, images / "more", "--labels-from-name", "--dataset", "vtu", "--format", "json")
+    assert (other.stdout, other.stderr) == (done.stdout, done.stderr)
+
+
+def test_names_with_copies_and_numbers_have_labels_and_others_are_not_scored(
+    model: Path, samples: Samples, tmp_path: Path
+) -> None:
+    names = ["{} (2)", "{}_1", "{}-copy", "{} - Copy (3)", "007_{}", "{}", "IMG_2034", "{}_123456"]
+    for name, label, pixels in zip(names, samples.labels, samples.pixels, strict=False):
+        (tmp_path / f"{name.format(label)}.png").write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    # The dataset's rule, the first six symbols, would take the last one.
+    done = predict(model, tmp_path, "--labels-from-name", "--dataset", "vtu", "--format", "json")
+    assert done.exit_code == UNLABELLED
+    found = {row["label"] for row in json.loads(done.stdout)}
+    assert found == {*samples.labels[:6], None}
+    assert " of 6, 95 % interval" in done.stderr
+    assert "IMG_2034.png: no label: 'IMG_2034' has 8 symbols instead of 6" in done.stderr
+    assert f"can be '123456' by after-number or '{samples.labels[7]}' by before-first-underscore" in done.stderr
+    assert "error: 2 of 8 names have no label that the model could read, and are not scored" in done.stderr
+    assert predict(model, tmp_path, "--labels-from-name", "--dataset", "vtu").stdout.count(" -  ") == 2
+    # The rule that the user names decides, and no other is tried.
+    done = predict(model, tmp_path, "--labels-from-name", "--labels", "before-first-underscore", "--format", "json")
+    labels = {Path(row["file"]).stem: row["label"] for row in json.loads(done.stdout)}
+    assert labels[f"{samples.labels[7]}_123456"] == samples.labels[7]
+    assert labels[f"007_{samples.labels[4]}"] is None
 
 
 def test_one_image_on_standard_input(model: Path, images: Path) -> None:
@@ -156,7 +180,11 @@ def test_the_steps_are_saved_as_pictures(model: Path, images: Path, tmp_path: Pa
         (["-", "a.png"], "give it alone"),
         (["-", "--labels-from-name"], "has no name"),
         (["a.png", "--format", "parquet"], "give --output"),
-        (["a.png", "--dataset", "vtu"], "give both"),
+        (["a.png", "--dataset", "vtu"], "--dataset needs --labels-from-name; give both"),
+        (["a.png", "--labels", "stem"], "--labels needs --labels-from-name; give both"),
+        (["a.png", "--labels-from-name", "--labels", "stems"], "did you mean 'stem'"),
+        (["a.png", "--labels-from-name", "--labels", "file"], "needs more than the path of an image"),
+        (["a.png", "--labels-from-name", "--labels", "stem", "--dataset", "vtu"], "give one of them"),
         (["a.png", "--labels-from-name", "--dataset", "vtx"], "did you mean 'vtu'"),
         (["a.png", "--labels-from-name", "--dataset", "union"], "give --dataset with one of them"),
         (["a.png", "folder/a.png", "--show-steps", "steps"], "end in different names"),

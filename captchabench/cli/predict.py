@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from captchabench.inference.reading import FileReading
     from captchabench.scoring.counts import Counts
 
-# Exit codes: 1 is a user's mistake, 2 a wrong command line. With 3 all other files were read.
+# Exit codes: 1 is a user's mistake, 2 a wrong command line. With 3 all other files were read. With 4 all files were
+# read, but some names have no label to score by.
 UNREADABLE = 3
+UNLABELLED = 4
 _LISTED = 100
 _SUFFIXES = {".csv": Format.CSV, ".json": Format.JSON, ".parquet": Format.PARQUET}
 
@@ -49,13 +51,20 @@ def predict(
     dataset: Annotated[
         str | None, typer.Option(help="The dataset whose rule maps file names to labels; by default the model's.")
     ] = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(
+            "--labels", metavar="RULE", help="Where names hold labels, such as stem or before-first-underscore."
+        ),
+    ] = None,
     show_steps: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Save pictures that show how each image was read to this folder.")
     ] = None,
 ) -> None:
     """Read images with a trained model: text and confidence of each file.
 
-    Files that cannot be read are listed at the end, and the exit code is then 3.
+    Files that cannot be read are listed at the end, and the exit code is then 3. With --labels-from-name, names without
+    a label that the model could read are listed and not scored. The exit code is then 4.
     """
     from captchabench.inference.loaded import load_recogniser
     from captchabench.inference.reading import read_files
@@ -67,13 +76,15 @@ def predict(
         format = _SUFFIXES.get(output.suffix.lower(), Format.TABLE) if output else Format.TABLE
     if format is Format.PARQUET and output is None:
         raise InputError("parquet cannot be written to the terminal; give --output FILE")
-    if dataset and not labels_from_name:
-        raise InputError("--dataset needs --labels-from-name; give both")
+    if (dataset or rule) and not labels_from_name:
+        raise InputError(f"{'--dataset' if dataset else '--labels'} needs --labels-from-name; give both")
+    if dataset and rule:
+        raise InputError("--dataset and --labels both say where names hold labels; give one of them")
     files, named = _inputs(paths)
     if show_steps and len({path.absolute().name for path in paths}) < len(paths):
         raise InputError("--show-steps names its folders after the paths; give paths that end in different names")
     recogniser = load_recogniser(model)
-    labels = _Labels(dataset or recogniser.about.dataset, named) if labels_from_name else None
+    labels = _Labels(recogniser, dataset, rule, named) if labels_from_name else None
     columns = Columns(labels_from_name, top_k if top_k > 1 else 0, recogniser.about.max_length)
 
     unreadable = _Unreadable()
@@ -98,7 +109,10 @@ def predict(
         _say(f"skipped: {files.skipped:,} files in the folders are hidden or have no suffix of an image")
     if labels:
         _say(_score(counts))
+        labels.list_refused()
     unreadable.end()
+    if labels and labels.refused:
+        raise typer.Exit(UNLABELLED)
 
 
 def export(
@@ -160,19 +174,53 @@ def _inputs(paths: Sequence[Path]) -> tuple[Sequence[ImageFile] | ImageFiles, bo
 
 
 class _Labels:
-    """Derives labels from file names by a dataset's rule."""
+    """Finds labels in file names. refused: the number of names without one that fits; the first hundred are listed."""
 
-    def __init__(self, dataset: str, named: bool) -> None:
+    def __init__(self, recogniser: "LoadedRecogniser", dataset: str | None, rule: str | None, named: bool) -> None:
+        from captchabench.labels.fitting import NameLabels
+
+        about = recogniser.about
+        declaring = dataset or about.dataset
         if not named:
             raise InputError("--labels-from-name: an image on standard input has no name")
-        if dataset == UNION:
-            raise InputError("--labels-from-name: the model is for several datasets; give --dataset with one of them")
-        if DATASETS[dataset].task == "grid":
+        if about.task == "grid":
             raise InputError("--labels-from-name: the file name of a grid does not give the classes of its nine tiles")
-        self._label_of = DATASETS[dataset].label_of
+        if declaring == UNION and not rule:
+            raise InputError("--labels-from-name: the model is for several datasets; give --dataset with one of them")
+        # A model that was trained on a set of its user's knows no declared dataset.
+        declared = None if rule or not (dataset or declaring in DATASETS.names()) else DATASETS[declaring].label_of
+        lengths = about.min_length, about.max_length
+        self._labels = NameLabels(about.spec.alphabet, *lengths, rule or "", declared)
+        self.refused = 0
+        self._files = 0
+        self._first: list[str] = []
 
-    def of(self, path: Path) -> str:
-        return self._label_of(path.stem)
+    def of(self, reading: "FileReading") -> str | None:
+        """The label of a file, or None. Files that cannot be read are not refused: they have a reason already."""
+        from captchabench.labels.fitting import Unfit
+
+        path = reading.file.path
+        self._files += 1
+        try:
+            return self._labels.of(path.absolute().as_posix())
+        except Unfit as why:
+            if reading.error is None:
+                self.refused += 1
+                if len(self._first) < _LISTED:
+                    self._first.append(f"{shown(path)}: no label: {why}")
+            return None
+
+    def list_refused(self) -> None:
+        """List the names without a label, if there are any."""
+        for line in self._first:
+            _say(line)
+        if self.refused > len(self._first):
+            _say(f"... and {self.refused - len(self._first):,} more")
+        if self.refused:
+            _say(
+                f"error: {self.refused:,} of {self._files:,} names have no label that the model could read, and are "
+                "not scored; rename them, or give --labels RULE"
+            )
 
 
 class _Unreadable:
@@ -230,7 +278,7 @@ def _row(reading: "FileReading", labels: _Labels | None) -> Row:
         file=path,
         prediction=reading.prediction,
         error=reading.error.why if reading.error else None,
-        label=labels.of(path) if labels else None,
+        label=labels.of(reading) if labels else None,
     )
 
 
@@ -240,7 +288,7 @@ def _count(rows: Sequence[Row], counts: "Counts | None") -> "Counts | None":
 
     from captchabench.scoring.counts import Counts
 
-    read = [(row.label, row.prediction) for row in rows if row.prediction is not None and row.label]
+    read = [(row.label, row.prediction) for row in rows if row.prediction is not None and row.label is not None]
     if not read:
         return counts
     new = Counts.of(

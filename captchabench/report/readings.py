@@ -28,7 +28,7 @@ class Format(StrEnum):
 
 @dataclass(frozen=True)
 class Row:
-    """One file: its prediction, or the reason why it has none. label: None unless labels are requested."""
+    """One file: its prediction, or the reason why it has none. label: None if not requested, or if it has none."""
 
     file: Path
     prediction: Prediction | None
@@ -80,7 +80,7 @@ class TableWriter(Writer):
             if row.prediction is not None:
                 read = row.prediction
                 others = "  ".join(f"{a.text} {a.probability:.3f}" for a in read.alternatives)
-                marked = f"{row.label} {'=' if row.label == read.text else '≠'}" if self.columns.label else ""
+                marked = "-" if row.label is None else f"{row.label} {'=' if row.label == read.text else '≠'}"
                 self._line(read.text, f"{read.confidence:.3f}", marked, others, shown(row.file))
 
     def _line(self, text: str, confidence: str, label: str, alternatives: str, file: str) -> None:
