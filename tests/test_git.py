@@ -246,6 +246,21 @@ def test_all_files_are_checked_out_with_the_bytes_that_dvc_hashed(tmp_path: Path
     assert {(tmp_path / name).read_bytes() for name in names} == {b"one\ntwo\n"}
 
 
+def test_make_stops_without_a_repository_before_it_installs(tmp_path: Path) -> None:
+    root = Path(__file__).parents[1]
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(root / name, tmp_path)
+    # With this Python, the installation fails at its first step.
+    command = ["make", "repro", "PYTHON=false"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: this folder is not in a Git repository, which DVC needs; run git init")
+    call(tmp_path, "init", "-q")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "repository" not in done.stdout + done.stderr
+    assert "false is older than 3.11" in done.stdout
+
+
 def test_no_other_module_runs_git() -> None:
     root = Path(__file__).parents[1]
     runs = re.compile(r"""["']git["'], ?["'*]""")
