@@ -115,6 +115,18 @@ def read_files(root: Path, names: Sequence[str]) -> list[bytes | None]:
     return contents
 
 
+def complete(root: Path, commit: str) -> None:
+    """Fetch the files of a commit that a partial clone (`git clone --filter=...`) lacks, those of `root` alone.
+
+    Git itself fetches a file when it reads it. Other readers of the repository, such as DVC's, wait for it forever.
+    """
+    if run(root, "config", "--get-regexp", r"^remote\..*\.promisor$").returncode:
+        return
+    nothing = read(root, "hash-object", "-t", "tree", "--stdin")
+    # Counting the lines of all files makes Git fetch them at once.
+    read(root, "diff-tree", "-r", "--numstat", nothing, commit, "--", ".")
+
+
 def _reason(done: subprocess.CompletedProcess[bytes]) -> str:
     """All that Git says about its failure, as one line."""
     lines = [line.strip() for line in done.stderr.decode(errors="replace").splitlines()]

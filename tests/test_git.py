@@ -74,7 +74,7 @@ def clone(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     gpg.write_text(GPG)
     gpg.chmod(0o755)
     top = tmp_path / "repository"
-    root = top / request.param
+    root = Path(top, request.param)
     (root / "metrics/cells").mkdir(parents=True)
     (top / "metrics").mkdir(exist_ok=True)
     call(top, "init", "-q", "-b", "main")
@@ -219,6 +219,21 @@ def test_a_shallow_clone_says_how_to_get_older_commits(clone: Path, tmp_path: Pa
     assert len(commits(shallow)) == 1
     call(shallow, "fetch", "-q", "--unshallow")
     assert resolve("HEAD~1", shallow) == resolve("HEAD~1", clone)
+
+
+def test_a_partial_clone_gets_the_files_of_a_commit(clone: Path, tmp_path: Path) -> None:
+    top = call(clone, "rev-parse", "--show-toplevel")
+    for text in ("between\n", "last\n"):
+        (clone / "metrics/table.csv").write_text(text)
+        call(clone, "commit", "-qam", text)
+    call(clone, "config", "uploadpack.allowFilter", "true")
+    call(clone, "config", "uploadpack.allowAnySHA1InWant", "true")
+    call(tmp_path, "clone", "-q", "--filter=blob:none", f"file://{top}", "partial")
+    partial = tmp_path / "partial" / clone.relative_to(top)
+    absent = ("rev-list", "--objects", "--missing=print", "--no-walk", "HEAD~1", "--", ".")
+    assert "?" in call(partial, *absent)
+    git.complete(partial, "HEAD~1")
+    assert "?" not in call(partial, *absent)
 
 
 def test_a_detached_head_is_no_hindrance(clone: Path) -> None:

@@ -181,6 +181,7 @@ def _through_dvc(root: Path, commit: str) -> Callable[[str], bytes]:
         from dvc.repo import Repo  # type: ignore[import-untyped]
         from dvc.scm import SCM  # type: ignore[import-untyped]
 
+        git.complete(root, commit)
         scm, config = SCM(str(root)), Config(str(root.resolve() / ".dvc"))
         workspace = {section: config[section] for section in ("cache", "core", "remote")}
         # The benchmark may be in a subfolder of Git's repository, which DVC does not expect of a commit.
@@ -210,7 +211,10 @@ def _through_dvc(root: Path, commit: str) -> Callable[[str], bytes]:
         if failure:
             raise _NotKept(f"cannot be read through DVC ({failure})")
         if remote:
-            raise _NotKept(f"are not in the cache or the remote '{remote}'; run `dvc push` where they were made")
+            raise _NotKept(
+                f"are not in the cache and were not found in the remote '{remote}'; if it can be reached, run "
+                "`dvc push` where they were made"
+            )
         raise _NotKept(
             "are not in the cache, and DVC has no remote; run `dvc remote add --default NAME URL`, or check out that "
             "commit and run `dvc repro`"
