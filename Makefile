@@ -18,7 +18,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Messages and sort order must not depend on the locale of the machine.
 export LC_ALL := C.UTF-8
 
-.PHONY: repro schedule full result test test-gpu lint types check vulnerabilities chaos setup lock clean
+.PHONY: repository repro schedule full result test test-gpu lint types check vulnerabilities chaos setup lock clean
 .DEFAULT_GOAL := repro
 
 setup: .venv/.complete
@@ -38,23 +38,31 @@ setup: .venv/.complete
 		.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
 		.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . ; \
 	fi
-	@python -m captchabench.report.plots_template  # lets `dvc plots show` work without a network
+	@# The plots of `dvc plots show` then need no network. Elsewhere DVC uses its own template, which does.
+	@python -m captchabench.report.plots_template
+	@python -m dvc config --local plots.html_template tmp/plots.html
 	@touch $@
 
-repro: setup
+# Before `setup`, which installs 6 GB. DVC needs a repository, and the zip file of one has none.
+repository:
+	@case "$$(git rev-parse --git-dir 2>&1)" in *"not a git repository"*) \
+		echo "error: this folder is not in a Git repository, which DVC needs; run git init, or use git clone" >&2; \
+		exit 1;; esac
+
+repro: repository setup
 	@python -m flows.local
 	@python -m captchabench leaderboard
 
-schedule: setup
+schedule: repository setup
 	@python -m flows.serve $(if $(CRON),--cron "$(CRON)") $(if $(PORT),--port "$(PORT)") \
 		$(if $(COMMIT_TO),--commit-to "$(COMMIT_TO)") $(if $(WORKERS),--workers "$(WORKERS)") \
 		$(if $(INSECURE),--insecure)
 
-full: setup
+full: repository setup
 	@python -m captchabench apply params.full.yaml
 	@$(MAKE) --no-print-directory repro
 
-result: setup
+result: repository setup
 	@python -m captchabench apply params.cpu.yaml "results/$(RUN).yaml"
 	@python -m flows.local
 	@python -m captchabench publish "$(RUN)"

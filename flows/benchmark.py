@@ -18,9 +18,10 @@ from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Completed, Crashed, Failed
 
 from captchabench.errors import InputError
+from captchabench.git import head
 from captchabench.storage.lockfile import keep_lock_file
 from flows import ROOT
-from flows.commit import check_branch, commit_results, head
+from flows.commit import check_branch, check_unchanged, commit_results
 from flows.dispatch import Outcome, dispatch, failure_summary
 from flows.downloads import check_downloads
 from flows.durations import keep_seconds, read_seconds
@@ -49,12 +50,15 @@ def benchmark(only: list[str] | None = None, baseline: str | None = None, margin
     `flows.fixed`.
     """
     folder, options = ROOT, fixed()
+    branch = None if only else options.commit_to
     try:
-        if options.commit_to:
-            check_branch(folder, options.commit_to)
+        if branch:
+            check_branch(folder, branch)
         with run_lock(folder, str(runtime.flow_run.id)) as lock:
             _recover(folder, lock.left_behind)
             graph = read_graph(folder)
+            if branch:
+                check_unchanged(folder, graph.kept)
             if only:
                 graph = graph.only(only)
             workers = None
@@ -69,7 +73,6 @@ def benchmark(only: list[str] | None = None, baseline: str | None = None, margin
                 return Failed(message=failed)
             regressions = [] if only else publish(folder, baseline, margin)
             summary = _summary(graph, outcomes)
-            branch = None if only else options.commit_to
             if branch and (commit := commit_results(folder, branch, graph.kept, summary)):
                 get_run_logger().info(f"results committed to {branch}: {commit}")
     except Busy as error:

@@ -16,9 +16,9 @@ from dvc.exceptions import DvcException  # type: ignore[import-untyped]
 from dvc.repo import lock_repo  # type: ignore[import-untyped]
 
 from captchabench.errors import InputError
+from captchabench.git import head
 from captchabench.storage.files import advice, write_json
 from captchabench.storage.lockfile import put_entry
-from flows.commit import head
 from flows.runcache import check_clean, entry_text, fetch, find, inputs, open_repository, past_entries, put, save, send
 
 _HERE = Path()

@@ -12,6 +12,7 @@ from dvc.exceptions import DvcException  # type: ignore[import-untyped]
 from dvc.repo import Repo  # type: ignore[import-untyped]
 
 from captchabench.errors import InputError
+from captchabench.git import has_repository
 from captchabench.registry import did_you_mean
 from flows.resources import Need
 
@@ -29,9 +30,9 @@ class Stage:
 class Graph:
     """The stages in topological order.
 
-    changed: stages that DVC would run now. Stages that depend on them may turn out to be stale too. kept: files that
-    stages write and Git keeps, relative to the repository's folder. other: stages of `changed` whose parameters or
-    command differ from their last run, so that its duration says little about the next one.
+    changed: stages that DVC would run now. Stages that depend on them may turn out to be stale too. kept: files and
+    folders that stages write and Git keeps, relative to the repository's folder. other: stages of `changed` whose
+    parameters or command differ from their last run, so that its duration says little about the next one.
     """
 
     stages: tuple[Stage, ...]
@@ -71,29 +72,30 @@ def read_graph(root: Path) -> Graph:
 
     Raises InputError for a bad `meta`, and for anything that DVC cannot read.
     """
-    repo = Repo(str(root))
+    if not has_repository(root):
+        # A downloaded zip file.
+        raise InputError(f"{root.resolve()}: is not in a Git repository; DVC needs one: `git init`, or use a clone")
     try:
-        graph = repo.index.graph
-        # An edge goes from a stage to one that it needs. Sorting by name makes the order deterministic.
-        order = nx.lexicographical_topological_sort(graph.reverse(copy=False), key=_name)
-        stages = tuple(
-            Stage(
-                _name(stage),
-                tuple(sorted(_name(needed) for needed in graph.successors(stage))),
-                Need.of(_name(stage), getattr(stage, "meta", None)),
+        with Repo(str(root)) as repo:
+            graph = repo.index.graph
+            # An edge goes from a stage to one that it needs. Sorting by name makes the order deterministic.
+            order = nx.lexicographical_topological_sort(graph.reverse(copy=False), key=_name)
+            stages = tuple(
+                Stage(
+                    _name(stage),
+                    tuple(sorted(_name(needed) for needed in graph.successors(stage))),
+                    Need.of(_name(stage), getattr(stage, "meta", None)),
+                )
+                for stage in order
             )
-            for stage in order
-        )
-        # The names in DVC's status are relative to the current folder.
-        stale = repo.status()
-        changed = frozenset(_name(stage) for stage in graph if stage.addressing in stale)
-        other = frozenset(_name(stage) for stage in graph if _is_other(stale.get(stage.addressing, [])))
-        kept = [os.path.relpath(out.fs_path, repo.root_dir) for out in repo.index.outs if not out.use_cache]
-        return Graph(stages, changed, tuple(sorted(kept)), other)
+            # The names in DVC's status are relative to the current folder.
+            stale = repo.status()
+            changed = frozenset(_name(stage) for stage in graph if stage.addressing in stale)
+            other = frozenset(_name(stage) for stage in graph if _is_other(stale.get(stage.addressing, [])))
+            kept = [os.path.relpath(out.fs_path, repo.root_dir) for out in repo.index.outs if not out.use_cache]
+            return Graph(stages, changed, tuple(sorted(kept)), other)
     except DvcException as error:
         raise InputError(f"DVC: {error}; `dvc status` says more") from error
-    finally:
-        repo.close()
 
 
 def _is_other(status: Sequence[Any]) -> bool:

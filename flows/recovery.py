@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -27,6 +26,7 @@ from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # type: ignore[import-untyped]
 from dvc.utils.serialize import load_yaml  # type: ignore[import-untyped]
 from voluptuous import Invalid
 
+from captchabench import git
 from captchabench.errors import InputError, first_line
 from captchabench.storage.files import write_text
 from captchabench.storage.lockfile import BACKUP, LOCK, entries, is_beginning, restored
@@ -178,15 +178,8 @@ def _is_readable(lock: Path) -> bool:
 
 def _committed(root: Path) -> str:
     """The committed dvc.lock; empty if there is none."""
-    done = subprocess.run(
-        ["git", "show", f"HEAD:./{LOCK}"],
-        cwd=root,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
-    return "" if done.returncode else done.stdout
+    (committed,) = git.read_files(root, [f"HEAD:./{LOCK}"])
+    return (committed or b"").decode(errors="replace")
 
 
 def cache_folder(root: Path) -> Path:

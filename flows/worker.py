@@ -19,9 +19,9 @@ from typing import Any, cast
 from distributed import Security, Status, Worker, get_worker
 
 from captchabench.errors import InputError
+from captchabench.git import head
 from flows import run_command
 from flows.address import INSECURE, check_address, local_interface
-from flows.commit import head
 from flows.connection import OnePort, accepted_certificates
 from flows.process import Ended, Processes
 from flows.recovery import repair, run_lock

@@ -260,7 +260,8 @@ def test_predictions_missing_from_the_cache(own: Benchmark) -> None:
     result = compared(own, "better")
     row = of(result, "numbers6", "crnn")
     assert row.test == "unpaired"
-    assert row.reason == "unpaired test: the predictions of better are not in the cache or a remote"
+    assert row.reason.startswith("unpaired test: the predictions of better are not in the cache, and DVC has no remote")
+    assert "`dvc remote add --default NAME URL`" in row.reason
     assert row.verdict == "worse"
     assert row.gained is None
 
@@ -275,6 +276,57 @@ def test_predictions_come_from_a_remote(own: Benchmark, tmp_path: Path) -> None:
     assert {row.test for row in compared(own, "better", "seed").rows} == {"paired"}
 
 
+def set_remote(benchmark: Benchmark, level: str, url: Path) -> None:
+    with chdir(benchmark.folder), Repo() as repo, repo.config.edit(level) as config:
+        config["remote"] = {"store": {"url": str(url)}}
+        config["core"] = {"remote": "store"}
+
+
+def test_older_commits_see_a_remote_that_was_configured_later(own: Benchmark, tmp_path: Path) -> None:
+    (own.folder / ".dvc/cache").rename(tmp_path / "store")
+    # Not in the user's own settings, but in a commit on top of the compared ones.
+    set_remote(own, "repo", tmp_path / "store")
+    own.git("commit", "-qam", "a remote")
+    assert {row.test for row in compared(own, "better", "seed").rows} == {"paired"}
+
+
+def test_a_remote_that_moved_or_is_no_longer_configured(own: Benchmark, tmp_path: Path) -> None:
+    set_remote(own, "repo", tmp_path / "store")
+    own.git("commit", "-qam", "a remote")
+    (own.folder / ".dvc/cache").rename(tmp_path / "store")
+    set_remote(own, "repo", tmp_path / "empty")
+    assert {row.test for row in compared(own, "HEAD").rows} == {"paired"}
+    (tmp_path / "store").rename(tmp_path / "moved")
+    row = of(compared(own, "HEAD"), "vtu", "crnn")
+    assert "not found in the remote 'store'; if it can be reached, run `dvc push` where they were made" in row.reason
+    set_remote(own, "repo", tmp_path / "moved")
+    assert {row.test for row in compared(own, "HEAD").rows} == {"paired"}
+
+
+def test_a_benchmark_in_a_subfolder_of_a_repository(
+    made: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top, inside = Benchmark(tmp_path / "mono"), Benchmark(tmp_path / "mono/tools/the benchmark")
+    shutil.copytree(made.folder, inside.folder, ignore=shutil.ignore_patterns(".git"))
+    top.git("init", "-qb", "main")
+    inside.commit("first")
+    (top.folder / "metrics").mkdir()
+    (top.folder / "metrics/leaderboard.csv").write_text("of another project")
+    top.git("add", "-A")
+    top.git("commit", "-qm", "not of the benchmark")
+    inside.results({**BASE, "crnn": 0.95}, seed=1)
+    inside.commit("second")
+    monkeypatch.chdir(inside.folder)
+    found = compare(side("HEAD~1"), side("HEAD"))
+    assert {row.test for row in found.rows} == {"paired"}
+    assert of(found, "vtu", "crnn").verdict == "better"
+    shutil.rmtree(inside.folder / "data/predictions")
+    row = of(compare(side("HEAD~1"), side(WORKSPACE)), "vtu", "crnn")
+    assert "of workspace are not on disk" in row.reason
+    values = json.loads(RUN.invoke(app, ["history", "--format", "json"]).output)
+    assert list(dict.fromkeys(row["subject"] for row in values)) == ["first", "second"]
+
+
 def test_the_workspace_is_read_from_disk(own: Benchmark) -> None:
     own.results({**BASE, "crnn": 0.95}, seed=2)
     result = compared(own, "HEAD")
@@ -282,7 +334,7 @@ def test_the_workspace_is_read_from_disk(own: Benchmark) -> None:
     assert result.new_commit is None
     (own.folder / "data/predictions/vtu-crnn-0.parquet").unlink()
     row = of(compared(own, "HEAD"), "vtu", "crnn")
-    assert row.reason == "unpaired test: the predictions of workspace are not on disk"
+    assert row.reason == "unpaired test: the predictions of workspace are not on disk; run `dvc pull` or `dvc repro`"
 
 
 def test_metrics_of_one_run_are_not_joined_with_predictions_of_another(own: Benchmark) -> None:

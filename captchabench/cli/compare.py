@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from captchabench import git
 from captchabench.errors import InputError
 from captchabench.registry import did_you_mean
 from captchabench.storage.files import write_text
@@ -87,6 +88,8 @@ def history(
     from captchabench.report import history as report
 
     past = revisions.commits()
+    if git.is_shallow(Path()):
+        typer.echo("this clone lacks older commits; `git fetch --unshallow` fetches them", err=True)
     texts = revisions.read_over_time(Path(), revisions.LEADERBOARD, past)
     boards = [(c.commit, c.date, c.subject, text) for c, text in zip(past, texts, strict=True) if text is not None]
     if revisions.changed():

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from captchabench import git
 from captchabench.cells.cell import expected_cells
 from captchabench.config import PARAMS, load_params, read_yaml
 from captchabench.errors import InputError
@@ -117,17 +118,11 @@ def _check_up_to_date(name: str) -> None:
 
 def _committed() -> str:
     """The hash of HEAD. Raises InputError where files of the program differ from it."""
-    changed = _git("status", "--porcelain", "--", ".", *(f":(exclude){path}" for path in _MADE))
+    root = Path()
+    changed = [path for path in git.changed(root) if not any(Path(path).is_relative_to(made) for made in _MADE)]
     if changed:
-        raise InputError(f"{changed.splitlines()[0].split()[-1]}: differs from the commit; commit it first")
-    return _git("rev-parse", "HEAD")
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise InputError(f"git {arguments[0]}: {done.stderr.strip()}; run in a clone of the benchmark")
-    return done.stdout.strip()
+        raise InputError(f"{changed[0]}: differs from the commit; commit it first")
+    return git.head(root)
 
 
 def _source(dataset: str) -> dict[str, Any]:

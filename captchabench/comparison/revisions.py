@@ -1,7 +1,6 @@
 """Reads other commits' metrics from Git and their predictions through DVC. The only module that imports dvc."""
 
 import re
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from captchabench import git
 from captchabench.cells.cell import Cell, expected_cells
 from captchabench.comparison.sides import PredictionsMissing, Side, pool
 from captchabench.config import MatrixParams, build
-from captchabench.errors import InputError
+from captchabench.errors import InputError, first_line
 from captchabench.registry import did_you_mean
 from captchabench.storage.checksum import flaw, is_sealed
 
@@ -70,51 +70,41 @@ def side(revision: str, root: Path = Path()) -> Side:
 
 def resolve(revision: str, root: Path = Path()) -> str:
     """The full hash of a commit, branch or tag. Raises InputError if there is no such commit or no repository."""
-    done = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    done = git.run(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     if done.returncode:
-        _check_repository(root)
-        refs = _git(root, "for-each-ref", "--format=%(refname:short)").stdout.decode().split()
+        git.check_repository(root)
+        refs = git.read(root, "for-each-ref", "--format=%(refname:lstrip=2)").split()
         hint = did_you_mean(revision, [*refs, WORKSPACE]) if len(refs) < 20 else "`git branch -a` lists branches"
+        if git.is_shallow(root):
+            hint = f"this clone lacks older commits, which `git fetch --unshallow` fetches; {hint}"
         raise InputError(f"no commit, branch or tag called '{revision}'; {hint}")
     return done.stdout.decode().strip()
 
 
 def commits(root: Path = Path()) -> list[Commit]:
     """The commits up to HEAD that touched metrics/, oldest first. Raises InputError without a repository."""
-    _check_repository(root)
-    done = _git(root, "log", "--reverse", "--format=%H%x09%cI%x09%s", "HEAD", "--", _METRICS)
-    return [Commit(*line.split("\t", 2)) for line in done.stdout.decode(errors="replace").splitlines()]
+    git.check_repository(root)
+    # Unlike `git log`, `git rev-list` never prints signatures. Before each commit it prints a line "commit HASH".
+    listed = git.run(root, "rev-list", "--reverse", "--format=%H%x09%cI%x09%s", "HEAD", "--", _METRICS)
+    lines = listed.stdout.decode(errors="replace").split("\n")
+    return [Commit(*line.split("\t", 2)) for line in lines if "\t" in line]
 
 
 def changed(root: Path = Path()) -> bool:
     """Whether the metrics on disk differ from those of HEAD."""
-    return bool(_git(root, "status", "--porcelain", "--", _METRICS).stdout)
+    return bool(git.changed(root, _METRICS))
 
 
 def read_files(root: Path, commit: str | None, paths: Sequence[str]) -> list[bytes | None]:
     """The contents of files below `root` in a commit, or on disk if `commit` is None; None for each missing file."""
     if commit is None:
         return [path.read_bytes() if (path := root / name).is_file() else None for name in paths]
-    return _blobs(root, [f"{commit}:./{path}" for path in paths])
+    return git.read_files(root, [f"{commit}:./{path}" for path in paths])
 
 
 def read_over_time(root: Path, path: str, of: Sequence[Commit]) -> list[bytes | None]:
     """The contents of one file in each commit; None for commits without it."""
-    return _blobs(root, [f"{commit.commit}:./{path}" for commit in of])
-
-
-def _blobs(root: Path, names: Sequence[str]) -> list[bytes | None]:
-    """The contents of Git objects, read in one call. names: such as COMMIT:./PATH."""
-    stream = BytesIO(_git(root, "cat-file", "--batch", stdin="\n".join([*names, ""])).stdout)
-    contents: list[bytes | None] = []
-    for _ in names:
-        header = stream.readline().split()
-        if header[-1:] == [b"missing"] or len(header) != 3:
-            contents.append(None)
-        else:
-            contents.append(stream.read(int(header[2])))
-            stream.readline()
-    return contents
+    return git.read_files(root, [f"{commit.commit}:./{path}" for commit in of])
 
 
 def _normalisation(lock: bytes | None, params: bytes, matrix: MatrixParams) -> dict[str, Mapping[str, Any]]:
@@ -150,7 +140,6 @@ def _packages(lock: bytes | None) -> dict[str, str]:
 def _reader(revision: str, commit: str | None, root: Path) -> Callable[[Cell], pl.DataFrame]:
     """A function that reads a cell's predictions, each file once."""
     read_file = (lambda path: (root / path).read_bytes()) if commit is None else _through_dvc(root, commit)
-    where = "on disk" if commit is None else "in the cache or a remote"
 
     @cache
     def read(cell: Cell) -> pl.DataFrame:
@@ -164,38 +153,71 @@ def _reader(revision: str, commit: str | None, root: Path) -> Callable[[Cell], p
         except (pa.ArrowException, KeyError):
             raise PredictionsMissing(f"the predictions of {revision} cannot be read") from None
         except FileNotFoundError:
-            raise PredictionsMissing(f"the predictions of {revision} are not {where}") from None
+            remedy = "run `dvc pull` or `dvc repro`"
+            raise PredictionsMissing(f"the predictions of {revision} are not on disk; {remedy}") from None
+        except _NotKept as missing:
+            raise PredictionsMissing(f"the predictions of {revision} {missing}") from None
         return pl.DataFrame(table.select(_COLUMNS))
 
     return read
 
 
-def _through_dvc(root: Path, commit: str) -> Callable[[str], bytes]:
-    """A function that reads files that DVC keeps for a commit. It raises FileNotFoundError for any failure."""
-    # Imported here, as it takes as long as the rest of the program: only another commit's predictions need it.
-    from dvc.api import DVCFileSystem  # type: ignore[import-untyped]
+class _NotKept(Exception):
+    """DVC cannot read a file. The message says why and what to do."""
 
-    files = DVCFileSystem(str(root), rev=commit)
+
+def _through_dvc(root: Path, commit: str) -> Callable[[str], bytes]:
+    """A function that reads files that DVC keeps for a commit. It raises _NotKept for any failure.
+
+    The cache and the remotes are those of the workspace, which may be newer than the commit. What they lack is looked
+    up in those that the commit itself configures.
+    """
+
+    @cache
+    def repositories() -> list[Any]:
+        # Imported here, as it takes as long as the rest of the program: only another commit's predictions need it.
+        from dvc.config import Config  # type: ignore[import-untyped]
+        from dvc.fs import GitFileSystem  # type: ignore[import-untyped]
+        from dvc.repo import Repo  # type: ignore[import-untyped]
+        from dvc.scm import SCM  # type: ignore[import-untyped]
+
+        git.complete(root, commit)
+        scm, config = SCM(str(root)), Config(str(root.resolve() / ".dvc"))
+        workspace = {section: config[section] for section in ("cache", "core", "remote")}
+        # The benchmark may be in a subfolder of Git's repository, which DVC does not expect of a commit.
+        folder = f"/{git.prefix(root).removesuffix('/')}"
+        opened = [
+            Repo(folder, fs=GitFileSystem(scm=scm, rev=commit), scm=scm, config=changes) for changes in (workspace, {})
+        ]
+        return opened[:1] if opened[0].config == opened[1].config else opened
 
     def read(path: str) -> bytes:
+        from dvc.api import DVCFileSystem  # type: ignore[import-untyped]
+
+        failure, remote = "", None
         try:
-            return bytes(files.read_bytes(f"/{path}"))
-        # Each kind of remote raises its own exceptions: no network, no key, no such bucket.
+            for repository in repositories():
+                remote = remote or repository.config["core"].get("remote")
+                try:
+                    return bytes(DVCFileSystem(repository).read_bytes(f"/{path}"))
+                except FileNotFoundError:
+                    continue
+                # Each kind of remote raises its own exceptions: no network, no key, no such bucket.
+                except Exception as error:
+                    failure = first_line(error)
+        # A configuration that DVC refuses.
         except Exception as error:
-            raise FileNotFoundError(path) from error
+            failure = first_line(error)
+        if failure:
+            raise _NotKept(f"cannot be read through DVC ({failure})")
+        if remote:
+            raise _NotKept(
+                f"are not in the cache and were not found in the remote '{remote}'; if it can be reached, run "
+                "`dvc push` where they were made"
+            )
+        raise _NotKept(
+            "are not in the cache, and DVC has no remote; run `dvc remote add --default NAME URL`, or check out that "
+            "commit and run `dvc repro`"
+        )
 
     return read
-
-
-def _check_repository(root: Path) -> None:
-    if _git(root, "rev-parse", "--git-dir").returncode:
-        raise InputError(f"{root.resolve()}: is not in a Git repository; run in a clone of the benchmark")
-    if _git(root, "rev-parse", "--verify", "--quiet", "HEAD").returncode:
-        raise InputError(f"{root.resolve()}: has no commit yet; commit metrics/ and dvc.lock")
-
-
-def _git(root: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[bytes]:
-    try:
-        return subprocess.run(["git", *arguments], cwd=root, input=stdin.encode(), capture_output=True, check=False)
-    except FileNotFoundError:
-        raise InputError("git: no such program; install Git, which is needed to read other commits") from None

@@ -1,7 +1,9 @@
 """The HTML template of `dvc plots show` and `dvc plots diff`, with Vega inside: run this module once.
 
-DVC's own template loads Vega from the network. This one is written to .dvc/tmp/plots.html, which git ignores. It is
-the `plots.html_template` of .dvc/config, so `dvc plots show` fails without the file.
+DVC's own template loads Vega from the network. This one is written to .dvc/tmp/plots.html, which Git ignores.
+`make setup` writes it and enters it in .dvc/config.local. In other environments DVC uses its own template, until
+
+    python -m captchabench.report.plots_template && dvc config --local plots.html_template tmp/plots.html
 """
 
 from pathlib import Path

@@ -1,6 +1,7 @@
 """The flow on a small pipeline: which stages run, and the final state."""
 
 import argparse
+import shutil
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -136,3 +137,26 @@ def test_results_go_to_the_branch_that_was_set_before(pipeline: Any, run: Run, m
         fix(argparse.Namespace(commit_to="a b", workers=None, insecure=False))
     with pytest.raises(InputError, match="without TLS"):
         fix(argparse.Namespace(commit_to=None, workers="tcp://192.0.2.1:8786", insecure=False))
+
+
+def test_a_file_changed_by_hand_stops_a_run_that_is_to_commit_before_its_first_stage(
+    pipeline: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "a")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "a@example.org")
+    pipeline.call("git", "add", "-A")
+    pipeline.call("git", "commit", "-qm", "first")
+    pipeline.write("notes.md", "by hand")
+    monkeypatch.setenv("CAPTCHABENCH_COMMIT_TO", "results")
+    state = run()
+    assert state.is_failed()
+    assert message_of(state) == "notes.md: changed, but not by a stage; commit or undo it, then run again"
+    assert pipeline.ran() == []
+
+
+def test_a_folder_without_git_is_one_line(pipeline: Any, run: Run) -> None:
+    shutil.rmtree(pipeline.folder / ".git")
+    state = run()
+    assert state.is_failed()
+    assert "is not in a Git repository; DVC needs one: `git init`" in message_of(state)

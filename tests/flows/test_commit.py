@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from captchabench.errors import InputError
-from flows.commit import commit_results
+from flows.commit import check_branch, commit_results
 
 PATHS = ["metrics/a.csv", "metrics/gone.csv"]
 
@@ -69,3 +69,21 @@ def test_other_peoples_changes_are_refused(clone: Path, name: str) -> None:
 def test_a_branch_must_be_another(clone: Path, branch: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         commit_results(clone, branch, PATHS, "nightly")
+
+
+def test_a_branch_that_cannot_be_made_is_refused_before_the_run(clone: Path, tmp_path: Path) -> None:
+    git(clone, "branch", "runs/nightly")
+    for name in ("runs", "runs/nightly/fast"):
+        with pytest.raises(InputError, match="there cannot be a branch"):
+            check_branch(clone, name)
+    check_branch(clone, "runs/weekly")
+    # The worktree would be left behind its branch.
+    git(clone, "worktree", "add", "-q", str(tmp_path / "beside"), "runs/nightly")
+    with pytest.raises(InputError, match="is checked out"):
+        check_branch(clone, "runs/nightly")
+
+
+def test_a_repository_without_a_commit_is_refused_before_the_run(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    with pytest.raises(InputError, match="has no commit yet"):
+        check_branch(tmp_path, "results")
