@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from captchabench.errors import InputError
+from captchabench.git import head
 from flows import ROOT
 from flows import benchmark as flow
-from flows.commit import head
 from flows.process import Stopped
 from flows.runcache import check_shared
 from flows.workers import Workers
