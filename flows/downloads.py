@@ -1,11 +1,11 @@
 """The folder of archives, checked before DVC reads it: DVC fails there without naming the file or the remedy."""
 
 import os
-import subprocess
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from captchabench import git
 from captchabench.config import PARAMS, read_yaml
 from captchabench.errors import InputError, visible
 
@@ -49,7 +49,7 @@ def _at(params: Any, *keys: str) -> Any:
 
 def _restore(root: Path, folder: str) -> bool:
     """Restore a folder that Git tracks; return whether it exists now."""
-    subprocess.run(["git", "checkout", "--quiet", "--", folder], cwd=root, capture_output=True, check=False)
+    git.run(root, "checkout", "--quiet", "--", folder)
     return (root / folder).is_dir()
 
 
