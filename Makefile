@@ -40,7 +40,7 @@ setup: .venv/.complete
 	fi
 	@# The plots of `dvc plots show` then need no network. Elsewhere DVC uses its own template, which does.
 	@python -m captchabench.report.plots_template
-	@python -m dvc config --local plots.html_template tmp/plots.html
+	@! git rev-parse --git-dir >/dev/null 2>&1 || python -m dvc config --local plots.html_template tmp/plots.html
 	@touch $@
 
 # Before `setup`, which installs 6 GB. DVC needs a repository, and the zip file of one has none.

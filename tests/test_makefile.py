@@ -24,6 +24,7 @@ def clone(folder: Path) -> Path:
     folder.mkdir(parents=True)
     for name in ("Makefile", "requirements.lock", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
+    subprocess.run(["git", "init", "--quiet", folder], check=True)
     return folder
 
 
