@@ -32,6 +32,9 @@ SMALL = """(least => [...document.querySelectorAll("a, button, input, select, su
 }).map(element => element.outerHTML))(%d)"""
 
 
+_HANG_SECONDS = 240
+
+
 class Browser:
     """One tab.
 
@@ -105,9 +108,10 @@ class Browser:
         return answer["result"].get("value")
 
     def wait(self, condition: str) -> None:
-        """Wait until a condition holds. There is no time limit."""
-        poll = f"const poll = () => {condition} ? done(true) : setTimeout(poll, 20)"
-        self.evaluate(f"new Promise(done => {{ {poll}; poll(); }})")
+        """Wait until a condition holds. Fails after far more time than any page takes on a busy machine."""
+        end = f"const end = Date.now() + {1000 * _HANG_SECONDS}"
+        poll = f"const poll = () => {condition} ? done(true) : Date.now() > end ? done(false) : setTimeout(poll, 20)"
+        assert self.evaluate(f"new Promise(done => {{ {end}; {poll}; poll(); }})"), f"never true: {condition}"
 
     def screenshot(self, path: Path, *, whole: bool = False) -> None:
         """Save the visible part, or the whole page, as PNG."""

@@ -557,7 +557,7 @@ def test_a_sample_is_read_by_keyboard_and_compared_with_its_label(see: Callable[
     assert browser.evaluate("document.querySelectorAll('.reading')[0].innerText.includes('✗ wrong')")
     assert browser.evaluate("document.activeElement.id") == "reading-head"
     # Models can be toggled by keyboard too, which reads the image again.
-    browser.evaluate("document.querySelector('#models input:checked').focus()")
+    browser.evaluate("document.querySelector('#models details:not([hidden]) input:checked').focus()")
     press(browser, " ", windowsVirtualKeyCode=32, text=" ")
     wait_for_reading(browser, 2)
     assert len(readings(browser)) == 1
