@@ -83,6 +83,10 @@ def wait_for_reading(browser: Any, number: int = 1) -> None:
     browser.wait(f"document.body.dataset.read === '{number}'")
 
 
+# The models that are shown: those for the kind of picture that is chosen.
+SHOWN = "#models details:not([hidden]) input"
+
+
 KEYS: dict[str, dict[str, Any]] = {
     "Enter": {"windowsVirtualKeyCode": 13, "text": "\r"},
     "Tab": {"windowsVirtualKeyCode": 9},
@@ -203,7 +207,7 @@ def test_after_a_refused_upload_nothing_old_stays(
     assert text(browser, "#trouble") == says
     assert text(browser, "#results") == ""
     # Choosing other models does not bring it back.
-    browser.evaluate("document.querySelector('#models input').click()")
+    browser.evaluate(f"document.querySelector('{SHOWN}').click()")
     assert text(browser, "#results") == ""
 
 
@@ -213,7 +217,7 @@ def test_a_page_without_models_is_not_busy(see: Callable[..., Any], trained: Any
     browser.call("Fetch.enable", patterns=[{"urlPattern": "*/predict*"}])
     paste(browser, give(trained.images[0]))
     browser.wait("document.getElementById('reading').ariaBusy === 'true'")
-    browser.evaluate("document.querySelectorAll('#models input:checked').forEach(box => box.click())")
+    browser.evaluate(f"document.querySelectorAll('{SHOWN}:checked').forEach(box => box.click())")
     assert browser.evaluate("document.getElementById('reading').ariaBusy") == "false"
     assert text(browser, "#status") == "Choose a model."
     browser.call("Fetch.disable")
@@ -309,7 +313,7 @@ def test_a_busy_demo_is_asked_again_and_a_failing_one_is_named(see: Callable[...
     paste(browser, give(trained.images[0]))
     wait_for_reading(browser)
     assert readings(browser)[1] == trained.texts[SVC][0]
-    browser.evaluate("document.querySelector('#models input:checked').click()")
+    browser.evaluate(f"document.querySelector('{SHOWN}:checked').click()")
     wait_for_reading(browser, 2)
     assert "The demo failed or is stopping; its terminal says why." in text(browser, "#trouble")
 
@@ -557,7 +561,7 @@ def test_a_sample_is_read_by_keyboard_and_compared_with_its_label(see: Callable[
     assert browser.evaluate("document.querySelectorAll('.reading')[0].innerText.includes('✗ wrong')")
     assert browser.evaluate("document.activeElement.id") == "reading-head"
     # Models can be toggled by keyboard too, which reads the image again.
-    browser.evaluate("document.querySelector('#models details:not([hidden]) input:checked').focus()")
+    browser.evaluate(f"document.querySelector('{SHOWN}:checked').focus()")
     press(browser, " ", windowsVirtualKeyCode=32, text=" ")
     wait_for_reading(browser, 2)
     assert len(readings(browser)) == 1
