@@ -36,7 +36,7 @@ def folder(tmp_path: Path, make_board: Callable[[], pl.DataFrame]) -> Path:
     make_board().drop(TIMINGS).write_csv(tmp_path / "small.csv")
     (tmp_path / "published.csv").write_text(
         ",".join(PUBLISHED_SCHEMA) + "\nnumbers6,Them,107,0.9813,false,,one split\n"
-        "numbers6,Others,,0.5,true,0.0769,<all>\nvtu,Elsewhere,,0.1,false,,one\n"
+        "numbers6,Others,,0.5,true,0.0769,<all>\nnumbers6,Tiles,,,false,,of tiles alone\nvtu,Elsewhere,,0.1,false,,one\n"
     )
     return tmp_path
 
@@ -57,6 +57,7 @@ def test_a_run_stands_beside_what_was_published(findings: Findings, folder: Path
     assert "1 fold, length prior<" in html
     assert "98.1%" in html
     assert "&lt;all&gt;" in html
+    assert "of tiles alone" in html
     assert "Elsewhere" not in html
 
 

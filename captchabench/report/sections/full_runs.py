@@ -15,6 +15,8 @@ from captchabench.report.tables import folds_note, interval, percent, readers
 # What a decoding parameter that is on does.
 _DECODING = {"length_prior": "length prior", "shift_average": "average over five shifts"}
 
+_RATES = ("exact", "cer")
+
 
 def section(findings: Findings, _: Figures) -> str:
     """One table per run: each model with its interval, its spread, its time, and what others published."""
@@ -75,7 +77,7 @@ def _protocol(run: Run, row: dict[str, Any]) -> str:
 
 
 def _published(row: dict[str, Any]) -> Row:
-    exact = TableCell(percent(row["exact"]), row["exact"])
+    exact, cer = (TableCell("") if row[name] is None else TableCell(percent(row[name]), row[name]) for name in _RATES)
     blank = TableCell("")
     both = [blank, exact] if row["folded"] else [exact, blank]
     return Row(
@@ -86,7 +88,7 @@ def _published(row: dict[str, Any]) -> Row:
             "",
             blank,
             both[1],
-            *(TableCell("" if row[name] is None else percent(row[name]), row[name]) for name in ("cer",)),
+            cer,
             TableCell("" if row["images"] is None else f"{row['images']:,}", row["images"]),
             blank,
             escape(row["protocol"]),
