@@ -36,7 +36,8 @@ def folder(tmp_path: Path, make_board: Callable[[], pl.DataFrame]) -> Path:
     make_board().drop(TIMINGS).write_csv(tmp_path / "small.csv")
     (tmp_path / "published.csv").write_text(
         ",".join(PUBLISHED_SCHEMA) + "\nnumbers6,Them,107,0.9813,false,,one split\n"
-        "numbers6,Others,,0.5,true,0.0769,<all>\nnumbers6,Tiles,,,false,,of tiles alone\nvtu,Elsewhere,,0.1,false,,one\n"
+        "numbers6,Others,,0.5,true,0.0769,<all>\nnumbers6,Tiles,,,false,,of tiles alone\n"
+        "vtu,Elsewhere,,0.1,false,,one\n"
     )
     return tmp_path
 
