@@ -32,19 +32,20 @@ def apply_overlay(overlay: Path, params: Path) -> list[tuple[str, Any, Any]]:
         if section not in document:
             shown = visible(section, 60)
             raise InputError(f"{overlay}: {shown}: no such section in {params}; {did_you_mean(shown, document)}")
-    changed = list(_merge(document, changes, ""))
+    changed = list(merge(document, changes))
     text = StringIO()
     yaml.dump(document, text)
     write_text(params, text.getvalue())
     return changed
 
 
-def _merge(into: Any, changes: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any, Any]]:
+def merge(into: Any, changes: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Set every value of `changes` in `into`, as `apply_overlay` does; yield (key, old, new) of each that differs."""
     for key, new in changes.items():
         old = into.get(key)
         name = f"{prefix}{key}"
         if isinstance(new, dict) and isinstance(old, dict):
-            yield from _merge(old, new, f"{name}.")
+            yield from merge(old, new, f"{name}.")
         elif old != new:
             into[key] = new
             yield name, old, new

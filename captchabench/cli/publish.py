@@ -5,7 +5,7 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,12 +13,10 @@ from typing import Annotated, Any
 import typer
 
 from captchabench import git
-from captchabench.cells.cell import expected_cells
 from captchabench.config import PARAMS, load_params, read_yaml
 from captchabench.errors import InputError
 from captchabench.storage.files import as_json, write_text
 
-RESULTS = Path("results")
 _METRICS = Path("metrics")
 # What a run itself changes, and may differ from the commit.
 _MADE = ("params.yaml", "dvc.lock", "metrics", "results", "data")
@@ -35,18 +33,20 @@ def publish(
 
     The run must be up to date, have the parameters of results/NAME.yaml, and be of a program that is committed.
     """
+    from captchabench.cli.overlay import merge
     from captchabench.doctor.machine import sections
+    from captchabench.report.runs import RESULTS
     from captchabench.scoring.leaderboard import TIMINGS, read_cells, read_timing
 
     overlay = RESULTS / f"{name}.yaml"
     images = _heading(overlay)
-    differing = next(_differences(read_yaml(overlay), read_yaml(PARAMS), ""), None)
+    differing = next(merge(read_yaml(PARAMS), read_yaml(overlay)), None)
     if differing:
-        raise InputError(f"{PARAMS}: {differing} is not as in {overlay}; run `make result RUN={name}`")
+        raise InputError(f"{PARAMS}: {differing[0]} is not as in {overlay}; run `make result RUN={name}`")
     _check_up_to_date(name)
     params = load_params()
     scored = read_cells(_METRICS / "cells", params.matrix)
-    timings = {cell: read_timing(Path("data/timings"), cell) for cell in expected_cells(params.matrix)}
+    timings = {one.cell: read_timing(Path("data/timings"), one.cell) for one in scored}
     facts, _ = sections()
     record = {
         "images": images,
@@ -79,7 +79,7 @@ def _heading(overlay: Path) -> str:
     try:
         lines = overlay.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        known = ", ".join(sorted(path.stem for path in RESULTS.glob("*.yaml"))) or "none yet"
+        known = ", ".join(sorted(path.stem for path in overlay.parent.glob("*.yaml"))) or "none yet"
         raise InputError(f"{overlay}: cannot be read ({error.strerror}); runs that have one: {known}") from None
     comment = []
     for line in lines:
@@ -89,16 +89,6 @@ def _heading(overlay: Path) -> str:
     if not comment:
         raise InputError(f"{overlay}: must start with a comment that says what the images are")
     return " ".join(comment)
-
-
-def _differences(wanted: Mapping[str, Any], present: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    """The keys whose values in `present` are not those of `wanted`."""
-    for key, value in wanted.items():
-        other = present.get(key)
-        if isinstance(value, dict) and isinstance(other, dict):
-            yield from _differences(value, other, f"{prefix}{key}.")
-        elif value != other:
-            yield f"{prefix}{key}"
 
 
 def _check_up_to_date(name: str) -> None:

@@ -14,8 +14,10 @@ import polars as pl
 
 from captchabench.errors import InputError
 from captchabench.scoring.leaderboard import SCHEMA, TIMINGS
+from captchabench.storage.tables import read_columns
 
 RESULTS = Path("results")
+_REMEDY = "restore it with Git"
 # The leaderboard without what differs each time.
 RUN_SCHEMA = pl.Schema({name: kind for name, kind in SCHEMA.items() if name not in TIMINGS})
 PUBLISHED_SCHEMA = pl.Schema(
@@ -69,25 +71,15 @@ def read_published(folder: Path = RESULTS) -> pl.DataFrame:
     path = folder / "published.csv"
     if not path.exists():
         return pl.DataFrame(schema=PUBLISHED_SCHEMA)
-    return _table(path, PUBLISHED_SCHEMA)
+    return read_columns(path, PUBLISHED_SCHEMA, _REMEDY)
 
 
 def _read(path: Path) -> Run:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        board = _table(path.with_suffix(".csv"), RUN_SCHEMA)
+        board = read_columns(path.with_suffix(".csv"), RUN_SCHEMA, _REMEDY)
         return Run(name=path.stem, board=board, **record)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); restore it with Git") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {_REMEDY}") from None
     except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: is not the record of a run ({error}); restore it with Git") from None
-
-
-def _table(path: Path, schema: pl.Schema) -> pl.DataFrame:
-    try:
-        table = pl.read_csv(path, schema_overrides=schema)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]}); restore it with Git") from None
-    if table.columns != schema.names():
-        raise InputError(f"{path}: does not have the columns {', '.join(schema.names())}; restore it with Git")
-    return table
+        raise InputError(f"{path}: is not the record of a run ({error}); {_REMEDY}") from None

@@ -26,16 +26,27 @@ def read_table(path: Path, schema: pl.Schema, stage: str) -> pl.DataFrame:
 
     Raises InputError if it is missing or damaged, or if its columns differ.
     """
+    return read_columns(path, schema, f"run `dvc repro {stage}`")
+
+
+def read_columns(path: Path, schema: pl.Schema, remedy: str) -> pl.DataFrame:
+    """A CSV table with exactly the columns of `schema`.
+
+    remedy: what to do if it is missing or damaged, or if its columns differ; InputError says it.
+    """
     try:
         table = pl.read_csv(path, schema_overrides=schema)
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise unreadable(path, error, f"`dvc repro {stage}`") from None
+        raise InputError(f"{path}: cannot be read ({_reason(error)}); {remedy}") from None
     if table.columns != schema.names():
-        raise InputError(f"{path}: does not have the columns that this program expects; run `dvc repro {stage}`")
+        raise InputError(f"{path}: does not have the columns that this program expects; {remedy}")
     return table
 
 
 def unreadable(path: Path, error: Exception, command: str) -> InputError:
     """The InputError for a file that cannot be read: why, and the command that makes the file again."""
-    reason = getattr(error, "strerror", None) or (str(error).splitlines() or [repr(error)])[0]
-    return InputError(f"{path}: cannot be read ({reason}); run {command}")
+    return InputError(f"{path}: cannot be read ({_reason(error)}); run {command}")
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or (str(error).splitlines() or [repr(error)])[0])
