@@ -32,6 +32,7 @@ READ_WHOLE_FOLDERS = frozenset(
     {
         "audit",
         "calibration",
+        "carry",
         "latency",
         "leaderboard",
         "predict-union",

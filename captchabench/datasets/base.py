@@ -45,7 +45,8 @@ class Dataset:
     min_length, max_length: of a label, in symbols. version: raised whenever labels, rules or splits change, since
     results of two versions are not comparable. label_of: maps the raw label, see `raw_label`, to the label. corrupt:
     the raw labels of files that are damaged as published. draw: draws one stand-in in the look of the dataset; equal
-    generators give equal bytes. faces: the fonts of the stand-ins; each image uses one of them, all equally often.
+    generators give equal bytes. faces: the fonts of the stand-ins; each image, or each letter, uses one of them, all
+    equally often.
 
     If the task is `grid`, the images are tiles, each in a folder named after its class, and a label has nine symbols,
     one per tile. `class_names` are the classes of the stand-ins; those of an archive are taken from its folders. If the

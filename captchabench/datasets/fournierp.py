@@ -1,8 +1,13 @@
-"""CAPTCHA Version 2 images: bold touching letters on a grey gradient, distorted in the middle, with a hooked curve."""
+"""CAPTCHA Version 2 images: bold touching letters on a grey gradient, distorted in the middle, with a hooked curve.
+
+The original draws each letter in one of two fonts, a proportional and a monospaced one. No package has them. The
+stand-in draws each letter in one of six similar faces, and varies size and width a little.
+"""
 
 import math
 from collections.abc import Callable
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +16,32 @@ from captchabench.alphabet import Alphabet
 from captchabench.datasets import DATASETS
 from captchabench.datasets.base import Dataset, Drawing
 from captchabench.datasets.drawing import encode, strokes, warps
-from captchabench.datasets.drawing.dice import dice
-from captchabench.datasets.drawing.glyphs import Face, glyph, paste
+from captchabench.datasets.drawing.dice import Roll, dice
+from captchabench.datasets.drawing.glyphs import Face, Glyph, paste, widened
 
 HEIGHT, WIDTH = 50, 200
-_FACE = Face("font_source_sans_pro", "SourceSansPro-Semibold.ttf")
-_SIZE = 46
 _LEFT, _BASELINE = 30, 42
-_OVERLAP = 3  # pixels that each letter is moved towards the previous one, so that they touch
+
+
+class _Style(NamedTuple):
+    """A face, its usual size in pixels per em, and the width of its letters in per cent of their normal width."""
+
+    face: Face
+    size: int
+    widened: int
+
+
+_STYLES = (
+    _Style(Face("font_source_sans_pro", "SourceSansPro-Semibold.ttf"), 46, 104),
+    _Style(Face("font_source_sans_pro", "SourceSansPro-Bold.ttf"), 45, 103),
+    _Style(Face("font_source_sans_pro", "SourceSansPro-Black.ttf"), 45, 99),
+    _Style(Face("font_hanken_grotesk", "HankenGrotesk-Bold.otf"), 43, 98),
+    _Style(Face("font_manrope", "Manrope-Bold.ttf"), 40, 104),
+    _Style(Face("font_manrope", "Manrope-ExtraBold.ttf"), 40, 101),
+)
+_FOR_G = _STYLES[4:]  # the `g` of the others has two bowls, unlike the original's
+# The widths of these letters differ most between the two fonts. In per cent of the width above.
+_TWO_WIDTHS = {"f": (96, 118), "m": (64, 98), "w": (68, 92)}
 # In the published labels `n` is twice as frequent as any other symbol.
 _DRAWN_FROM = "2345678bcdefgmnnpwxy"
 _WIDTHS = (58, 43, 29)  # of the curve's segments, in 1/16 pixel: thick at the left, then thinner
@@ -54,6 +77,16 @@ def _gradient() -> NDArray[np.uint16]:
     return (192 + 63 * (x * WIDTH + y * HEIGHT) // (WIDTH**2 + HEIGHT**2)).astype(np.uint16)
 
 
+def _letter(symbol: str, roll: Roll) -> Glyph:
+    """`symbol` in any of the styles."""
+    styles = _FOR_G if symbol == "g" else _STYLES
+    style = styles[roll(len(styles))]
+    percent = style.widened + 5 * roll(3) - 5
+    if symbol in _TWO_WIDTHS:
+        percent = percent * _TWO_WIDTHS[symbol][roll(2)] // 100
+    return widened(style.face, style.size + roll(3) - 1, symbol, percent)
+
+
 def draw(rng: np.random.Generator) -> Drawing:
     """One stand-in: five symbols, 200x50 grey PNG."""
     roll = dice(rng)
@@ -61,9 +94,9 @@ def draw(rng: np.random.Generator) -> Drawing:
     ink = np.zeros((HEIGHT, WIDTH), np.uint8)
     pen = _LEFT
     for symbol in label:
-        shape = glyph(_FACE, _SIZE, symbol)
-        paste(ink, shape.mask, pen + shape.left, _BASELINE + shape.top)
-        pen += shape.advance - _OVERLAP
+        shape = _letter(symbol, roll)
+        paste(ink, shape.mask, pen + shape.left, _BASELINE + roll(2) + shape.top)
+        pen += shape.width + roll(2)  # the width of the ink, so that letters touch
     ink = warps.warp(warps.warp(ink, _maps(_rings)), _maps(_ripple))
     for xs in ((20, 20, 50, 50), (20, 50, 100, 180)):  # the hook, and the curve across the text
         strokes.curve(ink, xs, [roll(HEIGHT) for _ in range(4)], _WIDTHS)
@@ -83,6 +116,7 @@ DATASETS.add(
         min_length=5,
         max_length=5,
         draw=draw,
-        faces=(_FACE,),
+        version=2,
+        faces=tuple(style.face for style in _STYLES),
     ),
 )

@@ -34,12 +34,12 @@ class _Style(NamedTuple):
 # As in the original's six fonts, one draws lower case as capitals and another draws l and I alike. No reader can
 # distinguish them, so case-sensitive exact match has a ceiling below 100 %.
 _STYLES = (
-    _Style(Face("font_amatic_sc", "AmaticSC-Bold.ttf"), 34, 160),  # lower case as capitals
-    _Style(Face("font_caladea", "Caladea-Regular.ttf"), 37, 100),
-    _Style(Face("font_hanken_grotesk", "HankenGrotesk-Medium.otf"), 35, 100),
-    _Style(Face("font_intuitive", "Intuitive.ttf"), 36, 110),
-    _Style(Face("font_manrope", "Manrope-Medium.ttf"), 35, 100),  # l and I alike
-    _Style(Face("font_source_serif_pro", "SourceSerifPro-Regular.ttf"), 36, 100),
+    _Style(Face("font_hanken_grotesk", "HankenGrotesk-Medium.otf", capitals=True), 38, 96),
+    _Style(Face("font_manrope", "Manrope-Medium.ttf"), 38, 92),  # l and I alike
+    _Style(Face("font_caladea", "Caladea-Regular.ttf"), 40, 94),
+    _Style(Face("font_hanken_grotesk", "HankenGrotesk-Medium.otf"), 38, 92),
+    _Style(Face("font_intuitive", "Intuitive.ttf"), 39, 104),
+    _Style(Face("font_source_serif_pro", "SourceSerifPro-Regular.ttf"), 39, 92),
 )
 
 # Glyphs are rotated within a square box, around the pen's position (x, y) in it.
@@ -96,7 +96,7 @@ def _write(label: str, roll: Roll) -> NDArray[np.uint8]:
     shapes = [_turned(style, size, symbol, 2 * roll(9) - 8) for symbol in label]
     pen = (WIDTH - sum(shape.advance for shape in shapes)) // 2
     for shape in shapes:
-        paste(ink, shape.mask, pen, 27 + roll(11) + shape.top)
+        paste(ink, shape.mask, pen, 28 + roll(11) + shape.top)
         pen += shape.advance
     for _ in range(2 + roll(2)):
         _line(ink, roll, 255)
@@ -184,6 +184,7 @@ DATASETS.add(
         min_length=5,
         max_length=5,
         draw=draw,
+        version=2,
         faces=tuple(style.face for style in _STYLES),
     ),
 )

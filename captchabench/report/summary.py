@@ -5,6 +5,7 @@ from html import escape
 from captchabench.report.findings import Findings
 from captchabench.report.markup import only
 from captchabench.report.tables import interval, percent
+from captchabench.studies.carry import CARRY
 
 
 def head(findings: Findings) -> str:
@@ -23,7 +24,7 @@ def head(findings: Findings) -> str:
     if any(ranking.source == "standin" for ranking in findings.ranked):
         notice = (
             f'<p class="notice">{_which(findings)} stand-ins that the program drew itself in the look of each '
-            f"dataset. {_none(findings)} is a result on the Kaggle images.</p>"
+            f"dataset. {_none(findings)} is a result on the Kaggle images{_but(findings)}.</p>"
         )
     return (
         f"<h1>How much of a CAPTCHA do {models} recognisers read?</h1>"
@@ -43,3 +44,7 @@ def _which(findings: Findings) -> str:
 
 def _none(findings: Findings) -> str:
     return "No number here" if len(_drawn(findings)) == len(findings.ranked) else "No number on them"
+
+
+def _but(findings: Findings) -> str:
+    return "" if findings.tables[CARRY].is_empty() else ", except in the comparison with archives"

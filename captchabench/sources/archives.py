@@ -295,19 +295,23 @@ class Folder(Archive):
         raise self._refusal(f"{_quoted(inside)} cannot be read ({error.strerror})", "check its permissions")
 
 
-def find_archive(dataset: Dataset, downloads: Path) -> Path:
-    """The archive or folder of `dataset` in `downloads`. Raises InputError unless there is exactly one."""
-    candidates = [downloads / f"{dataset.slug}{suffix}" for suffix in SUFFIXES] + [downloads / dataset.slug]
+def archives_of(dataset: Dataset, downloads: Path) -> list[Path]:
+    """The archives and folders of `dataset` in `downloads`. Raises InputError if `downloads` cannot be read."""
     try:
-        existing = [path for path in candidates if path.exists()]
+        return [path for path in _candidates(dataset, downloads) if path.exists()]
     except (OSError, ValueError) as error:
         raise InputError(f"params.yaml: data.downloads: cannot be read ({_why(error)}); name a folder") from None
+
+
+def find_archive(dataset: Dataset, downloads: Path) -> Path:
+    """The archive or folder of `dataset` in `downloads`. Raises InputError unless there is exactly one."""
+    existing = archives_of(dataset, downloads)
     if not existing:
         if dataset.task == "grid":
             fix = "a folder for each class with its images there, or set tiles.source to standin"
         else:
             fix = f"{dataset.handle} from Kaggle there, or set data.source to kaggle or standin"
-        paths = visible(", ".join(map(str, candidates)), 5 * _MAX_SHOWN)
+        paths = visible(", ".join(map(str, _candidates(dataset, downloads))), 5 * _MAX_SHOWN)
         raise InputError(f"no archive of '{dataset.key}': looked for {paths}; put {fix} in params.yaml")
     if len(existing) > 1:
         raise InputError(f"{' and '.join(map(str, existing))}: both hold '{dataset.key}'; keep one")
@@ -333,6 +337,10 @@ def open_archive(path: Path) -> Archive:
     if not archive.members:
         raise InputError(f"{path}: holds no images; expected files such as name.png at any depth")
     return archive
+
+
+def _candidates(dataset: Dataset, downloads: Path) -> list[Path]:
+    return [downloads / f"{dataset.slug}{suffix}" for suffix in SUFFIXES] + [downloads / dataset.slug]
 
 
 def _clean(name: str) -> str:

@@ -1,1 +1,1 @@
-"""Questions beyond accuracy: calibration, transfer, robustness, cost, ambiguity, label errors. One file each."""
+"""Questions beyond accuracy: calibration, transfer, carry, robustness, cost, ambiguity, label errors. One file each."""

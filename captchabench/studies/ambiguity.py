@@ -42,7 +42,7 @@ def ambiguity(datasets: Sequence[Dataset], source: str) -> pl.DataFrame:
 
     pairs: symbols that at least one of the fonts draws alike, such as "Il Oo". ceiling_exact: the expected exact match
     of a reader whose only errors are guesses among such symbols. ceiling_exact_folded: the same with case folded. Both
-    assume what stand-ins do: one font per image, all fonts and all symbols equally likely.
+    assume one font per image, and that all fonts and all symbols are equally likely.
     """
     rows = []
     for dataset in sorted(datasets, key=lambda d: d.key):

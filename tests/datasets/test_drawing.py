@@ -1,6 +1,7 @@
 """The parts that stand-ins are drawn with."""
 
 import io
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 from captchabench.datasets.drawing import encode, strokes, warps
 from captchabench.datasets.drawing.dice import dice
-from captchabench.datasets.drawing.glyphs import Face, font, glyph, paste
+from captchabench.datasets.drawing.glyphs import Face, font, glyph, paste, widened
 from captchabench.errors import InputError
 
 FACE = Face("font_source_sans_pro", "SourceSansPro-Regular.ttf")
@@ -66,6 +67,24 @@ def test_a_glyph_stands_on_its_baseline() -> None:
     assert glyph(FACE, 40, "H") is tall
     with pytest.raises(ValueError, match="read-only"):
         tall.mask[0, 0] = 1
+
+
+def test_a_widened_glyph_keeps_its_height_and_scales_the_rest() -> None:
+    usual, wide = glyph(FACE, 40, "m"), widened(FACE, 40, "m", 150)
+    assert (wide.mask.shape[0], wide.top) == (usual.mask.shape[0], usual.top)
+    assert (wide.width, wide.left, wide.advance) == tuple(
+        n * 150 // 100 for n in (usual.width, usual.left, usual.advance)
+    )
+    assert wide.mask.sum(dtype=int) == pytest.approx(1.5 * usual.mask.sum(dtype=int), rel=0.02)
+    assert np.array_equal(widened(FACE, 40, "m", 100).mask, usual.mask)
+    with pytest.raises(ValueError, match="read-only"):
+        wide.mask[0, 0] = 1
+
+
+def test_a_face_of_capitals_draws_lower_case_as_capitals() -> None:
+    capitals = replace(FACE, capitals=True)
+    assert np.array_equal(glyph(capitals, 40, "g").mask, glyph(FACE, 40, "G").mask)
+    assert not np.array_equal(glyph(FACE, 40, "g").mask, glyph(FACE, 40, "G").mask)
 
 
 @pytest.mark.parametrize("face", [Face("font_of_nobody", "A.ttf"), Face("font_source_sans_pro", "A.ttf")])

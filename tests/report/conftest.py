@@ -18,6 +18,7 @@ from captchabench.scoring.counts import Counts
 from captchabench.scoring.curves import CURVES
 from captchabench.scoring.leaderboard import CLASSES, CONFUSIONS, Timing, classes, confusions, leaderboard
 from captchabench.studies.ambiguity import AMBIGUITY
+from captchabench.studies.carry import CARRY
 from captchabench.studies.confidence import CALIBRATION, RISK
 from captchabench.studies.cost import COST, SPEED
 from captchabench.studies.label_errors import SUSPECTS
@@ -93,6 +94,11 @@ def findings(make_board: Callable[[], pl.DataFrame], cells: list[ScoredCell]) ->
                 TRANSFER_TABLE.schema,
                 ("numbers6", "crnn", "numbers6", "standin", 4, 0.75, 0.3, 0.95, 0.75, 0.1),
                 ("union", "crnn", "numbers6", "standin", 4, 0.5, 0.15, 0.85, 0.5, 0.4),
+            ),
+            CARRY: table(
+                CARRY.schema,
+                ("numbers6", "archive", "numbers6", "crnn", 0, 8, 0.625, 0.31, 0.86, 0.625, 0.2),
+                ("numbers6", "archive", "union", "crnn", 0, 8, 0.125, 0.02, 0.47, 0.125, 0.6),
             ),
             ROBUSTNESS: table(
                 ROBUSTNESS.schema,

@@ -19,6 +19,7 @@ from captchabench.report.plots_template import plots_template
 from captchabench.report.sections.base import sections
 from captchabench.storage.tables import Table
 from captchabench.studies.ambiguity import AMBIGUITY
+from captchabench.studies.carry import CARRY
 from captchabench.studies.cost import COST
 from captchabench.studies.label_errors import SUSPECTS
 from captchabench.studies.robustness import ROBUSTNESS
@@ -100,6 +101,7 @@ def test_every_figure_and_table_of_results_says_that_it_shows_stand_ins(html: st
     # These repeat a figure that says so, or tell of the run.
     assert [re.sub("<.*?>", "", text) for text in tables] == [
         "Exact match by training and test dataset.",
+        "No model here has seen an image of the archive. images from local archives",
         "The bins of the reliability diagrams.",
         "Every number above comes from this run.",
     ]
@@ -156,6 +158,7 @@ def test_the_spread_over_seeds_has_a_column_where_there_are_several(findings: Fi
     ("changes", "sentence"),
     [
         ({TRANSFER_TABLE: None}, "No model was tested on another dataset."),
+        ({CARRY: None}, "This table compares stand-ins with the images that they imitate."),
         ({ROBUSTNESS: None}, "No corruption was tried."),
         ({AMBIGUITY: None}, "The ceiling is known only for stand-ins"),
         ({SUSPECTS: None}, "No label of numbers6 is suspected."),

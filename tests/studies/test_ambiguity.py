@@ -12,6 +12,7 @@ from captchabench.studies.ambiguity import alike, ambiguity
 PARSASAM = DATASETS["parsasam"]
 # Draws l and I alike to the pixel, and nothing else of these.
 MANROPE = next(face for face in PARSASAM.faces if face.package == "font_manrope")
+CAPITALS = next(face for face in PARSASAM.faces if face.capitals)
 SERIF = next(face for face in PARSASAM.faces if face.package == "font_source_serif_pro")
 
 
@@ -20,9 +21,8 @@ def test_equal_glyphs_are_grouped_and_similar_ones_are_not() -> None:
     assert alike("cCsSvVwWxXzZpP", MANROPE) == list("cCsSvVwWxXzZpP")
 
 
-def test_a_font_of_capitals_draws_some_lower_case_alike() -> None:
-    capitals = next(face for face in PARSASAM.faces if face.package == "font_amatic_sc")
-    assert alike("AaSs12", capitals) == ["Aa", "Ss", "1", "2"]
+def test_a_font_of_capitals_draws_lower_case_alike() -> None:
+    assert alike("AaSs12", CAPITALS) == ["Aa", "Ss", "1", "2"]
 
 
 def test_the_ceiling_by_hand() -> None:
@@ -40,8 +40,7 @@ def test_the_ceiling_by_hand() -> None:
 
 
 def test_case_folded_a_pair_of_cases_costs_nothing() -> None:
-    capitals = next(face for face in PARSASAM.faces if face.package == "font_amatic_sc")
-    dataset = replace(PARSASAM, alphabet=Alphabet("Aa1"), faces=(capitals,), min_length=1, max_length=1)
+    dataset = replace(PARSASAM, alphabet=Alphabet("Aa1"), faces=(CAPITALS,), min_length=1, max_length=1)
     row = ambiguity([dataset], "standin").row(0, named=True)
     assert (row["ceiling_exact"], row["ceiling_exact_folded"]) == (pytest.approx(2 / 3), 1.0)
 
@@ -51,7 +50,8 @@ def test_every_dataset_of_texts_declares_its_fonts() -> None:
     table = ambiguity([DATASETS[name] for name in texts], "standin")
     assert table["dataset"].to_list() == texts
     ceilings = dict(table.select("dataset", "ceiling_exact").rows())
-    assert ceilings.pop("parsasam") == pytest.approx(0.90, abs=0.01)
+    # That of the published images is between 83 and 85 %.
+    assert 0.83 < ceilings.pop("parsasam") < 0.85
     assert set(ceilings.values()) == {1.0}
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import as_file, files
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -13,11 +14,12 @@ from captchabench.errors import InputError
 
 @dataclass(frozen=True)
 class Face:
-    """A font file in the folder `folder` of an installed package."""
+    """A font file in the folder `folder` of an installed package. capitals: draw lower case as capitals."""
 
     package: str
     file: str
     folder: str = "files"
+    capitals: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +59,8 @@ def font(face: Face, size: int) -> ImageFont.FreeTypeFont:
 def glyph(face: Face, size: int, text: str) -> Glyph:
     """`text`, usually one character, in `face` at `size` pixels per em."""
     sized_font = font(face, size)
+    if face.capitals:
+        text = text.upper()
     advance = round(sized_font.getlength(text))
     image = Image.new("L", (advance + 2 * size, 3 * size))
     ImageDraw.Draw(image).text((size, 2 * size), text, fill=255, font=sized_font, anchor="ls")
@@ -64,6 +68,17 @@ def glyph(face: Face, size: int, text: str) -> Glyph:
     mask = np.array(image.crop(ink))
     mask.setflags(write=False)
     return Glyph(mask, ink[0] - size, ink[1] - 2 * size, advance)
+
+
+@cache
+def widened(face: Face, size: int, text: str, percent: int) -> Glyph:
+    """`glyph`, as wide as `percent` says."""
+    shape = glyph(face, size, text)
+    width = max(1, shape.width * percent // 100)
+    # Bilinear, by whole numbers: the same on every machine.
+    mask = cv2.resize(shape.mask, (width, len(shape.mask)), interpolation=cv2.INTER_LINEAR_EXACT)
+    mask.setflags(write=False)
+    return Glyph(mask, shape.left * percent // 100, shape.top, shape.advance * percent // 100)
 
 
 def paste(canvas: NDArray[np.uint8], mask: NDArray[np.uint8], x: int, y: int) -> None:
