@@ -18,7 +18,7 @@ from captchabench.training.checkpoints import Checkpoints, CurvePoint
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a training starts from and how it computes, in words for tables.
+    """The initial weights of a training and the precision of its arithmetic, as the tables show them.
 
     pretraining: the initial weights, and the images that they were trained on; empty for none. precision: of a
     network's arithmetic in training, float32 or bfloat16; empty if no network is trained.

@@ -20,7 +20,7 @@ from captchabench.models.segmentation.crops import HEIGHT
 from captchabench.models.segmentation.lines import Segments
 from captchabench.models.segmentation.tiles import segmenter_for
 from captchabench.networks.readings import Alternative, Reading, Step, Steps
-from captchabench.networks.words import as_alternatives, likeliest_words
+from captchabench.networks.alternatives import as_alternatives, likeliest_texts
 from captchabench.samples.shards import Samples, TextSpec
 from captchabench.training.checkpoints import Checkpoints, CurvePoint
 
@@ -96,7 +96,7 @@ class HogSvc(Recogniser):
         segments, log_probs = self._read(pixels)
         alternatives = []
         for line in np.split(log_probs, segments.lengths.cumsum()[:-1])[: len(pixels)]:
-            (ids,), (scores,) = likeliest_words(line[None], count)
+            (ids,), (scores,) = likeliest_texts(line[None], count)
             alternatives.append(as_alternatives(self.spec.alphabet, self.symbols[ids], scores, count))
         return alternatives
 
@@ -266,7 +266,7 @@ class KernelMachine:
         return {name: getattr(self, name) for name in NAMES}
 
     def fits(self, size: int, cosines: int, count: int) -> bool:
-        """Whether the arrays have the shapes for `size` features, so many `cosines` and `count` symbols."""
+        """Whether the arrays have the shapes for `size` features, `cosines` random cosines and `count` symbols."""
         shapes = ((size,), (size, cosines), (cosines,), (cosines + size + 1, count))
         arrays = self.arrays().values()
         return all(a.shape == s and a.dtype == np.float32 for a, s in zip(arrays, shapes, strict=True))

@@ -24,7 +24,7 @@ from captchabench.networks.device import choose_device, describe, float32, one_t
 from captchabench.networks.heads import CTCNetwork, Head
 from captchabench.networks.network import standardize
 from captchabench.networks.readings import Alternative, Reading, Step, Steps
-from captchabench.networks.words import as_alternatives
+from captchabench.networks.alternatives import as_alternatives
 from captchabench.samples.shards import Labels, Samples, TextSpec
 from captchabench.training.acceleration import Acceleration
 from captchabench.training.checkpoints import Checkpoints, CurvePoint
@@ -309,7 +309,7 @@ def encode_labels(alphabet: Alphabet, labels: Labels, width: int) -> Tensor:
 
 @contextmanager
 def _at_most(parameters: int) -> Iterator[None]:
-    """Raise ValueError as soon as a network that is built in this context has more than so many `parameters`."""
+    """Raise ValueError as soon as a network built in this context has more weights than `parameters`."""
     # A few weights are registered twice while a network is built.
     remaining = 2 * parameters
 

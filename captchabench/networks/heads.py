@@ -12,7 +12,7 @@ from captchabench.errors import InputError
 from captchabench.networks.ctc import BLANK, check_capacity, ctc_losses
 from captchabench.networks.decoding import Lengths, beam_decode, greedy_decode
 from captchabench.networks.network import Network
-from captchabench.networks.words import likeliest_words
+from captchabench.networks.alternatives import likeliest_texts
 from captchabench.samples.shards import TextSpec
 
 # Layers that Muon may train, and the number of matrices stacked in a weight: an LSTM's gates; query, key and value.
@@ -190,7 +190,7 @@ class PositionNetwork(Head):
     def alternatives(self, log_probs: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """See Head.alternatives. If cells may be empty, different classes of the cells can spell the same text."""
         rows = count if self.classify.out_features == self.symbols else 4 * count
-        ids, scores = (torch.from_numpy(x) for x in likeliest_words(log_probs.cpu().numpy(), rows))
+        ids, scores = (torch.from_numpy(x) for x in likeliest_texts(log_probs.cpu().numpy(), rows))
         return torch.where(ids < self.symbols, ids, -1), scores
 
     def best_classes(self, log_probs: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,8 @@ class Network(nn.Module, ABC):
 
     `forward` maps images [B, 1, H, W] float32, as `standardize` returns them, to log-probabilities [B, P, K] float32
     at P positions: time steps or characters, depending on the network. Targets are [B, L] int64 class ids padded with
-    -1, lengths [B] int64. pieces: an image consists of so many pieces of equal width side by side; training distorts
-    each piece by itself.
+    -1, lengths [B] int64. pieces: the number of equally wide parts that an image is made of, side by side. Training
+    distorts each part separately.
     """
 
     pieces: int = 1

@@ -13,8 +13,9 @@ _BENDS = (3, 7)
 def augment(images: Tensor, strength: float, pieces: int = 1) -> Tensor:
     """Distort each image a little: affine and elastic jitter, contrast, noise, erasing. Returns [B, 1, H, W] float32.
 
-    images: [B, 1, H, W] float32, standardized. Random numbers come from torch's generator of their device. pieces: an
-    image consists of so many pieces side by side, and each is distorted by itself. strength: 0 changes nothing; at 1:
+    images: [B, 1, H, W] float32, standardized. Random numbers come from torch's generator of their device. pieces: the
+    number of equally wide parts of an image, side by side; each is distorted separately. strength: 0 changes nothing;
+    at 1:
 
     - rotation of up to 6 degrees, shear up to 0.2, scaling within 12 %, shifts up to 5 % of the width and 10 % of the
       height;

@@ -45,14 +45,14 @@ class FlatOptimizer:
         named = network.hidden_weights() if config.muon else []
         hidden = {id(p): (p.shape[0] // stacked, p[0].numel()) for p, stacked in named if p.requires_grad}
 
-        def position(parameter: nn.Parameter) -> tuple[bool, bool, tuple[int, int]]:
+        def order(parameter: nn.Parameter) -> tuple[bool, bool, tuple[int, int]]:
             # First Muon's, those of one shape together; then AdamW's that decay; then those that do not.
             return id(parameter) not in hidden, parameter.ndim < 2, hidden.get(id(parameter), (0, 0))
 
-        self._parameters = sorted(trained, key=position)
+        self._parameters = sorted(trained, key=order)
         self._weight_decay = config.weight_decay
         self._clip_norm = config.clip_norm
-        self._muon_share = config.muon / config.learning_rate
+        self._muon_ratio = config.muon / config.learning_rate
         self._groups: list[_Group] = []
         start = 0
         of_muon = (p for p in self._parameters if id(p) in hidden)
@@ -88,7 +88,7 @@ class FlatOptimizer:
         norm = torch.linalg.vector_norm(self.gradients)
         self.gradients.mul_((self._clip_norm / (norm + 1e-6)).clamp(max=1.0))
         if self._groups:
-            self._step_hidden(rate * self._muon_share)
+            self._step_hidden(rate * self._muon_ratio)
         self._steps += 1
         start = self._hidden
         for part, decay in ((slice(start, self._decaying), self._weight_decay), (slice(self._decaying, None), 0.0)):

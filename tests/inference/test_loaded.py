@@ -23,7 +23,7 @@ from captchabench.inference.images import Limits, Unreadable, decode
 from captchabench.inference.loaded import load_recogniser, read_about
 from captchabench.networks.ctc import ctc_losses
 from captchabench.networks.heads import CTCNetwork, Decoding, PositionNetwork
-from captchabench.networks.words import likeliest_words
+from captchabench.networks.alternatives import likeliest_texts
 from captchabench.normalize.images import create_clahe, decode_grey, fit
 from captchabench.normalize.rejects import Reason
 from captchabench.samples.shards import TextSpec
@@ -116,9 +116,9 @@ def test_ctc_alternatives_are_those_of_all_texts(prior: bool) -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 9))
-def test_likeliest_words_are_those_of_all_words(seed: int, length: int, count: int) -> None:
+def test_likeliest_texts_are_those_of_all_texts(seed: int, length: int, count: int) -> None:
     log_probs = np.log(np.random.default_rng(seed).dirichlet(np.ones(3), (2, length))).astype(np.float32)
-    ids, scores = likeliest_words(log_probs, count)
+    ids, scores = likeliest_texts(log_probs, count)
     for row in range(2):
         every = sorted(
             (sum(log_probs[row, place, i] for place, i in enumerate(word)) for word in np.ndindex(*[3] * length)),

@@ -9,7 +9,7 @@ from captchabench.alphabet import Alphabet
 from captchabench.networks.readings import Alternative
 
 
-def likeliest_words(log_probs: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def likeliest_texts(log_probs: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The texts with the highest product of their characters' probabilities, best first.
 
     log_probs: [N, L, K], the log-probability of each class at each position. Returns class ids [N, M, L] int64 and
