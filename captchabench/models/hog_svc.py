@@ -19,8 +19,8 @@ from captchabench.models.saved import load_arrays, save_arrays
 from captchabench.models.segmentation.crops import HEIGHT
 from captchabench.models.segmentation.lines import Segments
 from captchabench.models.segmentation.tiles import segmenter_for
-from captchabench.networks.readings import Alternative, Reading, Step, Steps
 from captchabench.networks.alternatives import as_alternatives, likeliest_texts
+from captchabench.networks.readings import Alternative, Reading, Step, Steps
 from captchabench.samples.shards import Samples, TextSpec
 from captchabench.training.checkpoints import Checkpoints, CurvePoint
 

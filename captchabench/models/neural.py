@@ -20,11 +20,11 @@ from captchabench.errors import InputError, first_line
 from captchabench.models.base import Provenance, Recogniser
 from captchabench.models.saved import About
 from captchabench.models.segmentation.boxes import equal_boxes
+from captchabench.networks.alternatives import as_alternatives
 from captchabench.networks.device import choose_device, describe, float32, one_thread, precision_for, reading_batch
 from captchabench.networks.heads import CTCNetwork, Head
 from captchabench.networks.network import standardize
 from captchabench.networks.readings import Alternative, Reading, Step, Steps
-from captchabench.networks.alternatives import as_alternatives
 from captchabench.samples.shards import Labels, Samples, TextSpec
 from captchabench.training.acceleration import Acceleration
 from captchabench.training.checkpoints import Checkpoints, CurvePoint

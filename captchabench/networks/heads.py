@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from captchabench.config import Between
 from captchabench.errors import InputError
+from captchabench.networks.alternatives import likeliest_texts
 from captchabench.networks.ctc import BLANK, check_capacity, ctc_losses
 from captchabench.networks.decoding import Lengths, beam_decode, greedy_decode
 from captchabench.networks.network import Network
-from captchabench.networks.alternatives import likeliest_texts
 from captchabench.samples.shards import TextSpec
 
 # Layers that Muon may train, and the number of matrices stacked in a weight: an LSTM's gates; query, key and value.

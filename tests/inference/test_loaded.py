@@ -21,9 +21,9 @@ from captchabench.alphabet import Alphabet
 from captchabench.config import NormalizeParams
 from captchabench.inference.images import Limits, Unreadable, decode
 from captchabench.inference.loaded import load_recogniser, read_about
+from captchabench.networks.alternatives import likeliest_texts
 from captchabench.networks.ctc import ctc_losses
 from captchabench.networks.heads import CTCNetwork, Decoding, PositionNetwork
-from captchabench.networks.alternatives import likeliest_texts
 from captchabench.normalize.images import create_clahe, decode_grey, fit
 from captchabench.normalize.rejects import Reason
 from captchabench.samples.shards import TextSpec
