@@ -76,6 +76,13 @@ def test_time_to_accuracy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out.rstrip().endswith("┘")
 
 
+def test_images_and_minutes_to_each_mark() -> None:
+    curve = [(10, 30.0, 0.4), (20, 60.0, 0.6), (30, 90.0, 0.5)]
+    assert time_to_accuracy._to_mark(curve, 0.5, 32) == "640 images, 1.0 min"
+    assert time_to_accuracy._to_mark(curve, 0.6, 32) == "640 images, 1.0 min"
+    assert time_to_accuracy._to_mark(curve, 0.8066, 32) == "not reached"
+
+
 def test_a_run_that_misses_the_target_counts_as_infinitely_long() -> None:
     some = time_to_accuracy._summary([2.0, None, 4.0])
     assert some == {"reached": 2, "median_seconds": 4.0, "fastest_seconds": 2.0, "slowest_seconds": None}
