@@ -69,7 +69,7 @@ def _line(row: dict[str, Any], best: bool, grids: bool) -> str:
         percent(row["selection"] if grids else row["exact_folded"]),
         percent(row["cer"]),
         percent(row["char_accuracy"]),
-        percent(row["position_accuracy"]),
+        "" if grids else percent(row["position_accuracy"]),
         f"{row['f1']:.3f}",
         f"{row['ece']:.3f}",
         f"{row['parameters']:,}",
