@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from statistics import median
 
 import torch
 
 from captchabench.networks.device import precision_for
+from captchabench.networks.processor import processor
 from captchabench.pool import cores
 
 _PACKAGES = ("timm", "numpy", "opencv-python", "opencv-python-headless", "pillow", "pyarrow", "scikit-learn")
@@ -35,7 +35,7 @@ def machine(device: torch.device) -> dict[str, str | int]:
     """Device, processor, cores, threads, versions and date, to be stored with the results."""
     facts: dict[str, str | int] = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "processor": _processor(),
+        "processor": processor(),
         "cores": cores(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -85,12 +85,3 @@ def synchronize(device: torch.device) -> None:
     """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

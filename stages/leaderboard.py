@@ -1,10 +1,11 @@
 """leaderboard: all cells, timings, curves and risk_coverage.csv -> metrics/leaderboard.csv and .md,
-summary.json, classes.csv, confusion.csv and curves.csv."""
+summary.json, arithmetic.csv, classes.csv, confusion.csv and curves.csv."""
 
 from pathlib import Path
 
 from captchabench.config import load_params
 from captchabench.report.markdown import markdown
+from captchabench.scoring.arithmetic import arithmetic
 from captchabench.scoring.curves import collect_curves
 from captchabench.scoring.leaderboard import (
     classes,
@@ -31,6 +32,7 @@ def main() -> None:
     write_leaderboard(metrics / "leaderboard.csv", board)
     write_text(metrics / "leaderboard.md", markdown(board))
     write_json(metrics / "summary.json", summary(board))
+    write_text(metrics / "arithmetic.csv", arithmetic(cells, Path("data/timings")).write_csv())
     write_text(metrics / "classes.csv", classes(cells).write_csv(float_precision=6))
     write_text(metrics / "confusion.csv", confusions(cells).write_csv())
     write_text(metrics / "curves.csv", curves.write_csv())

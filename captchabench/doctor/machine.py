@@ -14,6 +14,7 @@ import torch
 from captchabench import __version__
 from captchabench.errors import first_line
 from captchabench.networks.device import precision_for
+from captchabench.networks.processor import processor
 from captchabench.pool import cores
 from captchabench.training.acceleration import EAGER, WORTH_COMPILING, acceleration_for
 
@@ -48,7 +49,7 @@ def sections() -> tuple[Sections, list[str]]:
         },
         "machine": {
             "system": platform.platform(terse=True),
-            "processor": _processor(),
+            "processor": processor(),
             "cores": f"{cores()} usable of {os.cpu_count()}",
             "memory": f"{_size(memory.total)}, {_size(memory.available)} free",
             "disk": f"{_size(disk.free)} free here",
@@ -118,15 +119,6 @@ def _instructions() -> list[str]:
     }
     missing = [name for name, is_supported in supported.items() if not is_supported]
     return [name for name, is_supported in supported.items() if is_supported] + [f"no {name}" for name in missing]
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _version(package: str) -> str:

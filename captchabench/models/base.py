@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from captchabench.config import build
 from captchabench.models.saved import About, write_config
+from captchabench.networks.processor import instructions, library_versions, processor
 from captchabench.networks.readings import Alternative, Reading, Steps
 from captchabench.samples.shards import Labels, Samples, ShardInfo, TextSpec
 from captchabench.training.checkpoints import Checkpoints, CurvePoint
@@ -33,11 +34,12 @@ class Recogniser(ABC):
 
     A model is one file in `captchabench/models/` with a subclass of this, which is registered under the name of the
     file. Its parameters are a frozen dataclass, the `config_class`. `build_recogniser` makes an untrained recogniser,
-    `load_recogniser` loads a trained one.
+    `load_recogniser` loads a trained one. libraries: the packages that its numbers are computed with.
     """
 
     name: ClassVar[str]
     config_class: ClassVar[type[Any]]
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "opencv-python", "scipy")
 
     def __init_subclass__(cls) -> None:
         """Name the model after its file."""
@@ -94,8 +96,17 @@ class Recogniser(ABC):
         return Provenance()
 
     def machine(self) -> dict[str, str | int]:
-        """What times of this model are measured on: device and number of threads. Deep models add the torch version."""
-        return {"device": f"cpu ({platform.machine()})", "threads": 1}
+        """What times and numbers of this model depend on, besides the program: device, threads, processor, libraries.
+
+        Deep models add the torch version.
+        """
+        return {
+            "device": f"cpu ({platform.machine()})",
+            "threads": 1,
+            "processor": processor(),
+            "instructions": instructions(),
+            "libraries": library_versions(self.libraries),
+        }
 
     @abstractmethod
     def save_weights(self, folder: Path) -> None:

@@ -94,6 +94,7 @@ class EffnetB1(NeuralRecogniser):
     """EfficientNet-B1 with one classifier for each character or tile."""
 
     config_class = Config
+    libraries = (*NeuralRecogniser.libraries, "timm")
 
     def build_network(self) -> PositionNetwork:
         """See NeuralRecogniser.build_network."""

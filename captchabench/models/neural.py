@@ -46,6 +46,7 @@ class NeuralRecogniser(Recogniser):
     are run; None for what is fastest. trained: the last training.
     """
 
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "opencv-python", "torch")
     batch_size: ClassVar[int] = 512
     steps_kind: ClassVar[Literal["time steps", "characters", "cells"]] = "cells"
 
@@ -195,7 +196,7 @@ class NeuralRecogniser(Recogniser):
     def machine(self) -> dict[str, str | int]:
         """See Recogniser.machine."""
         # Training and reading run under `one_thread`.
-        return {**describe(choose_device()), "threads": 1}
+        return {**super().machine(), **describe(choose_device())}
 
     def save_weights(self, folder: Path) -> None:
         """See Recogniser.save_weights."""

@@ -21,7 +21,8 @@ class Counts:
     """Sufficient statistics of all metrics and their intervals.
 
     n: images. exact, exact_folded: images read correctly, case-sensitive and with case folded. edits: the sum of
-    Levenshtein distances. characters: the sum of label lengths. images: (edits, characters) -> number of images.
+    Levenshtein distances. characters: the sum of label lengths. in_place: characters of the labels that were read at
+    their own position, without alignment. images: (edits, characters) -> number of images.
     confusion: (actual, predicted) -> count, gaps included. reliability: bins of confidence. ctc_loss: the sum in nats,
     None for a model without one.
 
@@ -34,6 +35,7 @@ class Counts:
     exact_folded: int
     edits: int
     characters: int
+    in_place: int
     images: dict[tuple[int, int], int]
     confusion: Confusion
     reliability: Reliability
@@ -66,6 +68,7 @@ class Counts:
             exact_folded=sum(times for (a, b), times in pairs.items() if fold_case(a) == fold_case(b)),
             edits=sum(times * edits for (edits, _), times in images.items()),
             characters=sum(map(len, labels)),
+            in_place=sum(times * _in_place(label, prediction) for (label, prediction), times in pairs.items()),
             images=dict(sorted(images.items())),
             confusion=count_tiles(labels, predictions) if grids else count_confusions(labels, predictions),
             reliability=Reliability.of(confidences, right),
@@ -81,6 +84,7 @@ class Counts:
             self.exact_folded + other.exact_folded,
             self.edits + other.edits,
             self.characters + other.characters,
+            self.in_place + other.in_place,
             dict(sorted((Counter(self.images) + Counter(other.images)).items())),
             dict(sorted((Counter(self.confusion) + Counter(other.confusion)).items())),
             self.reliability + other.reliability,
@@ -120,7 +124,7 @@ class Counts:
         if sum(images.values()) != values["n"]:
             raise ValueError("images do not add up to n")
         selections = values.get("selections")
-        names = ("n", "exact", "exact_folded", "edits", "characters")
+        names = ("n", "exact", "exact_folded", "edits", "characters", "in_place")
         return cls(
             **{name: int(values[name]) for name in names},
             images=dict(sorted(images.items())),
@@ -129,3 +133,7 @@ class Counts:
             ctc_loss=values.get("ctc_loss"),
             selections=selections and {symbol: (int(n), int(solved)) for symbol, (n, solved) in selections.items()},
         )
+
+
+def _in_place(label: str, prediction: str) -> int:
+    return sum(a == b for a, b in zip(label, prediction, strict=False))

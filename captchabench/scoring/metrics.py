@@ -45,6 +45,11 @@ def char_accuracy(counts: Counts) -> float:
     return sum(n for (a, b), n in counts.confusion.items() if a == b) / counts.characters
 
 
+def position_accuracy(counts: Counts) -> float:
+    """Share of the labels' characters that are read at their own position: one insertion makes all later ones wrong."""
+    return counts.in_place / counts.characters
+
+
 def mean_edit_distance(counts: Counts) -> float:
     """Edits per image."""
     return counts.edits / counts.n
@@ -94,7 +99,15 @@ SCORED = (
     Metric("exact", True, "images read entirely right, case-sensitive", exact),
     Metric("exact_folded", True, "the same, upper and lower case counted as equal", exact_folded),
     Metric("cer", False, "edits per character of the labels (Levenshtein)", cer),
-    Metric("char_accuracy", True, "characters of the labels aligned with an equal one", char_accuracy),
+    Metric(
+        "char_accuracy", True, "characters of the labels aligned with an equal one, as OCR is scored", char_accuracy
+    ),
+    Metric(
+        "position_accuracy",
+        True,
+        "characters of the labels read at their own position: per-character accuracy",
+        position_accuracy,
+    ),
     Metric("mean_edit_distance", False, "edits per image", mean_edit_distance),
     Metric("precision", True, "of the characters, macro average", lambda c: macro_scores(c)[0]),
     Metric("recall", True, "of the characters, macro average", lambda c: macro_scores(c)[1]),

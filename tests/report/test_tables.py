@@ -36,7 +36,7 @@ def test_markdown_says_what_is_a_stand_in_and_holds_no_times(make_board: Board) 
     assert "| crnn (trained on union) | 50.0% |" in text
     assert "77.3" not in text
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in lines} == {12}
+    assert {line.count("|") for line in lines} == {13}
 
 
 def test_markdown_marks_every_winner_of_a_tie(make_board: Board) -> None:

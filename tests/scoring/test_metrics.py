@@ -30,22 +30,24 @@ def value(name: str, counts: Counts) -> float | None:
     return compute(counts)
 
 
-Row = tuple[list[tuple[str, str]], float, float, float, float, float]
+Row = tuple[list[tuple[str, str]], float, float, float, float, float, float]
 TABLE: list[Row] = [
-    # pairs, exact, exact_folded, cer, char_accuracy, mean_edit_distance
-    ([("kitten", "sitting")], 0, 0, 3 / 6, 4 / 6, 3),
-    ([("kitten", "kitten")], 1, 1, 0, 1, 0),
-    ([("aBc", "abc"), ("aBc", "aBc")], 1 / 2, 1, 1 / 6, 5 / 6, 1 / 2),
-    ([("aab", "ab")], 0, 0, 1 / 3, 2 / 3, 1),
-    ([("ab", "")], 0, 0, 1, 0, 2),
-    ([("a", "bbbb")], 0, 0, 4, 0, 4),
-    ([("11", "11"), ("111", "11")], 1 / 2, 1 / 2, 1 / 5, 4 / 5, 1 / 2),
+    # pairs, exact, exact_folded, cer, char_accuracy, position_accuracy, mean_edit_distance
+    ([("kitten", "sitting")], 0, 0, 3 / 6, 4 / 6, 4 / 6, 3),
+    ([("kitten", "kitten")], 1, 1, 0, 1, 1, 0),
+    ([("aBc", "abc"), ("aBc", "aBc")], 1 / 2, 1, 1 / 6, 5 / 6, 5 / 6, 1 / 2),
+    ([("aab", "ab")], 0, 0, 1 / 3, 2 / 3, 1 / 3, 1),
+    # One missing character at the start moves all others.
+    ([("abcde", "bcde")], 0, 0, 1 / 5, 4 / 5, 0, 1),
+    ([("ab", "")], 0, 0, 1, 0, 0, 2),
+    ([("a", "bbbb")], 0, 0, 4, 0, 0, 4),
+    ([("11", "11"), ("111", "11")], 1 / 2, 1 / 2, 1 / 5, 4 / 5, 4 / 5, 1 / 2),
 ]
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: str(row[0]))
 def test_by_hand(row: Row) -> None:
-    names = ("exact", "exact_folded", "cer", "char_accuracy", "mean_edit_distance")
+    names = ("exact", "exact_folded", "cer", "char_accuracy", "position_accuracy", "mean_edit_distance")
     counts = count(row[0])
     assert [value(name, counts) for name in names] == pytest.approx(list(row[1:]))
 
@@ -146,7 +148,8 @@ def test_pooled_counts_have_no_loss_if_one_part_has_none() -> None:
 
 def test_every_metric_declares_a_direction_and_a_description() -> None:
     lower = {"cer", "ctc_loss", "ece", "mean_edit_distance", "parameters", "train_seconds"}
-    higher = {"exact", "exact_folded", "char_accuracy", "precision", "recall", "f1", "selection", "coverage_99"}
+    higher = {"exact", "exact_folded", "char_accuracy", "position_accuracy", "precision", "recall", "f1"}
+    higher |= {"selection", "coverage_99"}
     assert not any(METRICS[name].higher_is_better for name in lower)
     assert all(METRICS[name].higher_is_better for name in higher)
     assert all(METRICS[name].description for name in METRICS.names())

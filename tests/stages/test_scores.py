@@ -19,6 +19,7 @@ training: {}
 models: {dummy: {}, crnn: {}}
 """
 OUTPUTS = (
+    "arithmetic.csv",
     "leaderboard.csv",
     "leaderboard.md",
     "summary.json",
@@ -38,9 +39,11 @@ def project(tmp_path: Path, predict: Callable[..., Path], monkeypatch: pytest.Mo
     for fold in (0, 1):
         name = f"numbers6-dummy-{fold}"
         predict([("12", "12"), ("34", "3")], model="dummy", fold=fold)
-        train = {"train_seconds": 1.5, "device": "cpu", "threads": 2, "torch": "2"}
+        train = {"train_seconds": 1.5, "device": "cpu", "threads": 2, "instructions": "avx2", "libraries": "torch 2"}
         Path(f"data/timings/{name}.train.json").write_text(json.dumps(train))
-        Path(f"data/timings/{name}.predict.json").write_text('{"images": 2, "predict_seconds": 0.01}')
+        Path(f"data/timings/{name}.predict.json").write_text(
+            '{"images": 2, "predict_seconds": 0.01, "threads": 2, "instructions": "avx avx2"}'
+        )
         Path(f"metrics/curves/{name}.csv").write_text(
             "step,epoch,learning_rate,train_loss,validation_loss,validation_exact\n1,1.0,,,,0.5\n"
         )
@@ -56,6 +59,8 @@ def test_two_runs_write_the_same_bytes(project: Path) -> None:
         runs.append({name: Path("metrics", name).read_bytes() for name in OUTPUTS})
     assert runs[0] == runs[1]
     assert json.loads(runs[0]["summary.json"])["dummy"]["numbers6"]["n"] == 4
+    # Two stages on unlike machines: both are named.
+    assert runs[0]["arithmetic.csv"].decode().splitlines()[1] == "numbers6,dummy,0,,cpu,2,,avx2 / avx avx2,torch 2"
     # All confidences are 0.9, and half the images are read wrong.
     assert json.loads(runs[0]["summary.json"])["dummy"]["numbers6"]["coverage_99"] == 0
     assert runs[0]["risk_coverage.csv"].decode().splitlines()[1:] == ["numbers6,standin,dummy,1.0,0.5,0.9"]
