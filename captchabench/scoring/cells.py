@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,6 +92,12 @@ def parts_of(info: PredictionInfo, table: pa.Table) -> dict[str, pa.Table]:
     return parts
 
 
+def samples_digest(datasets: Sequence[str], sample_ids: Sequence[str], labels: Sequence[str]) -> str:
+    """The digest of N images and their labels, in any order: see Part.samples."""
+    rows = zip(datasets, sample_ids, labels, strict=True)
+    return hashlib.sha256("\n".join(sorted(map("\t".join, rows))).encode()).hexdigest()[:16]
+
+
 def confidences_of(table: pa.Table) -> NDArray[np.float32]:
     """Confidences of N checked predictions: [N] from 0 to 1."""
     confidences: NDArray[np.float32] = table["confidence"].to_numpy()
@@ -137,8 +143,6 @@ def read_cell(folder: Path, cell: Cell) -> ScoredCell:
 
 def _part(table: pa.Table, *, grids: bool) -> Part:
     losses = table["ctc_loss"]
-    rows = zip(*(table[c].to_pylist() for c in ("dataset", "sample_id", "label")), strict=True)
-    digest = hashlib.sha256("\n".join(sorted("\t".join(row) for row in rows)).encode())
     counts = Counts.of(
         table["label"].to_pylist(),
         table["prediction"].to_pylist(),
@@ -146,7 +150,7 @@ def _part(table: pa.Table, *, grids: bool) -> Part:
         None if losses.null_count else losses.to_numpy().astype(np.float64),
         grids=grids,
     )
-    return Part(digest.hexdigest()[:16], counts)
+    return Part(samples_digest(*(table[c].to_pylist() for c in ("dataset", "sample_id", "label"))), counts)
 
 
 def _again(info: PredictionInfo) -> str:

@@ -1,5 +1,6 @@
 """Reading the CSV tables that stages write."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,18 +30,20 @@ def read_table(path: Path, schema: pl.Schema, stage: str) -> pl.DataFrame:
     return read_columns(path, schema, f"run `dvc repro {stage}`")
 
 
-def read_columns(path: Path, schema: pl.Schema, remedy: str) -> pl.DataFrame:
+def read_columns(path: Path, schema: pl.Schema, remedy: str, later: Collection[str] = ()) -> pl.DataFrame:
     """A CSV table with exactly the columns of `schema`.
 
-    remedy: what to do if it is missing or damaged, or if its columns differ; InputError says it.
+    remedy: what to do if it is missing or damaged, or if its columns differ; InputError says it. later: columns that
+    tables of earlier versions do not have; they are null there.
     """
     try:
         table = pl.read_csv(path, schema_overrides=schema)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{path}: cannot be read ({_reason(error)}); {remedy}") from None
-    if table.columns != schema.names():
+    lacking = [name for name in later if name not in table.columns]
+    if table.columns != [name for name in schema if name not in lacking]:
         raise InputError(f"{path}: does not have the columns that this program expects; {remedy}")
-    return table
+    return table.with_columns(pl.lit(None, schema[name]).alias(name) for name in lacking).select(schema.names())
 
 
 def unreadable(path: Path, error: Exception, command: str) -> InputError:
