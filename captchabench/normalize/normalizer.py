@@ -23,7 +23,7 @@ from captchabench.normalize.rejects import Reason, Reject, Rejected
 class Normalized:
     """The n accepted images of a row group, and its rejects. Duplicates have not been removed.
 
-    ids, labels, names: n strings each. sizes: [n, 2], source width and height. hashes: [n, 3, 4], see `hash_images`.
+    ids, labels, names: n strings each. sizes: [n, 2], source width and height. hashes: [n, V, 4], see `hash_images`.
     pixels: [n, H, W].
     """
 
