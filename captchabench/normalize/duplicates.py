@@ -6,7 +6,7 @@ cosine transform (after Zauner, "Implementation and Benchmarking of Perceptual I
 are near if at most COARSE_BITS of the 64 lowest frequencies and at most FINE_BITS of all 256 differ.
 
 Clean images of one design can be that near though they show different texts. So only images with the same label are
-copies of each other. Case is ignored, since sets differ in how they write it.
+copies of each other.
 
 The bounds were measured on real fournierp images, six-digit captchas, and images like those of parsasam and vtu:
 
@@ -29,8 +29,6 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-from captchabench.alphabet import fold_case
 
 BITS = 256
 COARSE_BITS = 9
@@ -132,13 +130,13 @@ def near_pairs(
 def duplicate_groups(hashes: NDArray[np.uint64], labels: Iterable[str]) -> NDArray[np.int64]:
     """Group numbers [N] of images with `hashes` [N, V, 4], see `hash_images`, and N `labels`.
 
-    Two images are in the same group if they have the same label, apart from case, and are near, or one is near the
+    Two images are in the same group if they have the same label and are near, or one is near the
     other moved or inverted, or a chain of such pairs connects them. A chain in which two images are more than
     _MAX_LINKS pairs apart is no group of copies: there, only closer pairs count.
     """
     n, windows = hashes.shape[:2]
     groups = np.arange(n)
-    numbers = np.unique([fold_case(label) for label in labels], return_inverse=True)[1].astype(np.int64)
+    numbers = np.unique(list(labels), return_inverse=True)[1].astype(np.int64)
     images = np.bincount(numbers)
     # Most labels of texts occur once. Their images have no copies.
     shared = np.flatnonzero(images[numbers] > 1)
