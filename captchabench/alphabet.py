@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from string import ascii_lowercase, digits
+from unicodedata import normalize
 
 from captchabench.errors import InputError
 
@@ -57,6 +58,14 @@ def merge(alphabets: Sequence[Alphabet]) -> Alphabet:
     """The union of several alphabets, in code point order."""
     symbols: set[str] = reduce(lambda seen, a: seen | set(a.symbols), alphabets, set())
     return Alphabet("".join(sorted(symbols)))
+
+
+def nfc(label: str) -> str:
+    """`label` with letters and their accents composed (Unicode, form NFC), so that each is one symbol.
+
+    Names of files on a Mac are decomposed.
+    """
+    return normalize("NFC", label)
 
 
 def fold_case(label: str) -> str:

@@ -30,7 +30,7 @@ EXAMPLES = 5
 class _Rows:
     """N samples, or tiles of grids, without their pixels.
 
-    labels: the class of a tile. sizes: [N] codes of height and width. hashes: [N, 3, 4], see `hash_images`. digests:
+    labels: the class of a tile. sizes: [N] codes of height and width. hashes: [N, V, 4], see `hash_images`. digests:
     [N], equal for equal pixels.
     """
 
@@ -67,7 +67,7 @@ def audit(folders: Sequence[Path], folds: int) -> Audit:
     copies = _members(np.unique(rows.digests, return_inverse=True)[1])
     leaks = [group for group in members if len(set(rows.folds[group])) > 1]
     leaked_copies = [group for group in copies if len(set(rows.folds[group])) > 1]
-    two_labels = [group for group in members if len(set(rows.labels[group])) > 1]
+    two_labels = [group for group in copies if len(set(rows.labels[group])) > 1]
     datasets = {
         info.dataset: _figures(rows, np.flatnonzero(rows.datasets == info.dataset), folds, info.task)
         for info, _ in infos
@@ -85,8 +85,7 @@ def audit(folders: Sequence[Path], folds: int) -> Audit:
                 "near_images": sum(map(len, members)),
                 "largest_group": max(map(len, members), default=1),
                 "groups_across_datasets": sum(len(set(rows.datasets[group])) > 1 for group in members),
-                "exact_groups_with_two_labels": sum(len(set(rows.labels[group])) > 1 for group in copies),
-                "near_groups_with_two_labels": len(two_labels),
+                "exact_groups_with_two_labels": len(two_labels),
                 "two_labels_examples": [
                     [f"{rows.describe(i)} labelled {rows.labels[i]}" for i in group[:EXAMPLES]]
                     for group in two_labels[:EXAMPLES]
@@ -109,7 +108,7 @@ def _near_groups(rows: _Rows) -> NDArray[np.int64]:
     start = 0
     for size in np.unique(rows.sizes):
         same_size = rows.sizes == size
-        groups[same_size] = start + duplicate_groups(rows.hashes[same_size])
+        groups[same_size] = start + duplicate_groups(rows.hashes[same_size], rows.labels[same_size])
         start = groups[same_size].max() + 1
     return groups
 

@@ -1,16 +1,15 @@
 """The folder of archives, checked before DVC reads it: DVC fails there without naming the file or the remedy."""
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from captchabench import git
 from captchabench.config import PARAMS, read_yaml
-from captchabench.errors import InputError, visible
+from captchabench.errors import InputError
 
 _KEY = "params.yaml: data.downloads"
-_MAX_NAMED = 3
 
 
 def check_downloads(root: Path) -> list[str]:
@@ -71,14 +70,12 @@ def _misnamed(params: Any, folder: Path) -> list[str]:
         return []
     # Imported here, since stand-ins need none of it.
     from captchabench.datasets import DATASETS
-    from captchabench.sources.archives import SUFFIXES
+    from captchabench.sources.archives import SUFFIXES, archives_in, other_names
 
     # Names that are not known are reported with the other parameters.
     slugs = {key: DATASETS[key].slug for key in DATASETS.names() if key in keys}
     known = {f"{DATASETS[key].slug}{suffix}" for key in DATASETS.names() for suffix in SUFFIXES}
-    others = sorted(
-        path.name for path in folder.iterdir() if path.name.lower().endswith(SUFFIXES) and path.name not in known
-    )
+    others = [name for name in archives_in(folder) if name not in known]
     missing = {
         key: slug
         for key, slug in slugs.items()
@@ -86,20 +83,11 @@ def _misnamed(params: Any, folder: Path) -> list[str]:
     }
     lines = []
     for key, slug in missing.items():
-        # Browsers append a number to a name that exists already.
-        alike = [name for name in others if name.lower().startswith(slug.lower())]
-        if names := alike or [name for name in others if not _is_of(name, slugs.values())]:
+        rest = [other for other in slugs.values() if other != slug]
+        possible = [name for name in others if not name.lower().startswith(tuple(map(str.lower, rest)))]
+        if names := other_names(possible, slug):
             lines.append(
-                f"{key}: {folder} holds no {slug}.zip, but {_listed(names)}; if this is the archive of {key}, "
+                f"{key}: {folder} holds no {slug}.zip, but {names}; if this is the archive of {key}, "
                 f"rename it to {slug}.zip"
             )
     return lines
-
-
-def _is_of(name: str, slugs: Collection[str]) -> bool:
-    return any(name.lower().startswith(slug.lower()) for slug in slugs)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
-    return ", ".join(visible(name) for name in names[:_MAX_NAMED]) + more

@@ -148,7 +148,8 @@ def image(request: Request, dataset: str, sample_id: str) -> Response:
     except KeyError:
         raise Refused(404, "no such sample; see /samples/{dataset}") from None
     kinds = (kind for start, kind in _MAGIC if encoded.startswith(start))
-    kind = next(kinds, "image/webp" if encoded[8:12] == b"WEBP" else "application/octet-stream")
+    inner = {b"WEBP": "image/webp", b"avif": "image/avif"}
+    kind = next(kinds, inner.get(encoded[8:12], "application/octet-stream"))
     return Response(encoded, media_type=kind, headers={"cache-control": "private, max-age=3600"})
 
 

@@ -47,8 +47,8 @@ def _measure(image: bytes) -> tuple[int | None, int]:
         return number(18, 4) * abs(int.from_bytes(image[22:26], "little", signed=True)), _MAX_CHANNELS
     if image.startswith(b"RIFF") and image[8:12] == b"WEBP":
         return _pixels_of_webp(image), _WEBP
-    # TIFF and PNM declare their size at varying offsets. Other formats are refused.
-    return (None if image.startswith((b"II", b"MM", b"P")) else 0), _MAX_CHANNELS
+    # TIFF, PNM and AVIF declare their size at varying offsets. Other formats are refused.
+    return (None if image.startswith((b"II", b"MM", b"P")) or image[4:8] == b"ftyp" else 0), _MAX_CHANNELS
 
 
 def _pixels_of_jpeg(image: bytes) -> int | None:

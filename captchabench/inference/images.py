@@ -25,7 +25,7 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
-FORMATS = "PNG, JPEG, GIF, BMP, TIFF, WebP, PNM"
+FORMATS = "PNG, JPEG, GIF, BMP, TIFF, WebP, AVIF, PNM"
 _SIZE = re.compile(r"(\d+)x(\d+) pixels")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from captchabench.alphabet import nfc
 from captchabench.errors import InputError, first_line, visible
 from captchabench.samples.raw import Entry
 from captchabench.sources.archives import MAX_MEMBER_BYTES, Archive, Member
@@ -102,11 +103,11 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _texts(column: pa.ChunkedArray, classes: Sequence[str]) -> list[str]:
-    """The values as texts, with "" for null, and with the names of class ids."""
+    """The values as texts, NFC, with "" for null, and with the names of class ids."""
     values: list[Any] = column.to_pylist()
     if classes:
-        return [classes[v] if isinstance(v, int) and 0 <= v < len(classes) else "" for v in values]
-    return ["" if value is None else str(value) for value in values]
+        return [nfc(classes[v]) if isinstance(v, int) and 0 <= v < len(classes) else "" for v in values]
+    return ["" if value is None else nfc(str(value)) for value in values]
 
 
 def _class_names(schema: pa.Schema, column: str) -> list[str]:

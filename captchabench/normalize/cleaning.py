@@ -17,6 +17,7 @@ from captchabench.config import NormalizeParams
 from captchabench.datasets import stage_name
 from captchabench.datasets.base import Dataset
 from captchabench.errors import InputError
+from captchabench.normalize.images import Repair
 from captchabench.normalize.normalizer import Normalized, Normalizer
 from captchabench.normalize.rejects import Reason, Reject, write_rejects
 from captchabench.pool import ordered
@@ -24,6 +25,7 @@ from captchabench.progress import tracked
 from captchabench.samples.raw import RawInfo, read_info
 
 _LISTED_SIZES = 5
+_LISTED_LABELS = 5
 
 
 @dataclass
@@ -36,6 +38,7 @@ class Rows:
     sizes: list[NDArray[np.int32]] = field(default_factory=list)
     hashes: list[NDArray[np.uint64]] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    repairs: Counter[Repair] = field(default_factory=Counter)
 
     def add(self, batch: Normalized) -> None:
         self.ids += batch.ids
@@ -44,6 +47,7 @@ class Rows:
         self.sizes.append(batch.sizes)
         self.hashes.append(batch.hashes)
         self.rejects += batch.rejects
+        self.repairs += batch.repairs
 
     def resolve_duplicates(self) -> NDArray[np.int64]:
         """Indices [K] of the rows to keep, ordered by sample_id. The other rows are added to `rejects`."""
@@ -56,7 +60,8 @@ class Rows:
                 self.rejects += [self._reject(i, Reason.DUPLICATE, f"of {self.names[first]}") for i in others]
                 continue
             labels = sorted({self.labels[i] for i in (first, *others)})
-            detail = f"labelled {' and '.join(labels)}"
+            more = f" and {len(labels) - _LISTED_LABELS:,} more" if len(labels) > _LISTED_LABELS else ""
+            detail = f"labelled {' and '.join(labels[:_LISTED_LABELS])}{more}"
             self.rejects += [self._reject(i, Reason.TWO_LABELS_SAME_PIXELS, detail) for i in (first, *others)]
         return np.array(kept, np.int64)
 
@@ -94,6 +99,7 @@ class Cleaned:
             "kept": len(self.kept),
             "rejected": {str(reason): number for reason, number in self.counts.items()},
             "rejected_share": round(self.dropped, 6),
+            "read_though": {str(repair): number for repair, number in sorted(self.rows.repairs.items())},
             "skipped_files": dict(self.info.skipped),
             "folds": {str(fold): int(number) for fold, number in enumerate(np.bincount(folds))},
             "near_duplicates": {

@@ -5,30 +5,49 @@ perceptual hash confuses distinct images. So the hash has 256 bits: the signs of
 cosine transform (after Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010). Two images
 are near if at most COARSE_BITS of the 64 lowest frequencies and at most FINE_BITS of all 256 differ.
 
+Clean images of one design can be that near though they show different texts. So only images with the same label are
+copies of each other.
+
 The bounds were measured on real fournierp images, six-digit captchas, and images like those of parsasam and vtu:
 
 - A copy re-encoded as JPEG of quality 75 differs in at most 10 of 256 bits.
 - Of the copies moved by one source pixel, horizontally or vertically, 98 to 100 % are near.
 - Of 200 million pairs of distinct images, none is near. The closest pair differs in 48 bits.
 
-To find the remaining moved copies, images are also compared with other images moved by one pixel. This found all copies
-that were moved by one pixel, of the source or of the normalised image.
+To find the remaining moved copies, images are also compared with other images moved by up to two pixels both ways, and
+inverted. `benchmarks/copies.py` measures what is found; docs/duplicates.md has its table.
+
+Images of few and plain classes can be near each other in long chains. If a group is a chain, closer pairs are required
+in it, see `duplicate_groups`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import breadth_first_order, connected_components
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 BITS = 256
 COARSE_BITS = 9
 FINE_BITS = 40
-# For pairs in which one image was moved: such copies differ in fewer bits, and a lower bound makes the search faster.
+# Distinct images of one label can be near by chance, and more so if they are moved. So with more images of one label
+# than MAX_FEW, pairs of moved images must be closer, and those moved further or inverted closer still.
+MAX_FEW = 20
 MOVED_COARSE_BITS = 4
+FAR_BITS = 20
+# Copies that were only encoded again differ in at most so many bits.
+COPY_BITS = 10
+WINDOWS = 8
+_LITTLE = 3  # of the windows: unmoved, or moved by one pixel
+# Any two of these windows are apart by another move, and every move by up to two pixels both ways is among them.
+_CORNERS = ((1, 1), (1, 0), (0, 1), (0, 0), (0, 2), (2, 0), (2, 2))
+# The bounds that are tried until a group is no chain; at last, only images with equal hashes are together.
+_BOUNDS = (FINE_BITS, FINE_BITS // 2, COPY_BITS, 0)
+# In a group, any two images are connected by at most so many pairs.
+_MAX_LINKS = 4
 
 # Captchas are wide, so a vertical move by one pixel is a larger part of the image than a horizontal one. With this
 # weight on vertical frequencies, both moves flip about the same number of bits.
@@ -42,25 +61,28 @@ _PAIRS_AT_ONCE = 1 << 21
 
 
 def hash_images(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Three hashes [N, 3, 4] of each grey image [N, H, W]: of the image, and of it moved right and down by one pixel.
+    """Hashes [N, WINDOWS, 4] of each grey image [N, H, W]: of the image, of it moved in six ways, and of it inverted.
 
     [..., 0] has the 64 lowest frequencies. All arithmetic is exact, so hashes are the same on every machine. The
-    outermost pixels are ignored, since a move brings in new pixels there. Moves left and up need no hashes: if A moved
-    left equals B, then B moved right equals A.
+    outermost pixels are ignored, since a move brings in new pixels there. Two moved images are compared with each
+    other, too: the differences of the six moves are all moves by up to two pixels both ways.
     """
-    return _windowed_hashes(pixels, 2, [(1, 1), (1, 0), (0, 1)])
+    return _windowed_hashes(pixels, 2, _CORNERS, inverted=True)
 
 
-def _windowed_hashes(pixels: NDArray[np.uint8], smaller: int, corners: Sequence[tuple[int, int]]) -> NDArray[np.uint64]:
+def _windowed_hashes(
+    pixels: NDArray[np.uint8], smaller: int, corners: Sequence[tuple[int, int]], inverted: bool
+) -> NDArray[np.uint64]:
     """Hashes [N, C, 4] of C windows of each image [N, H, W].
 
     smaller: how much smaller a window is than the image, in height and width. corners: (top, left) of each window.
+    inverted: whether one more hash follows, of the first window inverted.
     """
     n, height, width = pixels.shape[0], pixels.shape[1] - smaller, pixels.shape[2] - smaller
     down, across, rows, columns = _basis(height, width)
     # A bit is set if the mean of the product exceeds 1/8 grey level, so that rounding flips no bits of flat images.
     floor = height * width * _SCALE * _SCALE / 8
-    bits = np.zeros((n, len(corners), BITS), bool)
+    bits = np.zeros((n, len(corners) + inverted, BITS), bool)
     with threadpool_limits(1, "blas"):
         for start in range(0, n, _BATCH):
             # All values are integers below 2^53, so float64 sums are exact in any order.
@@ -69,70 +91,159 @@ def _windowed_hashes(pixels: NDArray[np.uint8], smaller: int, corners: Sequence[
             lines = {left: batch[:, :, left : left + width] @ across for left in {left for _, left in corners}}
             for window, (top, left) in enumerate(corners):
                 spectrum = down @ lines[left][:, top : top + height]
-                bits[start : start + _BATCH, window, : len(rows)] = spectrum[:, rows, columns] > floor
+                chosen = spectrum[:, rows, columns]
+                bits[start : start + _BATCH, window, : len(rows)] = chosen > floor
+                if inverted and window == 0:
+                    bits[start : start + _BATCH, -1, : len(rows)] = chosen < -floor
     return np.packbits(bits, axis=2, bitorder="little").view("<u8")
 
 
 def near_pairs(
-    hashes: NDArray[np.uint64], coarse_bits: int = COARSE_BITS
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Index arrays (i, j) of all near pairs among `hashes` [N, 4], which must be distinct.
+    hashes: NDArray[np.uint64], labels: NDArray[np.int64], coarse_bits: int = COARSE_BITS
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Index arrays (i, j) of all near pairs of one label among `hashes` [N, 4], and the number of bits that differ.
 
-    Two hashes are near if at most `coarse_bits` (9 or fewer) of the 64 lowest bits and FINE_BITS of all bits differ.
-    The search is exact, but does not compare all pairs. By the pigeonhole principle, the coarse bits of a near pair
-    differ by at most one bit in some band, and are equal in some band if fewer bits differ than there are bands
-    (multi-index hashing, Norouzi et al., CVPR 2012).
+    labels: [N] numbers from 0. Hashes of one label must be distinct. Two hashes are near if at most `coarse_bits` (9 or
+    fewer) of the 64 lowest bits and FINE_BITS of all bits differ. The search is exact, but does not compare all pairs.
+    By the pigeonhole principle, the coarse bits of a near pair differ by at most one bit in some band, and are equal in
+    some band if fewer bits differ than there are bands (multi-index hashing, Norouzi et al., CVPR 2012).
     """
-    near = [np.empty((0, 2), np.int64)]
+    near = [np.empty((0, 3), np.int64)]
     for band in range(_BANDS):
         low, high = 64 * band // _BANDS, 64 * (band + 1) // _BANDS
         keys = ((hashes[:, 0] >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)).astype(np.int64)
+        keys |= labels << (high - low)
         # Sorted by key, so that the hashes of a bucket are adjacent in memory; this makes the search fast.
         order = np.argsort(keys, kind="stable")
         coarse = hashes[order, 0]
         flips = [0] + [1 << bit for bit in range(high - low)] if coarse_bits >= _BANDS else [0]
-        for left, right in _joins(np.bincount(keys, minlength=1 << (high - low)), flips):
+        for left, right in _joins(keys[order], flips):
             candidates = np.flatnonzero(np.bitwise_count(coarse[left] ^ coarse[right]) <= coarse_bits)
             pairs = np.stack([order[left[candidates]], order[right[candidates]]], axis=1)
             distances = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]).sum(axis=1, dtype=np.int64)
-            near.append(pairs[distances <= FINE_BITS])
-    distinct = np.unique(np.sort(np.concatenate(near), axis=1), axis=0)
-    return distinct[:, 0], distinct[:, 1]
+            close = distances <= FINE_BITS
+            near.append(np.column_stack([np.sort(pairs[close], axis=1), distances[close]]))
+    distinct = np.unique(np.concatenate(near), axis=0)
+    return distinct[:, 0], distinct[:, 1], distinct[:, 2]
 
 
-def duplicate_groups(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Group numbers [N] of images with `hashes` [N, V, 4]: of each image, then of it moved.
+def duplicate_groups(hashes: NDArray[np.uint64], labels: Iterable[str]) -> NDArray[np.int64]:
+    """Group numbers [N] of images with `hashes` [N, V, 4], see `hash_images`, and N `labels`.
 
-    Two images are in the same group if they are near, if one is near the other moved, or if a chain of such pairs
-    connects them.
+    Two images are in the same group if they have the same label and are near, or one is near the
+    other moved or inverted, or a chain of such pairs connects them. A chain in which two images are more than
+    _MAX_LINKS pairs apart is no group of copies: there, only closer pairs count.
     """
-    n = len(hashes)
-    distinct, inverse = np.unique(hashes.reshape(-1, 4), axis=0, return_inverse=True)
-    hash_ids = inverse.reshape(hashes.shape[:2])
-    unmoved = np.unique(hash_ids[:, 0])
-    pairs = [unmoved[np.stack(near_pairs(distinct[unmoved]))], np.stack(near_pairs(distinct, MOVED_COARSE_BITS))]
+    n, windows = hashes.shape[:2]
+    groups = np.arange(n)
+    numbers = np.unique(list(labels), return_inverse=True)[1].astype(np.int64)
+    images = np.bincount(numbers)
+    # Most labels of texts occur once. Their images have no copies.
+    shared = np.flatnonzero(images[numbers] > 1)
+    if not len(shared):
+        return groups
+    rows = np.column_stack([np.repeat(numbers[shared], windows).astype(np.uint64), hashes[shared].reshape(-1, 4)])
+    distinct, inverse = np.unique(rows, axis=0, return_inverse=True)
+    label_of, distinct = distinct[:, 0].astype(np.int64), np.ascontiguousarray(distinct[:, 1:])
+    hash_ids = inverse.reshape(len(shared), windows)
+    pairs = _pairs(distinct, label_of, images[label_of] <= MAX_FEW, hash_ids)
     # The nodes of the graph are images and hashes. An edge connects an image with each of its hashes, and near hashes.
-    image_edges = np.stack([np.repeat(np.arange(n), hashes.shape[1]), n + hash_ids.reshape(-1)])
-    edges = np.concatenate([image_edges, *(n + near for near in pairs)], axis=1)
-    nodes = n + len(distinct)
-    graph = coo_array((np.ones(edges.shape[1], bool), tuple(edges)), shape=(nodes, nodes))
-    groups: NDArray[np.int32] = connected_components(graph, directed=False)[1][:n]
-    return groups.astype(np.int64)
+    image_edges = np.stack([np.repeat(np.arange(len(shared)), windows), len(shared) + hash_ids.reshape(-1)])
+    members = _bounded_groups(image_edges, len(shared) + pairs[:, :2].T, pairs[:, 2], len(shared), len(distinct))
+    # A group has the number of its first image.
+    firsts = np.unique(members, return_index=True)[1]
+    groups[shared] = shared[firsts[members]]
+    return np.unique(groups, return_inverse=True)[1].astype(np.int64)
 
 
-def _joins(counts: NDArray[np.int64], flips: Sequence[int]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """All pairs (left < right) of items whose keys differ exactly in the bits of one of the `flips`.
+def _pairs(
+    hashes: NDArray[np.uint64], labels: NDArray[np.int64], few: NDArray[np.bool_], hash_ids: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Near pairs [P, 3] of distinct `hashes` [D, 4]: two indices, and the number of bits that differ.
 
-    The items are sorted by key. counts: the number of items per key. At most about _PAIRS_AT_ONCE pairs are yielded at
-    a time.
+    few: [D], whether the label has few images. hash_ids: [N, V], the hashes of each image.
     """
-    starts = np.cumsum(counts) - counts
-    keys = np.flatnonzero(counts)
+
+    def near(chosen: NDArray[np.int64], coarse_bits: int) -> NDArray[np.int64]:
+        i, j, bits = near_pairs(hashes[chosen], labels[chosen], coarse_bits)
+        return np.column_stack([chosen[i], chosen[j], bits])
+
+    unmoved, little = np.zeros((2, len(hashes)), bool)
+    unmoved[hash_ids[:, 0]] = True
+    little[hash_ids[:, :_LITTLE]] = True
+    moved = near(np.flatnonzero(~few), MOVED_COARSE_BITS)
+    return np.concatenate(
+        [
+            near(np.flatnonzero(few), COARSE_BITS),
+            near(np.flatnonzero(~few & unmoved), COARSE_BITS),
+            moved[little[moved[:, :2]].all(axis=1) | (moved[:, 2] <= FAR_BITS)],
+        ]
+    )
+
+
+def _bounded_groups(
+    image_edges: NDArray[np.int64], near: NDArray[np.int64], bits: NDArray[np.int64], images: int, hashes: int
+) -> NDArray[np.int64]:
+    """Group numbers [images], without gaps. Where a group is a chain, its pairs that differ in more bits are dropped.
+
+    image_edges, near: [2, E], edges between images and hashes, and between hashes. bits: of each near pair.
+    """
+    nodes = images + hashes
+    in_chain = np.zeros(nodes, bool)
+    kept = np.ones(len(bits), bool)
+    for bound in _BOUNDS:
+        kept &= ~in_chain[near[0]] | (bits <= bound)
+        edges = np.concatenate([image_edges, near[:, kept]], axis=1)
+        graph = coo_array((np.ones(edges.shape[1], bool), tuple(edges)), shape=(nodes, nodes)).tocsr()
+        groups: NDArray[np.int32] = connected_components(graph, directed=False)[1]
+        in_chain = np.isin(groups, _chains(graph, groups[:images]))
+        if not in_chain.any():
+            break
+    return np.unique(groups[:images], return_inverse=True)[1].astype(np.int64)
+
+
+def _chains(graph: csr_array, groups: NDArray[np.int32]) -> NDArray[np.int64]:
+    """The numbers of the groups in which two images are more than _MAX_LINKS pairs apart.
+
+    The distance is that from the image which is farthest from the group's first one.
+    """
+    chains = []
+    numbers, firsts, counts = np.unique(groups, return_index=True, return_counts=True)
+    # A chain of so many pairs has more images.
+    for large in np.flatnonzero(counts > _MAX_LINKS + 1):
+        order, pairs = _walk(graph, firsts[large], len(groups))
+        _, pairs = _walk(graph, order[np.argmax(pairs)], len(groups))
+        if pairs.max() > _MAX_LINKS:
+            chains.append(numbers[large])
+    return np.array(chains, np.int64)
+
+
+def _walk(graph: csr_array, start: int, images: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The nodes that `start` is connected with, and how many pairs of near hashes are on the way to each.
+
+    images: the number of nodes that are images. They come before the hashes.
+    """
+    order, before = breadth_first_order(graph, start, directed=False)
+    pairs = {int(start): 0}
+    for node in order[1:].tolist():
+        last = int(before[node])
+        pairs[node] = pairs[last] + (node >= images and last >= images)
+    return order, np.array([pairs[node] for node in order.tolist()])
+
+
+def _joins(keys: NDArray[np.int64], flips: Sequence[int]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """All pairs (left < right) of items whose `keys` [N], sorted, differ exactly in the bits of one of the `flips`.
+
+    At most about _PAIRS_AT_ONCE pairs are yielded at a time.
+    """
+    distinct, starts, counts = np.unique(keys, return_index=True, return_counts=True)
     for flip in flips:
-        paired = keys[(keys ^ flip >= keys) & (counts[keys ^ flip] > 0)]
+        at = np.minimum(np.searchsorted(distinct, distinct ^ flip), len(distinct) - 1)
+        paired = np.flatnonzero((distinct[at] == distinct ^ flip) & (distinct ^ flip >= distinct))
+        others = at[paired]
         items = _runs(starts[paired], counts[paired])
-        begins = np.repeat(starts[paired ^ flip], counts[paired])
-        ends = np.repeat((starts + counts)[paired ^ flip], counts[paired])
+        begins = np.repeat(starts[others], counts[paired])
+        ends = np.repeat((starts + counts)[others], counts[paired])
         # Within a bucket, an item is paired only with later ones.
         begins = np.maximum(begins, items + 1)
         lengths = ends - begins

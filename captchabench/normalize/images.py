@@ -8,12 +8,14 @@ import io
 import warnings
 import zlib
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.GifImagePlugin import GifImageFile
 
 from captchabench.config import NormalizeParams
 from captchabench.errors import visible
@@ -32,6 +34,7 @@ _CLAHE_TILES = (8, 8)
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
+_END = b"\xff\xd9"
 # Chunks of a PNG or segments of a JPEG. A small file can contain millions of empty ones.
 _MAX_PARTS = 100_000
 # Each scan of a progressive JPEG takes as long to decode as a whole image. Encoders write about ten.
@@ -47,7 +50,12 @@ _MAX_SLOW_BYTES = 128 << 10
 _TO_8_BITS = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type of a PNG
 # Formats that Pillow may open. None of them runs another program or reads another file.
-_PILLOW_FORMATS = ("BMP", "GIF", "PPM", "TIFF", "WEBP")
+_PILLOW_FORMATS = ("AVIF", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+# Levels of grey. A picture with less contrast, drawn on white, is also tried on black and in each of its channels. It
+# is taken from there if it then has twice as much.
+_FAINT = 16
+# Decoders of JPEG look 64 bits ahead. These are no zeros, which decoders take for data that are missing.
+_AHEAD = b"\x5a" * 8
 _EIGHT_BIT_GREY = {"1", "L"}
 _WITH_ALPHA = {"LA", "PA", "RGBA", "La", "RGBa"}
 _NUMERIC = {"I", "F"}
@@ -61,7 +69,8 @@ class _Header:
     """The input of a decoder, and what its output must be like.
 
     encoded: the file without parts that do not affect its pixels. transparent_grey: whether it is a grey PNG with one
-    level declared transparent, which OpenCV ignores. orientation: of Exif, 1 to 8.
+    level declared transparent, which OpenCV ignores. orientation: of Exif, 1 to 8. no_end_marker: whether `encoded` has
+    one that was missing.
     """
 
     encoded: bytes
@@ -69,30 +78,54 @@ class _Header:
     height: int
     transparent_grey: bool = False
     orientation: int = 1
+    no_end_marker: bool = False
+
+
+class Repair(StrEnum):
+    """Why a file is not quite as it should be, though its picture is whole."""
+
+    FIRST_FRAME = "first_frame"  # of an animated GIF; it fills the picture
+    NO_END_MARKER = "no_end_marker"  # of a JPEG that has all its rows
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """grey: [H, W] uint8. repairs: what is amiss with the file."""
+
+    grey: NDArray[np.uint8]
+    repairs: tuple[Repair, ...] = ()
 
 
 def decode_grey(encoded: bytes, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """The pixels of `read_image`."""
+    return read_image(encoded, max_pixels).grey
+
+
+def read_image(encoded: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
     """The image as [H, W] uint8 grey, with transparent parts composited on white.
 
-    Colours are weighted as in ITU-R BT.601, 16-bit samples are scaled to 8 bits, and Exif's orientation is applied. A
-    lossless re-encoding gives equal pixels. Raises Rejected if the bytes are not one complete image, or if its size is
-    implausible or above `max_pixels`.
+    Colours are weighted as in ITU-R BT.601, 16-bit samples are scaled to 8 bits, and Exif's orientation is applied. If
+    hardly anything is to be seen on white, the ground or the channel with the most contrast is taken. A lossless
+    re-encoding gives equal pixels. Of an animated GIF, the first frame is read if it fills the picture. Raises Rejected
+    if the bytes are not one complete image, or if its size is implausible or above `max_pixels`.
     """
     if encoded.startswith(_PNG):
         header = _read_png(encoded, max_pixels)
     elif encoded.startswith(_JPEG):
         header = _read_jpeg(encoded, max_pixels)
     else:
-        return _composite(_decode_with_pillow(encoded, _PILLOW_FORMATS, max_pixels))
+        loaded, repairs = _decode_with_pillow(encoded, _PILLOW_FORMATS, max_pixels)
+        return Decoded(_composite(loaded), repairs)
     if header.transparent_grey:
-        return _composite(_decode_with_pillow(header.encoded, ("PNG",), max_pixels))
+        return Decoded(_composite(_decode_with_pillow(header.encoded, ("PNG",), max_pixels)[0]))
     try:
         pixels = cv2.imdecode(np.frombuffer(header.encoded, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         pixels = None
     if pixels is None or pixels.shape[:2] != (header.height, header.width):
         raise Rejected(Reason.UNDECODABLE, "the decoder gave up")
-    return _upright(_composite(pixels), header.orientation)
+    grey = _upright(_composite(pixels), header.orientation)
+    return Decoded(grey, (Repair.NO_END_MARKER,) if header.no_end_marker else ())
 
 
 def to_grey(image: NDArray[np.uint8] | Image.Image) -> NDArray[np.uint8]:
@@ -148,7 +181,7 @@ def _resize(grey: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
 
 
 def _composite(pixels: _Decoded) -> NDArray[np.uint8]:
-    """Grey uint8 [H, W], on white, of [H, W], [H, W, 3] BGR or [H, W, 4] BGRA, uint8 or uint16."""
+    """Grey uint8 [H, W] of [H, W], [H, W, 3] BGR or [H, W, 4] BGRA, uint8 or uint16; on white, see `_FAINT`."""
     if pixels.dtype == np.uint16:
         pixels = _TO_8_BITS[pixels]
     if pixels.dtype != np.uint8:
@@ -156,11 +189,23 @@ def _composite(pixels: _Decoded) -> NDArray[np.uint8]:
     if pixels.ndim == 2:
         return pixels
     grey: NDArray[np.uint8] = cv2.cvtColor(pixels, cv2.COLOR_BGRA2GRAY if pixels.shape[2] == 4 else cv2.COLOR_BGR2GRAY)
-    if pixels.shape[2] == 4:
-        alpha = pixels[:, :, 3].astype(np.uint16)
-        if alpha.min() < 255:
-            return ((grey * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    return grey
+    alpha = pixels[:, :, 3].astype(np.uint16) if pixels.shape[2] == 4 else None
+    if alpha is not None and alpha.min() == 255:
+        alpha = None
+    usual = _on_ground(grey, alpha, 255)
+    if np.ptp(usual) >= _FAINT:
+        return usual
+    channels = (grey, *(pixels[:, :, channel] for channel in range(3)))
+    grounds = (255,) if alpha is None else (0, 255)
+    strongest = max((_on_ground(c, alpha, ground) for ground in grounds for c in channels), key=np.ptp)
+    return strongest if np.ptp(strongest) >= 2 * _FAINT else usual
+
+
+def _on_ground(levels: NDArray[np.uint8], alpha: NDArray[np.uint16] | None, ground: int) -> NDArray[np.uint8]:
+    """`levels` [H, W] composited on a `ground` of one level, by `alpha` [H, W] of 0 to 255; None is opaque."""
+    if alpha is None:
+        return np.ascontiguousarray(levels)
+    return ((levels * alpha + ground * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def _check_size(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
@@ -263,16 +308,43 @@ def _read_jpeg(encoded: bytes, max_pixels: int) -> _Header:
         if kind == 0xDA:
             if size is None:
                 raise Rejected(Reason.UNDECODABLE, "a JPEG without its dimensions")
-            if encoded.find(b"\xff\xd9", position) < 0:
-                break
+            without = encoded.find(b"\xff\xd9", position) < 0
             if encoded.count(b"\xff\xda", position) > _MAX_SCANS:
                 raise Rejected(Reason.UNDECODABLE, f"a JPEG of more than {_MAX_SCANS} scans")
             _check_size(*size, max_pixels)
-            return _Header(encoded, *size, orientation=_orientation(exif) if exif else 1)
+            if without and not _has_all_rows(encoded):
+                break
+            turn = _orientation(exif) if exif else 1
+            return _Header(encoded + _END * without, *size, orientation=turn, no_end_marker=without)
         position += 2 + length
     else:
         raise Rejected(Reason.UNDECODABLE, f"a JPEG of more than {_MAX_PARTS} segments")
     raise Rejected(Reason.TRUNCATED, f"a JPEG that stops after {len(encoded)} bytes")
+
+
+def _has_all_rows(encoded: bytes) -> bool:
+    """Whether a JPEG without its end marker has all other data.
+
+    With the marker, decoders take the data for complete and make up what is missing. With other bytes, they decode
+    these, and Pillow stops where they end. If all is there, both are equal. Of a progressive JPEG they never are, since
+    Pillow waits for its last scan.
+    """
+    whole, stopped = (_rows(encoded + end) for end in (_END, _AHEAD))
+    return whole is not None and stopped is not None and np.array_equal(whole, stopped)
+
+
+def _rows(encoded: bytes) -> NDArray[np.uint8] | None:
+    """The pixels of a JPEG up to where its data end, and zeros below; None if it is damaged."""
+    try:
+        with Image.open(io.BytesIO(encoded), formats=("JPEG",)) as image:
+            try:
+                image.load()
+            except OSError:
+                image.tile = []  # Pillow keeps the rows that it has, and asks for no more.
+            return np.asarray(image)
+    # Pillow raises exceptions of nearly any type on damaged files.
+    except Exception:
+        return None
 
 
 def _orientation(exif: bytes) -> int:
@@ -297,8 +369,10 @@ def _upright(pixels: _Decoded, orientation: int) -> _Decoded:
     return np.ascontiguousarray(pixels)
 
 
-def _decode_with_pillow(encoded: bytes, formats: tuple[str, ...], max_pixels: int) -> _Decoded:
-    """[H, W] grey, [H, W, 3] BGR or [H, W, 4] BGRA."""
+def _decode_with_pillow(
+    encoded: bytes, formats: tuple[str, ...], max_pixels: int
+) -> tuple[_Decoded, tuple[Repair, ...]]:
+    """[H, W] grey, [H, W, 3] BGR or [H, W, 4] BGRA; and what is amiss with the file."""
     if not encoded:
         raise Rejected(Reason.UNDECODABLE, "an empty file")
     if len(encoded) > _MAX_SLOW_BYTES:
@@ -311,9 +385,13 @@ def _decode_with_pillow(encoded: bytes, formats: tuple[str, ...], max_pixels: in
     try:
         with Image.open(io.BytesIO(encoded), formats=formats) as image:
             _check_size(*image.size, max_pixels)
+            repairs: tuple[Repair, ...] = ()
             if _has_more_frames(image):
-                raise Rejected(Reason.SEVERAL_FRAMES, f"a {image.format} of several frames")
-            return _load(image)
+                if not _is_filled_gif(image):
+                    raise Rejected(Reason.SEVERAL_FRAMES, f"a {image.format} of several frames")
+                image.seek(0)
+                repairs = (Repair.FIRST_FRAME,)
+            return _load(image), repairs
     except Rejected:
         raise
     except Image.DecompressionBombError:
@@ -333,6 +411,12 @@ def _has_more_frames(image: Image.Image) -> bool:
     except EOFError:
         return False
     return True
+
+
+def _is_filled_gif(image: Image.Image) -> bool:
+    """Whether `image` is a GIF whose first frame covers the whole picture."""
+    image.seek(0)
+    return isinstance(image, GifImageFile) and bool(image.tile) and image.tile[0][1] == (0, 0, *image.size)
 
 
 def _load(image: Image.Image) -> _Decoded:

@@ -1,5 +1,6 @@
 """The parallel part of normalisation: decode, check, resize and hash the images or tiles of one row group."""
 
+from collections import Counter
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -10,21 +11,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from captchabench.alphabet import nfc
 from captchabench.config import NormalizeParams
 from captchabench.datasets import stage_name
 from captchabench.datasets.base import Dataset
 from captchabench.errors import InputError, visible
 from captchabench.normalize.duplicates import hash_images
-from captchabench.normalize.images import create_clahe, decode_grey, fit
+from captchabench.normalize.images import Repair, create_clahe, fit, read_image
 from captchabench.normalize.rejects import Reason, Reject, Rejected
+
+# An image whose levels of grey are all within so many shows nothing.
+_BLANK = 4
 
 
 @dataclass(frozen=True)
 class Normalized:
     """The n accepted images of a row group, and its rejects. Duplicates have not been removed.
 
-    ids, labels, names: n strings each. sizes: [n, 2], source width and height. hashes: [n, 3, 4], see `hash_images`.
-    pixels: [n, H, W].
+    ids, labels, names: n strings each. sizes: [n, 2], source width and height. hashes: [n, V, 4], see `hash_images`.
+    pixels: [n, H, W]. repairs: the number of accepted images by what was amiss with the file.
     """
 
     ids: list[str]
@@ -34,6 +39,7 @@ class Normalized:
     hashes: NDArray[np.uint64]
     pixels: NDArray[np.uint8]
     rejects: list[Reject]
+    repairs: Counter[Repair]
 
 
 @dataclass(frozen=True)
@@ -61,15 +67,21 @@ class Normalizer:
         sizes: list[tuple[int, int]] = []
         pixels: list[NDArray[np.uint8]] = []
         rejects: list[Reject] = []
+        repairs: Counter[Repair] = Counter()
         columns = images.field("bytes"), images.field("path").to_pylist(), table["label"].to_pylist()
         for encoded, name, raw_label in zip(*columns, strict=True):
+            raw_label = nfc(raw_label)
             label = self.dataset.label_of(raw_label)
             try:
                 self._check_label(raw_label, label)
-                grey = decode_grey(encoded.as_py())
+                image = read_image(encoded.as_py())
+                grey = image.grey
+                if int(grey.max()) - int(grey.min()) < _BLANK:
+                    raise Rejected(Reason.BLANK, f"one grey all over, {int(grey[0, 0])} of 255")
             except Rejected as error:
                 rejects.append(Reject(name, label, error.reason, error.detail))
                 continue
+            repairs.update(image.repairs)
             ids.append(sample_id(grey))
             labels.append(label)
             names.append(name)
@@ -77,7 +89,7 @@ class Normalizer:
             pixels.append(fit(grey, self.params, clahe))
         stacked = np.stack(pixels) if pixels else np.empty((0, self.params.height, self.params.width), np.uint8)
         source_sizes = np.array(sizes, np.int32).reshape(-1, 2)
-        return Normalized(ids, labels, names, source_sizes, hash_images(stacked), stacked, rejects)
+        return Normalized(ids, labels, names, source_sizes, hash_images(stacked), stacked, rejects, repairs)
 
     def _check_label(self, raw_label: str, label: str) -> None:
         if raw_label in self.dataset.corrupt:

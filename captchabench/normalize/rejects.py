@@ -19,6 +19,7 @@ class Reason(StrEnum):
     SEVERAL_FRAMES = "several_frames"  # an animation or a document of several pages
     ABSURD_DIMENSIONS = "absurd_dimensions"  # from the header, before pixels are decoded
     CORRUPT_UPSTREAM = "corrupt_upstream"  # listed as damaged in the dataset's declaration
+    BLANK = "blank"  # one grey all over, on any ground and in any channel
     WRONG_LENGTH = "wrong_length"
     NO_CLASS = "no_class"  # a tile whose folder does not name a class
     SYMBOL_OUTSIDE_ALPHABET = "symbol_outside_alphabet"

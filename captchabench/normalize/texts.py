@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from captchabench.config import NormalizeParams
 from captchabench.datasets.base import Dataset
-from captchabench.errors import InputError
 from captchabench.normalize.cleaning import Rows, clean_images
 from captchabench.normalize.duplicates import duplicate_groups
-from captchabench.normalize.folds import assign_folds
+from captchabench.normalize.folds import assign_folds, check_folds
 from captchabench.samples.raw import RawInfo
 from captchabench.samples.shards import ShardInfo, schema, write_shards
 
@@ -34,23 +33,18 @@ def normalize(
 ) -> dict[str, Any]:
     """Turn the raw file `source` into the folder `shards` and the list `rejects`; return figures to publish.
 
-    Raises InputError if too many images are rejected, none is kept, or a fold is empty. The shards are then unchanged,
-    but the list of rejects is written, so that the user can look up the reasons.
+    Raises InputError if too many images are rejected, none is kept, or a fold is empty or far from its share. The
+    shards are then unchanged, but the list of rejects is written, so that the user can look up the reasons.
     """
     with clean_images(dataset, source, params, rejects, shards.parent, workers) as cleaned:
         ids = np.array(cleaned.rows.ids)[cleaned.kept]
-        groups = duplicate_groups(np.concatenate(cleaned.rows.hashes)[cleaned.kept])
+        labels = [cleaned.rows.labels[i] for i in cleaned.kept]
+        groups = duplicate_groups(np.concatenate(cleaned.rows.hashes)[cleaned.kept], labels)
         fold_of = assign_folds(ids, groups, folds)
-        per_fold = np.bincount(fold_of, minlength=folds)
-        if not per_fold.all():
-            raise InputError(
-                f"params.yaml: folds.count: fold {int(np.argmin(per_fold))} of '{dataset.key}' is empty with "
-                f"{folds} folds of {len(ids)} images; lower it, or raise datasets.{dataset.key}.images"
-            )
+        check_folds(dataset.key, fold_of, groups, folds, [cleaned.rows.names[i] for i in cleaned.kept])
         info = _shard_info(dataset, cleaned.info, params)
         batches = _gather(info, cleaned.rows, cleaned.kept, fold_of, cleaned.spool)
         write_shards(shards, info, batches, max(1, PART_BYTES // (params.height * params.width)))
-    labels = [cleaned.rows.labels[i] for i in cleaned.kept]
     return {
         **cleaned.figures(fold_of, groups),
         "symbols": dict(Counter("".join(labels))),

@@ -17,7 +17,7 @@ from captchabench.datasets.base import ROWS, TILES, Dataset
 from captchabench.errors import InputError
 from captchabench.normalize.cleaning import Cleaned, clean_images
 from captchabench.normalize.duplicates import duplicate_groups
-from captchabench.normalize.folds import assign_folds
+from captchabench.normalize.folds import assign_folds, check_folds
 from captchabench.normalize.grids import assign_grids, compose
 from captchabench.normalize.normalizer import sample_id
 from captchabench.normalize.texts import PART_BYTES
@@ -52,8 +52,9 @@ def normalize_tiles(
                 f"{dataset.key}: the tiles kept are all of one class, '{names[0]}'; give a folder for each class, "
                 "with its images in it"
             )
-        groups = duplicate_groups(np.concatenate(cleaned.rows.hashes)[cleaned.kept])
+        groups = duplicate_groups(np.concatenate(cleaned.rows.hashes)[cleaned.kept], labels)
         fold_of = assign_folds(ids, groups, folds)
+        check_folds(dataset.key, fold_of, groups, folds, [cleaned.rows.names[i] for i in cleaned.kept])
         per_fold = np.bincount(fold_of, minlength=folds)
         if per_fold.min() < TILES:
             raise InputError(

@@ -13,7 +13,7 @@ import tarfile
 import zipfile
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,7 +25,7 @@ from captchabench.errors import InputError, visible
 from captchabench.samples.raw import Entry
 
 IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm"}
+    {".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm"}
     | {".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
 SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
@@ -52,6 +52,7 @@ _EXTENDED_HEADERS = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
 )
+_MAX_NAMED = 3  # archives in a message
 _MAX_SHOWN = 200  # characters of a name in a message
 _DOWNLOAD_AGAIN = "download it again"
 _ZIP_AGAIN = "zip it again with deflate"
@@ -312,10 +313,30 @@ def find_archive(dataset: Dataset, downloads: Path) -> Path:
         else:
             fix = f"{dataset.handle} from Kaggle there, or set data.source to kaggle or standin"
         paths = visible(", ".join(map(str, _candidates(dataset, downloads))), 5 * _MAX_SHOWN)
-        raise InputError(f"no archive of '{dataset.key}': looked for {paths}; put {fix} in params.yaml")
+        others = other_names(archives_in(downloads), dataset.slug)
+        there = f"; the folder holds {others}: if this is it, rename it to {dataset.slug}.zip" if others else ""
+        raise InputError(f"no archive of '{dataset.key}': looked for {paths}{there}; put {fix} in params.yaml")
     if len(existing) > 1:
         raise InputError(f"{' and '.join(map(str, existing))}: both hold '{dataset.key}'; keep one")
     return existing[0]
+
+
+def archives_in(folder: Path) -> list[str]:
+    """The names of the archives in `folder`, of datasets or not; empty if it cannot be listed."""
+    try:
+        return sorted(path.name for path in folder.iterdir() if path.name.lower().endswith(SUFFIXES))
+    except (OSError, ValueError):
+        return []
+
+
+def other_names(names: Sequence[str], slug: str) -> str:
+    """Those of the `names` of archives that can be the archive called `slug` under another name, as one text.
+
+    They are those that begin with it, since browsers append a number to a name that exists; else all.
+    """
+    alike = [name for name in names if name.lower().startswith(slug.lower())] or names
+    more = f" and {len(alike) - _MAX_NAMED} more" if len(alike) > _MAX_NAMED else ""
+    return ", ".join(visible(name, _MAX_SHOWN) for name in alike[:_MAX_NAMED]) + more
 
 
 def open_archive(path: Path) -> Archive:

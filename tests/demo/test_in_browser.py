@@ -181,7 +181,7 @@ def test_what_cannot_be_read_is_said(see: Callable[..., Any]) -> None:
     browser = see()
     paste(browser, give(b"no image", name="<b>note.txt"))
     wait_for_reading(browser)
-    kinds = "PNG, JPEG, GIF, BMP, TIFF, WebP, PNM"
+    kinds = "PNG, JPEG, GIF, BMP, TIFF, WebP, AVIF, PNM"
     assert f"This is not an image that can be read here ({kinds})." in text(browser, "#results")
     assert "<b>note.txt" in text(browser, "#results")
 

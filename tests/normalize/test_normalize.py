@@ -1,8 +1,12 @@
 """Normalisation of texts: from a raw file to shards and the list of rejects."""
 
 import csv
+import io
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +14,11 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from captchabench import pool
+from captchabench.alphabet import Alphabet
+from captchabench.audit import audit
 from captchabench.config import NormalizeParams
 from captchabench.datasets import DATASETS
 from captchabench.datasets.base import Dataset
@@ -25,7 +32,7 @@ from captchabench.samples.raw import Entry, RawInfo, write_raw
 from captchabench.samples.shards import read_info, read_samples
 from captchabench.sources.archives import open_archive
 from captchabench.sources.opening import StandinSource
-from tests.made_up import Pack, Picture
+from tests.made_up import Pack, Picture, noise
 
 Run = Callable[..., dict[str, Any]]
 Rejects = Callable[[], dict[str, tuple[str, str]]]
@@ -144,7 +151,7 @@ ODD = {
     "A" * 10_000: "wrong_length",
     "\u0410Ba": "symbol_outside_alphabet",  # a Cyrillic A
     "A\uff22a": "symbol_outside_alphabet",  # a full-width B
-    "A\u0301B": "symbol_outside_alphabet",  # a separate combining accent
+    "A\u0301B0": "symbol_outside_alphabet",  # a separate combining accent
     "A\u200bB": "symbol_outside_alphabet",
     "A\x1bB": "symbol_outside_alphabet",
     "A\nB": "symbol_outside_alphabet",
@@ -197,12 +204,12 @@ def test_a_damaged_raw_file_is_named(run: Run, fake: Dataset, sound: list[Entry]
 
 
 def test_near_duplicates_share_a_fold(run: Run, sound: list[Entry], picture: Picture, tmp_path: Path) -> None:
-    copies = [Entry(f"copy/{n:02d}/A0b.jpg", picture(n, ".jpg")) for n in range(20)]
+    copies = [Entry(f"copy/{n:02d}/A{n % 4}b.jpg", picture(n, ".jpg")) for n in range(20)]
     figures = run([*sound, *copies])
     table = pq.read_table(tmp_path / "shards" / "fake").to_pydict()
     fold_of = dict(zip(table["name"], table["fold"], strict=True))
     for n in range(20):
-        assert fold_of[sound[n].path] == fold_of[f"copy/{n:02d}/A0b.jpg"]
+        assert fold_of[sound[n].path] == fold_of[f"copy/{n:02d}/A{n % 4}b.jpg"]
     assert figures["near_duplicates"] == {"groups": 20, "images": 40, "largest_group": 2}
 
 
@@ -303,3 +310,62 @@ def test_raw_images_of_another_dataset_or_version_are_refused(
     write_raw(tmp_path / "raw", info, sound)
     with pytest.raises(InputError, match=r"not fake version 1; run `dvc repro --force ingest@fake`"):
         normalize(fake, tmp_path / "raw", LENIENT, 2, tmp_path / "shards", tmp_path / "rejects.csv", 1)
+
+
+def test_accents_may_be_decomposed(tmp_path: Path, fake: Dataset, picture: Picture) -> None:
+    accented = replace(fake, alphabet=Alphabet("A\u00e9\u00fc"))
+    labels = [unicodedata.normalize(form, "A\u00e9\u00fc") for form in ("NFC", "NFD")]
+    entries = [Entry(f"{n}/{labels[n % 2]}.png", picture(n)) for n in range(20)]
+    write_raw(tmp_path / "fake.parquet", RawInfo("fake", "archive", 1, 20, {}), entries)
+    outputs = (tmp_path / "shards" / "fake", tmp_path / "rejects.csv")
+    assert normalize(accented, tmp_path / "fake.parquet", LENIENT, 2, *outputs, 1)["kept"] == 20
+    assert set(read_samples(tmp_path / "shards" / "fake").labels) == {labels[0]}
+
+
+def test_a_blank_image_is_called_blank(run: Run, rejects: Rejects, sound: list[Entry], tmp_path: Path) -> None:
+    blanks = []
+    for n, pixels in enumerate((np.full((24, 60), 200, np.uint8), np.zeros((24, 60, 4), np.uint8))):
+        blanks += [
+            Entry(f"blank/{n}/{label}.png", cv2.imencode(".png", pixels)[1].tobytes()) for label in ("AAB", "bbb")
+        ]
+    assert run([*sound, *blanks])["rejected"] == {"blank": 4}
+    assert {reason for _, reason in rejects().values()} == {"blank"}
+    assert "one grey all over, 200 of 255" in (tmp_path / "rejects.csv").read_text(encoding="utf-8")
+
+
+def test_one_image_under_many_names_takes_a_short_list(
+    run: Run, sound: list[Entry], picture: Picture, tmp_path: Path
+) -> None:
+    names = ["".join(letters) for letters in product("ABab0123", repeat=3)]
+    figures = run([*sound, *(Entry(f"x/{name}.png", picture(500)) for name in names if name != "BBB")])
+    assert figures["rejected"] == {"two_labels_same_pixels": 511}
+    text = (tmp_path / "rejects.csv").read_text(encoding="utf-8")
+    assert "labelled 000 and 001 and 002 and 003 and 00A and 506 more" in text
+    assert len(text) < 100 * 511
+
+
+def test_files_that_are_read_though_something_is_amiss_are_counted(
+    run: Run, sound: list[Entry], picture: Picture, tmp_path: Path
+) -> None:
+    frames = [Image.fromarray(noise(n)) for n in range(300, 303)]
+    animated = io.BytesIO()
+    frames[0].save(animated, "GIF", save_all=True, append_images=frames[1:])
+    odd = [Entry("x/AAA.gif", animated.getvalue()), Entry("x/aaa.jpg", picture(310, ".jpg")[:-2])]
+    figures = run([*sound, *odd])
+    assert figures["kept"] == 22
+    assert figures["read_though"] == {"first_frame": 1, "no_end_marker": 1}
+    assert run(sound)["read_though"] == {}
+
+
+def clean(text: str) -> bytes:
+    page = np.full((48, 140), 255, np.uint8)
+    cv2.putText(page, text, (10, 38), cv2.FONT_HERSHEY_SIMPLEX, 1.2, 0, 3, cv2.LINE_AA)
+    return bytes(cv2.imencode(".png", page)[1].tobytes())
+
+
+def test_clean_texts_at_a_fixed_place_fill_all_folds_evenly(run: Run, tmp_path: Path) -> None:
+    names = ["".join(letters) for letters in product("ABab0123", repeat=3) if letters != ("B", "B", "B")]
+    figures = run([Entry(f"{name}.png", clean(name)) for name in names], folds=3)
+    assert figures["near_duplicates"] == {"groups": 0, "images": 0, "largest_group": 1}
+    assert min(figures["folds"].values()) > 130
+    assert audit([tmp_path / "shards" / "fake"], 3).leaks == []

@@ -130,7 +130,7 @@ def findings(make_board: Callable[[], pl.DataFrame], cells: list[ScoredCell]) ->
                 "exact_images": 0,
                 "near_groups": 0,
                 "near_images": 0,
-                "near_groups_with_two_labels": 0,
+                "exact_groups_with_two_labels": 0,
                 "groups_across_datasets": 0,
                 "two_labels_examples": [],
             },

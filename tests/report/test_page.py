@@ -192,11 +192,12 @@ def test_models_that_read_nothing_have_no_drop(findings: Findings, html: str) ->
 
 def test_faults_of_the_data_are_named(findings: Findings, html: str) -> None:
     audit = json.loads(json.dumps(findings.audit))
-    audit["duplicates"] |= {"exact_groups": 1, "exact_images": 2, "two_labels_examples": [["a:1 labelled 12", "b:2"]]}
+    audit["duplicates"] |= {"exact_groups": 1, "exact_images": 2, "exact_groups_with_two_labels": 1}
+    audit["duplicates"]["two_labels_examples"] = [["a:1 labelled 12", "b:2"]]
     audit["leakage"]["near_groups_across_folds"] = 3
     audit["datasets"]["numbers6"]["symbols_in_one_fold_only"] = {"1": "9"}
     faulty = page(replace(findings, audit=audit))
-    assert "Identical images: 2, in 1 groups." in faulty
+    assert "Identical images: 2, in 1 groups, of which 1 with different labels." in faulty
     assert "<strong>Groups split between folds: 3.</strong>" in faulty
     assert "a:1 labelled 12 and b:2" in faulty
     assert "numbers6 fold 1: 9" in faulty

@@ -472,3 +472,18 @@ def test_an_impossible_folder_name_is_one_line(fake: Dataset, downloads: str) ->
         find_archive(fake, Path(downloads))
     assert str(caught.value).isprintable()
     assert "data.downloads" in str(caught.value) or "looked for" in str(caught.value)
+
+
+def test_an_archive_under_another_name_is_named(fake: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="looked for") as caught:
+        find_archive(fake, tmp_path)
+    assert "rename" not in str(caught.value)
+    for name in ("archive.zip", "other.ZIP", "notes.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(
+        InputError, match=r"the folder holds archive\.zip, other\.ZIP: .* rename it to fake-captchas\.zip; put"
+    ):
+        find_archive(fake, tmp_path)
+    (tmp_path / "fake-captchas (1).zip").touch()
+    with pytest.raises(InputError, match=r"the folder holds fake-captchas \(1\)\.zip: if this is it, rename"):
+        find_archive(fake, tmp_path)

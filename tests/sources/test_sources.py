@@ -91,11 +91,45 @@ def test_the_pinned_version_is_downloaded(
     assert source.skipped == {"not_an_image_name": 1}
 
 
+class HTTPError(ConnectionError):
+    """Like HTTPError of the package requests."""
+
+    response = types.SimpleNamespace(status_code=401)
+
+
+def refused(handle: str) -> str:
+    raise HTTPError(handle)
+
+
+def test_a_cached_or_public_dataset_needs_no_token(
+    tmp_path: Path, packed: Pack, fake: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_client(monkeypatch, None, lambda handle: str(packed(tmp_path / "cache", {"AAA.png": b"x"})))
+    source = open_source(fake, DataParams("kaggle", str(tmp_path / "none")), "all")
+    assert [entry.path for entry in source.entries()] == ["AAA.png"]
+
+
+@pytest.mark.parametrize("status", [404, 503])
+def test_a_token_is_named_only_if_kaggle_asks_for_one(
+    status: int, fake: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Other(ConnectionError):
+        response = types.SimpleNamespace(status_code=status)
+
+    def download(handle: str) -> str:
+        raise Other
+
+    fake_client(monkeypatch, None, download)
+    with pytest.raises(InputError, match=rf"Other {status}\); check the network, or put") as caught:
+        open_source(fake, DataParams("kaggle"), "all")
+    assert "token" not in str(caught.value)
+
+
 def test_without_a_token_the_error_names_its_files_and_the_alternatives(
     tmp_path: Path, packed: Pack, fake: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed(tmp_path / "fake-captchas.zip", {"AAA.png": b"x"})  # exists, but is not used as a fallback
-    fake_client(monkeypatch, None, lambda handle: pytest.fail("download without a token"))
+    fake_client(monkeypatch, None, refused)
     with pytest.raises(InputError) as caught:
         open_source(fake, DataParams("kaggle", str(tmp_path)), "all")
     message = str(caught.value)
@@ -108,12 +142,6 @@ def test_without_a_token_the_error_names_its_files_and_the_alternatives(
     ):
         assert part in message
     assert "\n" not in message
-
-
-class HTTPError(ConnectionError):
-    """Like HTTPError of the package requests."""
-
-    response = types.SimpleNamespace(status_code=401)
 
 
 def test_the_error_of_a_failed_download_hides_the_token(fake: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,9 +82,9 @@ def _verdict(findings: Findings) -> str:
     straddling = leak["near_groups_across_folds"]
     if same["near_groups"] or same["exact_groups"]:
         sentences = [
-            f"Identical images: {same['exact_images']:,}, in {same['exact_groups']:,} groups. "
+            f"Identical images: {same['exact_images']:,}, in {same['exact_groups']:,} groups, of which "
+            f"{same['exact_groups_with_two_labels']:,} with different labels. "
             f"Near-duplicates by perceptual hash: {same['near_images']:,}, in {same['near_groups']:,} groups, of which "
-            f"{same['near_groups_with_two_labels']:,} with different labels and "
             f"{same['groups_across_datasets']:,} across datasets."
         ]
     else:
@@ -96,7 +96,7 @@ def _verdict(findings: Findings) -> str:
     )
     if same["two_labels_examples"]:
         listed = "; ".join(escape(" and ".join(group)) for group in same["two_labels_examples"])
-        sentences.append(f"Near-duplicates with different labels: {listed}.")
+        sentences.append(f"Identical images with different labels: {listed}.")
     untaught = [
         f"{escape(name)} fold {escape(fold)}: {escape(symbols)}"
         for name, audited in findings.audit["datasets"].items()
