@@ -76,6 +76,8 @@ def _misnamed(params: Any, folder: Path) -> list[str]:
     # Names that are not known are reported with the other parameters.
     slugs = {key: DATASETS[key].slug for key in DATASETS.names() if key in keys}
     known = {f"{DATASETS[key].slug}{suffix}" for key in DATASETS.names() for suffix in SUFFIXES}
+    declared = _at(params, "datasets") or {}
+    known |= {Path(path).name for key in declared if isinstance(path := _at(declared, key, "path"), str)}
     others = sorted(
         path.name for path in folder.iterdir() if path.name.lower().endswith(SUFFIXES) and path.name not in known
     )

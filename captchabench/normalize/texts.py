@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from captchabench.alphabet import Alphabet
 from captchabench.config import NormalizeParams
 from captchabench.datasets.base import Dataset
 from captchabench.errors import InputError
@@ -47,10 +48,10 @@ def normalize(
                 f"params.yaml: folds.count: fold {int(np.argmin(per_fold))} of '{dataset.key}' is empty with "
                 f"{folds} folds of {len(ids)} images; lower it, or raise datasets.{dataset.key}.images"
             )
-        info = _shard_info(dataset, cleaned.info, params)
+        labels = [cleaned.rows.labels[i] for i in cleaned.kept]
+        info = _shard_info(dataset, cleaned.info, params, labels)
         batches = _gather(info, cleaned.rows, cleaned.kept, fold_of, cleaned.spool)
         write_shards(shards, info, batches, max(1, PART_BYTES // (params.height * params.width)))
-    labels = [cleaned.rows.labels[i] for i in cleaned.kept]
     return {
         **cleaned.figures(fold_of, groups),
         "symbols": dict(Counter("".join(labels))),
@@ -58,19 +59,28 @@ def normalize(
     }
 
 
-def _shard_info(dataset: Dataset, info: RawInfo, params: NormalizeParams) -> ShardInfo:
+def _shard_info(dataset: Dataset, info: RawInfo, params: NormalizeParams, labels: Sequence[str]) -> ShardInfo:
+    lengths = [len(label) for label in labels]
     return ShardInfo(
         dataset=dataset.key,
         source=info.source,
         version=info.version,
         height=params.height,
         width=params.width,
-        alphabet=dataset.alphabet.symbols,
-        min_length=dataset.min_length,
-        max_length=dataset.max_length,
+        alphabet=dataset.symbols or _symbols_of(labels, dataset),
+        min_length=dataset.min_length or min(lengths),
+        max_length=dataset.max_length or max(lengths),
         resize=params.resize,
         clahe=params.clahe,
     )
+
+
+def _symbols_of(labels: Sequence[str], dataset: Dataset) -> str:
+    """The symbols that occur, in code point order. Raises InputError if there are too many."""
+    try:
+        return Alphabet("".join(sorted(set("".join(labels))))).symbols
+    except InputError as error:
+        raise InputError(f"{dataset.key}: {error}; is datasets.{dataset.key}.labels the right rule?") from None
 
 
 def _gather(
