@@ -414,7 +414,8 @@ def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1000:
         return float(value)
     if not isinstance(value, hint) or (hint in (int, float) and isinstance(value, bool)):
-        raise InputError(f"{where}: must be {names[hint]}, is {_kind(value)}")
+        quotes = "; put it in quotes" if hint is str and isinstance(value, int | float) else ""
+        raise InputError(f"{where}: must be {names[hint]}, is {_kind(value)}{quotes}")
     if hint is str and any("\ud800" <= symbol <= "\udfff" for symbol in value):
         raise InputError(f"{where}: must be text, has half a surrogate pair: {_kind(value)}")
     if hint is float and not math.isfinite(value):

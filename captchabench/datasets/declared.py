@@ -50,48 +50,52 @@ def declare(
     )
 
 
-def own_datasets(path: Path = PARAMS) -> list[Dataset]:
-    """The datasets that params.yaml declares, if there is such a file."""
-    if not path.is_file():
+def own_datasets() -> list[Dataset]:
+    """The datasets that params.yaml declares, if there is such a file. Raises InputError if it is wrong."""
+    if not PARAMS.is_file():
         return []
-    params = load_params(path)
-    return [find_dataset(name, params, path) for name, section in params.datasets.items() if section.path]
+    params = load_params()
+    return [find_dataset(name, params) for name, section in params.datasets.items() if section.path]
 
 
-def find_dataset(name: str, params: Params, where: Path = PARAMS) -> Dataset:
+def find_dataset(name: str, params: Params) -> Dataset:
     """The dataset called `name`: one with a file of its own, or one that `params` declare by its path.
 
-    where: the file of `params`, for messages. Raises InputError if there is no such dataset, or if its declaration is
-    wrong.
+    Raises InputError if there is no such dataset, or if its declaration is wrong.
     """
     section = params.datasets.get(name)
+    at = f"{PARAMS}: datasets.{visible(name, 60)}"
     if section is None or not section.path:
-        own = [key for key, other in params.datasets.items() if other.path]
         if name in DATASETS.names():
             return DATASETS[name]
-        hint = did_you_mean(name, [*DATASETS.names(), *own])
-        raise InputError(f"no dataset called '{name}'; {hint} For images of your own, give datasets.NAME.path")
-    at = f"{where}: datasets.{visible(name, 60)}"
+        hint = did_you_mean(name, [*DATASETS.names(), *(key for key, other in params.datasets.items() if other.path)])
+        if section is not None:
+            raise InputError(f"{at}: is no known dataset; give its path if the images are your own; {hint}")
+        raise InputError(f"no dataset called '{name}'; {hint}")
     if name in DATASETS.names() or name == UNION:
         raise InputError(f"{at}.path: '{name}' is the name of another dataset; give your images another name")
     if not _NAME.fullmatch(name):
         raise InputError(f"{at}: a name takes up to 40 letters without accents, digits and _; choose another")
-    downloads = Path(params.data.downloads)
-    if not Path(section.path).absolute().is_relative_to(downloads.absolute()) or ".." in Path(section.path).parts:
+    path, downloads = Path(section.path), Path(params.data.downloads)
+    if not path.absolute().is_relative_to(downloads.absolute()) or ".." in path.parts:
         raise InputError(
-            f"{at}.path: {section.path} is not in data.downloads ({downloads}), where DVC sees changes; move it there"
+            f"{at}.path: {path} is not in data.downloads ({downloads}), where DVC sees changes; move it there"
         )
+    tiles = name in params.matrix.tiles.datasets
+    for key in ("alphabet", "case_folded", "min_length", "max_length"):
+        if tiles and getattr(section, key):
+            raise InputError(f"{at}.{key}: is for texts, and matrix.tiles.datasets names '{name}'; remove it")
     try:
         return declare(
             name,
-            Path(section.path),
+            path,
             section.labels,
             alphabet=section.alphabet,
             case_folded=section.case_folded,
             min_length=section.min_length,
             max_length=section.max_length,
             licence=section.licence,
-            task="grid" if name in params.matrix.tiles.datasets else "text",
+            task="grid" if tiles else "text",
         )
     except InputError as error:
         raise InputError(f"{at}.alphabet: {error}") from None
