@@ -26,6 +26,8 @@ MAX_BYTES = 100_000
 # The nodes of a file with its aliases expanded, and their depth: a few lines can expand to billions of nodes.
 MAX_NODES = 20_000
 MAX_DEPTH = 20
+# Symbols of a text: twice those of the longest label here. The time of hog_svc grows with the fourth power.
+MAX_LENGTH = 20
 _MERGE = "tag:yaml.org,2002:merge"
 _SHOWN = 60  # characters of a value in a message
 
@@ -94,11 +96,23 @@ class DatasetParams:
     images: a number, or "all". difficulty: a factor on `training.steps` of the `models` section. models: model ->
     parameters that replace those of the `models` section for this dataset. The difficulty does not multiply steps that
     are given here.
+
+    path: the archive or folder of images of the user's own; empty for a dataset that has a file in `datasets/`. The
+    others are for such images only. labels: where the labels are, as `--labels` takes it, or "auto". alphabet: empty
+    for the symbols that occur. case_folded: whether labels do not tell upper from lower case. min_length, max_length:
+    of a label; 0 for those that occur.
     """
 
     images: Annotated[int, Between(1, 10_000_000)] | Literal["all"] = "all"
     difficulty: Annotated[float, Between(0.001, 1000)] = 1.0
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    path: str = ""
+    labels: str = "auto"
+    alphabet: str = ""
+    case_folded: bool = False
+    min_length: Annotated[int, Between(0, MAX_LENGTH)] = 0
+    max_length: Annotated[int, Between(0, MAX_LENGTH)] = 0
+    licence: str = ""
 
 
 @dataclass(frozen=True)
@@ -265,6 +279,7 @@ def load_params(path: Path = PARAMS) -> Params:
     params = build(Params, read_yaml(path), str(path))
     _check_matrix(params, path)
     for dataset, section in params.datasets.items():
+        _check_declaration(section, f"{path}: datasets.{_short(dataset)}")
         for model in section.models:
             if model not in params.models:
                 where = f"{path}: datasets.{_short(dataset)}.models.{_short(model)}"
@@ -273,6 +288,16 @@ def load_params(path: Path = PARAMS) -> Params:
         if (pixels := getattr(params.tiles, side)) % 3:
             raise InputError(f"{path}: tiles.{side}: must be a multiple of 3, for three tiles; is {pixels}")
     return params
+
+
+def _check_declaration(section: DatasetParams, where: str) -> None:
+    """Refuse a declaration of images without their path, and lengths that no label has."""
+    default = DatasetParams()
+    for key in ("labels", "alphabet", "case_folded", "min_length", "max_length", "licence"):
+        if not section.path and getattr(section, key) != getattr(default, key):
+            raise InputError(f"{where}.{key}: is for images of your own; give their path, too")
+    if section.max_length and section.min_length > section.max_length:
+        raise InputError(f"{where}.min_length: is above max_length, which is {section.max_length}; lower it")
 
 
 def _check_matrix(params: Params, path: Path) -> None:
@@ -389,7 +414,8 @@ def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1000:
         return float(value)
     if not isinstance(value, hint) or (hint in (int, float) and isinstance(value, bool)):
-        raise InputError(f"{where}: must be {names[hint]}, is {_kind(value)}")
+        quotes = "; put it in quotes" if hint is str and isinstance(value, int | float) else ""
+        raise InputError(f"{where}: must be {names[hint]}, is {_kind(value)}{quotes}")
     if hint is str and any("\ud800" <= symbol <= "\udfff" for symbol in value):
         raise InputError(f"{where}: must be text, has half a surrogate pair: {_kind(value)}")
     if hint is float and not math.isfinite(value):

@@ -75,6 +75,8 @@ def _misnamed(params: Any, folder: Path) -> list[str]:
     # Names that are not known are reported with the other parameters.
     slugs = {key: DATASETS[key].slug for key in DATASETS.names() if key in keys}
     known = {f"{DATASETS[key].slug}{suffix}" for key in DATASETS.names() for suffix in SUFFIXES}
+    declared = _at(params, "datasets") or {}
+    known |= {Path(path).name for key in declared if isinstance(path := _at(declared, key, "path"), str)}
     others = [name for name in archives_in(folder) if name not in known]
     missing = {
         key: slug

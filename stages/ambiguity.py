@@ -11,7 +11,9 @@ from stages import run
 
 def main() -> None:
     params = load_params()
-    drawn = [DATASETS[name] for name in params.matrix.datasets] if params.data.source == "standin" else []
+    # Images of the user's own have no stand-ins.
+    known = set(DATASETS.names()) if params.data.source == "standin" else set()
+    drawn = [DATASETS[name] for name in params.matrix.datasets if name in known]
     table = ambiguity(drawn, params.data.source)
     write_text(Path("metrics/ambiguity.csv"), table.write_csv(float_precision=6))
     ceilings = ", ".join(

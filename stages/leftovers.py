@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from captchabench.cells.cell import cells_of, stage_of
+from captchabench.cells.cell import cells_of
 from captchabench.config import MatrixParams, load_params
-from captchabench.datasets import stage_name
+from captchabench.datasets import UNION
 
 # (folder, stage, suffix): the stage writes one file or folder per cell, called D-M-F and the suffix.
 OUTPUTS_BY_CELL = (
@@ -31,8 +31,8 @@ def remove_leftovers() -> None:
     """
     lock = Path("dvc.lock")
     locked = lock.read_text(encoding="utf-8") if lock.exists() else ""
-    for path, stage in _unexpected_outputs(load_params().matrix):
-        if f"  {stage}:\n" in locked:
+    for path, stage, item in _unexpected_outputs(load_params().matrix):
+        if any(f"  {stage}{kind}@{item}:\n" in locked for kind in ("", "-tiles", f"-{UNION}")):
             if path.is_dir():
                 # Several stages may start at once: files that another one has removed are no error.
                 shutil.rmtree(path, ignore_errors=True)
@@ -40,16 +40,19 @@ def remove_leftovers() -> None:
                 path.unlink(missing_ok=True)
 
 
-def _unexpected_outputs(matrix: MatrixParams) -> Iterator[tuple[Path, str]]:
-    """Outputs that belong to no cell or dataset of `matrix`, each with the name of the stage that wrote it."""
+def _unexpected_outputs(matrix: MatrixParams) -> Iterator[tuple[Path, str, str]]:
+    """Outputs that belong to no cell or dataset of `matrix`, each with the stage that wrote it and its cell or dataset.
+
+    The stage is named without "-tiles" and "-union": what an item was is not known any more.
+    """
     cells = {str(cell) for cell in cells_of(matrix)}
     for folder, stage, suffix in OUTPUTS_BY_CELL:
         for path in Path(folder).glob(f"[!.]*{suffix}"):
             cell = path.name.removesuffix(suffix)
             if cell not in cells:
-                yield path, stage_of(stage, cell)
+                yield path, stage, cell
     for folder, suffix in OUTPUTS_BY_DATASET:
         for path in Path(folder).glob(f"[!.]*{suffix}"):
             dataset = path.name.removesuffix(suffix)
             if dataset not in matrix.all_datasets:
-                yield path, stage_name("normalize", dataset)
+                yield path, "normalize", dataset

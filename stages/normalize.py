@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from captchabench.config import load_params
-from captchabench.datasets import DATASETS
+from captchabench.datasets.declared import find_dataset
 from captchabench.normalize.texts import normalize
 from captchabench.normalize.tiles import normalize_tiles
 from captchabench.storage.files import write_json
@@ -11,8 +11,8 @@ from stages import run
 
 
 def main(name: str) -> None:
-    dataset = DATASETS[name]
     params = load_params()
+    dataset = find_dataset(name, params)
     source, rejects = Path(f"data/raw/{name}.parquet"), Path(f"data/rejects/{name}.csv")
     shards, folds = Path(f"data/shards/{name}"), params.folds.count
     if dataset.task == "grid":

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from captchabench.alphabet import Alphabet
 from captchabench.datasets import DATASETS
 from captchabench.datasets.base import Dataset, Drawing
 from captchabench.samples.shards import CHECKSUM_KEY
@@ -45,7 +44,7 @@ def make_dataset(key: str = "fake") -> Dataset:
         kaggle_version=3,
         licence="made up",
         images=40,
-        alphabet=Alphabet(SYMBOLS),
+        symbols=SYMBOLS,
         min_length=3,
         max_length=3,
         draw=draw,

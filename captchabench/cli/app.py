@@ -11,6 +11,8 @@ from rich.table import Table
 from captchabench.cli import compare, demo, doctor, predict, publish
 from captchabench.config import PARAMS
 from captchabench.datasets import DATASETS
+from captchabench.datasets.base import Dataset
+from captchabench.datasets.declared import own_datasets
 from captchabench.errors import InputError
 from captchabench.models import RECOGNISERS
 from captchabench.streams import allow_any_text
@@ -87,22 +89,32 @@ def apply(
 
 @app.command()
 def datasets() -> None:
-    """List the datasets with their Kaggle handle, licence and alphabet."""
-    table = Table("dataset", "Kaggle handle", "images", "labels", "alphabet or classes", "licence")
+    """List the datasets with their Kaggle handle, licence and alphabet, and those that params.yaml declares."""
+    table = Table("dataset", "Kaggle handle or path", "images", "labels", "alphabet or classes", "licence")
     for key in DATASETS.names():
         dataset = DATASETS[key]
-        lengths = str(dataset.min_length)
-        if dataset.max_length > dataset.min_length:
-            lengths += f" to {dataset.max_length}"
         table.add_row(
             key,
             dataset.handle or "any folder of images by class",
             f"{dataset.images:,}",
-            f"{lengths} of {len(dataset.alphabet)} {'classes' if dataset.class_names else 'symbols'}",
+            f"{_span(dataset)} of {len(dataset.alphabet)} {'classes' if dataset.class_names else 'symbols'}",
             ", ".join(dataset.class_names) or dataset.alphabet.symbols,
             dataset.licence,
         )
+    for dataset in own_datasets():
+        rule = dataset.rule or "found by themselves"
+        table.add_row(
+            dataset.key, dataset.path, "", f"{rule}, {_span(dataset)}", dataset.symbols or "all", dataset.licence
+        )
     Console().print(table)
+
+
+def _span(dataset: Dataset) -> str:
+    """The lengths of its labels."""
+    if not dataset.max_length:
+        return f"{dataset.min_length} or more" if dataset.min_length else "any length"
+    low = dataset.min_length or 1
+    return str(low) if low == dataset.max_length else f"{low} to {dataset.max_length}"
 
 
 @app.command()

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from captchabench.datasets import DATASETS, UNION
+from captchabench.datasets.declared import own_datasets
 from captchabench.errors import InputError
 from captchabench.inference.files import STANDARD_INPUT, ImageFile, ImageFiles
 from captchabench.report.readings import Columns, Format, Row, Writer, shown, writer
@@ -187,10 +188,11 @@ class _Labels:
             raise InputError("--labels-from-name: the file name of a grid does not give the classes of its nine tiles")
         if declaring == UNION and not rule:
             raise InputError("--labels-from-name: the model is for several datasets; give --dataset with one of them")
-        # A model that was trained on a set of its user's knows no declared dataset.
+        rule = rule or _own_rule(declaring)
+        # A model that was trained on images of its user's own knows no other declaration.
         declared = None if rule or not (dataset or declaring in DATASETS.names()) else DATASETS[declaring].label_of
         lengths = about.min_length, about.max_length
-        self._labels = NameLabels(about.spec.alphabet, *lengths, rule or "", declared)
+        self._labels = NameLabels(about.spec.alphabet, *lengths, rule, declared)
         self.refused = 0
         self._files = 0
         self._first: list[str] = []
@@ -221,6 +223,19 @@ class _Labels:
                 f"error: {self.refused:,} of {self._files:,} names have no label that the model could read, and are "
                 "not scored; rename them, or give --labels RULE"
             )
+
+
+def _own_rule(dataset: str) -> str:
+    """The rule on names that params.yaml declares for images of the user's own; empty if there is none."""
+    from captchabench.labels.rules import OF_NAME
+
+    try:
+        own = {declared.key: declared.rule for declared in own_datasets()}
+    except InputError:
+        # It may belong to another project. A model can be used without the benchmark.
+        return ""
+    rule = own.get(dataset, "")
+    return rule if rule in (*OF_NAME, "folder") else ""
 
 
 class _Unreadable:

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from captchabench.alphabet import Alphabet
 from captchabench.datasets import DATASETS
 from captchabench.datasets.base import Dataset, Drawing
 from captchabench.datasets.drawing import encode, strokes, warps
@@ -112,7 +111,7 @@ DATASETS.add(
         kaggle_version=1,  # the pinned version
         licence="not stated; research data of R. Wilhelmy and H. Rosas (2013); check before use",
         images=1070,
-        alphabet=Alphabet("2345678bcdefgmnpwxy"),
+        symbols="2345678bcdefgmnpwxy",
         min_length=5,
         max_length=5,
         draw=draw,

@@ -3,7 +3,6 @@
 The dataset consists of tiles, each with its class. Normalisation composes grids from them.
 """
 
-import unicodedata
 from functools import cache
 
 import cv2
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from captchabench.alphabet import class_alphabet
 from captchabench.datasets import DATASETS
-from captchabench.datasets.base import TILES, Dataset, Drawing
+from captchabench.datasets.base import TILES, Dataset, Drawing, class_name
 from captchabench.datasets.drawing import encode, warps
 from captchabench.datasets.drawing.backgrounds import background, bar, colour
 from captchabench.datasets.drawing.dice import Roll, dice
@@ -42,19 +41,6 @@ _MIN_SIZE, _MAX_SIZE = 34, 62  # of the longer side, in pixels
 _MAX_TURN, _MAX_SHEAR = 25, 4096  # degrees; in 1/16384
 _NOISE = (2, 4, 8, 16)  # grey levels, added or subtracted
 _QUALITY = 90
-_MAX_NAME = 100  # symbols in the name of a class
-
-
-def class_name(folder: str) -> str:
-    """The class that a folder is named after: "Traffic_Light" and "traffic light" are the same. "" if there is none.
-
-    A name that is too long to show, or has unprintable characters, gives no class. In paths from archives those
-    characters are escaped with a backslash.
-    """
-    if not folder.isprintable() or "\\" in folder or len(folder) > _MAX_NAME:
-        return ""
-    # Some file systems store an accented letter as two code points, others as one.
-    return " ".join(unicodedata.normalize("NFC", folder.replace("_", " ")).split()).casefold()
 
 
 @cache
@@ -140,7 +126,7 @@ DATASETS.add(
         kaggle_version=0,
         licence="none of its own: that of the images you give it; drawn tiles use Material Design Icons (Apache 2.0)",
         images=20_000,
-        alphabet=class_alphabet(len(CLASSES)),
+        symbols=class_alphabet(len(CLASSES)).symbols,
         min_length=TILES,
         max_length=TILES,
         draw=draw,

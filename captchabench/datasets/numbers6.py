@@ -5,7 +5,6 @@ Neither the look nor the size of the images is documented. The stand-ins look li
 
 import numpy as np
 
-from captchabench.alphabet import Alphabet
 from captchabench.datasets import DATASETS
 from captchabench.datasets.base import Dataset, Drawing
 from captchabench.datasets.drawing import encode, strokes
@@ -57,7 +56,7 @@ DATASETS.add(
         kaggle_version=1,  # the pinned version
         licence="not stated on the Kaggle page; check before use",
         images=1742,
-        alphabet=Alphabet(_DIGITS),
+        symbols=_DIGITS,
         min_length=6,
         max_length=6,
         draw=draw,

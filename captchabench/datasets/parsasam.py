@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from captchabench.alphabet import Alphabet
 from captchabench.datasets import DATASETS
 from captchabench.datasets.base import Dataset, Drawing
 from captchabench.datasets.drawing import encode, strokes, warps
@@ -180,7 +179,7 @@ DATASETS.add(
         kaggle_version=1,  # the pinned version
         licence="not stated on the Kaggle page; check before use",
         images=113_062,
-        alphabet=Alphabet(_SYMBOLS),
+        symbols=_SYMBOLS,
         min_length=5,
         max_length=5,
         draw=draw,

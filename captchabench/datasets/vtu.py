@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from captchabench.alphabet import Alphabet
 from captchabench.datasets import DATASETS
 from captchabench.datasets.base import Dataset, Drawing
 from captchabench.datasets.drawing import encode, warps
@@ -145,7 +144,7 @@ DATASETS.add(
         kaggle_version=1,  # the pinned version
         licence="not stated on the Kaggle page; check before use",
         images=5000,  # not documented: the number that `images: all` draws
-        alphabet=Alphabet(_SYMBOLS),
+        symbols=_SYMBOLS,
         min_length=6,
         max_length=6,
         draw=draw,

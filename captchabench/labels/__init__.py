@@ -4,6 +4,7 @@
     find_labels(path, "before-first-underscore")   # or takes the one that `--labels` names
     RULES                                          # rules: every rule by name, with a one-line description
     label_in_name(path, model) -> str              # fitting: the label in one file's name that fits a trained model
+    open_labelled(dataset, images, seed)           # source: a declared dataset, to be ingested
 
 A set is a folder, a .zip, .tar, .tar.gz or .tgz archive, a Parquet file, or a folder of Parquet files. A rule says
 where a label stands: in the file's name, in the name of its folder, or in a label file beside the images.
@@ -16,6 +17,7 @@ where a label stands: in the file's name, in the name of its folder, or in a lab
     readings   what each rule makes of a set
     evidence   whether labels look like labels: coverage, alphabet, lengths, repetitions
     finding    the choice of a rule
+    source     the images as a source to ingest
 
 Nothing is left out silently. `LabelledImages` lists an image or a row of a label file without a use as a reject, with
 its reason. A mistake that no reject can express is an InputError of one line, which names the file and the remedy.

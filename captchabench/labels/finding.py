@@ -21,23 +21,24 @@ _EQUAL_LABELS = 0.05
 _NAMED = 0.5
 
 
-def find_labels(path: Path, rule: str = "") -> LabelledImages:
+def find_labels(path: Path, rule: str = "", option: str = "--labels") -> LabelledImages:
     """The images at `path` with their labels.
 
     rule: a name in RULES, a label file's path in the set, or either of `file:COLUMN` and `PATH:COLUMN`; inferred if
-    empty. Raises InputError if the images cannot be read, if no rule finds labels, and if two fit equally.
+    empty. option: what a rule is given by, for messages. Raises InputError if the images cannot be read, if no rule
+    finds labels, and if two fit equally.
     """
     images = open_images(path)
     paths = [member.path for member in images.members]
     if rule:
-        reading, unused = _given(images, paths, rule)
+        reading, unused = _given(images, paths, rule, option)
     else:
         files = read_label_files(images)
-        reading, unused = _inferred(path, paths, files), files.unused
+        reading, unused = _inferred(path, paths, files, option), files.unused
     return _result(images, reading, unused)
 
 
-def _given(images: Images, paths: Sequence[str], rule: str) -> tuple[Reading, int]:
+def _given(images: Images, paths: Sequence[str], rule: str, option: str) -> tuple[Reading, int]:
     """The reading by the rule that the user named, and the number of label files that it does not use."""
     if rule in RULES and RULES[rule].of_path:
         (reading,) = read_names(paths, [rule])
@@ -45,17 +46,17 @@ def _given(images: Images, paths: Sequence[str], rule: str) -> tuple[Reading, in
     file, _, column = rule.partition(":")
     members = () if isinstance(images, ParquetImages) else tuple(member.path for member in images.label_files)
     if file not in members:
-        require_rule(file)
+        require_rule(file, option)
     files = read_label_files(images, file if file in members else "", column)
     of = file if file in RULES else "file"
     readings = [reading for reading in files.readings if reading.of == of]
     if not readings:
         why = "; ".join(files.problems) or "no such labels of these images"
-        raise InputError(f"{images.path}: --labels {rule}: {why}")
-    return _best(images.path, paths, readings), files.unused
+        raise InputError(f"{images.path}: {option} {rule}: {why}")
+    return _best(images.path, paths, readings, option), files.unused
 
 
-def _inferred(path: Path, paths: Sequence[str], files: LabelFiles) -> Reading:
+def _inferred(path: Path, paths: Sequence[str], files: LabelFiles, option: str) -> Reading:
     """The reading that fits best: of label files if one names most images, else of names."""
     named = [r for r in files.readings if sum(map(bool, r.labels)) >= _NAMED * len(paths)]
     stems, *splits = read_names(paths, OF_NAME)
@@ -66,18 +67,18 @@ def _inferred(path: Path, paths: Sequence[str], files: LabelFiles) -> Reading:
         different = {reading.labels: reading for reading in reversed(candidates)}
         usable = [reading for labels, reading in different.items() if not weigh(labels, reading.of).objection]
         if usable:
-            return _best(path, paths, usable[::-1])
+            return _best(path, paths, usable[::-1], option)
     if len(named) == 1:
         return named[0]
     objections = [f"{reading.rule}: {weigh(reading.labels, reading.of).objection}" for reading in (stems, folders)]
     reasons = "; ".join([*files.problems, *objections])
     raise InputError(
         f"{path}: no rule finds labels ({reasons}); put a label file with path<TAB>label beside the images, "
-        "or name a rule with --labels"
+        f"or name a rule with {option}"
     )
 
 
-def _best(path: Path, paths: Sequence[str], readings: Sequence[Reading]) -> Reading:
+def _best(path: Path, paths: Sequence[str], readings: Sequence[Reading], option: str) -> Reading:
     """The reading with the highest score. Raises InputError if another one fits equally and reads other labels."""
     scored: list[tuple[Evidence, Reading]] = [(weigh(reading.labels, reading.of), reading) for reading in readings]
     scored.sort(key=lambda pair: -pair[0].score)
@@ -88,13 +89,13 @@ def _best(path: Path, paths: Sequence[str], readings: Sequence[Reading]) -> Read
             continue
         differing = [i for i, pair in enumerate(zip(best.labels, other.labels, strict=True)) if pair[0] != pair[1]]
         if len(differing) > _EQUAL_LABELS * len(paths):
-            raise InputError(_undecided(path, paths[differing[0]], differing[0], best, other))
+            raise InputError(_undecided(path, paths[differing[0]], differing[0], best, other, option))
     return best
 
 
-def _undecided(path: Path, image: str, index: int, one: Reading, other: Reading) -> str:
+def _undecided(path: Path, image: str, index: int, one: Reading, other: Reading, option: str) -> str:
     readings = " and ".join(f"'{visible(r.labels[index] or '', 60)}' by {r.rule}" for r in (one, other))
-    options = " or ".join(f"--labels '{r.rule}'" if " " in r.rule else f"--labels {r.rule}" for r in (one, other))
+    options = " or ".join(f"{option} '{r.rule}'" if " " in r.rule else f"{option} {r.rule}" for r in (one, other))
     return f"{path}: two rules fit equally: '{visible(image, 100)}' is {readings}; decide with {options}"
 
 

@@ -44,8 +44,11 @@ RULES: dict[str, Rule] = {
 OF_NAME = tuple(name for name, rule in RULES.items() if rule.of_path and name != "folder")
 
 
-def require_rule(name: str) -> Rule:
-    """The rule called `name`. Raises InputError, which suggests the closest name, if there is none."""
+def require_rule(name: str, option: str = "--labels") -> Rule:
+    """The rule called `name`. Raises InputError, which suggests the closest name, if there is none.
+
+    option: what the rule is given by.
+    """
     if name not in RULES:
-        raise InputError(f"--labels: no rule is called '{name}'; {did_you_mean(name, RULES)}")
+        raise InputError(f"{option} {name}: no rule is called '{name}'; {did_you_mean(name, RULES)}")
     return RULES[name]

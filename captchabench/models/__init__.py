@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from captchabench.config import MAX_LENGTH
 from captchabench.errors import InputError
 from captchabench.models.base import Recogniser
 from captchabench.models.saved import CONFIG_FILE, About, SavedConfig, check_files, read_config
@@ -13,8 +14,6 @@ from captchabench.storage.files import open_regular
 
 RECOGNISERS: Registry[type[Recogniser]] = Registry("model", __name__, apart=("base", "neural", "saved"))
 
-# Symbols of a text: twice those of the longest label here. The time of hog_svc grows with the fourth power.
-MAX_LENGTH = 20
 # Bytes of all files of a model: twice those of the largest network that can be trained here.
 MAX_BYTES = 1 << 30
 # Upper limits of the bytes in files: per learned number, including running means, and for names and shapes.

@@ -19,7 +19,7 @@ from captchabench.datasets.base import Dataset
 from captchabench.errors import InputError
 from captchabench.normalize.images import Repair
 from captchabench.normalize.normalizer import Normalized, Normalizer
-from captchabench.normalize.rejects import Reason, Reject, write_rejects
+from captchabench.normalize.rejects import WITHOUT_IMAGE, Reason, Reject, write_rejects
 from captchabench.pool import ordered
 from captchabench.progress import tracked
 from captchabench.samples.raw import RawInfo, read_info
@@ -74,8 +74,8 @@ class Cleaned:
     """The images of a raw file that passed all checks.
 
     kept: indices [K] into `rows`, ordered by sample_id. spool: the pixels of all `rows`, one after the other. read: the
-    number of images in the raw file. counts: the number of rejects by reason. dropped: their share of the images,
-    without duplicates.
+    number of images in the raw file and of those that have no label. counts: the number of rejects by reason. dropped:
+    their share of the images, without duplicates.
     """
 
     info: RawInfo
@@ -94,6 +94,7 @@ class Cleaned:
             "dataset": self.info.dataset,
             "source": self.info.source,
             "version": self.info.version,
+            **({"label_rule": self.info.rule} if self.info.rule else {}),
             "images_available": self.info.available,
             "images_read": self.read,
             "kept": len(self.kept),
@@ -129,7 +130,7 @@ def clean_images(
         )
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as spool:
-        rows = Rows()
+        rows = Rows(rejects=[Reject(reject.path, "", reject.reason, reject.detail) for reject in info.rejects])
         file = pq.ParquetFile(source)
         groups = range(file.num_row_groups)
         work = Normalizer(source, dataset, params)
@@ -139,7 +140,7 @@ def clean_images(
         spool.flush()
         kept = rows.resolve_duplicates()
         write_rejects(rejects, rows.rejects)
-        read = file.metadata.num_rows
+        read = file.metadata.num_rows + sum(reject.reason not in WITHOUT_IMAGE for reject in info.rejects)
         counts = Counter(reject.reason for reject in rows.rejects)
         dropped = _check_dropped(dataset, counts, len(kept), read, params.max_rejected, rejects)
         yield Cleaned(info, rows, kept, spool, read, counts, dropped)

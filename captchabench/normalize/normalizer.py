@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from captchabench.alphabet import nfc
-from captchabench.config import NormalizeParams
+from captchabench.config import MAX_LENGTH, NormalizeParams
 from captchabench.datasets import stage_name
 from captchabench.datasets.base import Dataset
 from captchabench.errors import InputError, visible
@@ -98,11 +98,11 @@ class Normalizer:
             if not label:
                 raise Rejected(Reason.NO_CLASS, "lies in no folder of a class")
             return
-        low, high = self.dataset.min_length, self.dataset.max_length
+        low, high = self.dataset.min_length or 1, self.dataset.max_length or MAX_LENGTH
         if not low <= len(label) <= high:
             expected = str(low) if low == high else f"{low} to {high}"
             raise Rejected(Reason.WRONG_LENGTH, f"{len(label)} symbols instead of {expected}")
-        if foreign := self.dataset.alphabet.foreign(label):
+        if self.dataset.symbols and (foreign := self.dataset.alphabet.foreign(label)):
             raise Rejected(Reason.SYMBOL_OUTSIDE_ALPHABET, " ".join(map(_with_code_point, dict.fromkeys(foreign))))
 
 

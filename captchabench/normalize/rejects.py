@@ -12,7 +12,7 @@ from captchabench.storage.files import write_text
 
 
 class Reason(StrEnum):
-    """Why an image is not in the shards. All but `duplicate` count towards normalize.max_rejected."""
+    """Why an image is not in the shards. All but `duplicate` and WITHOUT_IMAGE count towards normalize.max_rejected."""
 
     UNDECODABLE = "undecodable"  # no image, damaged, or in an unsupported format
     TRUNCATED = "truncated"  # the file ends before the image does
@@ -25,6 +25,15 @@ class Reason(StrEnum):
     SYMBOL_OUTSIDE_ALPHABET = "symbol_outside_alphabet"
     TWO_LABELS_SAME_PIXELS = "two_labels_same_pixels"  # all copies are left out, since the right label is unknown
     DUPLICATE = "duplicate"  # same pixels, same label: the copy whose path sorts first is kept
+    # Images of the user's own only. The names are those of `labels.found.Reason`.
+    IMAGE_WITHOUT_LABEL = "image_without_label"
+    EMPTY_LABEL = "empty_label"
+    TWO_LABELS = "two_labels"  # in label files, for one image
+    LABEL_WITHOUT_IMAGE = "label_without_image"  # a row of a label file
+    SEVERAL_IMAGES = "several_images"  # a row of a label file whose name is that of several images
+
+
+WITHOUT_IMAGE = frozenset({Reason.LABEL_WITHOUT_IMAGE, Reason.SEVERAL_IMAGES})
 
 
 class Rejected(Exception):

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from captchabench.alphabet import Alphabet
 from captchabench.config import NormalizeParams
 from captchabench.datasets.base import Dataset
+from captchabench.errors import InputError
 from captchabench.normalize.cleaning import Rows, clean_images
 from captchabench.normalize.duplicates import duplicate_groups
 from captchabench.normalize.folds import assign_folds, check_folds
@@ -42,7 +44,7 @@ def normalize(
         groups = duplicate_groups(np.concatenate(cleaned.rows.hashes)[cleaned.kept], labels)
         fold_of = assign_folds(ids, groups, folds)
         check_folds(dataset.key, fold_of, groups, folds, [cleaned.rows.names[i] for i in cleaned.kept])
-        info = _shard_info(dataset, cleaned.info, params)
+        info = _shard_info(dataset, cleaned.info, params, labels)
         batches = _gather(info, cleaned.rows, cleaned.kept, fold_of, cleaned.spool)
         write_shards(shards, info, batches, max(1, PART_BYTES // (params.height * params.width)))
     return {
@@ -52,19 +54,28 @@ def normalize(
     }
 
 
-def _shard_info(dataset: Dataset, info: RawInfo, params: NormalizeParams) -> ShardInfo:
+def _shard_info(dataset: Dataset, info: RawInfo, params: NormalizeParams, labels: Sequence[str]) -> ShardInfo:
+    lengths = [len(label) for label in labels]
     return ShardInfo(
         dataset=dataset.key,
         source=info.source,
         version=info.version,
         height=params.height,
         width=params.width,
-        alphabet=dataset.alphabet.symbols,
-        min_length=dataset.min_length,
-        max_length=dataset.max_length,
+        alphabet=dataset.symbols or _symbols_of(labels, dataset),
+        min_length=dataset.min_length or min(lengths),
+        max_length=dataset.max_length or max(lengths),
         resize=params.resize,
         clahe=params.clahe,
     )
+
+
+def _symbols_of(labels: Sequence[str], dataset: Dataset) -> str:
+    """The symbols that occur, in code point order. Raises InputError if there are too many."""
+    try:
+        return Alphabet("".join(sorted(set("".join(labels))))).symbols
+    except InputError as error:
+        raise InputError(f"{dataset.key}: {error}; is datasets.{dataset.key}.labels the right rule?") from None
 
 
 def _gather(

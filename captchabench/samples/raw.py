@@ -1,7 +1,8 @@
 """The raw format: images as published, in one Parquet file per dataset.
 
-The columns are `image` (struct of `bytes` and `path`) and `label` (unchecked: the file's stem, or the folder of a
-tile). The `huggingface` schema metadata lets `datasets.load_dataset("parquet", ...)` decode the images.
+The columns are `image` (struct of `bytes` and `path`) and `label` (unchecked: the file's stem, the folder of a tile, or
+what the rule of the user's own images finds). The `huggingface` schema metadata lets
+`datasets.load_dataset("parquet", ...)` decode the images.
 """
 
 import json
@@ -27,10 +28,14 @@ BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class Entry:
-    """One image as published: its path within the source ("/" between folders) and its bytes."""
+    """One image as published: its path within the source ("/" between folders) and its bytes.
+
+    label: the unchecked label, if it has been found; otherwise it is in the path.
+    """
 
     path: str
     encoded: bytes
+    label: str | None = None
 
     @property
     def stem(self) -> str:
@@ -55,11 +60,23 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
+class RawReject:
+    """An image without a usable label, which is not in the raw file, or a row of a label file without an image.
+
+    reason: a code of `normalize.rejects.Reason`.
+    """
+
+    path: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class RawInfo:
     """The description of a raw file, stored in its schema metadata.
 
     available: the number of images in the source; the file may contain fewer. skipped: the number of other files, by
-    reason.
+    reason. rule, rejects: of images of the user's own, where labels were found, and what has none.
     """
 
     dataset: str
@@ -67,6 +84,8 @@ class RawInfo:
     version: int
     available: int
     skipped: Mapping[str, int]
+    rule: str = ""
+    rejects: tuple[RawReject, ...] = ()
 
 
 def schema(info: RawInfo) -> pa.Schema:
@@ -84,7 +103,7 @@ def schema(info: RawInfo) -> pa.Schema:
 def write_raw(path: Path, info: RawInfo, entries: Iterable[Entry], label_of: Callable[[str], str] = stem_of) -> int:
     """Write `entries` row group by row group, completely or not at all; return the number of rows.
 
-    label_of: maps an image's path to its unchecked label.
+    label_of: maps an image's path to its unchecked label, for entries without one.
     """
     total = 0
     pending: list[Entry] = []
@@ -121,7 +140,8 @@ def read_info(path: Path) -> RawInfo:
     try:
         check_sealed(path, fix)
         metadata = pq.read_schema(path).metadata or {}
-        return RawInfo(**json.loads(metadata[METADATA_KEY]))
+        values = json.loads(metadata[METADATA_KEY])
+        return RawInfo(**values | {"rejects": tuple(RawReject(**reject) for reject in values["rejects"])})
     except FileNotFoundError:
         raise InputError(f"{path}: is missing; run `dvc repro {stage_name('ingest', path.stem)}`") from None
     except (pa.ArrowException, OSError) as error:
@@ -134,5 +154,6 @@ def _batch(info: RawInfo, entries: list[Entry], label_of: Callable[[str], str]) 
     encoded = pa.array([entry.encoded for entry in entries], pa.binary())
     paths = pa.array([entry.path for entry in entries], pa.string())
     image = pa.StructArray.from_arrays([encoded, paths], ["bytes", "path"])
-    labels = pa.array([label_of(entry.path) for entry in entries], pa.string())
+    found = (label_of(entry.path) if entry.label is None else entry.label for entry in entries)
+    labels = pa.array(list(found), pa.string())
     return pa.record_batch([image, labels], schema=schema(info))

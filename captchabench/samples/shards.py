@@ -260,18 +260,18 @@ def read_batches(path: Path) -> Iterator[tuple[pa.RecordBatch, NDArray[np.uint8]
 def read_union(folders: Sequence[Path], name: str) -> Samples:
     """Several datasets as one with the name `name`, ordered by sample_id.
 
-    Its alphabet is the union of theirs, and its label lengths span theirs. Raises InputError if sources, sizes or ways
-    of normalisation differ.
+    Its alphabet is the union of theirs, and its label lengths span theirs. Its source names theirs. Raises InputError
+    if sizes or ways of normalisation differ.
     """
     members = [read_samples(folder) for folder in folders]
     infos = [m.info for m in members]
-    for trait in ("source", "height", "width", "resize", "clahe"):
+    for trait in ("height", "width", "resize", "clahe"):
         values = {getattr(i, trait) for i in infos}
         if len(values) > 1:
             raise InputError(f"{name}: members differ in {trait} ({sorted(values)}); run `dvc repro`")
     info = ShardInfo(
         dataset=name,
-        source=infos[0].source,
+        source="+".join(sorted({i.source for i in infos})),
         version=sum(i.version for i in infos),
         height=infos[0].height,
         width=infos[0].width,

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from captchabench.datasets import DATASETS
-from captchabench.datasets.base import Drawing
-from captchabench.datasets.grid import SIDE, class_name
+from captchabench.datasets.base import Drawing, class_name
+from captchabench.datasets.grid import SIDE
 
 GRID = DATASETS["grid"]
 # Hash of the first five tiles from seed 0. test_standins.py explains when it may change.

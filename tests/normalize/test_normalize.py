@@ -17,7 +17,6 @@ import pytest
 from PIL import Image
 
 from captchabench import pool
-from captchabench.alphabet import Alphabet
 from captchabench.audit import audit
 from captchabench.config import NormalizeParams
 from captchabench.datasets import DATASETS
@@ -313,7 +312,7 @@ def test_raw_images_of_another_dataset_or_version_are_refused(
 
 
 def test_accents_may_be_decomposed(tmp_path: Path, fake: Dataset, picture: Picture) -> None:
-    accented = replace(fake, alphabet=Alphabet("A\u00e9\u00fc"))
+    accented = replace(fake, symbols="A\u00e9\u00fc")
     labels = [unicodedata.normalize(form, "A\u00e9\u00fc") for form in ("NFC", "NFD")]
     entries = [Entry(f"{n}/{labels[n % 2]}.png", picture(n)) for n in range(20)]
     write_raw(tmp_path / "fake.parquet", RawInfo("fake", "archive", 1, 20, {}), entries)

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from captchabench.alphabet import Alphabet
 from captchabench.datasets import DATASETS
 from captchabench.studies.ambiguity import alike, ambiguity
 
@@ -27,7 +26,7 @@ def test_a_font_of_capitals_draws_lower_case_alike() -> None:
 
 def test_the_ceiling_by_hand() -> None:
     # One of the two fonts draws I and l alike: a reader gets 3 of 4 symbols right. Case folding does not merge the two.
-    dataset = replace(PARSASAM, alphabet=Alphabet("IlXY"), faces=(MANROPE, SERIF), min_length=2, max_length=3)
+    dataset = replace(PARSASAM, symbols="IlXY", faces=(MANROPE, SERIF), min_length=2, max_length=3)
     row = ambiguity([dataset], "standin").row(0, named=True)
     expected = np.mean([1, np.mean([0.75**2, 0.75**3])])
     assert row == {
@@ -40,7 +39,7 @@ def test_the_ceiling_by_hand() -> None:
 
 
 def test_case_folded_a_pair_of_cases_costs_nothing() -> None:
-    dataset = replace(PARSASAM, alphabet=Alphabet("Aa1"), faces=(CAPITALS,), min_length=1, max_length=1)
+    dataset = replace(PARSASAM, symbols="Aa1", faces=(CAPITALS,), min_length=1, max_length=1)
     row = ambiguity([dataset], "standin").row(0, named=True)
     assert (row["ceiling_exact"], row["ceiling_exact_folded"]) == (pytest.approx(2 / 3), 1.0)
 
