@@ -102,10 +102,8 @@ def datasets() -> None:
             dataset.licence,
         )
     for dataset in own_datasets():
-        rule = dataset.rule or "found by themselves"
-        table.add_row(
-            dataset.key, dataset.path, "", f"{rule}, {_span(dataset)}", dataset.symbols or "all", dataset.licence
-        )
+        labels = f"{_span(dataset)}, {dataset.rule or 'inferred'}"
+        table.add_row(dataset.key, dataset.path, "", labels, dataset.symbols or "all that occur", dataset.licence)
     Console().print(table)
 
 

@@ -17,6 +17,7 @@ from captchabench.datasets import DATASETS, UNION
 from captchabench.datasets.declared import own_datasets
 from captchabench.errors import InputError
 from captchabench.inference.files import STANDARD_INPUT, ImageFile, ImageFiles
+from captchabench.registry import did_you_mean
 from captchabench.report.readings import Columns, Format, Row, Writer, shown, writer
 from captchabench.storage.files import replacing_file
 
@@ -188,11 +189,13 @@ class _Labels:
             raise InputError("--labels-from-name: the file name of a grid does not give the classes of its nine tiles")
         if declaring == UNION and not rule:
             raise InputError("--labels-from-name: the model is for several datasets; give --dataset with one of them")
-        rule = rule or _own_rule(declaring)
-        # A model that was trained on images of its user's own knows no other declaration.
-        declared = None if rule or not (dataset or declaring in DATASETS.names()) else DATASETS[declaring].label_of
+        declared = None
+        if not rule and declaring in DATASETS.names():
+            declared = DATASETS[declaring].label_of
+        elif not rule:
+            rule = _own_rule(declaring, required=dataset is not None)
         lengths = about.min_length, about.max_length
-        self._labels = NameLabels(about.spec.alphabet, *lengths, rule, declared)
+        self._labels = NameLabels(about.spec.alphabet, *lengths, rule or "", declared)
         self.refused = 0
         self._files = 0
         self._first: list[str] = []
@@ -225,15 +228,22 @@ class _Labels:
             )
 
 
-def _own_rule(dataset: str) -> str:
-    """The rule on names that params.yaml declares for images of the user's own; empty if there is none."""
+def _own_rule(dataset: str, required: bool) -> str:
+    """The rule on names that params.yaml declares for images of the user's own; empty if there is none.
+
+    Raises InputError if the dataset is `required` and not declared. If it is not required, the model may have been
+    trained elsewhere, and params.yaml may be another project's.
+    """
     from captchabench.labels.rules import OF_NAME
 
     try:
         own = {declared.key: declared.rule for declared in own_datasets()}
     except InputError:
-        # It may belong to another project. A model can be used without the benchmark.
+        if required:
+            raise
         return ""
+    if required and dataset not in own:
+        raise InputError(f"no dataset called '{dataset}'; {did_you_mean(dataset, [*DATASETS.names(), *own])}")
     rule = own.get(dataset, "")
     return rule if rule in (*OF_NAME, "folder") else ""
 

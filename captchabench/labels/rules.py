@@ -50,5 +50,5 @@ def require_rule(name: str, option: str = "--labels") -> Rule:
     option: what the rule is given by.
     """
     if name not in RULES:
-        raise InputError(f"{option} {name}: no rule is called '{name}'; {did_you_mean(name, RULES)}")
+        raise InputError(f"{option.removesuffix(':')}: no rule is called '{name}'; {did_you_mean(name, RULES)}")
     return RULES[name]

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from hashlib import blake2b
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 from captchabench.datasets.base import Dataset
@@ -12,6 +11,7 @@ from captchabench.labels.finding import find_labels
 from captchabench.labels.found import LabelledImages
 from captchabench.normalize.rejects import WITHOUT_IMAGE, Reason
 from captchabench.samples.raw import Entry, RawReject
+from captchabench.sources.opening import rank
 
 
 class LabelledSource:
@@ -29,14 +29,9 @@ class LabelledSource:
         self.skipped: Mapping[str, int] = found.skipped
         self._found = found
         if images != "all" and images < self.available:
-
-            def rank(candidate: tuple[str, int]) -> tuple[bytes, str, int]:
-                path, position = candidate
-                name = f"{seed}/{PurePosixPath(path).name}".encode()
-                return blake2b(name, digest_size=16).digest(), path, position
-
             labelled = [(entry.image.path, entry.image.position) for entry in found.entries]
-            kept = set(sorted([*labelled, *((reject.path, -1) for reject in unlabelled)], key=rank)[:images])
+            candidates = [*labelled, *((reject.path, -1) for reject in unlabelled)]
+            kept = set(sorted(candidates, key=lambda candidate: rank(candidate[0], candidate[1], seed))[:images])
             chosen = [entry for entry, key in zip(found.entries, labelled, strict=True) if key in kept]
             self._found = replace(found, entries=tuple(chosen))
             rejects = [r for r in rejects if r.reason in WITHOUT_IMAGE or (r.path, -1) in kept]

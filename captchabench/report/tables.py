@@ -48,7 +48,7 @@ class Ranking:
 
 def source_note(source: str) -> str:
     """The description of a source, or of several joined by "+"; an unknown source is returned unchanged."""
-    return "; ".join(SOURCES.get(part, part) for part in source.split("+"))
+    return " and ".join(SOURCES.get(part, part) for part in source.split("+"))
 
 
 def rankings(board: pl.DataFrame) -> list[Ranking]:

@@ -13,7 +13,7 @@ from captchabench.config import DataParams
 from captchabench.datasets.base import Dataset
 from captchabench.pool import ordered
 from captchabench.samples.raw import Entry, Source
-from captchabench.sources.archives import Archive, Member, find_archive, open_archive
+from captchabench.sources.archives import Archive, find_archive, open_archive
 from captchabench.sources.kaggle import download
 
 _IMAGES_AT_ONCE = 128
@@ -30,6 +30,15 @@ def open_source(dataset: Dataset, params: DataParams, images: int | Literal["all
     downloads = Path(params.downloads)
     path = download(dataset, downloads) if params.source == "kaggle" else find_archive(dataset, downloads)
     return ArchiveSource(open_archive(path), images, params.seed)
+
+
+def rank(path: str, position: int, seed: int) -> tuple[bytes, str, int]:
+    """A key that sorts images by a hash of their files' names, so that the first ones are a random choice.
+
+    path, position: as in `archives.Member`.
+    """
+    name = f"{seed}/{PurePosixPath(path).name}".encode()
+    return blake2b(name, digest_size=16).digest(), path, position
 
 
 class StandinSource:
@@ -79,12 +88,7 @@ class ArchiveSource:
         self.available = len(archive.members)
         self.skipped: Mapping[str, int] = dict(archive.skipped)
         if images != "all" and images < self.available:
-
-            def rank(member: Member) -> tuple[bytes, str, int]:
-                name = f"{seed}/{PurePosixPath(member.path).name}".encode()
-                return blake2b(name, digest_size=16).digest(), member.path, member.position
-
-            kept = set(sorted(archive.members, key=rank)[:images])
+            kept = set(sorted(archive.members, key=lambda member: rank(member.path, member.position, seed))[:images])
             self._members = [member for member in archive.members if member in kept]
         self.total = len(self._members)
 

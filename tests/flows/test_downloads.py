@@ -127,6 +127,15 @@ def test_archives_of_other_datasets_are_not_suggested(tmp_path: Path) -> None:
     assert line.startswith("vtu: ")
 
 
+def test_declared_archives_are_not_suggested(tmp_path: Path) -> None:
+    folder = repository(tmp_path, source="archive")
+    params = tmp_path / "params.yaml"
+    (folder / "mine.zip").touch()
+    assert len(check_downloads(tmp_path)) == 2
+    params.write_text(f"{params.read_text()}\ndatasets: {{mine: {{path: in/archives/mine.zip}}}}\n")
+    assert check_downloads(tmp_path) == []
+
+
 def test_without_archives_in_use_none_is_named(tmp_path: Path) -> None:
     folder = repository(tmp_path, source="standin")
     (folder / "archive.zip").touch()

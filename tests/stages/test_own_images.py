@@ -156,7 +156,7 @@ def test_texts_are_no_tiles(packed: Pack, picture: Picture) -> None:
         ({"path": ""}, r"datasets\.mine: is no known dataset; give its path if the images are your own; "),
         ({"path": "", "labels": "stem"}, r"datasets\.mine\.labels: is for images of your own; give their path, too"),
         ({"lables": "stem"}, r"datasets\.mine\.lables: no such parameter; did you mean 'labels'\?"),
-        ({"labels": "stemm"}, r"^datasets\.mine\.labels: stemm: no rule is called 'stemm'; did you mean 'stem'\?"),
+        ({"labels": "stemm"}, r"^datasets\.mine\.labels: no rule is called 'stemm'; did you mean 'stem'\?"),
         ({"alphabet": "0120"}, r"datasets\.mine\.alphabet: an alphabet names each symbol once; twice here: 0"),
         ({"alphabet": 123}, r"datasets\.mine\.alphabet: must be text, is 123; put it in quotes"),
         ({"min_length": 6, "max_length": 4}, r"datasets\.mine\.min_length: is above max_length, which is 4; lower it"),
