@@ -57,11 +57,14 @@ class Audit:
     empty_folds: dict[str, list[int]]
 
 
-def audit(folders: Sequence[Path], folds: int) -> Audit:
-    """Check the shards in `folders`, one dataset each. Raises InputError if they are missing or damaged."""
+def audit(folders: Sequence[Path], folds: int, workers: int | None = None) -> Audit:
+    """Check the shards in `folders`, one dataset each. Raises InputError if they are missing or damaged.
+
+    workers: processes; by default one per core.
+    """
     infos = [(read_info(folder), folder) for folder in folders]
     parts = [(info, part) for info, folder in infos for part in shard_files(folder)]
-    columns_of_parts = list(ordered(_read, parts))
+    columns_of_parts = list(ordered(_read, parts, workers))
     rows = _Rows(*(np.concatenate(columns) for columns in zip(*columns_of_parts, strict=True)))
     members = _members(_near_groups(rows))
     copies = _members(np.unique(rows.digests, return_inverse=True)[1])
