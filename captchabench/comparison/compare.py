@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from captchabench.comparison import retraining as noise
 from captchabench.comparison.arithmetic import difference
-from captchabench.comparison.multiplicity import holm, holm_unlimited, testable
+from captchabench.comparison.multiplicity import can_be_significant, holm, holm_unlimited
 from captchabench.comparison.paired import mcnemar, paired_cer, paired_proportions, two_proportions
-from captchabench.comparison.retraining import ASSUMED_ICC, LEAST_FOLDS, Retraining, Tested, tested
+from captchabench.comparison.retraining import ASSUMED_ICC, LEAST_FOLDS, Retraining, Tested, change_test
 from captchabench.comparison.rows import LEVEL, Change, Comparison, Flip, Networks, Power, Row, Verdict
 from captchabench.comparison.sides import Key, PredictionsMissing, Result, Side, Sums
 from captchabench.scoring.cells import samples_digest
@@ -24,8 +24,8 @@ Metric = Literal["exact", "cer"]
 _SEED = 0
 _IMAGE = ["dataset", "sample_id"]
 _ASSUMED = (
-    "provisional: how far retraining moves this row was not measured (`make noise` does); assumed is an intraclass "
-    f"correlation of {ASSUMED_ICC:g}, which is more than was measured on any cell"
+    "provisional: how far retraining moves this row was not measured (`make noise` does). Assumed is an intraclass "
+    f"correlation of {ASSUMED_ICC:g}, so that only a large change is called one (docs/statistics.md)"
 )
 _EXPLAINED = "the two trained models differ, but retraining the same program moves results as far"
 _BY_CER = "the verdict rests on {}, not on exact match"
@@ -104,7 +104,7 @@ def _unpaired(row: Row, before: Result, after: Result) -> _Pending:
     adding = _retraining("exact", before, after, differences, [_independent(*fold) for fold in folds])
     variance = _independent(before, after)
     # The most extreme outcome has all images of one side wrong, so any p could have been reached.
-    test = tested(value, p, variance, 0.0, before.n, adding)
+    test = change_test(value, p, variance, 0.0, before.n, adding)
     power = Power(before.n, variance * before.n, len(before.cells), adding)
     return _Pending(replace(row, basis=adding.basis, power=power), test, None, None)
 
@@ -132,10 +132,12 @@ def _paired(row: Row, before: Result, after: Result, pairs: pl.DataFrame) -> _Pe
         "exact": _retraining("exact", before, after, of_exact.values, of_exact.variances),
         "cer": _retraining("cer", before, after, of_cer.values, of_cer.variances),
     }
-    exact = tested(of_exact.value, test.p, of_exact.variance, mcnemar(test.differing, 0).p, before.n, adding["exact"])
+    exact = change_test(
+        of_exact.value, test.p, of_exact.variance, mcnemar(test.differing, 0).p, before.n, adding["exact"]
+    )
     p_cer = paired_cer(*edits, characters, _SEED).p
     # Whatever the lengths of the changes, at most their signs can all agree.
-    cer = tested(of_cer.value, p_cer, of_cer.variance, 2.0 * 0.5**of_cer.differing, before.n, adding["cer"])
+    cer = change_test(of_cer.value, p_cer, of_cer.variance, 2.0 * 0.5**of_cer.differing, before.n, adding["cer"])
     trained_on = len(before.cells) - 1
     corrected = noise.nadeau_bengio(of_exact.values, 1 / trained_on) if adding["exact"].basis == "folds" else None
     both, neither = int((right_before & right_after).sum()), int((~right_before & ~right_after).sum())
@@ -218,7 +220,7 @@ def _judged(pending: Sequence[_Pending]) -> list[Row]:
 
 
 def _corrected(tests: Sequence[Tested]) -> list[Change]:
-    kept = testable([test.attainable for test in tests], LEVEL)
+    kept = can_be_significant([test.attainable for test in tests], LEVEL)
     adjusted = iter(holm_unlimited([test.p for test, is_kept in zip(tests, kept, strict=True) if is_kept]))
     changes = []
     for test, is_kept in zip(tests, kept, strict=True):
@@ -231,7 +233,7 @@ def _corrected(tests: Sequence[Tested]) -> list[Change]:
 
 
 def _networks(tests: Sequence[Networks]) -> list[Networks]:
-    kept = testable([mcnemar(test.mcnemar.differing, 0).p for test in tests], LEVEL)
+    kept = can_be_significant([mcnemar(test.mcnemar.differing, 0).p for test in tests], LEVEL)
     adjusted = iter(holm([test.mcnemar.p for test, is_kept in zip(tests, kept, strict=True) if is_kept]))
     return [
         replace(test, p_holm=next(adjusted) if is_kept else None) for test, is_kept in zip(tests, kept, strict=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def testable(attainable: Sequence[float], level: float) -> list[bool]:
+def can_be_significant(attainable: Sequence[float], level: float) -> list[bool]:
     """Which of several tests can reach the corrected level at all (Tarone 1990); the others are not tested.
 
     attainable: the smallest p that each test could have given, whatever its outcome. With K tests left, all of them can

@@ -9,8 +9,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import nct, norm, t
 
-# Intraclass correlation of the errors of one training, where it was not measured: larger than that of any cell that
-# was (docs/statistics.md).
+# Intraclass correlation of the errors of one training, where it was not measured: above what the folds of the full runs
+# and measured cells show (docs/statistics.md).
 ASSUMED_ICC = 0.01
 # With fewer folds, their spread has too few degrees of freedom.
 LEAST_FOLDS = 3
@@ -96,7 +96,7 @@ def assumed(share: float, folds: int, icc: float = ASSUMED_ICC) -> Retraining:
     return Retraining(2 * icc * share * (1 - share) / folds, (), "assumed")
 
 
-def tested(value: float, p: float, images: float, extreme: float, count: int, retraining: Retraining) -> Tested:
+def change_test(value: float, p: float, images: float, extreme: float, count: int, retraining: Retraining) -> Tested:
     """Test a difference against images and retraining together.
 
     p: of the test of the two trained models alone. images: the variance of `value` over `count` images, if the models
@@ -126,13 +126,13 @@ def nadeau_bengio(differences: Sequence[float], train_share: float) -> float:
 
 
 def noncentrality(degrees: float, level: float) -> float:
-    """How many standard errors a true difference must be for the two-sided t-test to find it with probability POWER."""
+    """How many standard errors a difference must be for the t-test to find it, and its sign, with probability POWER."""
     if math.isinf(degrees):
         return float(norm.isf(level / 2) + norm.ppf(POWER))
     critical = float(t.isf(level / 2, degrees))
 
     def missing(delta: float) -> float:
-        return float(nct.sf(critical, degrees, delta) + nct.cdf(-critical, degrees, delta)) - POWER
+        return float(nct.sf(critical, degrees, delta)) - POWER
 
     return float(brentq(missing, 0.0, 2 * critical + 10.0, xtol=1e-12))
 
