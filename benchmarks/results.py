@@ -27,14 +27,15 @@ def say(what: str) -> None:
     _PROGRESS.print(what, highlight=False, markup=False)
 
 
-def finish(path: Path, result: dict[str, Any], notes: list[str], table: Table) -> None:
-    """Write `result` as JSON to `path`; print the notes, then the table."""
+def finish(path: Path, result: dict[str, Any], notes: list[str], *tables: Table) -> None:
+    """Write `result` as JSON to `path`; print the notes, then the tables."""
     write_json(path, result)
     # A file has no width: take enough for the table.
     console = Console() if sys.stdout.isatty() else Console(width=160)
     for note in [*notes, f"written to {path}"]:
         console.print(note, highlight=False, markup=False, soft_wrap=True)
-    console.print(table)
+    for table in tables:
+        console.print(table)
 
 
 def run(main: Callable[..., None], about: str) -> None:

@@ -15,7 +15,7 @@ _CHANGE = Path("reports/change.html")
 
 
 def publish(root: Path, baseline: str | None, margin: float) -> list[str]:
-    """Publish the results; return the rows that are significantly worse than the baseline's, as text.
+    """Publish the results; return the rows that are worse than the baseline's, as text.
 
     margin: the share of images that a row may lose without counting. Raises InputError if `baseline` is not a commit.
     """
@@ -59,9 +59,12 @@ def compared(root: Path, baseline: str | None, margin: float) -> tuple[str, list
         return f"Not compared: {error}", []
     write_text(root / _CHANGE, change_page(comparison))
     worse = [
-        f"{row.model} on {row.dataset} ({row.exact.difference:+.1%})"
+        f"{row.model} on {row.dataset} ({row.exact.difference:+.1%}, {row.words})"
         for row in comparison.regressions(margin)
         if row.exact is not None
     ]
+    # The verdicts that the table below it shows.
     head = f"**Significantly worse: {', '.join(worse)}.**" if worse else "Nothing is significantly worse."
+    if unjudged := comparison.unjudged():
+        head += f" {len(unjudged)} not judged, see below."
     return f"{head}\n\n{markdown_comparison(comparison)}", worse

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
 from captchabench.cli.app import app
-from captchabench.comparison.compare import Comparison, Row, compare
+from captchabench.comparison.compare import compare
 from captchabench.comparison.revisions import WORKSPACE, resolve, side
+from captchabench.comparison.rows import Comparison, Row
 from captchabench.errors import InputError
 from captchabench.networks.readings import Reading
 from captchabench.predictions.held_out import PredictionInfo, write_predictions

@@ -16,10 +16,10 @@ from captchabench.errors import InputError
 from captchabench.registry import did_you_mean
 from captchabench.storage.files import write_text
 
-# Exit codes: 1 is a user's mistake, 2 a wrong command line.
-REGRESSION = 3
+# Exit codes: 1 is a user's mistake, 2 a wrong command line. NOT_JUDGED: nothing is worse, but not all was compared.
+REGRESSION, NOT_JUDGED = 3, 4
 # Columns that the tables need at least, and their width if the output is not a terminal.
-_LEAST_COLUMNS, _PIPED_COLUMNS = 120, 140
+_LEAST_COLUMNS, _PIPED_COLUMNS = 120, 156
 
 
 class Format(StrEnum):
@@ -46,11 +46,19 @@ def compare(
     page: Annotated[Path | None, typer.Option(help="Also write the comparison as an HTML page to this file.")] = None,
     flips: Annotated[bool, typer.Option("--flips", help="List the images that only one side read correctly.")] = False,
     fail_on_regression: Annotated[
-        bool, typer.Option("--fail-on-regression", help=f"Exit with code {REGRESSION} if a row is worse.")
+        bool,
+        typer.Option(
+            "--fail-on-regression",
+            help=f"Exit with code {REGRESSION} if a row is worse, and with {NOT_JUDGED} if something was not judged.",
+        ),
     ] = False,
     margin: Annotated[
-        float, typer.Option(min=0, max=100, help="Percentage points of exact match that a row may lose.")
+        float, typer.Option(min=0, max=100, help="Percentage points of exact match, or of CER, that a row may lose.")
     ] = 0.0,
+    power: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=100, help="Say how many images or trainings a difference of so many points needs."),
+    ] = None,
 ) -> None:
     """Compare two commits or two models: what changed, by how much, and whether chance explains it."""
     from captchabench.comparison import compare as comparing
@@ -69,6 +77,12 @@ def compare(
             raise InputError("give one or two commits, such as: captchabench compare main; or --models A B")
         comparison = comparing.compare(*map(side, [*names, WORKSPACE][:2]))
     _print_comparison(comparison, format, flips)
+    if power is not None:
+        from captchabench.report.power import power_lines
+
+        # Beside the comparison, so that JSON stays JSON.
+        for line in power_lines(comparison, power / 100):
+            typer.echo(line, err=format is not Format.TERMINAL)
     if page is not None:
         write_text(page, change_page(comparison))
         typer.echo(f"page: {page}", err=True)
@@ -124,13 +138,15 @@ def _print_comparison(comparison: Any, format: Format, flips: bool) -> None:
 
 
 def _fail_on_regression(comparison: Any, margin: float) -> None:
-    """Exit with REGRESSION if rows are worse; print how many rows have no test."""
+    """Exit with REGRESSION if rows are worse, with NOT_JUDGED if something was not judged; print which."""
     untested = sum(row.exact is None for row in comparison.rows)
     worse = comparison.regressions(margin)
     names = ", ".join(f"{row.model} on {row.dataset}" for row in worse) or "none"
     typer.echo(f"regressions: {names}; rows without a test: {untested} of {len(comparison.rows)}", err=True)
-    if worse:
-        raise typer.Exit(REGRESSION)
+    for clause in comparison.unjudged():
+        typer.echo(f"not judged: {clause}", err=True)
+    if worse or comparison.unjudged():
+        raise typer.Exit(REGRESSION if worse else NOT_JUDGED)
 
 
 def _console() -> Console:

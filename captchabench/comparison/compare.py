@@ -1,134 +1,60 @@
 """Compares two sides of the benchmark row by row: what changed, by how much, and whether chance explains it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import editdistance
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from captchabench.comparison.paired import Difference, McNemar, mcnemar, paired_cer, paired_proportions, two_proportions
-from captchabench.comparison.sides import Key, PredictionsMissing, Result, Side
-from captchabench.scoring.leaderboard import DECIMALS
+from captchabench.comparison import retraining as noise
+from captchabench.comparison.arithmetic import difference
+from captchabench.comparison.multiplicity import can_be_significant, holm, holm_unlimited
+from captchabench.comparison.paired import mcnemar, paired_cer, paired_proportions, two_proportions
+from captchabench.comparison.retraining import ASSUMED_ICC, LEAST_FOLDS, Retraining, Tested, change_test
+from captchabench.comparison.rows import LEVEL, Change, Comparison, Flip, Networks, Power, Row, Verdict
+from captchabench.comparison.sides import Key, PredictionsMissing, Result, Side, Sums
+from captchabench.scoring.cells import samples_digest
 from captchabench.scoring.tiles import wrong_tiles
 
-Verdict = Literal["better", "worse", "no significant change", "new", "gone", "not comparable"]
-LEVEL = 0.05
+Metric = Literal["exact", "cer"]
 # Seed of the bootstrap, so that the same sides give the same numbers.
 _SEED = 0
 _IMAGE = ["dataset", "sample_id"]
+_ASSUMED = (
+    "provisional: how far retraining moves this row was not measured (`make noise` does). Assumed is an intraclass "
+    f"correlation of {ASSUMED_ICC:g}, so that only a large change is called one (docs/statistics.md)"
+)
+_EXPLAINED = "the two trained models differ, but retraining the same program moves results as far"
+_BY_CER = "the verdict rests on {}, not on exact match"
+_MIXED = "exact match and CER changed in opposite directions"
 
 
 @dataclass(frozen=True)
-class Flip:
-    """An image that only one side read correctly: its label, and what the old and the new side read."""
+class _Pending:
+    """A row before the correction over the table. networks: of the trained models alone; None if unpaired."""
 
-    dataset: str
-    sample_id: str
-    label: str
-    old: str
-    new: str
-
-
-@dataclass(frozen=True)
-class Change:
-    """New minus old, with its 95 % interval, its p-value, and the p-value after Holm's correction over all rows."""
-
-    difference: float
-    low: float
-    high: float
-    p: float
-    p_holm: float
-
-
-@dataclass(frozen=True)
-class Row:
-    """The comparison of one (dataset, model).
-
-    reason: why it is not comparable, or why the test is unpaired; otherwise empty. exact, cer: None if nothing was
-    tested. mcnemar, gained, lost: also None if the test is unpaired. gained: images that only the new side read
-    correctly. lost: images that only the old side read correctly.
-    """
-
-    dataset: str
-    model: str
-    verdict: Verdict
-    reason: str
-    old: Result | None
-    new: Result | None
-    exact: Change | None = None
-    cer: Change | None = None
-    mcnemar: McNemar | None = None
-    gained: tuple[Flip, ...] | None = None
-    lost: tuple[Flip, ...] | None = None
-
-    @property
-    def test(self) -> Literal["paired", "unpaired"] | None:
-        """Which test was used; None if the sides were not compared."""
-        if self.exact is None:
-            return None
-        return "unpaired" if self.mcnemar is None else "paired"
-
-    def as_json(self) -> dict[str, Any]:
-        """The row as JSON values. Shares are rounded as in the leaderboard; p-values are not rounded."""
-        result = self.new or self.old
-        values: dict[str, Any] = {"dataset": self.dataset, "model": self.model, "source": result and result.source}
-        values |= {"verdict": self.verdict, "reason": self.reason, "test": self.test}
-        values |= {"old": _side_json(self.old), "new": _side_json(self.new)}
-        values |= {"exact": _change_json(self.exact), "cer": _change_json(self.cer)}
-        if self.mcnemar is not None:
-            values["exact"] |= {"p_mid": self.mcnemar.mid_p, "p_exact": self.mcnemar.exact_p}
-        for name, flips in (("gained", self.gained), ("lost", self.lost)):
-            values[name] = None if flips is None else [asdict(flip) for flip in flips]
-        return values
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """All rows, sorted by dataset and model. old, new: names of the sides, with their commits.
-
-    packages: name -> (old, new) version of the packages whose pinned versions differ; None if a side has none.
-    """
-
-    old: str
-    old_commit: str | None
-    new: str
-    new_commit: str | None
-    rows: tuple[Row, ...]
-    packages: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
-
-    @property
-    def tested(self) -> int:
-        """The number of rows with a p-value, over which Holm's correction is made."""
-        return sum(row.exact is not None for row in self.rows)
-
-    def regressions(self, margin: float = 0.0) -> list[Row]:
-        """Rows that are worse by more than `margin`, a share of the images."""
-        return [r for r in self.rows if r.verdict == "worse" and r.exact and r.exact.difference < -margin]
-
-    def as_json(self) -> dict[str, Any]:
-        """The comparison as JSON values."""
-        return {
-            "old": {"name": self.old, "commit": self.old_commit},
-            "new": {"name": self.new, "commit": self.new_commit},
-            "level": LEVEL,
-            "packages": {name: {"old": old, "new": new} for name, (old, new) in self.packages.items()},
-            "rows": [row.as_json() for row in self.rows],
-        }
+    row: Row
+    exact: Tested
+    cer: Tested | None
+    networks: Networks | None
 
 
 def compare(old: Side, new: Side) -> Comparison:
     """Compare what two sides read of the same held-out images.
 
-    A row is better or worse if McNemar's p-value of its exact match is below LEVEL, after adjustment over the table
-    (Holm 1979). If predictions are missing, a row falls back to a test of two independent shares and says so.
+    A row is better or worse if its exact match or its CER changed by more than chance on images and in retraining
+    explains, at LEVEL over the table: Holm (1979), over the rows that can be significant (Tarone 1990). The test of the
+    two trained models alone stands beside it. If predictions are missing, a row falls back to a test of two independent
+    shares and says so.
     """
-    rows = [_row(old, new, key) for key in sorted({*old.results, *new.results})]
-    adjusted = _adjusted(_adjusted(rows, "exact"), "cer")
-    judged = tuple(replace(row, verdict=_verdict(row.exact)) if row.exact else row for row in adjusted)
-    return Comparison(old.name, old.commit, new.name, new.commit, judged, _package_changes(old.packages, new.packages))
+    found = [_row(old, new, key) for key in sorted({*old.results, *new.results})]
+    judged = iter(_judged([row for row in found if isinstance(row, _Pending)]))
+    rows = tuple(next(judged) if isinstance(row, _Pending) else row for row in found)
+    packages = _package_changes(old.packages, new.packages)
+    return Comparison(old.name, old.commit, new.name, new.commit, rows, packages, new.behind)
 
 
 def _package_changes(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, tuple[str | None, str | None]]:
@@ -156,43 +82,183 @@ def _of_models(row: Row, old: str, new: str) -> Row:
     return replace(renamed, verdict="not comparable", reason=f"{new if row.old else old} was not run on this dataset")
 
 
-def _row(old: Side, new: Side, key: Key) -> Row:
+def _row(old: Side, new: Side, key: Key) -> Row | _Pending:
     before, after = old.results.get(key), new.results.get(key)
     if before is None or after is None:
         return Row(*key, "new" if before is None else "gone", "", before, after)
+    arithmetic = difference(before.arithmetic, after.arithmetic)
+    row = Row(*key, "not comparable", "", before, after, arithmetic=arithmetic)
     if reason := _why_incomparable(before, after) or _how_images_differ(old, new, key):
-        return Row(*key, "not comparable", reason, before, after)
+        return replace(row, reason=reason)
     try:
         pairs = _pairs(old, new, key)
     except PredictionsMissing as missing:
-        unpaired = two_proportions(before.exact, before.n, after.exact, after.n)
-        pending: Verdict = "no significant change"
-        return Row(*key, pending, f"unpaired test: {missing}", before, after, exact=_unadjusted(unpaired))
-    return _paired_row(key, before, after, pairs)
+        return _unpaired(replace(row, reason=f"unpaired test: {missing}"), before, after)
+    return _paired(row, before, after, pairs)
 
 
-def _paired_row(key: Key, before: Result, after: Result, pairs: pl.DataFrame) -> Row:
+def _unpaired(row: Row, before: Result, after: Result) -> _Pending:
+    value, _, _, p = two_proportions(before.exact, before.n, after.exact, after.n)
+    folds = list(zip(before.by_fold, after.by_fold, strict=False))
+    differences = [second.exact / second.n - first.exact / first.n for first, second in folds]
+    adding = _retraining("exact", before, after, differences, [_independent(*fold) for fold in folds])
+    variance = _independent(before, after)
+    # The most extreme outcome has all images of one side wrong, so any p could have been reached.
+    test = change_test(value, p, variance, 0.0, before.n, adding)
+    power = Power(before.n, variance * before.n, len(before.cells), adding)
+    return _Pending(replace(row, basis=adding.basis, power=power), test, None, None)
+
+
+def _independent(first: Result | Sums, second: Result | Sums) -> float:
+    """The variance of the difference of two shares, if they are equal and their images independent."""
+    share = (first.exact + second.exact) / (first.n + second.n)
+    return share * (1 - share) * (1 / first.n + 1 / second.n)
+
+
+def _paired(row: Row, before: Result, after: Result, pairs: pl.DataFrame) -> _Pending:
     label, first, second = (pairs[name].to_numpy() for name in ("label", "old", "new"))
+    fold = pairs["fold"].to_numpy()
     right_before, right_after = first == label, second == label
     gained, lost = ~right_before & right_after, right_before & ~right_after
-    both, neither = (right_before & right_after).sum(), (~right_before & ~right_after).sum()
-    exact = paired_proportions(int(both), int(gained.sum()), int(lost.sum()), int(neither))
-    characters = np.array([len(text) for text in label], np.int64)
     classes = after.class_names
     distance = wrong_tiles if classes else editdistance.eval
-    cer = paired_cer(_edits(label, first, distance), _edits(label, second, distance), characters, _SEED)
-    return Row(
-        *key,
-        "no significant change",
-        "",
-        before,
-        after,
-        exact=_unadjusted(exact),
-        cer=_unadjusted(cer),
-        mcnemar=mcnemar(int(gained.sum()), int(lost.sum())),
-        gained=_flips(pairs.filter(gained), classes),
-        lost=_flips(pairs.filter(lost), classes),
+    characters = np.array([len(text) for text in label], np.int64)
+    edits = _edits(label, first, distance), _edits(label, second, distance)
+    test = mcnemar(int(gained.sum()), int(lost.sum()))
+    ones = np.ones(len(label), np.int64)
+    of_exact = _Differences.of(right_after.astype(np.int64) - right_before, ones, fold)
+    of_cer = _Differences.of(edits[1] - edits[0], characters, fold)
+    adding = {
+        "exact": _retraining("exact", before, after, of_exact.values, of_exact.variances),
+        "cer": _retraining("cer", before, after, of_cer.values, of_cer.variances),
+    }
+    exact = change_test(
+        of_exact.value, test.p, of_exact.variance, mcnemar(test.differing, 0).p, before.n, adding["exact"]
     )
+    p_cer = paired_cer(*edits, characters, _SEED).p
+    # Whatever the lengths of the changes, at most their signs can all agree.
+    cer = change_test(of_cer.value, p_cer, of_cer.variance, 2.0 * 0.5**of_cer.differing, before.n, adding["cer"])
+    trained_on = len(before.cells) - 1
+    corrected = noise.nadeau_bengio(of_exact.values, 1 / trained_on) if adding["exact"].basis == "folds" else None
+    both, neither = int((right_before & right_after).sum()), int((~right_before & ~right_after).sum())
+    alone = paired_proportions(both, int(gained.sum()), int(lost.sum()), neither)
+    differing = test.differing / before.n
+    return _Pending(
+        replace(
+            row,
+            gained=_flips(pairs.filter(gained), classes),
+            lost=_flips(pairs.filter(lost), classes),
+            basis=adding["exact"].basis,
+            power=Power(before.n, differing, len(before.cells), adding["exact"], corrected),
+        ),
+        exact,
+        cer,
+        Networks(test, alone.low, alone.high),
+    )
+
+
+@dataclass(frozen=True)
+class _Differences:
+    """A difference of two ratios over the same images: pooled, and of each fold; variances as if both were equal.
+
+    differing: the number of images on which the two sides differ.
+    """
+
+    value: float
+    variance: float
+    values: list[float]
+    variances: list[float]
+    differing: int
+
+    @classmethod
+    def of(cls, changes: NDArray[np.int64], weights: NDArray[np.int64], fold: NDArray[np.int64]) -> "_Differences":
+        """changes: [N] of the numerators. weights: [N], the denominators. fold: [N], from 0."""
+        sums, weight, squares = (np.bincount(fold, of) for of in (changes, weights, changes**2))
+        total = float(weight.sum())
+        return cls(
+            float(sums.sum()) / total,
+            float(squares.sum()) / total**2,
+            (sums / weight).tolist(),
+            (squares / weight**2).tolist(),
+            int(np.count_nonzero(changes)),
+        )
+
+
+def _retraining(
+    metric: Metric, old: Result, new: Result, differences: Sequence[float], variances: Sequence[float]
+) -> Retraining:
+    """What retraining adds to the variance of a difference, from the best source at hand."""
+    folds = len(old.cells)
+    if len(differences) >= LEAST_FOLDS:
+        return noise.from_folds(differences, variances)
+    measured = [result.noise[metric] for result in (old, new) if metric in result.noise]
+    if measured:
+        return noise.from_studies(measured[0], measured[-1], folds, same=measured[0] == measured[-1])
+    shares = [getattr(result, "exact_share" if metric == "exact" else "cer") for result in (old, new)]
+    return noise.assumed(min(sum(shares) / 2, 1.0), folds)
+
+
+def _judged(pending: Sequence[_Pending]) -> list[Row]:
+    """The rows with corrected p-values, intervals that belong to them, and verdicts."""
+    exact = _corrected([one.exact for one in pending])
+    cer = iter(_corrected([one.cer for one in pending if one.cer]))
+    networks = iter(_networks([one.networks for one in pending if one.networks]))
+    level = LEVEL / max(1, sum(change.p_holm is not None for change in exact))
+    rows = []
+    for one, change in zip(pending, exact, strict=True):
+        power = one.row.power
+        assert power is not None  # set wherever a row is tested
+        detectable = noise.detectable(power.images, power.differing, power.retraining, level)
+        row = replace(
+            one.row,
+            exact=replace(change, detectable=detectable),
+            cer=next(cer) if one.cer else None,
+            networks=next(networks) if one.networks else None,
+        )
+        rows.append(_with_verdict(row))
+    return rows
+
+
+def _corrected(tests: Sequence[Tested]) -> list[Change]:
+    kept = can_be_significant([test.attainable for test in tests], LEVEL)
+    adjusted = iter(holm_unlimited([test.p for test, is_kept in zip(tests, kept, strict=True) if is_kept]))
+    changes = []
+    for test, is_kept in zip(tests, kept, strict=True):
+        unlimited = next(adjusted) if is_kept else None
+        # So much stricter has the test become, and so much wider is its interval.
+        level = LEVEL * test.p / unlimited if unlimited else LEVEL
+        low, high = test.interval(level)
+        changes.append(Change(test.value, low, high, test.p, None if unlimited is None else min(unlimited, 1.0)))
+    return changes
+
+
+def _networks(tests: Sequence[Networks]) -> list[Networks]:
+    kept = can_be_significant([mcnemar(test.mcnemar.differing, 0).p for test in tests], LEVEL)
+    adjusted = iter(holm([test.mcnemar.p for test, is_kept in zip(tests, kept, strict=True) if is_kept]))
+    return [
+        replace(test, p_holm=next(adjusted) if is_kept else None) for test, is_kept in zip(tests, kept, strict=True)
+    ]
+
+
+def _with_verdict(row: Row) -> Row:
+    signs: set[Verdict] = set()
+    notes = []
+    if row.exact and row.exact.significant:
+        signs.add("better" if row.exact.difference > 0 else "worse")
+    elif row.cer and row.cer.significant:
+        notes.append(_BY_CER.format("tiles" if row.new and row.new.class_names else "CER"))
+    if row.cer and row.cer.significant:
+        signs.add("better" if row.cer.difference < 0 else "worse")
+    verdict: Verdict = "no significant change" if not signs else "mixed" if len(signs) > 1 else signs.pop()
+    if verdict == "mixed":
+        notes.append(_MIXED)
+    if verdict == "no significant change" and row.networks and (row.networks.p_holm or 1) < LEVEL:
+        notes.append(_EXPLAINED)
+    if row.arithmetic:
+        notes.append(f"the arithmetic differs: {row.arithmetic}")
+    if row.basis == "assumed":
+        notes.append(_ASSUMED)
+    return replace(row, verdict=verdict, notes=tuple(notes))
 
 
 def _edits(
@@ -209,7 +275,8 @@ def _flips(pairs: pl.DataFrame, classes: Mapping[str, str]) -> tuple[Flip, ...]:
         return ", ".join(classes.get(symbol, symbol) for symbol in text) if classes else text
 
     texts = ("label", "old", "new")
-    return tuple(Flip(**row | {key: named(row[key]) for key in texts}) for row in pairs.iter_rows(named=True))
+    shown = pairs.drop("fold").iter_rows(named=True)
+    return tuple(Flip(**row | {key: named(row[key]) for key in texts}) for row in shown)
 
 
 def _why_incomparable(old: Result, new: Result) -> str:
@@ -255,68 +322,24 @@ def _how_images_differ(old: Side, new: Side, key: Key) -> str:
 
 
 def _pairs(old: Side, new: Side, key: Key) -> pl.DataFrame:
-    """What both sides read of each image: dataset, sample_id, label, old, new, sorted by image."""
+    """What both sides read of each image: dataset, sample_id, label, fold (from 0), old, new, sorted by image."""
     sides = []
     for side, name in ((old, "old"), (new, "new")):
         result, read = side.results[key], _predictions(side, key)
         exact = read.filter(pl.col("prediction") == pl.col("label")).height
         if (read.height, exact) != (result.n, result.exact):
             raise PredictionsMissing(f"the predictions of {side.name} are not those of its metrics")
+        digests = [samples_digest(*of_fold[[*_IMAGE, "label"]]) for of_fold in read.partition_by("fold")]
+        if tuple(digests) != result.images:
+            raise PredictionsMissing(f"the predictions of {side.name} are of other images than its metrics")
         sides.append(read.rename({"prediction": name}))
-    pairs = sides[0].join(sides[1], on=[*_IMAGE, "label"])
-    if pairs.height != old.results[key].n:
-        raise PredictionsMissing("the predictions are of other images than the metrics")
-    return pairs.select(*_IMAGE, "label", "old", "new").sort(_IMAGE)
+    pairs = sides[0].join(sides[1], on=[*_IMAGE, "label", "fold"])
+    return pairs.select(*_IMAGE, "label", "fold", "old", "new").sort(_IMAGE)
 
 
 def _predictions(side: Side, key: Key) -> pl.DataFrame:
-    """Predictions of all folds; of `union/member` only those of the member's images."""
-    read = pl.concat([side.predictions(cell) for cell in side.results[key].cells])
+    """Predictions of all folds, numbered from 0; of `union/member` only those of the member's images."""
+    folds = [side.predictions(cell) for cell in side.results[key].cells]
+    read = pl.concat(of_fold.with_columns(fold=pl.lit(number)) for number, of_fold in enumerate(folds))
     member = key[0].partition("/")[2]
     return read.filter(pl.col("dataset") == member) if member else read
-
-
-def _unadjusted(change: Difference) -> Change:
-    return Change(change.value, change.low, change.high, change.p, change.p)
-
-
-def _adjusted(rows: Sequence[Row], metric: Literal["exact", "cer"]) -> list[Row]:
-    """The rows with Holm's correction of `metric` over the rows that have a p-value of it."""
-    changes = [getattr(row, metric) for row in rows]
-    adjusted = iter(holm([change.p for change in changes if change]))
-    return [
-        replace(row, **{metric: replace(change, p_holm=next(adjusted))}) if change else row
-        for row, change in zip(rows, changes, strict=True)
-    ]
-
-
-def _verdict(change: Change) -> Verdict:
-    if change.p_holm >= LEVEL:
-        return "no significant change"
-    return "better" if change.difference > 0 else "worse"
-
-
-def _side_json(result: Result | None) -> dict[str, Any] | None:
-    if result is None:
-        return None
-    shares = {"exact": round(result.exact_share, DECIMALS), "cer": round(result.cer, DECIMALS)}
-    return {"version": result.version, "folds": len(result.cells), "n": result.n, **shares}
-
-
-def _change_json(change: Change | None) -> dict[str, float] | None:
-    if change is None:
-        return None
-    return {name: value if name.startswith("p") else round(value, DECIMALS) for name, value in asdict(change).items()}
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values in the same order. At 5 %, the chance of one or more false findings is at most 5 % (Holm 1979).
-
-    p_values: of the comparisons that were made; leave out those without a p-value.
-    """
-    p = np.asarray(p_values, np.float64)
-    order = np.argsort(p)
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.maximum.accumulate(np.arange(len(p), 0, -1) * p[order])
-    corrected: list[float] = np.minimum(adjusted, 1.0).tolist()
-    return corrected

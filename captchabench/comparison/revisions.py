@@ -1,5 +1,7 @@
 """Reads other commits' metrics from Git and their predictions through DVC. The only module that imports dvc."""
 
+import csv
+import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +17,15 @@ import yaml
 
 from captchabench import git
 from captchabench.cells.cell import Cell, expected_cells
-from captchabench.comparison.sides import PredictionsMissing, Side, pool
+from captchabench.comparison.retraining import Noise
+from captchabench.comparison.sides import Key, PredictionsMissing, Side, pool
+from captchabench.comparison.staleness import behind
 from captchabench.config import MatrixParams, build
 from captchabench.errors import InputError, first_line
 from captchabench.registry import did_you_mean
+from captchabench.scoring.arithmetic import ARITHMETIC
 from captchabench.storage.checksum import flaw, is_sealed
+from captchabench.studies.noise import NOISE, parameters_digest
 
 WORKSPACE = "workspace"
 LEADERBOARD = "metrics/leaderboard.csv"
@@ -27,6 +33,7 @@ LEADERBOARD = "metrics/leaderboard.csv"
 _METRICS = "metrics"
 _SHORT = 9
 _PINNED = re.compile(r"^([\w.-]+)(?:\[[\w,.-]*\])?==([^\s;\\]+)", re.MULTILINE)
+_FLOAT = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)[eE][-+]?\d+")
 _COLUMNS = ["dataset", "sample_id", "label", "prediction"]
 # This parameter limits how many images may be rejected. It changes no pixel.
 _NOT_PIXELS = "max_rejected"
@@ -50,10 +57,11 @@ def side(revision: str, root: Path = Path()) -> Side:
     compare in it.
     """
     commit = None if revision == WORKSPACE else resolve(revision, root)
-    texts = read_files(root, commit, ["params.yaml", "dvc.lock", "requirements.lock"])
+    names = ["params.yaml", "dvc.lock", "requirements.lock", ARITHMETIC.path, LEADERBOARD, NOISE.path]
+    texts = read_files(root, commit, names)
     if texts[0] is None:
         raise InputError(f"{revision}: has no params.yaml; run in the benchmark's folder, on a commit of it")
-    params = _mapping(texts[0])
+    params = _numbers(_mapping(texts[0]))
     # Commits up to November 2026 call this section `grid`.
     section = "grid" if "matrix" not in params and "grid" in params else "matrix"
     matrix = build(MatrixParams, params.get(section), f"{revision}: params.yaml: {section}")
@@ -63,9 +71,17 @@ def side(revision: str, root: Path = Path()) -> Side:
     if not cells:
         remedy = "run `dvc repro`" if commit is None else "`captchabench history` lists the commits that have some"
         raise InputError(f"{revision}: has no scored cells in {_METRICS}/cells; {remedy}")
-    normalisation = _normalisation(texts[1], texts[0], matrix)
+    lock = _mapping(texts[1] or b"")
     name = revision[:_SHORT] if revision == commit else revision
-    return Side(name, commit, pool(name, cells, normalisation), _reader(name, commit, root), _packages(texts[2]))
+    results = pool(
+        name,
+        cells,
+        _normalisation(lock, params, matrix),
+        _arithmetic(list(cells), texts[3], texts[4]),
+        _noise(params, texts[5]),
+    )
+    older = behind(lock, params, matrix, map(str, cells), lambda paths: _files_below(root, commit, paths))
+    return Side(name, commit, results, _reader(name, commit, root), _packages(texts[2]), older)
 
 
 def resolve(revision: str, root: Path = Path()) -> str:
@@ -107,18 +123,72 @@ def read_over_time(root: Path, path: str, of: Sequence[Commit]) -> list[bytes | 
     return git.read_files(root, [f"{commit.commit}:./{path}" for commit in of])
 
 
-def _normalisation(lock: bytes | None, params: bytes, matrix: MatrixParams) -> dict[str, Mapping[str, Any]]:
+def _files_below(root: Path, commit: str | None, paths: Sequence[str]) -> dict[str, bytes]:
+    """The contents of the files at or below each of `paths`, in a commit or on disk."""
+    if not paths:
+        return {}
+    if commit is None:
+        found = [path for name in paths for path in (root / name, *sorted((root / name).rglob("*")))]
+        names = [path.relative_to(root).as_posix() for path in found if path.is_file() and _is_source(path)]
+    else:
+        listed = git.run(root, "ls-tree", "-r", "-z", "--name-only", commit, "--", *paths).stdout.decode()
+        names = listed.rstrip("\0").split("\0")
+    texts = read_files(root, commit, names)
+    return {name: text for name, text in zip(names, texts, strict=True) if text is not None}
+
+
+def _is_source(path: Path) -> bool:
+    """Whether DVC counts the file: .dvcignore leaves out what Python and editors write beside the sources."""
+    return path.suffix not in (".pyc", ".tmp") and "__pycache__" not in path.parts
+
+
+def _arithmetic(cells: Sequence[Cell], table: bytes | None, board: bytes | None) -> dict[Cell, dict[str, str]]:
+    """What is recorded of each cell's arithmetic; for commits without that table, what the leaderboard holds of it."""
+    if table is not None:
+        of_cells = {(row["dataset"], row["model"], row["fold"]): row for row in _rows(table)}
+        rows = {cell: of_cells.get((cell.dataset, cell.model, str(cell.fold)), {}) for cell in cells}
+        return {cell: _recorded(row, ARITHMETIC.schema.names()[3:]) for cell, row in rows.items()}
+    of_rows = {(row.get("dataset"), row.get("model")): row for row in _rows(board or b"")}
+    return {cell: _recorded(of_rows.get(cell[:2], {}), ("device", "threads")) for cell in cells}
+
+
+def _recorded(row: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    return {name: row[name] for name in names if row.get(name)}
+
+
+def _noise(params: Mapping[str, Any], table: bytes | None) -> dict[Key, dict[str, Noise]]:
+    """The measured retraining noise of the cells whose parameters are those that it was measured with."""
+    found = {}
+    for row in _rows(table or b""):
+        cell = row["dataset"].partition("/")[0]
+        if row["parameters"] == parameters_digest(params, cell, row["model"]):
+            found[row["dataset"], row["model"]] = {
+                metric: Noise(
+                    float(row[f"{metric}_sd"]) ** 2, float(row[f"{metric}_sd_images"]) ** 2, int(row["trainings"])
+                )
+                for metric in ("exact", "cer")
+            }
+    return found
+
+
+def _rows(table: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(table.decode(errors="replace"))))
+
+
+def _normalisation(
+    lock: Mapping[str, Any], params: Mapping[str, Any], matrix: MatrixParams
+) -> dict[str, Mapping[str, Any]]:
     """The parameters that each dataset was normalised with: from dvc.lock, since params.yaml may be newer."""
-    stages = _mapping(lock or b"").get("stages") or {}
+    stages = lock.get("stages") or {}
     normalisation: dict[str, Mapping[str, Any]] = {}
     for dataset in matrix.all_datasets:
         tiles = dataset in matrix.tiles.datasets
         stage = f"normalize-tiles@{dataset}" if tiles else f"normalize@{dataset}"
         run = stages.get(stage, {}).get("params", {}).get("params.yaml", {})
-        chosen = run.get("normalize") or _mapping(params).get("normalize") or {}
+        chosen = run.get("normalize") or params.get("normalize") or {}
         if tiles:
             # The size of grids and the choice of their tiles are parameters of tiles.
-            tile_params = run.get("tiles") or _mapping(params).get("tiles") or {}
+            tile_params = run.get("tiles") or params.get("tiles") or {}
             chosen = {**chosen, **{name: value for name, value in tile_params.items() if name != "source"}}
         normalisation[dataset] = {name: value for name, value in chosen.items() if name != _NOT_PIXELS}
     return normalisation
@@ -130,6 +200,15 @@ def _mapping(text: bytes) -> dict[str, Any]:
     except yaml.YAMLError:
         value = None
     return value if isinstance(value, dict) else {}
+
+
+def _numbers(value: Any) -> Any:
+    """A value of params.yaml in which 1e-3 is a number, as it is for DVC; PyYAML reads it as text."""
+    if isinstance(value, dict):
+        return {key: _numbers(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_numbers(inner) for inner in value]
+    return float(value) if isinstance(value, str) and _FLOAT.fullmatch(value) else value
 
 
 def _packages(lock: bytes | None) -> dict[str, str]:

@@ -13,13 +13,18 @@ import pytest
 from scipy.stats import binomtest
 
 from captchabench.cells.cell import Cell
-from captchabench.comparison.compare import Comparison, Row, compare, compare_models
+from captchabench.comparison.compare import compare, compare_models
+from captchabench.comparison.retraining import Noise
+from captchabench.comparison.rows import Comparison, Row
 from captchabench.comparison.sides import Key, PredictionsMissing, Result, Side, pool
 from captchabench.errors import InputError
+from captchabench.scoring.cells import samples_digest
 
 pytestmark = pytest.mark.usefixtures("spared_garbage")
 
 NORMALISED = {"height": 32, "width": 100, "resize": "stretch"}
+# Measured in so many trainings that it is exact: retraining changes nothing, and the verdict is that on the networks.
+QUIET = {"exact": Noise(0.0, 0.0, 10_000), "cer": Noise(0.0, 0.0, 10_000)}
 READ_COLUMNS = {"dataset": pl.String, "sample_id": pl.String, "label": pl.String, "prediction": pl.String}
 
 
@@ -36,12 +41,13 @@ def result(read: pl.DataFrame, cells: tuple[Cell, ...]) -> Result:
         cells=cells,
         source="standin",
         version=1,
-        images=(str(sorted(zip(read["sample_id"], read["label"], strict=True))),),
+        images=(samples_digest(read["dataset"].to_list(), read["sample_id"].to_list(), read["label"].to_list()),),
         n=len(pairs),
         exact=sum(a == b for a, b in pairs),
         edits=sum(editdistance.eval(a, b) for a, b in pairs),
         characters=sum(len(a) for a, _ in pairs),
         normalisation={read["dataset"][0]: NORMALISED},
+        noise=QUIET,
     )
 
 
@@ -74,12 +80,12 @@ def test_a_row_holds_the_values_the_test_and_the_flips() -> None:
     assert row.test == "paired"
     assert row.exact is not None
     assert row.cer is not None
-    assert row.mcnemar is not None
+    assert row.networks is not None
     assert row.exact.difference == pytest.approx(0.03)
     assert row.exact.low < 0.03 < row.exact.high
     assert row.cer.difference == pytest.approx(-30 / 6000)
-    assert row.mcnemar.exact_p == pytest.approx(binomtest(40, 50).pvalue, abs=1e-12)
-    assert row.mcnemar.mid_p < row.mcnemar.exact_p
+    assert row.networks.mcnemar.exact_p == pytest.approx(binomtest(40, 50).pvalue, abs=1e-12)
+    assert row.networks.mcnemar.mid_p < row.networks.mcnemar.exact_p
     assert row.verdict == "better"
     assert row.gained is not None
     assert row.lost is not None
@@ -133,22 +139,22 @@ def test_equal_sides_have_a_p_of_one() -> None:
 
 
 def test_a_change_that_is_significant_alone_may_not_be_in_a_table() -> None:
-    """24 of 33 flips one way are rare, but not so rare among twenty rows."""
+    """24 of 33 flips one way are rare, but not so rare among twenty rows that could each be significant."""
     old = [True] * 9 + [False] * 24 + [True] * 467
     new = [False] * 9 + [True] * 24 + [True] * 467
-    flat = readings([True] * 500)
-    alone = compare(
-        make_side("old", {("numbers6", "crnn"): readings(old)}), make_side("new", {("numbers6", "crnn"): readings(new)})
-    )
-    assert alone.rows[0].verdict == "better"
-    others = {("numbers6", f"model{i:02}"): flat for i in range(19)}
-    among = compare(
-        make_side("old", {("numbers6", "crnn"): readings(old), **others}),
-        make_side("new", {("numbers6", "crnn"): readings(new), **others}),
-    )
-    row = next(row for row in among.rows if row.model == "crnn")
+    even = [True] * 250 + [False] * 250, [False] * 10 + [True] * 250 + [False] * 240
+    alone = changed_row(old, new)
+    assert alone.verdict == "better"
+    sides = []
+    for name, rights in (("old", (old, even[0])), ("new", (new, even[1]))):
+        others = {("numbers6", f"model{i:02}"): readings(rights[1]) for i in range(19)}
+        sides.append(make_side(name, {("numbers6", "crnn"): readings(rights[0]), **others}))
+    row = next(row for row in compare(*sides).rows if row.model == "crnn")
     assert row.exact is not None
+    assert row.exact.p_holm is not None
     assert row.exact.p < 0.05 < row.exact.p_holm
+    # The interval is as strict as the p beside it.
+    assert row.exact.low < 0 < row.exact.high
     assert row.verdict == "no significant change"
 
 
@@ -160,7 +166,7 @@ def test_without_predictions_the_test_is_unpaired_and_says_so() -> None:
     assert row.verdict == "better"
     assert row.exact is not None
     assert row.exact.difference == pytest.approx(0.04)
-    assert (row.mcnemar, row.gained, row.lost, row.cer) == (None, None, None, None)
+    assert (row.networks, row.gained, row.lost, row.cer) == (None, None, None, None)
     paired = changed_row(old, new)
     assert paired.exact is not None
     # The unpaired test cannot use that the same images are hard for both.
@@ -229,7 +235,7 @@ def test_other_held_out_images_are_counted() -> None:
 def test_rows_that_were_not_tested_do_not_count_for_holm() -> None:
     key, other = ("numbers6", "crnn"), ("numbers6", "hog_svc")
     read = readings([True] * 50)
-    old = make_side("old", {key: read})
+    old = make_side("old", {key: readings([False] * 10 + [True] * 40)})
     found = compare(old, make_side("new", {key: read, other: read}))
     assert found.tested == 1
 
@@ -289,7 +295,8 @@ def test_json_is_plain_and_complete() -> None:
     values = json.loads(text)
     (read,) = values["rows"]
     assert read["old"] == {"version": 1, "folds": 1, "n": 100, "exact": 0.94, "cer": 0.01}
-    assert set(read["exact"]) == {"difference", "low", "high", "p", "p_holm", "p_mid", "p_exact"}
+    assert set(read["exact"]) == {"difference", "low", "high", "p", "p_holm", "detectable"}
+    assert set(read["networks"]) == {"differing", "low", "high", "p_mid", "p_exact", "p", "p_holm"}
     assert len(read["lost"]) == 4
     assert read["lost"][0]["new"] == "123450"
 

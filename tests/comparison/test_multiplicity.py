@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captchabench.comparison.compare import holm
+from captchabench.comparison.multiplicity import holm
 
 
 def test_as_published() -> None:

@@ -44,8 +44,8 @@ def clone(tmp_path: Path) -> Path:
 def test_a_row_that_got_worse_is_named_first(clone: Path) -> None:
     write_cell(clone, "crnn", 700)
     text, worse = publish.compared(clone, None, 0.0)
-    assert worse == ["crnn on numbers6 (-25.0%)"]
-    assert text.startswith("**Significantly worse: crnn on numbers6 (-25.0%).**\n\n")
+    assert worse == ["crnn on numbers6 (-25.0%, worse (provisional))"]
+    assert text.startswith("**Significantly worse: crnn on numbers6 (-25.0%, worse (provisional)).**\n\n")
     assert "| hog_svc |" in text
     assert publish.compared(clone, None, 0.3)[1] == []
 

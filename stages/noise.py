@@ -1,0 +1,111 @@
+"""noise [D M]: retrain each cell of the first fold with other seeds -> metrics/noise.csv; opt-in, no stage of dvc.yaml.
+
+`make noise` runs it for all cells, after `make repro`. Each training is kept in data/noise until the cell's parameters
+change, so a killed run continues, and several can run at a time, each with a cell of its own.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import editdistance
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from captchabench.cells.cell import Cell, expected_cells
+from captchabench.cells.split import held_out, read_cell_samples, split_rest
+from captchabench.config import Params, load_params, read_yaml
+from captchabench.models import build_recogniser
+from captchabench.predictions.held_out import PredictionInfo, read_predictions, write_predictions
+from captchabench.samples.shards import Samples
+from captchabench.scoring.cells import parts_of
+from captchabench.scoring.tiles import wrong_tiles
+from captchabench.storage.files import write_text
+from captchabench.studies.noise import DEFAULT_TRAININGS, NOISE, noise_row, noise_table, parameters_digest
+from captchabench.training.checkpoints import Checkpoints
+from stages import run
+from stages.scratch import checksum_of, scratch_folder
+
+_KEPT = Path("data/noise")
+
+
+def main(*arguments: str) -> None:
+    """Train what is missing, and write the table of all cells with at least two trainings."""
+    params, raw = load_params(), read_yaml(Path("params.yaml"))
+    first = params.matrix.folds[0]
+    cells = [cell for cell in expected_cells(params.matrix) if cell.fold == first]
+    chosen = [Cell.from_arguments((*arguments, str(first)), params)] if arguments else cells
+    for cell in chosen:
+        _retrain(cell, params, _folder(cell, raw))
+    rows = [row for cell in cells for row in _rows(cell, raw)]
+    write_text(Path(NOISE.path), noise_table(rows).write_csv(float_precision=6))
+    print(f"noise: {len(rows)} rows in {NOISE.path}")
+
+
+def _folder(cell: Cell, raw: Mapping[str, Any]) -> Path:
+    return _KEPT / f"{cell}.{parameters_digest(raw, cell.dataset, cell.model)}"
+
+
+def _retrain(cell: Cell, params: Params, folder: Path) -> None:
+    missing = [number for number in range(DEFAULT_TRAININGS) if not _predictions(folder, number).exists()]
+    if not missing:
+        return
+    samples = read_cell_samples(cell, params)
+    unseen = held_out(samples, cell.fold)
+    for number in missing:
+        _train(cell, params, samples, unseen, number, _predictions(folder, number))
+
+
+def _predictions(folder: Path, number: int) -> Path:
+    return folder / f"{number}.parquet"
+
+
+def _train(cell: Cell, params: Params, samples: Samples, unseen: Samples, number: int, path: Path) -> None:
+    """Train as `train` does, with a seed that no fold has, and write what the model reads of the held-out fold."""
+    seed = params.training.seed + params.folds.count + number
+    train, validation = split_rest(samples, cell.fold, params.training.validation_share, seed)
+    recogniser = build_recogniser(cell.model, samples.info.spec, params.of_model(cell.model, cell.dataset))
+    inputs = {"seed": seed, "shards": checksum_of(train, validation), "parameters": asdict(recogniser.config)}
+    checkpoints = Checkpoints(scratch_folder(cell, inputs | recogniser.machine(), report=False))
+    recogniser.fit(train, validation, seed=seed, progress=True, checkpoints=checkpoints)
+    reading = recogniser.predict(unseen.pixels)
+    info = PredictionInfo(
+        dataset=cell.dataset,
+        source=samples.info.source,
+        version=samples.info.version,
+        model=cell.model,
+        fold=cell.fold,
+        alphabet=samples.info.alphabet,
+        parameters=recogniser.parameter_count,
+        class_names=samples.info.class_names,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_predictions(path, info, unseen, reading, None)
+    right = np.mean([text == label for text, label in zip(reading.texts, unseen.labels, strict=True)])
+    print(f"{cell}: retraining {number + 1}, {right:.2%} of {len(unseen):,} held-out images exact", flush=True)
+
+
+def _rows(cell: Cell, raw: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a cell: one, and for `union` one more for each member; none with fewer than two trainings."""
+    folder = _folder(cell, raw)
+    read = [read_predictions(path) for path in sorted(folder.glob("*.parquet"))]
+    if len(read) < 2:
+        return []
+    parts = [parts_of(info, table) for info, table in read]
+    identity = {"model": cell.model, "parameters": parameters_digest(raw, cell.dataset, cell.model)}
+    grids = bool(read[0][0].class_names)
+    return [{"dataset": name, **identity, **_spread([part[name] for part in parts], grids)} for name in parts[0]]
+
+
+def _spread(tables: Sequence[pa.Table], grids: bool) -> dict[str, float | int]:
+    distance = wrong_tiles if grids else editdistance.eval
+    labels = tables[0]["label"].to_pylist()
+    right = np.stack([pc.equal(table["label"], table["prediction"]).to_numpy() for table in tables])
+    edits = [list(map(distance, labels, table["prediction"].to_pylist())) for table in tables]
+    return noise_row(right, np.array(edits, np.int64), np.array([len(label) for label in labels], np.int64))
+
+
+if __name__ == "__main__":
+    run(main)
