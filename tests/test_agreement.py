@@ -171,7 +171,7 @@ LAYERS = [
     {"comparison"},
     {"inference"},
     {"report"},
-    {"demo", "doctor"},
+    {"demo", "doctor", "own"},
     {"cli"},
     {"__main__"},
 ]

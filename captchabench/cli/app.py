@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from captchabench.cli import compare, demo, doctor, predict, publish
+from captchabench.cli import compare, demo, doctor, predict, publish, train
 from captchabench.config import PARAMS
 from captchabench.datasets import DATASETS
 from captchabench.datasets.base import Dataset
@@ -125,6 +125,7 @@ def models() -> None:
     Console().print(table)
 
 
+app.command()(train.train)
 app.command()(compare.compare)
 app.command()(compare.history)
 app.command()(predict.predict)

@@ -62,13 +62,17 @@ def numbers(caption: str, columns: Sequence[Column], rows: Iterable[Row]) -> str
 
 
 def menus(targets: Iterable[str], choices: Mapping[str, Sequence[str]], chosen: Mapping[str, str]) -> str:
-    """Menus that control the elements with the ids `targets`. choices: name of each menu -> its options."""
+    """Menus that control the elements with the ids `targets`. choices: name of each menu -> its options.
+
+    A menu with one option is hidden.
+    """
     parts = []
     for name, options in choices.items():
         listed = "".join(
             f"<option{' selected' if option == chosen[name] else ''}>{escape(option)}</option>" for option in options
         )
-        parts.append(f'<label>{escape(name)} <select name="{escape(name)}">{listed}</select></label>')
+        hidden = " hidden" if len(options) == 1 else ""
+        parts.append(f'<label{hidden}>{escape(name)} <select name="{escape(name)}">{listed}</select></label>')
     return f'<div class="menus" data-for="{" ".join(targets)}">{"".join(parts)}</div>'
 
 

@@ -12,12 +12,19 @@ from captchabench.report.findings import Findings
 from captchabench.report.script import vega_script
 from captchabench.report.sections.base import Section, sections
 
+_TITLE = "captchabench: how much of a CAPTCHA do recognisers read?"
+
 
 def page(findings: Findings) -> str:
-    """The page as one HTML document that contains its styles, images, charts and scripts."""
-    figures, listed = Figures(), sections()
+    """The page of the benchmark: all sections."""
+    return document(findings, _TITLE, summary.head(findings), sections())
+
+
+def document(findings: Findings, title: str, head: str, listed: Sequence[Section]) -> str:
+    """A page as one HTML document that contains its styles, images, charts and scripts. head: HTML above the bar."""
+    figures = Figures()
     body = [
-        f"<header>{summary.head(findings)}</header>{_bar(findings, listed)}",
+        f"<header>{head}</header>{_bar(findings, listed)}",
         f'<main style="--shape: {findings.shape(findings.members[0].dataset)}">',
         *(
             f'<section id="{section.name}" aria-labelledby="{section.name}-head">'
@@ -35,6 +42,7 @@ def page(findings: Findings) -> str:
         return package.joinpath(name).read_text(encoding="utf-8").strip()
 
     return Template(text("page.html") + "\n").substitute(
+        title=escape(title),
         style=text("page.css"),
         body="\n".join(body),
         # "</script" in the data would end the script early, and "<!--" could keep it from ending.
@@ -45,10 +53,12 @@ def page(findings: Findings) -> str:
 
 
 def _bar(findings: Findings, listed: Sequence[Section]) -> str:
-    """The bar that stays at the top: the filter by dataset and links to the sections."""
+    """The bar that stays at the top: the filter by dataset, if there are several, and links to the sections."""
+    hidden = " hidden" if len(findings.ranked) == 1 else ""
     options = "".join(f"<option>{escape(ranking.dataset)}</option>" for ranking in findings.ranked)
     links = "".join(f'<li><a href="#{section.name}">{section.link}</a></li>' for section in listed)
     return (
-        '<nav class="bar" aria-label="Sections"><label>Dataset <select id="dataset" autocomplete="off">'
+        '<nav class="bar" aria-label="Sections">'
+        f'<label{hidden}>Dataset <select id="dataset" autocomplete="off">'
         f'<option value="all">all</option>{options}</select></label><ul>{links}</ul></nav>'
     )

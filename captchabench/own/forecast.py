@@ -1,0 +1,130 @@
+"""Exact match against the number of training images: a fit, and what more images would bring.
+
+The odds of an error fall with a power of the number of images, as errors do over a wide range (Hestness et al., "Deep
+Learning Scaling is Predictable, Empirically", arXiv:1712.00409); odds instead of the error, so that a model that has
+learned nothing yet fits as well. Two numbers are unknown: the odds at the largest size, and the exponent. Both are
+integrated over a grid, with these beliefs about them before any image is read:
+
+- the exponent is below 3, all values are as likely, and it is not negative: more images never hurt;
+- two trainings on equally many images differ by a standard deviation of 0.3 in the log odds of an error;
+- beyond the sizes measured, the curve bends away from the power law by 0.3 in the log odds for each doubling.
+
+What is measured is a number of errors in a number of held-out images, so it is binomial around the curve.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captchabench.scoring.intervals import TAILS, Interval
+
+_EXPONENTS = np.linspace(0, 3, 61)
+_LOG_ODDS = np.linspace(-9, 7, 161)
+_SPREAD = 0.3
+_BEND = 0.3
+# Abscissae and weights for a normal distribution.
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
+_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+# The largest number of images that is named as needed, as a multiple of those at hand.
+_FURTHEST = 8
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a model trained on `images` read: `right` of `total` held-out images, or tiles."""
+
+    images: int
+    right: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The share that a model trained on `images` would read.
+
+    share: the median. interval: 95 % of what it would read of as many held-out images as were read by the last point.
+    """
+
+    images: int
+    share: float
+    interval: Interval
+
+
+class Curve:
+    """The fit to points of one set: at least two, of different sizes, sorted. Raises ValueError otherwise."""
+
+    def __init__(self, points: Sequence[Point]) -> None:
+        sizes = [point.images for point in points]
+        if len(points) < 2 or sizes != sorted(set(sizes)) or sizes[0] < 1:
+            raise ValueError(f"at least two different sizes, sorted; got {sizes}")
+        self.points = tuple(points)
+        self._last = points[-1]
+        log_likelihood = np.sum([self._log_likelihood(point) for point in points], axis=0)
+        posterior = np.exp(log_likelihood - log_likelihood.max())
+        self._posterior: NDArray[np.float64] = posterior / posterior.sum()
+
+    def at(self, images: int) -> Forecast:
+        """The forecast for a model trained on this many images."""
+        log_odds, weights = self._errors_at(images)
+        order = np.argsort(log_odds, kind="stable")
+        below = np.cumsum(weights[order])
+        median = float(log_odds[order][np.searchsorted(below, 0.5)])
+        total = self._last.total
+        errors = np.arange(total + 1)
+        # The distribution of the number of errors. Log odds are binned: their grid is fine enough.
+        bins, index = np.unique(np.round(log_odds, 2), return_inverse=True)
+        of_bin = np.bincount(index, weights)
+        chosen = of_bin > 1e-7
+        predicted = of_bin[chosen] @ np.exp(_log_binomial(errors[None, :], total, bins[chosen][:, None]))
+        cumulated = np.cumsum(predicted / predicted.sum())
+        fewest, most = (min(int(np.searchsorted(cumulated, tail)), total) for tail in TAILS)
+        return Forecast(images, 1 - _expit(median), Interval(1 - most / total, 1 - fewest / total))
+
+    def needed(self, share: float) -> int | None:
+        """The number of training images at which the median forecast reaches `share`, two digits; None if too many.
+
+        At most eight times the images at hand are named.
+        """
+        size = float(self._last.images)
+        while size <= _FURTHEST * self._last.images:
+            if self.at(round(size)).share >= share:
+                digits = max(0, math.floor(math.log10(size)) - 1)
+                return int(math.ceil(size / 10**digits) * 10**digits)
+            size *= 2**0.125
+        return None
+
+    def _line(self, images: int) -> NDArray[np.float64]:
+        """The log odds of an error at `images`, for each exponent and each value at the last size: [E, O]."""
+        line: NDArray[np.float64] = _LOG_ODDS[None, :] - _EXPONENTS[:, None] * math.log(images / self._last.images)
+        return line
+
+    def _log_likelihood(self, point: Point) -> NDArray[np.float64]:
+        """The log probability of a point, for each exponent and value: [E, O]."""
+        line = self._line(point.images)[..., None] + _SPREAD * _NODES
+        return np.log(np.exp(_log_binomial(np.array(point.total - point.right), point.total, line)) @ _WEIGHTS + 1e-300)
+
+    def _errors_at(self, images: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Log odds of an error at `images`, and their probabilities: [N] each."""
+        beyond = max(0.0, math.log2(images / self._last.images))
+        spread = math.hypot(_SPREAD, _BEND * beyond)
+        log_odds = self._line(images)[..., None] + spread * _NODES
+        weights = self._posterior[..., None] * _WEIGHTS
+        return log_odds.ravel(), weights.ravel()
+
+
+def _log_binomial(errors: NDArray[np.int64], total: int, log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The log probability of so many errors in `total`; arguments are broadcast."""
+    from scipy.special import gammaln
+
+    ways = gammaln(total + 1) - gammaln(errors + 1) - gammaln(total - errors + 1)
+    # log p and log (1 - p) of the probability with these log odds.
+    log_p, log_q = -np.logaddexp(0, -log_odds), -np.logaddexp(0, log_odds)
+    result: NDArray[np.float64] = ways + errors * log_p + (total - errors) * log_q
+    return result
+
+
+def _expit(value: float) -> float:
+    return 1 / (1 + math.exp(-value))

@@ -1,0 +1,204 @@
+"""One training and its readings, in a process of its own: `python -m captchabench.own.trial`.
+
+The first line of standard input is a `Spec` as JSON. Standard input stays open for as long as the parent lives; when it
+ends, so does this process. Standard output has one JSON object a line: {"done": steps, "of": steps, "round": index}
+about once a second, and at the end {"ended": ""} or {"ended": a message for the user}.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+from zlib import crc32
+
+import numpy as np
+
+from captchabench import __version__
+from captchabench.cells.split import held_out
+from captchabench.errors import InputError
+from captchabench.models import build_recogniser
+from captchabench.models.base import Recogniser
+from captchabench.predictions.held_out import PredictionInfo, write_predictions
+from captchabench.samples.shards import Samples, read_samples
+from captchabench.storage.files import replacing_folder, write_json
+from captchabench.training.checkpoints import Checkpoints
+
+# Of the images that a model may learn from, for deciding whether a longer schedule follows.
+_VALIDATION_SHARE, _MOST_VALIDATION = 0.1, 100
+_SECONDS_BETWEEN_REPORTS = 0.5
+PREDICTIONS, RESULT, SCRATCH = "predictions.parquet", "result.json", "scratch"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A training. name: unique in its run. folder: of the run, see `Run`. share: of the images outside the fold.
+
+    parameters: of each schedule, in order. The last one is reached only if the others misread validation images.
+    seconds: about how long each takes. weights: the folder to save the model in, or "".
+    """
+
+    name: str
+    folder: str
+    dataset: str
+    model: str
+    parameters: tuple[Mapping[str, Any], ...]
+    seconds: tuple[float, ...]
+    fold: int
+    share: float = 1.0
+    weights: str = ""
+
+    @property
+    def result(self) -> Path:
+        """The folder of the result: what it read of the held-out images, and RESULT."""
+        return Path(self.folder) / "trials" / self.name
+
+    @property
+    def scratch(self) -> Path:
+        """The folder of checkpoints, which is removed at the end."""
+        return Path(self.folder) / SCRATCH / self.name
+
+
+class _Reported(Checkpoints):
+    """Checkpoints of a training that report each of its steps. `due` is asked once after every step."""
+
+    def __init__(self, folder: Path, steps: int, round_: int, out: IO[str]) -> None:
+        super().__init__(folder)
+        self._done, self._steps, self._round, self._out = 0, steps, round_, out
+        self._reported = 0.0
+
+    def due(self) -> bool:
+        self._done += 1
+        if time.monotonic() - self._reported > _SECONDS_BETWEEN_REPORTS:
+            self._reported = time.monotonic()
+            _say(self._out, done=self._done, of=self._steps, round=self._round)
+        return super().due()
+
+    def resume(self, step: int, seconds: float) -> None:
+        super().resume(step, seconds)
+        self._done = step
+
+
+def main() -> None:
+    """Run the trial that standard input asks for."""
+    out = sys.stdout
+    values = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    spec = Spec(**{**values, "parameters": tuple(values["parameters"]), "seconds": tuple(values["seconds"])})
+    with redirect_stdout(sys.stderr):
+        try:
+            run_trial(spec, out)
+        except InputError as error:
+            _say(out, ended=str(error))
+            return
+    _say(out, ended="")
+
+
+def run_trial(spec: Spec, out: IO[str]) -> None:
+    """Train and read, unless the same was done before. out: for progress."""
+    samples = read_samples(Path(spec.folder) / "shards" / spec.dataset)
+    test = held_out(samples, spec.fold)
+    train, validation = learning_part(samples, spec.fold, spec.share)
+    inputs = _digest(spec, train, validation, test)
+    if _is_done(spec, inputs):
+        return
+    recogniser, exact, steps = _fit(spec, train, validation, inputs, out)
+    if spec.weights:
+        with replacing_folder(Path(spec.weights)) as folder:
+            recogniser.save(folder, samples.info, spec.fold)
+    info = PredictionInfo(
+        dataset=spec.dataset,
+        source=samples.info.source,
+        version=samples.info.version,
+        model=spec.model,
+        fold=spec.fold,
+        alphabet=samples.info.alphabet,
+        parameters=recogniser.parameter_count,
+        class_names=samples.info.class_names,
+        **vars(recogniser.provenance),
+    )
+    reading = recogniser.predict(test.pixels)
+    losses = recogniser.losses(test.pixels, test.labels)
+    with replacing_folder(spec.result) as folder:
+        write_predictions(folder / PREDICTIONS, info, test, reading, losses)
+        result = {"inputs": inputs, "images": len(train), "validation": len(validation), "exact": exact, "steps": steps}
+        write_json(folder / RESULT, result)
+    shutil.rmtree(spec.scratch, ignore_errors=True)
+
+
+def learning_part(samples: Samples, fold: int, share: float) -> tuple[Samples, Samples]:
+    """The samples to train and to validate on, of those outside `fold`.
+
+    A tenth, at most 100, are for validation: the same for every `share`, which is of the others. Smaller shares are
+    parts of larger ones. Raises InputError if there are not two samples outside the fold.
+    """
+    rest = samples.where(samples.folds != fold)
+    if len(rest) < 2:
+        raise InputError(f"{samples.info.dataset}: {len(rest)} images outside fold {fold}; add images")
+    order = np.array(sorted(range(len(rest)), key=lambda i: hashlib.blake2b(str(rest.sample_ids[i]).encode()).digest()))
+    count = min(max(1, round(_VALIDATION_SHARE * len(rest))), _MOST_VALIDATION)
+    chosen = order[count : count + max(1, round(share * (len(rest) - count)))]
+    return rest.where(np.sort(chosen)), rest.where(np.sort(order[:count]))
+
+
+def _fit(
+    spec: Spec, train: Samples, validation: Samples, inputs: str, out: IO[str]
+) -> tuple[Recogniser, float, int | None]:
+    """The trained recogniser, what it reads of the validation images, and the steps of its last schedule."""
+    for number, parameters in enumerate(spec.parameters):
+        recogniser = build_recogniser(spec.model, train.info.spec, parameters)
+        steps = parameters.get("training", {}).get("steps")
+        folder = spec.scratch / f"{inputs}-{number}"
+        missed = folder / "missed"
+        if missed.exists():
+            # This schedule was finished before, and was not enough.
+            continue
+        checkpoints = _Reported(folder, steps or 1, number, out)
+        curve = recogniser.fit(train, validation, seed=spec.fold, checkpoints=checkpoints)
+        exact = curve[-1].validation_exact
+        if exact == 1.0:
+            break
+        if number < len(spec.parameters) - 1:
+            write_json(missed, exact)
+    return recogniser, exact, steps
+
+
+def _digest(spec: Spec, *parts: Samples) -> str:
+    """A hash of all that the result depends on: the samples, the parameters, and the code that is loaded."""
+    digest = hashlib.blake2b(digest_size=8)
+    digest.update(json.dumps([__version__, spec.model, spec.parameters, spec.fold], sort_keys=True).encode())
+    for part in parts:
+        text = "\0".join([*part.sample_ids, *part.labels]).encode()
+        digest.update(crc32(np.ascontiguousarray(part.pixels).data, crc32(text)).to_bytes(4, "big"))
+    digest.update(json.dumps(asdict(parts[0].info), sort_keys=True).encode())
+    for name in sorted(name for name in sys.modules if name.partition(".")[0] == "captchabench"):
+        digest.update(Path(sys.modules[name].__file__ or "").read_bytes())
+    return digest.hexdigest()
+
+
+def _is_done(spec: Spec, inputs: str) -> bool:
+    try:
+        done = json.loads((spec.result / RESULT).read_text(encoding="utf-8"))["inputs"] == inputs
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return done and (spec.result / PREDICTIONS).is_file() and (not spec.weights or Path(spec.weights).is_dir())
+
+
+def _say(out: IO[str], **values: Any) -> None:
+    print(json.dumps(values), file=out, flush=True)
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
