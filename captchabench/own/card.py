@@ -7,7 +7,7 @@ import yaml
 
 from captchabench import __version__
 from captchabench.models import read_saved
-from captchabench.own.results import Results, ends
+from captchabench.own.results import Results, ends, score_ends
 from captchabench.report.tables import percent
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from captchabench.errors import visible
 from captchabench.own.preparing import FOLDS, Found, Prepared
-from captchabench.own.results import TARGETS, Results, ends
+from captchabench.own.results import TARGETS, Results, ends, score_ends
 from captchabench.own.runs import Run
 from captchabench.report.tables import percent
 

@@ -19,7 +19,7 @@ from captchabench.config import (
 )
 from captchabench.own.forecast import Forecast
 from captchabench.own.preparing import FOLDS, SOURCE
-from captchabench.own.results import TARGETS, Results, ends, left_out
+from captchabench.own.results import TARGETS, Results, ends, left_out, score_ends
 from captchabench.report import charts
 from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings

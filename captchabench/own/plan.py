@@ -66,8 +66,8 @@ _REFERENCE = _HEIGHT * _USUAL_WIDTH
 _SECONDS_PER_IMAGE, _LEAST_SECONDS, _MOST_SECONDS = 0.225, 90, 675
 # Seconds of a run that are not training: imports, cleaning, reading, the page.
 _REST = 30
-# A first, short schedule, as a share of the whole one, and the schedules of the curve's smaller sets.
-SHORT, OF_CURVE = 1 / 3, 0.6
+# A first, short schedule, as a share of the whole one, and the schedules of models that see a part of the images.
+_SHORT, _OF_PART = 1 / 3, 0.5
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,13 @@ class Plan:
 
     parameters: as in params.yaml, without the number of steps. rounds: the steps of each schedule of the model; a later
     one follows only if validation was not read without a mistake. Empty for a model that does not train by steps.
-    curve_steps: the steps of the models that see a part of the images. baseline: a simpler model beside it, or "".
+    rounds_of_parts: the same for the models that see a part of the images. baseline: a simpler model beside it, or "".
     """
 
     model: str
     parameters: Mapping[str, Any]
     rounds: tuple[int, ...]
-    curve_steps: int
+    rounds_of_parts: tuple[int, ...]
     baseline: str = ""
     baseline_parameters: Mapping[str, Any] | None = None
 
@@ -136,16 +136,17 @@ def plan_for(
     baseline = TILE_BASELINE if tiles and name != TILE_BASELINE else ""
     of_baseline = merged(_MODELS[baseline], _OF_TILES[baseline]) if baseline else None
     if name not in _SPEEDS:
-        return Plan(name, parameters, (), 0, baseline, of_baseline)
+        return Plan(name, parameters, (), (), baseline, of_baseline)
     batch = 8 if tiles else 16 if name == "effnet_b1" or images < 400 else 32
     augment = 0.2 if tiles else 0.5 if images < 3000 else 0.3
     seconds = _training_seconds(images, minutes, cores, rounds=not tiles)
     speed = _SPEEDS[name] * _REFERENCE / (size.height * size.width)
     steps = max(20, round(seconds * speed / batch))
     settings = {"batch_size": batch, "augment": augment}
-    rounds = (steps,) if tiles else (max(10, round(SHORT * steps)), steps)
+    shares = (1.0,) if tiles else (_SHORT, 1.0)
+    rounds, of_parts = (tuple(max(10, round(part * share * steps)) for share in shares) for part in (1, _OF_PART))
     parameters = merged(parameters, {"training": settings})
-    return Plan(name, parameters, rounds, max(10, round(OF_CURVE * steps)), baseline, of_baseline)
+    return Plan(name, parameters, rounds, of_parts, baseline, of_baseline)
 
 
 def _training_seconds(images: int, minutes: float | None, cores: int, *, rounds: bool) -> float:
@@ -154,6 +155,7 @@ def _training_seconds(images: int, minutes: float | None, cores: int, *, rounds:
         total, cores = min(max(_SECONDS_PER_IMAGE * images, _LEAST_SECONDS), _MOST_SECONDS), 2
     else:
         total = 60 * minutes
-    whole, curve = 1 + SHORT * rounds, 2 * OF_CURVE
-    longest = whole + curve if cores == 1 else max(whole, curve)
+    whole = 1 + _SHORT * rounds
+    parts = 2 * _OF_PART * whole
+    longest = whole + parts if cores == 1 else max(whole, parts)
     return max(total - _REST, 0.3 * total) / longest

@@ -51,23 +51,21 @@ class Run:
 def specs_of(run: Run) -> list[Spec]:
     """All trials, the longest first: with the models of a run, those on parts of the images, and the baseline."""
     plan, first = run.plan, run.folds[0]
-    schedules = tuple(plan.with_steps(steps) for steps in plan.rounds or (0,))
-    seconds = tuple(map(float, plan.rounds or (1,)))
-    curve = plan.with_steps(plan.curve_steps)
+
+    def schedules(rounds: tuple[int, ...]) -> dict[str, object]:
+        parameters = tuple(plan.with_steps(steps) for steps in rounds or (0,))
+        return {"parameters": parameters, "seconds": tuple(map(float, rounds or (1,)))}
 
     def spec(name: str, model: str, **rest: object) -> Spec:
         where = {"folder": str(run.folder), "dataset": run.prepared.found.name}
         return Spec(name=name, model=model, **where, **{"fold": first, **rest})  # type: ignore[arg-type]
 
     specs = [
-        spec(str(cell), plan.model, parameters=schedules, seconds=seconds, fold=cell.fold, weights=_weights(run, cell))
+        spec(str(cell), plan.model, fold=cell.fold, weights=_weights(run, cell), **schedules(plan.rounds))
         for cell in run.cells()
         if cell.model == plan.model
     ]
-    of_curve = (float(plan.curve_steps or 1),)
-    specs += [
-        spec(name, plan.model, parameters=(curve,), seconds=of_curve, share=share) for name, share in PARTS.items()
-    ]
+    specs += [spec(name, plan.model, share=share, **schedules(plan.rounds_of_parts)) for name, share in PARTS.items()]
     specs += [
         spec(
             str(cell),
