@@ -17,7 +17,7 @@ _SHOWN = 12
 
 
 def of_found(found: Found) -> str:
-    """The rule, five examples, the alphabet or the classes, lengths, sizes, and what has no label."""
+    """The rule, five examples, the alphabet or the classes, lengths, sizes, and what is no image."""
     images = found.images
     label_of = dict(zip(images.entries, found.labels, strict=True))
     examples = [f"{visible(e.image.path, 60)} is '{visible(label_of[e], 40)}'" for e in images.examples]
@@ -30,21 +30,20 @@ def of_found(found: Found) -> str:
         rows.append(("classes", f"{len(images.classes)}: {_listed(images.classes)}"))
     else:
         case = ", upper and lower case" if found.case_occurs else ""
-        rows.append(("alphabet", f"{visible(found.alphabet.symbols)} ({len(found.alphabet)} symbols{case})"))
+        rows.append(("alphabet", f"{visible(found.alphabet)} ({len(found.alphabet)} symbols{case})"))
         rows.append(("lengths", _listed([f"{length} ({count:,}×)" for length, count in found.lengths.items()])))
     rows.append(("sizes", _listed([f"{width}x{height}" for width, height in found.sizes])))
-    rejected = [f"{count:,} {reason}" for reason, count in images.rejected.items()]
-    rejected += [f"{count:,} other files ({reason.replace('_', ' ')})" for reason, count in images.skipped.items()]
-    rows.append(("no label", ", ".join(rejected) or "none"))
+    skipped = [f"{count:,} {reason.replace('_', ' ')}" for reason, count in images.skipped.items()]
+    if skipped:
+        rows.append(("other files", ", ".join(skipped)))
     return _aligned(rows)
 
 
 def of_prepared(prepared: Prepared) -> str:
     """How many images are used, and why others are not."""
-    rejected = prepared.figures["rejected"]
-    reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in sorted(rejected.items()))
-    listed = f", listed in {prepared.folder / 'rejects' / prepared.found.name}.csv" if rejected else ""
-    return _aligned([("left out", f"{reasons or 'none'}{listed}"), ("used", f"{prepared.kept:,}")])
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in prepared.left_out.items())
+    listed = f", listed in {prepared.folder / 'rejects' / prepared.found.name}.csv" if reasons else ""
+    return _aligned([("used", f"{prepared.kept:,}"), ("left out", f"{reasons or 'none'}{listed}")])
 
 
 def of_plan(run: Run) -> str:

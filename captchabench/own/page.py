@@ -19,7 +19,7 @@ from captchabench.config import (
 )
 from captchabench.own.forecast import Forecast
 from captchabench.own.preparing import FOLDS, SOURCE
-from captchabench.own.results import TARGETS, Results, ends, left_out, score_ends
+from captchabench.own.results import TARGETS, Results, ends, score_ends
 from captchabench.report import charts
 from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings
@@ -160,27 +160,25 @@ def _found(results: Results, findings: Findings) -> str:
     """The rule, examples with their labels, and what was left out."""
     run = results.run
     found = run.prepared.found
-    classes = dict(zip(found.images.classes, found.images.classes, strict=True))
     pictures_ = "".join(
         f'<li><img data-picture="{escape(sample_id)}" alt="{escape(label)}"><span>{_label(results, label)}</span></li>'
         for sample_id, label in _examples(results)
     )
-    out = left_out(run)
     rows = [
         ("Labels", f"by <code>{escape(found.images.rule)}</code>"),
         ("Images", f"{len(found.labels):,} with a label, {run.prepared.kept:,} used"),
         (
             "Left out",
-            ", ".join(f"{escape(reason)} {number:,}" for reason, number in out.items()) or "nothing",
+            ", ".join(f"{escape(reason)} {number:,}" for reason, number in run.prepared.left_out.items()) or "nothing",
         ),
         ("Sizes", ", ".join(f"{width}×{height}" for width, height in list(found.sizes)[:5])),
         ("Read at", f"{found.size.width}×{found.size.height} pixels, grey, {found.size.resize}"),
     ]
     if found.tiles:
-        rows.insert(1, ("Classes", ", ".join(map(escape, classes))))
+        rows.insert(1, ("Classes", ", ".join(map(escape, results.cells[0].class_names.values()))))
     else:
         lengths = ", ".join(f"{length} ({number:,}×)" for length, number in found.lengths.items())
-        rows.insert(1, ("Alphabet", f"<code>{escape(found.alphabet.symbols)}</code> ({len(found.alphabet)} symbols)"))
+        rows.insert(1, ("Alphabet", f"<code>{escape(found.alphabet)}</code> ({len(found.alphabet)} symbols)"))
         rows.insert(2, ("Lengths", lengths))
     listed = "".join(f"<dt>{title}</dt><dd>{text}</dd>" for title, text in rows)
     shape = findings.shape(run.cell.dataset)

@@ -2,44 +2,42 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize as compose
 
-import numpy as np
-
-from captchabench.alphabet import Alphabet
-from captchabench.config import NormalizeParams, TileParams
+from captchabench.alphabet import Alphabet, fold_case
+from captchabench.config import MAX_LENGTH, NormalizeParams, TileParams
 from captchabench.datasets import DATASETS, UNION
-from captchabench.datasets.base import TILES, Dataset, Drawing
-from captchabench.errors import InputError, visible
+from captchabench.datasets.base import TILES, Dataset
+from captchabench.datasets.declared import declare
+from captchabench.errors import InputError
 from captchabench.labels.finding import find_labels
-from captchabench.labels.found import LabelledImages, Reject
-from captchabench.models import MAX_LENGTH
+from captchabench.labels.found import LabelledImages
+from captchabench.labels.source import LabelledSource
 from captchabench.normalize.images import decode_grey
 from captchabench.normalize.rejects import Rejected
 from captchabench.normalize.texts import normalize
 from captchabench.normalize.tiles import normalize_tiles
 from captchabench.own.plan import Size, size_of
 from captchabench.progress import tracked
-from captchabench.samples.raw import Entry, RawInfo, write_raw
+from captchabench.samples.raw import RawInfo, write_raw
 
 FOLDS = 5
-SOURCE = "own"
+SOURCE = "archive"
 # With fewer, the held-out fifth is a handful of images and says nothing.
 MIN_IMAGES = 30
 MIN_TILES = 20 * TILES
 _MEASURED_SIZES = 200
 _MAX_DROPPED = 0.5
+_MAX_NAME = 40
 
 
 @dataclass(frozen=True)
 class Options:
     """What the user decides about labels. labels: a rule, see `labels.rules`. alphabet: symbols; others are rejected.
 
-    All are inferred by default. case_folded: labels differ from each other in more than case.
+    Both are inferred if empty. case_folded: labels do not tell upper from lower case, and are read as lower case.
     """
 
     labels: str = ""
@@ -51,20 +49,26 @@ class Options:
 class Found:
     """A set of images as it was found, before any pixel is cleaned.
 
-    labels: of the entries, with case folded if that was asked for. sizes: width and height of some images -> count.
+    labels: of the entries, with case folded if that was asked for. alphabet: the symbols of texts that are read; empty
+    for tiles. sizes: (width, height) of some of the images -> their number. size: what images are resized to.
     """
 
     images: LabelledImages
-    name: str
+    dataset: Dataset
     labels: tuple[str, ...]
-    alphabet: Alphabet
+    alphabet: str
     sizes: dict[tuple[int, int], int]
     size: Size
 
     @property
+    def name(self) -> str:
+        """The name of the set, as of a dataset."""
+        return self.dataset.key
+
+    @property
     def tiles(self) -> bool:
         """Whether the labels are classes of tiles."""
-        return self.images.task == "tiles"
+        return self.dataset.task == "grid"
 
     @property
     def lengths(self) -> dict[int, int]:
@@ -74,12 +78,12 @@ class Found:
     @property
     def case_occurs(self) -> bool:
         """Whether a letter occurs in both cases, so that exact and case-folded match can differ."""
-        return not self.tiles and len({s.casefold() for s in self.alphabet.symbols}) < len(self.alphabet)
+        return len(set(map(fold_case, self.alphabet))) < len(self.alphabet)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The shards of a set. figures: those of normalisation."""
+    """The shards of a set. folder: of all outputs. figures: those of normalisation."""
 
     found: Found
     folder: Path
@@ -87,50 +91,48 @@ class Prepared:
 
     @property
     def kept(self) -> int:
-        """The number of images, or of tiles, in the shards and left over."""
+        """The number of images, or of tiles, that passed all checks."""
         return int(self.figures["kept"])
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """The number of images, and of rows of label files, without a use, by reason."""
+        rejected: dict[str, int] = self.figures["rejected"]
+        return {reason.replace("_", " "): number for reason, number in sorted(rejected.items())}
 
 
 def find(path: Path, options: Options) -> Found:
     """Find the labels of the images at `path`, and look at their sizes.
 
-    Raises InputError if they cannot be found, or if there is too little to learn from.
+    Raises InputError if labels cannot be found, or if there is too little to learn from.
     """
     images = find_labels(path, options.labels)
     tiles = images.task == "tiles"
-    labels = tuple(
-        entry.label.lower() if options.case_folded and not tiles else entry.label for entry in images.entries
-    )
-    if tiles:
-        if options.alphabet:
-            raise InputError(f"{path}: --alphabet is for texts, and these are tiles of {len(images.classes)} classes")
-        least, what = MIN_TILES, "tiles"
-    else:
-        least, what = MIN_IMAGES, "images"
-        if options.alphabet:
-            given = compose("NFC", options.alphabet)
-            alphabet = Alphabet("".join(dict.fromkeys(given.lower() if options.case_folded else given)))
-        else:
-            alphabet = Alphabet("".join(sorted(set().union(*labels))))
-        longest = max(labels, key=len)
-        if len(longest) > MAX_LENGTH:
-            raise InputError(
-                f"{path}: '{visible(longest, 60)}' has {len(longest)} symbols by {images.rule}, and recognisers read "
-                f"at most {MAX_LENGTH}; name another rule with --labels"
-            )
+    if tiles and options.alphabet:
+        raise InputError(
+            f"{path}: --alphabet is for texts, and the labels are {len(images.classes)} classes; leave it out"
+        )
+    try:
+        dataset = declare(
+            _name(path),
+            path,
+            images.rule,
+            alphabet=options.alphabet,
+            case_folded=options.case_folded,
+            task="grid" if tiles else "text",
+        )
+    except InputError as error:
+        raise InputError(f"--alphabet: {error}") from None
+    labels = tuple(dataset.label_of(entry.label) for entry in images.entries)
+    least, what = (MIN_TILES, "tiles") if tiles else (MIN_IMAGES, "images")
     if len(labels) < least:
-        raise InputError(f"{path}: {len(labels):,} labelled {what}, and training needs at least {least}; add some")
+        raise InputError(f"{path}: {len(labels):,} {what} with a label, and training needs at least {least}; add some")
+    alphabet = "" if tiles else dataset.symbols or _symbols_of(path, images.rule, labels)
     sizes = _sizes(images)
     if not sizes:
-        raise InputError(f"{path}: the images with labels cannot be decoded; are they images?")
-    return Found(
-        images,
-        _name(path),
-        labels,
-        Alphabet("".join(sorted(set().union(*labels)))) if tiles else alphabet,
-        sizes,
-        size_of(sizes, max(map(len, labels)), tiles=tiles),
-    )
+        raise InputError(f"{path}: no image with a label can be decoded; are they images?")
+    longest = min(max(map(len, labels)), MAX_LENGTH)
+    return Found(images, dataset, labels, alphabet, sizes, size_of(sizes, longest, tiles=tiles))
 
 
 def prepare(found: Found, folder: Path) -> Prepared:
@@ -138,50 +140,55 @@ def prepare(found: Found, folder: Path) -> Prepared:
 
     Raises InputError if too few images are left.
     """
-    raw, shards = folder / "raw" / f"{found.name}.parquet", folder / "shards" / found.name
-    rejects = folder / "rejects" / f"{found.name}.csv"
-    entries = found.images.entries
-    info = RawInfo(found.name, SOURCE, 1, len(entries), dict(found.images.skipped))
-    label_of = {entry.image.path: label for entry, label in zip(entries, found.labels, strict=True)}
-    write_raw(raw, info, tracked(_encoded(found.images), len(entries), "read"), label_of.__getitem__)
+    path, name = found.images.source.path, found.name
+    raw, shards, rejects = (
+        folder / "raw" / f"{name}.parquet",
+        folder / "shards" / name,
+        folder / "rejects" / f"{name}.csv",
+    )
+    source = LabelledSource(found.images)
+    info = RawInfo(name, SOURCE, found.dataset.version, source.available, source.skipped, source.rule, source.rejects)
+    write_raw(raw, info, tracked(source.entries(), source.total, "read"))
     size = found.size
     params = NormalizeParams(size.height, size.width, size.resize, max_rejected=1.0)
-    dataset = _declared(found)
     try:
         if found.tiles:
             grids = TileParams(height=size.height, width=size.width)
-            figures = normalize_tiles(dataset, raw, params, grids, FOLDS, shards, rejects)
+            figures = normalize_tiles(found.dataset, raw, params, grids, FOLDS, shards, rejects)
         else:
-            figures = normalize(dataset, raw, params, FOLDS, shards, rejects)
+            figures = normalize(found.dataset, raw, params, FOLDS, shards, rejects)
     except InputError as error:
         # Its remedy is a parameter of the benchmark.
         if "folds.count" not in str(error):
             raise
-        few = "tiles" if found.tiles else "images"
-        raise InputError(f"{found.images.source.path}: too few different {few} for {FOLDS} folds; add some") from None
+        what = "tiles" if found.tiles else "images"
+        raise InputError(f"{path}: too few different {what} for {FOLDS} folds; add some") from None
+    prepared = Prepared(found, folder, figures)
     if figures["rejected_share"] > _MAX_DROPPED:
-        reasons = ", ".join(f"{number:,} {reason}" for reason, number in sorted(figures["rejected"].items()))
+        reasons = ", ".join(f"{number:,} {reason}" for reason, number in prepared.left_out.items())
         raise InputError(
-            f"{found.images.source.path}: {figures['rejected_share']:.0%} of the images cannot be used ({reasons}); "
-            f"see {rejects}, or name another rule with --labels"
+            f"{path}: {figures['rejected_share']:.0%} of the images cannot be used ({reasons}); see {rejects}, or name "
+            "another rule with --labels"
         )
-    return Prepared(found, folder, figures)
-
-
-def unused(found: Found) -> list[Reject]:
-    """The images and rows of label files that have no use, sorted; see `LabelledImages.rejects`."""
-    return list(found.images.rejects)
+    return prepared
 
 
 def _name(path: Path) -> str:
     """The name of a set, from its path: lower-case letters, digits and underscores."""
     stem = re.sub(r"(\.tar)?\.\w+$", "", path.absolute().name) if path.is_file() else path.absolute().name
-    name = re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_") or "images"
-    return f"{name}_own" if name in (*DATASETS.names(), UNION) else name[:60]
+    name = re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_")[:_MAX_NAME] or "images"
+    return f"own_{name}"[:_MAX_NAME] if name in (*DATASETS.names(), UNION) else name
+
+
+def _symbols_of(path: Path, rule: str, labels: tuple[str, ...]) -> str:
+    try:
+        return Alphabet("".join(sorted(set().union(*labels)))).symbols
+    except InputError as error:
+        raise InputError(f"{path}: {error}; is {rule} the right rule? --labels names another") from None
 
 
 def _sizes(images: LabelledImages) -> dict[tuple[int, int], int]:
-    """Width and height -> number, of at most _MEASURED_SIZES images that are spread evenly over the set."""
+    """(width, height) -> number, of at most _MEASURED_SIZES images that are spread evenly over the set."""
     step = max(1, len(images.entries) // _MEASURED_SIZES)
     sizes: Counter[tuple[int, int]] = Counter()
     for entry in images.source.read([entry.image for entry in images.entries[::step]]):
@@ -191,30 +198,3 @@ def _sizes(images: LabelledImages) -> dict[tuple[int, int], int]:
             continue
         sizes[width, height] += 1
     return dict(sorted(sizes.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _encoded(images: LabelledImages) -> Iterator[Entry]:
-    for entry, encoded in images.read():
-        yield Entry(entry.image.path, encoded)
-
-
-def _declared(found: Found) -> Dataset:
-    """The declaration of the set. Its raw labels are labels."""
-    lengths = [TILES] if found.tiles else list(found.lengths)
-    return Dataset(
-        key=found.name,
-        handle="",
-        kaggle_version=0,
-        licence="",
-        images=len(found.labels),
-        alphabet=found.alphabet,
-        min_length=min(lengths),
-        max_length=max(lengths),
-        draw=_undrawn,
-        task="grid" if found.tiles else "text",
-        class_names=found.images.classes if found.tiles else (),
-    )
-
-
-def _undrawn(_: np.random.Generator) -> Drawing:
-    raise InputError("a set of one's own has no stand-ins; give its images")

@@ -146,9 +146,9 @@ class Results:
             "task": found.images.task,
             "images": len(found.labels),
             "used": run.prepared.kept,
-            "left_out": left_out(run),
-            "alphabet": "" if found.tiles else found.alphabet.symbols,
-            "classes": list(found.images.classes) if found.tiles else [],
+            "left_out": run.prepared.left_out,
+            "alphabet": found.alphabet,
+            "classes": list(self.cells[0].class_names.values()),
             "lengths": {} if found.tiles else {str(length): number for length, number in found.lengths.items()},
             "sizes": {f"{width}x{height}": number for (width, height), number in found.sizes.items()},
         }
@@ -235,15 +235,6 @@ def macro_f1_interval(confusion: Mapping[tuple[str, str], int]) -> Interval:
     means = (f1 * (shown > 0)).sum(axis=1) / (shown > 0).sum(axis=1)
     low, high = np.quantile(means, TAILS)
     return Interval(float(low), float(high))
-
-
-def left_out(run: Run) -> dict[str, int]:
-    """The number of images, and of rows of label files, without a use, by reason."""
-    found = run.prepared.found
-    reasons = {str(reason): number for reason, number in found.images.rejected.items()}
-    for reason, number in run.prepared.figures["rejected"].items():
-        reasons[reason.replace("_", " ")] = reasons.get(reason.replace("_", " "), 0) + number
-    return dict(sorted(reasons.items()))
 
 
 def ends(interval: Sequence[float]) -> str:
