@@ -139,7 +139,7 @@ def export(
         raise InputError(f"{out}: must end in {SUFFIX}, by which exports are recognised")
     about = read_saved(onnx).about
     if check is None:
-        pixels = held_out_pixels(Path("data/shards"), about)
+        pixels = held_out_pixels(_shards_beside(onnx), about)
     else:
         original = load_recogniser(onnx)
         pixels = original.stack([original.decode(file.path) for file in ImageFiles([check])])
@@ -153,13 +153,18 @@ def export(
             )
     typer.echo(f"{out}: {about.model} trained on {about.dataset}, {out.stat().st_size:,} bytes")
     if agreement is None:
-        _say(f"not compared with torch: data/shards holds no images of {about.dataset}; give --check PATH")
+        _say(f"not compared with torch: {_shards_beside(onnx)} holds no images of {about.dataset}; give --check PATH")
         return
     typer.echo(f"{agreement.images:,} images read: the same texts by torch and by ONNX Runtime")
     typer.echo(
         f"one image by itself, on the CPU: torch {1000 * agreement.torch_seconds:.2f} ms, "
         f"ONNX Runtime {1000 * agreement.onnx_seconds:.2f} ms"
     )
+
+
+def _shards_beside(model: Path) -> Path:
+    """The shards of the run that trained `model`, data/models/M: data/shards."""
+    return model.parent.parent / "shards"
 
 
 def _inputs(paths: Sequence[Path]) -> tuple[Sequence[ImageFile] | ImageFiles, bool]:

@@ -1,5 +1,6 @@
 """The page of a run: the benchmark's sections about one set, with what was found and how many images are needed."""
 
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -47,7 +48,7 @@ def own_page(results: Results) -> str:
     findings = _findings(results)
     shown = [
         Section(0, "found", "Images", "What was found", lambda f, _: _found(results, f)),
-        leaderboard.SECTION,
+        replace(leaderboard.SECTION, link="Results", heading="Results"),
         Section(0, "needed", "How many", "How many images are needed", lambda _, g: _needed(results, g)),
         *([tiles.SECTION] if results.grids else []),
         gallery.SECTION,
@@ -203,6 +204,8 @@ def _needed(results: Results, figures: Figures) -> str:
         f"Trained on {last.images:,} {what}, the model reads {percent(last.right / last.total)}. With twice as many "
         f"it would read about {percent(doubled.share)} (95 % interval {ends(doubled.interval)})."
     ]
+    if doubled.share < last.right / last.total:
+        words.append("The marks scatter more than they rise, so the forecast is rough.")
     words += [_sentence(target, curve.needed(target), last.images, what) for target in TARGETS]
     rows = [
         Row([f"{p.images:,}", percent(p.right / p.total), ends(wilson(p.right, p.total)), "measured"])

@@ -31,8 +31,9 @@ from captchabench.samples.shards import Samples, read_samples
 from captchabench.storage.files import replacing_folder, write_json
 from captchabench.training.checkpoints import Checkpoints
 
-# Of the images that a model may learn from, for deciding whether a longer schedule follows.
-_VALIDATION_SHARE, _MOST_VALIDATION = 0.1, 100
+# Of the images that a model may learn from: to decide whether a longer schedule follows, or if none can, to satisfy
+# `fit`, which needs a few.
+_DECIDING, _MOST_DECIDING, _SPARED = 0.1, 100, 0.02
 _SECONDS_BETWEEN_REPORTS = 0.5
 PREDICTIONS, RESULT, SCRATCH = "predictions.parquet", "result.json", "scratch"
 
@@ -105,7 +106,7 @@ def run_trial(spec: Spec, out: IO[str]) -> None:
     """Train and read, unless the same was done before. out: for progress."""
     samples = read_samples(Path(spec.folder) / "shards" / spec.dataset)
     test = held_out(samples, spec.fold)
-    train, validation = learning_part(samples, spec.fold, spec.share)
+    train, validation = learning_part(samples, spec.fold, spec.share, deciding=len(spec.parameters) > 1)
     inputs = _digest(spec, train, validation, test)
     if _is_done(spec, inputs):
         return
@@ -133,17 +134,17 @@ def run_trial(spec: Spec, out: IO[str]) -> None:
     shutil.rmtree(spec.scratch, ignore_errors=True)
 
 
-def learning_part(samples: Samples, fold: int, share: float) -> tuple[Samples, Samples]:
+def learning_part(samples: Samples, fold: int, share: float, *, deciding: bool) -> tuple[Samples, Samples]:
     """The samples to train and to validate on, of those outside `fold`.
 
-    A tenth, at most 100, are for validation: the same for every `share`, which is of the others. Smaller shares are
-    parts of larger ones. Raises InputError if there are not two samples outside the fold.
+    A tenth, at most 100, are for validation if it is `deciding`, else a fiftieth: the same for every `share`, which is
+    of the others. Smaller shares are parts of larger ones. Raises InputError if fewer than two are outside the fold.
     """
     rest = samples.where(samples.folds != fold)
     if len(rest) < 2:
         raise InputError(f"{samples.info.dataset}: {len(rest)} images outside fold {fold}; add images")
     order = np.array(sorted(range(len(rest)), key=lambda i: hashlib.blake2b(str(rest.sample_ids[i]).encode()).digest()))
-    count = min(max(1, round(_VALIDATION_SHARE * len(rest))), _MOST_VALIDATION)
+    count = min(max(1, round((_DECIDING if deciding else _SPARED) * len(rest))), _MOST_DECIDING)
     chosen = order[count : count + max(1, round(share * (len(rest) - count)))]
     return rest.where(np.sort(chosen)), rest.where(np.sort(order[:count]))
 

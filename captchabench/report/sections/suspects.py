@@ -53,7 +53,7 @@ def _panel(findings: Findings, ranking: Ranking, *, shown: bool) -> str:
         for row in listed.head(SUSPECTS_SHOWN).iter_rows(named=True)
     ]
     if rows:
-        caption = f"{escape(ranking.dataset)}: {len(rows)} of the {listed.height} in metrics/suspects.csv."
+        caption = f"{escape(ranking.dataset)}: {len(rows)} of the {listed.height} in suspects.csv."
         text = table(f"{caption} {tag(ranking.source)}", _COLUMNS, rows)
     else:
         text = f'<p class="soft">No label of {escape(ranking.dataset)} is suspected.</p>'
