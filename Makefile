@@ -102,4 +102,4 @@ chaos: setup
 	@python -m tests.chaos.long_life
 
 clean:
-	@rm -rf .venv .peers reports data/raw data/shards data/rejects data/models data/timings data/predictions data/probes data/latency data/scratch
+	@rm -rf .venv .peers reports trained data/raw data/shards data/rejects data/models data/timings data/predictions data/probes data/latency data/scratch

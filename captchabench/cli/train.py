@@ -35,26 +35,29 @@ def train(
         Path | None, typer.Option(metavar="DIR", help="The folder to write.", show_default="trained/NAME")
     ] = None,
 ) -> None:
-    """Train a recogniser on your own labelled images, and measure it on a fifth of them that it has not seen.
+    """Train a recogniser on your own labelled images, and measure it.
 
-    The labels are found by themselves: in the names of the files or folders, or in a label file beside the images. What
-    was found is printed first. The results are a page with the errors and the number of images that are needed, and a
-    model folder for `predict`, `export` and `demo`. If it is interrupted, the same command goes on.
+    Labels are found in the names of files or folders, or in a label file. What
+    was found is printed first. The model is measured on a fifth of the images,
+    which it has not seen. The results are a page with the errors and with how
+    many images are needed, and a model folder for predict, export and demo.
+    If it is interrupted, the same command goes on.
 
     \b
     captchabench train captchas.zip
-    captchabench train captchas/ --labels before-first-underscore --case-folded
-    captchabench train captchas/ --labels labels.csv:text --minutes 20 --folds
-    captchabench train tiles/ --out results/tiles
+    captchabench train captchas/ --labels before-first-underscore
+    captchabench train captchas/ --labels labels.csv:text --case-folded
+    captchabench train tiles/ --minutes 20 --folds --out results/tiles
 
     \b
     RULE is one of
-      stem                      ab12c.png, ab12c (1).png
-      before-first-underscore   ab12c_007.png; also -hyphen, -dot, -space, and before-last, after-last
-      after-number              007_ab12c.png
-      folder                    bus/1.png: tiles by class, or one text per folder
-      file, FILE, FILE:COLUMN   a CSV, TSV, JSON or JSONL file, or path<TAB>label
-      lines, lines-natural      a file with one label a line, in the order of the names
+      stem                     ab12c.png, ab12c (1).png
+      before-first-underscore  ab12c_007.png; also before-last, after-last,
+                               and hyphen, dot, space
+      after-number             007_ab12c.png
+      folder                   bus/1.png: tiles by class, or texts
+      file, FILE, FILE:COLUMN  CSV, TSV, JSON, JSONL, path<TAB>label
+      lines, lines-natural     one label a line, in the order of names
     """
     from captchabench.own.training import train as run
 

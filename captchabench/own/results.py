@@ -13,7 +13,7 @@ import polars as pl
 
 from captchabench.own.forecast import Curve, Forecast, Point
 from captchabench.own.runs import PARTS, Run, specs_of
-from captchabench.own.trial import PREDICTIONS, RESULT, SCRATCH
+from captchabench.own.trial import PREDICTIONS, RESULT, SCRATCH, UNSEEN
 from captchabench.predictions.held_out import read_predictions
 from captchabench.samples.shards import read_names
 from captchabench.scoring.cells import ScoredCell, score_predictions
@@ -117,10 +117,15 @@ class Results:
 
     @cached_property
     def suspects(self) -> pl.DataFrame:
-        """Labels that the model contradicts, of the images that it was not trained on."""
+        """Labels that a model contradicts which was not trained on the image.
+
+        With one fold held out, the models of the parts read the images that they have not seen: in all, four fifths.
+        """
         names = read_names(self.run.folder / "shards" / self.run.cell.dataset)
         cells = [cell for cell in self.run.cells() if cell.model == self.run.plan.model]
         read = [read_predictions(self.run.predictions(cell)) for cell in cells]
+        if len(self.run.folds) == 1:
+            read += [read_predictions(self.run.folder / "trials" / part / UNSEEN) for part in PARTS]
         return suspects(read, {self.run.cell.dataset: names})
 
     @cached_property

@@ -35,7 +35,8 @@ from captchabench.training.checkpoints import Checkpoints
 # `fit`, which needs a few.
 _DECIDING, _MOST_DECIDING, _SPARED = 0.1, 100, 0.02
 _SECONDS_BETWEEN_REPORTS = 0.5
-PREDICTIONS, RESULT, SCRATCH = "predictions.parquet", "result.json", "scratch"
+PREDICTIONS, UNSEEN, RESULT = "predictions.parquet", "unseen.parquet", "result.json"
+SCRATCH = "scratch"
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,8 @@ def run_trial(spec: Spec, out: IO[str]) -> None:
     """Train and read, unless the same was done before. out: for progress."""
     samples = read_samples(Path(spec.folder) / "shards" / spec.dataset)
     test = held_out(samples, spec.fold)
-    train, validation = learning_part(samples, spec.fold, spec.share, deciding=len(spec.parameters) > 1)
-    inputs = _digest(spec, train, validation, test)
+    train, validation, unseen = learning_part(samples, spec.fold, spec.share, deciding=len(spec.parameters) > 1)
+    inputs = _digest(spec, train, validation, test, unseen)
     if _is_done(spec, inputs):
         return
     recogniser, exact, steps = _fit(spec, train, validation, inputs, out)
@@ -125,17 +126,17 @@ def run_trial(spec: Spec, out: IO[str]) -> None:
         class_names=samples.info.class_names,
         **vars(recogniser.provenance),
     )
-    reading = recogniser.predict(test.pixels)
-    losses = recogniser.losses(test.pixels, test.labels)
     with replacing_folder(spec.result) as folder:
-        write_predictions(folder / PREDICTIONS, info, test, reading, losses)
+        for name, part in ((PREDICTIONS, test), (UNSEEN, unseen)):
+            reading, losses = recogniser.predict(part.pixels), recogniser.losses(part.pixels, part.labels)
+            write_predictions(folder / name, info, part, reading, losses)
         result = {"inputs": inputs, "images": len(train), "validation": len(validation), "exact": exact, "steps": steps}
         write_json(folder / RESULT, result)
     shutil.rmtree(spec.scratch, ignore_errors=True)
 
 
-def learning_part(samples: Samples, fold: int, share: float, *, deciding: bool) -> tuple[Samples, Samples]:
-    """The samples to train and to validate on, of those outside `fold`.
+def learning_part(samples: Samples, fold: int, share: float, *, deciding: bool) -> tuple[Samples, Samples, Samples]:
+    """The samples to train on, to validate on, and those that only twice the share would train on; none is in `fold`.
 
     A tenth, at most 100, are for validation if it is `deciding`, else a fiftieth: the same for every `share`, which is
     of the others. Smaller shares are parts of larger ones. Raises InputError if fewer than two are outside the fold.
@@ -145,8 +146,9 @@ def learning_part(samples: Samples, fold: int, share: float, *, deciding: bool) 
         raise InputError(f"{samples.info.dataset}: {len(rest)} images outside fold {fold}; add images")
     order = np.array(sorted(range(len(rest)), key=lambda i: hashlib.blake2b(str(rest.sample_ids[i]).encode()).digest()))
     count = min(max(1, round((_DECIDING if deciding else _SPARED) * len(rest))), _MOST_DECIDING)
-    chosen = order[count : count + max(1, round(share * (len(rest) - count)))]
-    return rest.where(np.sort(chosen)), rest.where(np.sort(order[:count]))
+    end, later = (count + max(1, round(part * (len(rest) - count))) for part in (share, 2 * share))
+    train, validation, unseen = (rest.where(np.sort(p)) for p in (order[count:end], order[:count], order[end:later]))
+    return train, validation, unseen
 
 
 def _fit(
