@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from captchabench.alphabet import fold_case
 from captchabench.datasets.base import ROWS, TILES, Task
-from captchabench.normalize.duplicates import duplicate_groups, hash_images
+from captchabench.normalize.duplicates import duplicate_groups, hash_images, without_plain
 from captchabench.normalize.grids import split_grids
 from captchabench.pool import ordered
 from captchabench.samples.shards import ShardInfo, read_batches, read_info, shard_files, tile_names
@@ -57,11 +57,14 @@ class Audit:
     empty_folds: dict[str, list[int]]
 
 
-def audit(folders: Sequence[Path], folds: int) -> Audit:
-    """Check the shards in `folders`, one dataset each. Raises InputError if they are missing or damaged."""
+def audit(folders: Sequence[Path], folds: int, workers: int | None = None) -> Audit:
+    """Check the shards in `folders`, one dataset each. Raises InputError if they are missing or damaged.
+
+    workers: processes; by default one per core.
+    """
     infos = [(read_info(folder), folder) for folder in folders]
     parts = [(info, part) for info, folder in infos for part in shard_files(folder)]
-    columns_of_parts = list(ordered(_read, parts))
+    columns_of_parts = list(ordered(_read, parts, workers))
     rows = _Rows(*(np.concatenate(columns) for columns in zip(*columns_of_parts, strict=True)))
     members = _members(_near_groups(rows))
     copies = _members(np.unique(rows.digests, return_inverse=True)[1])
@@ -109,7 +112,8 @@ def _near_groups(rows: _Rows) -> NDArray[np.int64]:
     start = 0
     for size in np.unique(rows.sizes):
         same_size = rows.sizes == size
-        groups[same_size] = start + duplicate_groups(rows.hashes[same_size])
+        near = without_plain(duplicate_groups(rows.hashes[same_size]), rows.labels[same_size])
+        groups[same_size] = start + near
         start = groups[same_size].max() + 1
     return groups
 

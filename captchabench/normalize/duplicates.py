@@ -39,6 +39,8 @@ _BATCH = 32
 # most 4 differ, one band has none.
 _BANDS = 5
 _PAIRS_AT_ONCE = 1 << 21
+# A larger group of near-duplicates is not one image that was copied, if its images have different labels.
+_MANY = 10
 
 
 def hash_images(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
@@ -118,6 +120,21 @@ def duplicate_groups(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
     graph = coo_array((np.ones(edges.shape[1], bool), tuple(edges)), shape=(nodes, nodes))
     groups: NDArray[np.int32] = connected_components(graph, directed=False)[1][:n]
     return groups.astype(np.int64)
+
+
+def without_plain(groups: NDArray[np.int64], labels: Sequence[str] | NDArray[np.object_]) -> NDArray[np.int64]:
+    """`groups` [N] of near-duplicates with `labels` [N], without groups of images that are only drawn plainly.
+
+    The hash cannot tell short texts apart that are drawn in one place on an empty background. A group of more than ten
+    images, of which most have different labels, holds no copies but such images: it is divided by label.
+    """
+    names, label_ids = np.unique(np.asarray(labels, object).astype(str), return_inverse=True)
+    sizes = np.bincount(groups)
+    pairs = np.unique(groups * len(names) + label_ids) // max(len(names), 1)
+    plain = (sizes > _MANY) & (2 * np.bincount(pairs, minlength=len(sizes)) > sizes)
+    divided = np.where(plain[groups], 1 + label_ids, 0)
+    numbered: NDArray[np.int64] = np.unique(groups * (1 + len(names)) + divided, return_inverse=True)[1]
+    return numbered
 
 
 def _joins(counts: NDArray[np.int64], flips: Sequence[int]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:

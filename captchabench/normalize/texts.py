@@ -15,7 +15,7 @@ from captchabench.config import NormalizeParams
 from captchabench.datasets.base import Dataset
 from captchabench.errors import InputError
 from captchabench.normalize.cleaning import Rows, clean_images
-from captchabench.normalize.duplicates import duplicate_groups
+from captchabench.normalize.duplicates import duplicate_groups, without_plain
 from captchabench.normalize.folds import assign_folds
 from captchabench.samples.raw import RawInfo
 from captchabench.samples.shards import ShardInfo, schema, write_shards
@@ -40,7 +40,8 @@ def normalize(
     """
     with clean_images(dataset, source, params, rejects, shards.parent, workers) as cleaned:
         ids = np.array(cleaned.rows.ids)[cleaned.kept]
-        groups = duplicate_groups(np.concatenate(cleaned.rows.hashes)[cleaned.kept])
+        labels = [cleaned.rows.labels[i] for i in cleaned.kept]
+        groups = without_plain(duplicate_groups(np.concatenate(cleaned.rows.hashes)[cleaned.kept]), labels)
         fold_of = assign_folds(ids, groups, folds)
         per_fold = np.bincount(fold_of, minlength=folds)
         if not per_fold.all():
@@ -48,7 +49,6 @@ def normalize(
                 f"params.yaml: folds.count: fold {int(np.argmin(per_fold))} of '{dataset.key}' is empty with "
                 f"{folds} folds of {len(ids)} images; lower it, or raise datasets.{dataset.key}.images"
             )
-        labels = [cleaned.rows.labels[i] for i in cleaned.kept]
         info = _shard_info(dataset, cleaned.info, params, labels)
         batches = _gather(info, cleaned.rows, cleaned.kept, fold_of, cleaned.spool)
         write_shards(shards, info, batches, max(1, PART_BYTES // (params.height * params.width)))

@@ -95,7 +95,7 @@ def of_results(results: Results, figures: Mapping[str, Any]) -> str:
         )
         last = figures["curve"][-1]["training_images"]
         further = {f"{t:.0%}": figures["training_images_needed"][f"{t:.0%}"] for t in TARGETS}
-        named = [f"{target}: about {count:,}" for target, count in further.items() if count and count > last]
+        named = [f"{target}: about {count:,}" for target, count in further.items() if count and count > 1.1 * last]
         named += [f"{target}: more than {8 * last:,}" for target, count in further.items() if count is None]
         if named:
             rows.append(("needed for", ", ".join(named)))

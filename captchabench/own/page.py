@@ -87,7 +87,7 @@ def _findings(results: Results) -> Findings:
         cleaning=[
             Cleaning(name, SOURCE, figures["images_read"], figures["kept"], rejected, dict(figures["symbols"])),
         ],
-        audit=audit([shards / name], FOLDS).figures,
+        audit=audit([shards / name], FOLDS, workers=1).figures,
         misreadings=wrong,
         pictures=pictures(
             shards,
@@ -227,7 +227,7 @@ def _needed(results: Results, figures: Figures) -> str:
 def _sentence(target: float, needed: int | None, images: int, what: str) -> str:
     if needed is None:
         return f"More than {8 * images:,} would be needed for {target:.0%}."
-    if needed <= images:
+    if needed <= 1.1 * images:
         return ""
     return f"About {needed:,} training {what} would be needed for {target:.0%}."
 

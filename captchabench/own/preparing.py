@@ -151,12 +151,13 @@ def prepare(found: Found, folder: Path) -> Prepared:
     write_raw(raw, info, tracked(source.entries(), source.total, "read"))
     size = found.size
     params = NormalizeParams(size.height, size.width, size.resize, max_rejected=1.0)
+    # No worker processes: they would run a script again that calls `train` without a guard.
     try:
         if found.tiles:
             grids = TileParams(height=size.height, width=size.width)
-            figures = normalize_tiles(found.dataset, raw, params, grids, FOLDS, shards, rejects)
+            figures = normalize_tiles(found.dataset, raw, params, grids, FOLDS, shards, rejects, workers=1)
         else:
-            figures = normalize(found.dataset, raw, params, FOLDS, shards, rejects)
+            figures = normalize(found.dataset, raw, params, FOLDS, shards, rejects, workers=1)
     except InputError as error:
         # Its remedy is a parameter of the benchmark.
         if "folds.count" not in str(error):

@@ -112,7 +112,7 @@ def _owned(folder: Path, found: Found) -> Iterator[None]:
     foreign = sorted(path.name for path in folder.iterdir() if path.name not in _OUTPUTS and path.suffix != ".tmp")
     others = sorted(path.stem for path in (folder / "raw").glob("*.parquet") if path.stem != found.name)
     if foreign or others:
-        what = f"{foreign[0]}, which this command did not write" if foreign else f"a recogniser of {others[0]}"
+        what = f"{foreign[0]}, which this command did not write" if foreign else f"the images of {others[0]}"
         raise InputError(f"{folder}: holds {what}; give --out another folder")
     handle = os.open(folder, os.O_RDONLY)
     try:

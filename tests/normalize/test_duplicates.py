@@ -15,6 +15,7 @@ from captchabench.normalize.duplicates import (
     duplicate_groups,
     hash_images,
     near_pairs,
+    without_plain,
 )
 from captchabench.normalize.images import decode_grey
 
@@ -139,3 +140,16 @@ def test_chains_of_near_images_are_one_group() -> None:
     chain[2, 1:3] = (1 << FINE_BITS) - 1
     assert len(near_pairs(chain)[0]) == 2
     assert len(set(duplicate_groups(chain[:, None]))) == 1
+
+
+def test_plain_images_of_different_texts_are_no_duplicates() -> None:
+    groups = np.array([0] * 12 + [1] * 12 + [2] * 3 + [3])
+    # Twelve different texts, of which two images are copies; twelve copies; three images with different labels.
+    labels = [*"abcdefghijk", "a", *"x" * 12, *"lmn", "o"]
+    found = without_plain(groups, labels)
+    assert sorted(set(found)) == list(range(14))
+    assert found[0] == found[11]
+    assert len(set(found[:11])) == 11
+    assert len(set(found[12:24])) == 1
+    assert len(set(found[24:27])) == 1
+    assert len(without_plain(np.empty(0, np.int64), [])) == 0
