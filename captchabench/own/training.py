@@ -78,7 +78,7 @@ def train(
             print(text, flush=True)
 
     if minutes is not None and not minutes > 0:
-        raise InputError(f"--minutes {minutes:g}: must be above 0")
+        raise InputError(f"--minutes {minutes:g}: must be above 0; give about how long a run may take")
     found = find(Path(path), Options(labels, alphabet, case_folded))
     tell(lines.of_found(found))
     folder = Path(out) if out is not None else DEFAULT_FOLDER / found.name

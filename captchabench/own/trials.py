@@ -167,10 +167,11 @@ class _Bar:
             done = sum(self._weights[name] * share for name, share in self._shares.items())
             self._progress.update(self._task, completed=done)
             now = time.monotonic()
-            if not self._enabled or self._console.is_terminal or now - self._said < _SECONDS_BETWEEN_LINES or not done:
+            total = sum(self._weights.values())
+            due = now - self._said >= _SECONDS_BETWEEN_LINES and 0 < done < total
+            if not self._enabled or self._console.is_terminal or not due:
                 return
             self._said = now
-            total = sum(self._weights.values())
             left = (now - self._started) * (total - done) / done
             self._console.print(f"training: {done / total:.0%}, about {_duration(left)} left")
 

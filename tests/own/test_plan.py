@@ -16,8 +16,8 @@ from captchabench.own.plan import Size, plan_for, size_of
         # So many pixels would show four symbols no better.
         (124, 24, 4, Size(32, 112)),
         # So few columns could not hold six symbols.
-        (42, 30, 6, Size(32, 72)),
-        (42, 30, 4, Size(32, 48)),
+        (42, 30, 6, Size(32, 96)),
+        (42, 30, 4, Size(32, 64)),
         (620, 80, 6, Size(40, 168)),
         (3000, 90, 20, Size(40, 256)),
     ],
