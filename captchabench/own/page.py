@@ -1,5 +1,6 @@
 """The page of a run: the benchmark's sections about one set, with what was found and how many images are needed."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from html import escape
 from typing import Any
@@ -43,8 +44,8 @@ _EXAMPLES = 6
 _CHART_POINTS = 25
 
 
-def own_page(results: Results) -> str:
-    """The page as one HTML document."""
+def own_page(results: Results, figures: Mapping[str, Any]) -> str:
+    """The page as one HTML document. figures: those of `results`."""
     findings = _findings(results)
     shown = [
         Section(0, "found", "Images", "What was found", lambda f, _: _found(results, f)),
@@ -58,7 +59,7 @@ def own_page(results: Results) -> str:
         data.SECTION,
     ]
     name = results.run.cell.dataset
-    return document(findings, f"captchabench: {name}", _head(results), shown)
+    return document(findings, f"captchabench: {name}", _head(results, figures), shown)
 
 
 def _findings(results: Results) -> Findings:
@@ -120,19 +121,19 @@ def _examples(results: Results) -> list[tuple[str, str]]:
     return [(samples.sample_ids[row], samples.labels[row]) for row in rows]
 
 
-def _head(results: Results) -> str:
+def _head(results: Results, all_figures: Mapping[str, Any]) -> str:
     found, counts = results.run.prepared.found, results.counts
-    figures = results.figures()["result"]
+    figures = all_figures["result"]
     if results.grids:
-        tiles_right, solved = figures["tiles_right_interval"], figures["challenges_solved_interval"]
+        f1, tiles_right, solved = (
+            figures[f"{name}_interval"] for name in ("macro_f1", "tiles_right", "challenges_solved")
+        )
         cards = [
-            _card(
-                "macro F1", f"{figures['macro_f1']:.3f}", "mean over classes", score_ends(figures["macro_f1_interval"])
-            ),
+            _card("macro F1", f"{figures['macro_f1']:.3f}", "mean over classes", score_ends(f1)),
             _card("tiles", percent(figures["tiles_right"]), "read right", ends(tiles_right)),
             _card("challenges", percent(figures["challenges_solved"]), "all tiles of a class in 3×3", ends(solved)),
         ]
-        for name, other in results.figures()["baseline"].items():
+        for name, other in all_figures["baseline"].items():
             cards.append(_card("tiles, by a simpler model", percent(other["tiles_right"]), f"{name}, linear", ""))
     else:
         cards = [_card("exact match", percent(figures["exact"]), "whole text right", ends(figures["exact_interval"]))]
@@ -153,18 +154,20 @@ def _head(results: Results) -> str:
 
 
 def _card(title: str, value: str, note: str, interval: str) -> str:
-    ends = f'<span class="soft">{interval} (95 % interval)</span>' if interval else ""
-    return f'<li class="card"><span class="soft">{title}</span><b>{value}</b>{note}{ends}</li>'
+    below = f'<span class="soft">{interval} (95 % interval)</span>' if interval else ""
+    return f'<li class="card"><span class="soft">{title}</span><b>{value}</b>{note}{below}</li>'
 
 
 def _found(results: Results, findings: Findings) -> str:
     """The rule, examples with their labels, and what was left out."""
     run = results.run
     found = run.prepared.found
-    pictures_ = "".join(
-        f'<li><img data-picture="{escape(sample_id)}" alt="{escape(label)}"><span>{_label(results, label)}</span></li>'
-        for sample_id, label in _examples(results)
-    )
+    classes = results.cells[0].class_names
+    items = []
+    for sample_id, label in _examples(results):
+        text = escape(", ".join(classes[symbol] for symbol in label) if classes else label)
+        shown = text if classes else f"<code>{text}</code>"
+        items.append(f'<li><img data-picture="{escape(sample_id)}" alt="{text}"><span>{shown}</span></li>')
     rows = [
         ("Labels", f"by <code>{escape(found.images.rule)}</code>"),
         ("Images", f"{len(found.labels):,} with a label, {run.prepared.kept:,} used"),
@@ -176,21 +179,14 @@ def _found(results: Results, findings: Findings) -> str:
         ("Read at", f"{found.size.width}×{found.size.height} pixels, grey, {found.size.resize}"),
     ]
     if found.tiles:
-        rows.insert(1, ("Classes", ", ".join(map(escape, results.cells[0].class_names.values()))))
+        rows.insert(1, ("Classes", ", ".join(map(escape, classes.values()))))
     else:
         lengths = ", ".join(f"{length} ({number:,}×)" for length, number in found.lengths.items())
         rows.insert(1, ("Alphabet", f"<code>{escape(found.alphabet)}</code> ({len(found.alphabet)} symbols)"))
         rows.insert(2, ("Lengths", lengths))
     listed = "".join(f"<dt>{title}</dt><dd>{text}</dd>" for title, text in rows)
     shape = findings.shape(run.cell.dataset)
-    return f'<dl>{listed}</dl><ul class="pictures" style="--shape: {shape}">{pictures_}</ul>'
-
-
-def _label(results: Results, label: str) -> str:
-    if not results.grids:
-        return f"<code>{escape(label)}</code>"
-    names = next(cell.class_names for cell in results.cells)
-    return escape(", ".join(names.get(symbol, symbol) for symbol in label))
+    return f'<dl>{listed}</dl><ul class="pictures" style="--shape: {shape}">{"".join(items)}</ul>'
 
 
 def _needed(results: Results, figures: Figures) -> str:

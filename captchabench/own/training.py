@@ -96,7 +96,7 @@ def train(
         figures = results.figures()
         write_text(run.weights / CARD, model_card(results, figures))
         write_text(folder / SUSPECTS, results.suspects.write_csv(float_precision=6))
-        write_text(folder / PAGE, own_page(results))
+        write_text(folder / PAGE, own_page(results, figures))
         write_json(folder / FIGURES, figures)
         write_json(folder / TIMES, {"seconds": round(time.monotonic() - started, 1), "cores": cores()})
     report = Report(folder, folder / PAGE, run.weights, figures)

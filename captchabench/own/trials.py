@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Self
@@ -29,13 +29,11 @@ def run_trials(specs: Sequence[Spec], workers: int, *, progress: bool) -> None:
 
     Raises InputError with the message of the first that fails; the others are stopped, and go on when called again.
     """
-    if not specs:
-        return
     processes = _Processes()
     with _Bar(specs, enabled=progress) as bar, ThreadPoolExecutor(min(workers, len(specs))) as pool:
         futures = [pool.submit(processes.run, spec, bar.report) for spec in specs]
         try:
-            for future in futures:
+            for future in as_completed(futures):
                 future.result()
         except BaseException:
             # Also for Ctrl-C.
