@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,7 +105,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, packed: Pack, monkeypatch: p
     script = "import captchabench, sys\ncaptchabench.train(sys.argv[1], out=sys.argv[2], model='crnn', minutes=0.01)\n"
     process = subprocess.Popen([sys.executable, "-c", script, str(path), str(out)])
     while process.poll() is None and not list(out.glob("scratch/*/*/checkpoint.safetensors")):
-        pass
+        time.sleep(0.02)
     process.kill()
     process.wait()
     assert not (out / "report.json").exists()
