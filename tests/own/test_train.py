@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
@@ -36,7 +37,7 @@ def digits(count: int = COUNT) -> dict[str, bytes]:
     return {f"{text}.png": drawn(text) for text in texts}
 
 
-def trained(path: Path, out: Path, **options: object) -> Trained:
+def trained(path: Path, out: Path, **options: Any) -> Trained:
     return captchabench.train(path, out=out, **{"model": "dummy", **options})
 
 
@@ -158,7 +159,7 @@ def test_an_alphabet_leaves_other_labels_out(tmp_path: Path, packed: Pack) -> No
     assert prepare(found, tmp_path / "out").left_out == {"symbol outside alphabet": 1}
 
 
-def refusal(path: Path, out: Path, **options: object) -> str:
+def refusal(path: Path, out: Path, **options: Any) -> str:
     with pytest.raises(InputError) as caught:
         trained(path, out, **options)
     message = str(caught.value)
