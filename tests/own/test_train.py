@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,22 +95,6 @@ def test_two_runs_write_the_same_bytes(tmp_path: Path, packed: Pack) -> None:
     other = trained(path, tmp_path / "other", folds=True).report
     assert contents(one.folder) == contents(other.folder)
     assert one.figures["result"]["images"] == COUNT
-
-
-def test_an_interrupted_run_goes_on(tmp_path: Path, packed: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = packed(tmp_path / "set", digits())
-    whole = trained(path, tmp_path / "whole", model="crnn", minutes=0.01).report
-    monkeypatch.setenv("CAPTCHABENCH_CHECKPOINT_SECONDS", "0")
-    out = tmp_path / "killed"
-    script = "import captchabench, sys\ncaptchabench.train(sys.argv[1], out=sys.argv[2], model='crnn', minutes=0.01)\n"
-    process = subprocess.Popen([sys.executable, "-c", script, str(path), str(out)])
-    while process.poll() is None and not list(out.glob("scratch/*/*/checkpoint.safetensors")):
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    assert not (out / "report.json").exists()
-    again = trained(path, out, model="crnn", minutes=0.01).report
-    assert contents(again.folder) == contents(whole.folder)
 
 
 def test_tiles_by_class(tmp_path: Path, packed: Pack) -> None:
