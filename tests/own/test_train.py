@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ import captchabench
 from captchabench.errors import InputError
 from captchabench.own.preparing import Options, find, prepare
 from captchabench.own.training import Trained
+from tests.made_up import Pack, Picture
 
-Pack = Callable[[Path, dict[str, bytes]], Path]
 COUNT = 60
 
 
@@ -97,10 +96,9 @@ def test_two_runs_write_the_same_bytes(tmp_path: Path, packed: Pack) -> None:
     assert one.figures["result"]["images"] == COUNT
 
 
-def test_tiles_by_class(tmp_path: Path, packed: Pack) -> None:
-    files = {
-        f"{name}/{i}.png": drawn(f"{name}{i}", size=(60, 60)) for name in ("Bus", "Car", "Bike") for i in range(90)
-    }
+def test_tiles_by_class(tmp_path: Path, packed: Pack, picture: Picture) -> None:
+    names = ("Bus", "Car", "Bike")
+    files = {f"{name}/{i}.png": picture(100 * k + i, height=60) for k, name in enumerate(names) for i in range(90)}
     report = trained(packed(tmp_path / "tiles.zip", files), tmp_path / "out").report
     result = report.figures["result"]
     assert report.figures["set"]["classes"] == ["bike", "bus", "car"]
