@@ -53,6 +53,7 @@ _MODELS: dict[str, dict[str, Any]] = {
     "effnet_b1": {"training": {"evaluations": 1, "learning_rate": 2e-3}},
 }
 _OF_TILES: dict[str, dict[str, Any]] = {
+    "dummy": {},
     "char_cnn": {},
     # Linear: a single cosine is one feature of many. A linear model has more weights than there are tiles.
     "hog_svc": {"cosines": 1, "ridge": 1.0},
