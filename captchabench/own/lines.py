@@ -96,7 +96,8 @@ def of_results(results: Results, figures: Mapping[str, Any]) -> str:
         last = figures["curve"][-1]["training_images"]
         further = {f"{t:.0%}": figures["training_images_needed"][f"{t:.0%}"] for t in TARGETS}
         named = [f"{target}: about {count:,}" for target, count in further.items() if count and count > 1.1 * last]
-        named += [f"{target}: more than {8 * last:,}" for target, count in further.items() if count is None]
+        # Those above it need more still.
+        named += [f"{target}: more than {8 * last:,}" for target, count in further.items() if count is None][:1]
         if named:
             rows.append(("needed for", ", ".join(named)))
     rows.append(("suspects", f"{figures['suspects']:,} labels to look at, in suspects.csv and on the page"))

@@ -202,7 +202,12 @@ def _needed(results: Results, figures: Figures) -> str:
     ]
     if doubled.share < last.right / last.total:
         words.append("The marks scatter more than they rise, so the forecast is rough.")
-    words += [_sentence(target, curve.needed(target), last.images, what) for target in TARGETS]
+    for target in TARGETS:
+        needed = curve.needed(target)
+        words.append(_sentence(target, needed, last.images, what))
+        if needed is None:
+            # Those above it need more still.
+            break
     rows = [
         Row([f"{p.images:,}", percent(p.right / p.total), ends(wilson(p.right, p.total)), "measured"])
         for p in curve.points
@@ -217,7 +222,11 @@ def _needed(results: Results, figures: Figures) -> str:
         "Learning curve over the number of images; the table below has its numbers.",
         SOURCE,
     )
-    return f"<p>{' '.join(words)}</p>" + f'<div class="narrow">{chart}</div>' + table("Curve.", columns, rows)
+    return (
+        f"<p>{' '.join(words)}</p>"
+        + f'<div class="narrow">{chart}</div>'
+        + table("The same in numbers.", columns, rows)
+    )
 
 
 def _sentence(target: float, needed: int | None, images: int, what: str) -> str:

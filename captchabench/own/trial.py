@@ -36,6 +36,7 @@ from captchabench.training.checkpoints import Checkpoints
 # `fit`, which needs a few.
 _DECIDING, _MOST_DECIDING, _SPARED = 0.1, 100, 0.02
 _SECONDS_BETWEEN_REPORTS = 0.5
+_CODE = ("models", "networks", "own", "training")
 PREDICTIONS, UNSEEN, RESULT = "predictions.parquet", "unseen.parquet", "result.json"
 SCRATCH = "scratch"
 
@@ -177,15 +178,16 @@ def _fit(
 
 
 def _digest(spec: Spec, *parts: Samples) -> str:
-    """A hash of all that the result depends on: the samples, the parameters, and the code that is loaded."""
+    """A hash of all that the result depends on: the samples, the parameters, and the code that learns."""
     digest = hashlib.blake2b(digest_size=8)
     digest.update(json.dumps([__version__, spec.model, spec.parameters, spec.fold], sort_keys=True).encode())
     for part in parts:
         text = "\0".join([*part.sample_ids, *part.labels]).encode()
         digest.update(crc32(np.ascontiguousarray(part.pixels).data, crc32(text)).to_bytes(4, "big"))
     digest.update(json.dumps(asdict(parts[0].info), sort_keys=True).encode())
-    for name in sorted(name for name in sys.modules if name.partition(".")[0] == "captchabench"):
-        digest.update(Path(sys.modules[name].__file__ or "").read_bytes())
+    package = Path(__file__).parents[1]
+    for path in sorted(path for folder in _CODE for path in (package / folder).rglob("*.py")):
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

@@ -59,7 +59,7 @@ def test_a_short_schedule_comes_first() -> None:
 @pytest.mark.parametrize("tiles", [False, True])
 @pytest.mark.parametrize("name", RECOGNISERS.names())
 def test_every_model_has_valid_parameters_or_is_refused(name: str, tiles: bool) -> None:
-    size = Size(288, 288) if tiles else Size(32, 100)
+    size = Size(144, 144) if tiles else Size(32, 100)
     try:
         plan = plan_for(1000, size, tiles=tiles, model=name)
     except InputError:
@@ -76,4 +76,4 @@ def test_a_wrong_name_of_a_model_suggests_the_right_one() -> None:
     with pytest.raises(InputError, match=r"--model crn: .*did you mean 'crnn'"):
         plan_for(1000, Size(32, 100), tiles=False, model="crn")
     with pytest.raises(InputError, match="no model of tiles"):
-        plan_for(1000, Size(288, 288), tiles=True, model="crnn")
+        plan_for(1000, Size(144, 144), tiles=True, model="crnn")

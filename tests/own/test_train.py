@@ -5,8 +5,6 @@ import json
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,8 @@ import captchabench
 from captchabench.errors import InputError
 from captchabench.own.preparing import Options, find, prepare
 from captchabench.own.training import Trained
+from tests.made_up import Pack, Picture
 
-Pack = Callable[[Path, dict[str, bytes]], Path]
 COUNT = 60
 
 
@@ -98,26 +96,9 @@ def test_two_runs_write_the_same_bytes(tmp_path: Path, packed: Pack) -> None:
     assert one.figures["result"]["images"] == COUNT
 
 
-def test_an_interrupted_run_goes_on(tmp_path: Path, packed: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = packed(tmp_path / "set", digits())
-    whole = trained(path, tmp_path / "whole", model="crnn", minutes=0.01).report
-    monkeypatch.setenv("CAPTCHABENCH_CHECKPOINT_SECONDS", "0")
-    out = tmp_path / "killed"
-    script = "import captchabench, sys\ncaptchabench.train(sys.argv[1], out=sys.argv[2], model='crnn', minutes=0.01)\n"
-    process = subprocess.Popen([sys.executable, "-c", script, str(path), str(out)])
-    while process.poll() is None and not list(out.glob("scratch/*/*/checkpoint.safetensors")):
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    assert not (out / "report.json").exists()
-    again = trained(path, out, model="crnn", minutes=0.01).report
-    assert contents(again.folder) == contents(whole.folder)
-
-
-def test_tiles_by_class(tmp_path: Path, packed: Pack) -> None:
-    files = {
-        f"{name}/{i}.png": drawn(f"{name}{i}", size=(60, 60)) for name in ("Bus", "Car", "Bike") for i in range(90)
-    }
+def test_tiles_by_class(tmp_path: Path, packed: Pack, picture: Picture) -> None:
+    names = ("Bus", "Car", "Bike")
+    files = {f"{name}/{i}.png": picture(100 * k + i, height=60) for k, name in enumerate(names) for i in range(90)}
     report = trained(packed(tmp_path / "tiles.zip", files), tmp_path / "out").report
     result = report.figures["result"]
     assert report.figures["set"]["classes"] == ["bike", "bus", "car"]
