@@ -8,6 +8,7 @@
 # make lock    renew requirements.lock from pyproject.toml, with hashes (needs uv); UPGRADE=NAME upgrades one package
 # make full    switch params.yaml to the Kaggle data and full budgets, then run the benchmark (one GPU)
 # make result RUN=NAME  repeat a full run on archives (CPU cores) and keep it in results/; results/README.md lists them
+# make noise   retrain each cell five times with other seeds: how far retraining moves a result (metrics/noise.csv)
 # make setup   only create the environment, .venv
 # make clean   remove outputs and environment, but not DVC's cache
 
@@ -18,7 +19,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Messages and sort order must not depend on the locale of the machine.
 export LC_ALL := C.UTF-8
 
-.PHONY: repository repro schedule full result test test-gpu lint types check vulnerabilities chaos setup lock clean
+.PHONY: repository repro schedule full result noise test test-gpu lint types check vulnerabilities chaos setup lock clean
 .DEFAULT_GOAL := repro
 
 setup: .venv/.complete
@@ -67,6 +68,10 @@ result: repository setup
 	@python -m flows.local
 	@python -m captchabench publish "$(RUN)"
 	@python -m dvc repro --quiet report
+
+# Opt-in, since it takes five times as long as the trainings of `make repro`. Killed, it continues.
+noise: repository setup
+	@python -m stages.noise
 
 test: setup
 	@python -m pytest

@@ -29,6 +29,7 @@ from captchabench.predictions.held_out import PredictionInfo, write_predictions
 from captchabench.samples.shards import Samples, ShardInfo
 from captchabench.scoring.cells import ScoredCell, score_predictions, write_cell
 from captchabench.storage.files import write_json
+from captchabench.studies.noise import noise_table, parameters_digest
 
 pytestmark = pytest.mark.usefixtures("spared_garbage")
 
@@ -405,8 +406,8 @@ def test_the_command_prints_one_row_per_dataset_and_model(run: Callable[..., Res
     assert lines[0].startswith("better (")
     shown = [line.split() for line in lines if line.startswith(("   crnn", "   hog_svc"))]
     assert [words[0] for words in shown] == ["crnn", "hog_svc"] * 2
-    assert shown[0][-1] == "better"
-    assert "2 better, 2 no significant change" in lines
+    assert shown[0][-3:] == ["better", "(provisional)", "[1]"]
+    assert "2 better (provisional), 2 no significant change (provisional)" in lines
     assert "newly" not in done.output
 
 
@@ -421,7 +422,8 @@ def test_the_three_formats_have_the_same_content(run: Callable[..., Result]) -> 
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[1:3] == [f"{row['old']['exact']:.1%}", f"{row['new']['exact']:.1%}"]
     assert cells[3].startswith(f"+{100 * row['exact']['difference']:.1f} (+")
-    assert cells[8:] == [str(len(row["gained"])), str(len(row["lost"])), "**better**"]
+    assert cells[7] == f"{len(row['gained'])}/{len(row['lost'])}"
+    assert cells[-1] == f"**{row['words']} [1]**" == "**better (provisional) [1]**"
     assert f"vtu, crnn: {len(row['gained'])} newly right" in text
     flip = row["lost"][0]
     for printed in (text, run("compare", "main", "better", "--flips").output):
@@ -446,6 +448,64 @@ def test_a_regression_has_its_own_exit_code(run: Callable[..., Result]) -> None:
     assert "regressions: crnn on numbers6, crnn on vtu; rows without a test: 0 of 4" in done.stderr
     assert run("compare", "main", "seed", "--fail-on-regression").exit_code == 0
     assert run("compare", "better", "main", "--fail-on-regression", "--margin", "40").exit_code == 0
+
+
+def test_what_was_not_judged_has_an_exit_code_of_its_own(run: Callable[..., Result]) -> None:
+    done = run("compare", "main", "grid", "--fail-on-regression")
+    assert done.exit_code == 4
+    assert "not judged: hog_svc on vtu: gone" in done.stderr
+    assert "Not judged: hog_svc on vtu: gone." in done.stdout
+    # A regression among the others counts for more.
+    assert run("compare", "better", "grid", "--fail-on-regression").exit_code == 3
+
+
+def test_the_power_of_a_comparison(run: Callable[..., Result]) -> None:
+    done = run("compare", "main", "seed", "--power", "5")
+    assert done.exit_code == 0, done.output
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("  vtu, crnn:")]
+    assert f"with {IMAGES:,} images, 1 training of each side" in line
+    assert "needs" in line
+    # JSON stays JSON.
+    assert json.loads(run("compare", "main", "seed", "--power", "5", "--format", "json").stdout)["rows"]
+
+
+def test_results_that_are_older_than_the_parameters_are_not_judged(
+    own: Benchmark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(own.folder)
+    params = own.folder / "params.yaml"
+    params.write_text(params.read_text().replace("height: 32", "height: 48"))
+    done = RUN.invoke(app, ["compare", "main", "--fail-on-regression"])
+    assert done.exit_code == 4
+    assert "the results of workspace are older than params.yaml: normalize" in done.stderr
+
+
+def test_measured_noise_and_arithmetic_are_read_from_each_commit(own: Benchmark) -> None:
+    raw = yaml.safe_load((own.folder / "params.yaml").read_text())
+    row = {"dataset": "vtu", "model": "crnn", "parameters": parameters_digest(raw, "vtu", "crnn"), "trainings": 5}
+    scores = {"n": IMAGES, "exact": 0.8, "exact_sd": 0.02, "exact_sd_images": 0.018}
+    other = {"cer": 0.03, "cer_sd": 0.004, "cer_sd_images": 0.003}
+    noise_table([row | scores | other]).write_csv(own.folder / "metrics/noise.csv")
+    header = "dataset,model,fold,precision,device,threads,processor,instructions,libraries"
+    table = own.folder / "metrics/arithmetic.csv"
+    table.write_text(
+        f"{header}\nvtu,crnn,0,float32,cpu,1,,avx2 avx512_bf16,numpy 2.3, torch 2.10\n".replace(
+            "numpy 2.3, torch 2.10", '"numpy 2.3, torch 2.10"'
+        )
+    )
+    own.commit("measured")
+    table.write_text(table.read_text().replace("avx2 avx512_bf16", "avx2").replace("2.10", "2.11"))
+    row_of = of(compared(own, "HEAD"), "vtu", "crnn")
+    assert row_of.basis == "study"
+    assert row_of.arithmetic == "instructions avx512_bf16 -> no others; libraries torch 2.10 -> torch 2.11"
+    assert of(compared(own, "HEAD"), "numbers6", "crnn").basis == "assumed"
+    # With other parameters, the noise is measured again.
+    params = own.folder / "params.yaml"
+    params.write_text(params.read_text().replace("max_rejected: 0.02", "max_rejected: 0.5"))
+    new = of(compared(own, "HEAD"), "vtu", "crnn").new
+    assert new is not None and new.noise
+    params.write_text(params.read_text().replace("height: 32", "height: 48"))
+    assert not side(WORKSPACE, own.folder).results["vtu", "crnn"].noise
 
 
 @pytest.mark.parametrize(

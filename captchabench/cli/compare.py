@@ -98,6 +98,7 @@ def history(
 ) -> None:
     """Show the metrics over the commits that touched metrics/, and the workspace where it differs."""
     from captchabench.comparison import revisions
+    from captchabench.comparison.history import Board
     from captchabench.comparison.history import history as metrics_over_time
     from captchabench.report import history as report
 
@@ -105,11 +106,15 @@ def history(
     if git.is_shallow(Path()):
         typer.echo("this clone lacks older commits; `git fetch --unshallow` fetches them", err=True)
     texts = revisions.read_over_time(Path(), revisions.LEADERBOARD, past)
-    boards = [(c.commit, c.date, c.subject, text) for c, text in zip(past, texts, strict=True) if text is not None]
+    boards = [
+        Board(c.commit, c.date, c.subject, text, revisions.image_digests(c.commit))
+        for c, text in zip(past, texts, strict=True)
+        if text is not None
+    ]
     if revisions.changed():
         (text,) = revisions.read_files(Path(), None, [revisions.LEADERBOARD])
         if text is not None:
-            boards.append((revisions.WORKSPACE, "", "not committed", text))
+            boards.append(Board(revisions.WORKSPACE, "", "not committed", text, revisions.image_digests(None)))
     table = metrics_over_time(boards)
     if table.is_empty():
         raise InputError(f"no commit has a {revisions.LEADERBOARD}; commit metrics/ after `dvc repro`")

@@ -2,8 +2,10 @@
 
 import csv
 import io
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -121,6 +123,20 @@ def read_files(root: Path, commit: str | None, paths: Sequence[str]) -> list[byt
 def read_over_time(root: Path, path: str, of: Sequence[Commit]) -> list[bytes | None]:
     """The contents of one file in each commit; None for commits without it."""
     return git.read_files(root, [f"{commit.commit}:./{path}" for commit in of])
+
+
+def image_digests(commit: str | None, root: Path = Path()) -> dict[Key, str]:
+    """(dataset, model) -> the digests of the held-out images and labels of its folds, in a commit or on disk.
+
+    Files that are not cells are left out.
+    """
+    digests: dict[Key, list[str]] = {}
+    for _, text in sorted(_files_below(root, commit, [f"{_METRICS}/cells"]).items()):
+        with suppress(ValueError, KeyError, TypeError, AttributeError):
+            scored = json.loads(text)
+            for name, part in scored["parts"].items():
+                digests.setdefault((name, scored["model"]), []).append(str(part["samples"]))
+    return {key: " ".join(of_folds) for key, of_folds in digests.items()}
 
 
 def _files_below(root: Path, commit: str | None, paths: Sequence[str]) -> dict[str, bytes]:

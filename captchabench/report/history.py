@@ -18,6 +18,9 @@ from captchabench.report.tables import source_note
 from captchabench.scoring.metrics import METRICS
 
 _SHARES = {"exact", "exact_folded", "char_accuracy", "cer"}
+# Before a value that is not comparable with the one before it.
+BREAK = "≠ "
+_BREAKS = f"{BREAK.strip()}: measured on other images, labels or another version than the value before it"
 _PAGE = Template("""<!doctype html>
 <html lang="en">
 <head>
@@ -55,14 +58,21 @@ vegaEmbed("#plot", $spec, {actions: false, renderer: "svg"});
 def history_table(history: pl.DataFrame, metric: str, last: int) -> tuple[list[str], list[list[str]]]:
     """The header and the rows of one metric's table: one row per dataset and model, one column per commit.
 
-    last: how many commits, counted from the newest. A cell is empty if the commit has no such number.
+    last: how many commits, counted from the newest. A cell is empty if the commit has no such number. It begins with
+    BREAK if it is not comparable with the one before it in its row.
     """
-    commits = history.select("commit", "date").unique(maintain_order=True).rows()[-last:]
-    shown = history.filter(pl.col("metric") == metric)
-    values = {(row["commit"], row["dataset"], row["model"]): row["value"] for row in shown.iter_rows(named=True)}
-    readers = sorted({(dataset, model) for commit, dataset, model in values if commit in dict(commits)})
-    head = ["dataset", "model", *(f"{commit[:9]} {date[:10]}".strip() for commit, date in commits)]
-    rows = [[*reader, *(_number(metric, values.get((commit, *reader))) for commit, _ in commits)] for reader in readers]
+    commits = [commit for commit, _ in history.select("commit", "date").unique(maintain_order=True).rows()][-last:]
+    dates = dict(history.select("commit", "date").rows())
+    shown = history.filter(pl.col("metric") == metric, pl.col("commit").is_in(commits))
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    segments: dict[tuple[str, str], int] = {}
+    for row in shown.iter_rows(named=True):
+        reader = row["dataset"], row["model"]
+        mark = BREAK if segments.get(reader, row["segment"]) != row["segment"] else ""
+        segments[reader] = row["segment"]
+        cells.setdefault(reader, {})[row["commit"]] = f"{mark}{_number(metric, row['value'])}"
+    head = ["dataset", "model", *(f"{commit[:9]} {dates[commit][:10]}".strip() for commit in commits)]
+    rows = [[*reader, *(cells[reader].get(commit, "") for commit in commits)] for reader in sorted(cells)]
     return head, rows
 
 
@@ -75,13 +85,16 @@ def print_history(history: pl.DataFrame, metric: str, last: int, console: Consol
     for row in rows:
         table.add_row(*row)
     console.print(table)
+    if _has_breaks(rows):
+        console.print(_BREAKS, markup=False)
 
 
 def markdown_history(history: pl.DataFrame, metric: str, last: int) -> str:
     """One metric's table as Markdown."""
     head, rows = history_table(history, metric, last)
     lines = [f"# {_caption(metric)}", "", f"| {' | '.join(head)} |", "|---|---|" + "--:|" * (len(head) - 2)]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), ""])
+    told = ["", f"{_BREAKS}."] if _has_breaks(rows) else []
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), *told, ""])
 
 
 def history_page(history: pl.DataFrame, metric: str) -> str:
@@ -89,12 +102,17 @@ def history_page(history: pl.DataFrame, metric: str) -> str:
     sources = sorted(set(history["source"]))
     caption = (
         f"{history['commit'].n_unique()} states of metrics/, oldest first; "
-        f"images: {', '.join(map(source_note, sources))}. A line ends where source or dataset version changes."
+        f"images: {', '.join(map(source_note, sources))}. A line ends where the source, the dataset version, "
+        "the images or their labels change."
     )
     # "</" inside a script could end it early.
     spec = json.dumps(_spec(history, metric), sort_keys=True, ensure_ascii=False).replace("</", "<\\/")
     legend = charts.legend(_models(history))
     return _PAGE.substitute(caption=escape(caption), legend=legend, bundle=vega_script(), spec=spec)
+
+
+def _has_breaks(rows: Sequence[Sequence[str]]) -> bool:
+    return any(cell.startswith(BREAK) for row in rows for cell in row)
 
 
 def _models(history: pl.DataFrame) -> list[str]:
@@ -127,14 +145,25 @@ def _spec(history: pl.DataFrame, metric: str) -> dict[str, Any]:
     data = alt.InlineData(values=shown.write_csv(), format=alt.CsvDataFormat(type="csv", parse=parse))
     names = shown["commit"].unique(maintain_order=True).to_list()
     datasets, metrics = (shown[name].unique().sort().to_list() for name in ("dataset", "metric"))
-    tooltip = ["commit:N", "date:N", "subject:N", "model:N", "source:N", "version:N", "value:Q", "low:Q", "high:Q"]
+    tooltip = [
+        "commit:N",
+        "date:N",
+        "subject:N",
+        "model:N",
+        "source:N",
+        "version:N",
+        "n:Q",
+        "value:Q",
+        "low:Q",
+        "high:Q",
+    ]
     base = (
         alt.Chart(data)
         .transform_filter("datum.dataset === dataset && datum.metric === metric")
         .transform_calculate(reader="datum.model")
         .encode(
             x=alt.X("commit:O", sort=names, title=None, axis=alt.Axis(labelAngle=-45)),
-            detail=["source:N", "version:N"],
+            detail=["segment:N"],
             tooltip=tooltip,
         )
     )

@@ -160,7 +160,7 @@ def test_the_spread_over_seeds_has_a_column_where_there_are_several(findings: Fi
         ({TRANSFER_TABLE: None}, "No model was tested on another dataset."),
         ({CARRY: None}, "This table compares stand-ins with the images that they imitate."),
         ({ROBUSTNESS: None}, "No corruption was tried."),
-        ({AMBIGUITY: None}, "The ceiling is known only for stand-ins"),
+        ({AMBIGUITY: None}, "The ceiling is known only where the fonts are"),
         ({SUSPECTS: None}, "No label of numbers6 is suspected."),
         ({"misreadings": []}, "crnn misread 1 of 4 images of numbers6."),
     ],

@@ -129,11 +129,11 @@ def test_tables_agree_with_each_other_and_two_runs_with_each_other(project: Path
     assert all(float(row["latency_ms"]) > 0 and row["device"] and row["train_seconds"] == "1.500000" for row in speeds)
 
 
-def test_a_ceiling_is_known_for_stand_ins_only(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_ceiling_is_known_where_the_fonts_are(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("params.yaml").write_text(PARAMS.replace("source: standin", "source: archive"))
     ambiguity.main()
     assert rows("metrics/ambiguity.csv") == []
-    assert "known for stand-ins only" in capsys.readouterr().out
+    assert "known for no dataset of this source" in capsys.readouterr().out
 
 
 def test_an_empty_fold_and_missing_probes_are_one_clear_line(project: Path) -> None:

@@ -14,8 +14,10 @@ _COLUMNS = (
     Column("symbols drawn alike", words=True),
     Column("ceiling, exact"),
     Column("best, exact"),
+    Column("share of the ceiling"),
     Column("ceiling, case-folded"),
     Column("best, case-folded"),
+    Column("how it was found", words=True),
 )
 
 
@@ -23,20 +25,21 @@ def section(findings: Findings, _: Figures) -> str:
     """The ceiling of each dataset and the best result, side by side."""
     if findings.tables[AMBIGUITY].is_empty():
         return (
-            '<p class="soft">The ceiling is known only for stand-ins, since only their fonts are available. '
-            "The confusion matrix shows which symbols are mistaken for each other.</p>"
+            '<p class="soft">The ceiling is known only where the fonts are: of stand-ins, and of archives of a known '
+            "generator. The confusion matrix shows which symbols are mistaken for each other.</p>"
         )
     rows = []
     for row in findings.tables[AMBIGUITY].iter_rows(named=True):
         results = next(ranking for ranking in findings.ranked if ranking.dataset == row["dataset"])
         pairs = " ".join(f"<code>{escape(pair)}</code>" for pair in row["pairs"].split())
         best = [max(r[name] for r in results.rows) for name in ("exact", "exact_folded")]
-        ceilings = [row["ceiling_exact"], row["ceiling_exact_folded"]]
-        shares = [TableCell(percent(s), s) for pair in zip(ceilings, best, strict=True) for s in pair]
-        rows.append(Row([escape(row["dataset"]), pairs or "none", *shares], row["dataset"]))
+        exact, folded = row["ceiling_exact"], row["ceiling_exact_folded"]
+        shares = [TableCell(percent(s), s) for s in (exact, best[0], best[0] / exact, folded, best[1])]
+        rows.append(Row([escape(row["dataset"]), pairs or "none", *shares, escape(row["basis"])], row["dataset"]))
     caption = (
-        "Some fonts draw two symbols alike, and then even a perfect reader can only guess. The ceiling is the exact "
-        f"match of such a reader. {tag(findings.source)}"
+        "Some fonts draw two symbols as the same pixels, and then even a perfect reader can only guess. The ceiling is "
+        "the expected exact match of such a reader; symbols that only look alike do not lower it. "
+        f"{tag(findings.source)}"
     )
     return table(caption, _COLUMNS, rows)
 
