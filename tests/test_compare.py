@@ -503,7 +503,8 @@ def test_measured_noise_and_arithmetic_are_read_from_each_commit(own: Benchmark)
     params = own.folder / "params.yaml"
     params.write_text(params.read_text().replace("max_rejected: 0.02", "max_rejected: 0.5"))
     new = of(compared(own, "HEAD"), "vtu", "crnn").new
-    assert new is not None and new.noise
+    assert new is not None
+    assert new.noise
     params.write_text(params.read_text().replace("height: 32", "height: 48"))
     assert not side(WORKSPACE, own.folder).results["vtu", "crnn"].noise
 
