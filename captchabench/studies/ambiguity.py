@@ -45,7 +45,7 @@ def ambiguity(datasets: Sequence[Dataset], source: str) -> pl.DataFrame:
     Glyphs that only look alike are not counted: a trained reader may tell them apart. So a ceiling may be too high, but
     never too low.
     """
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for dataset in sorted(datasets, key=lambda d: d.key):
         fonts = [alike(dataset.alphabet.symbols, face, size) for face in dataset.faces for size in _SIZES]
         if source != "standin":
