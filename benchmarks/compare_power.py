@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from benchmarks.results import default_path, finish, run, say
+from captchabench.comparison.compare import CER_FACTOR
 from captchabench.comparison.paired import mcnemar, paired_cer, paired_proportions, two_proportions
 from captchabench.comparison.retraining import (
     Noise,
@@ -72,8 +73,8 @@ class Retrained:
     gain: float = 0.0
 
 
-# The standard deviation for which the intraclass correlation is about 0.0015 to 0.003.
-MEASURED_SHIFT = 0.2
+# Standard deviation for an intraclass correlation of 0.0027, that of five retrainings of crnn on fournierp.
+MEASURED_SHIFT = 0.3
 # Multiples of its variance, the last one five times as large as measured.
 _SHIFTS = tuple(MEASURED_SHIFT * multiple**0.5 for multiple in (0.0, 0.5, 1.0, 2.0, 5.0))
 RETRAINED = (
@@ -194,7 +195,7 @@ def _retrain(scenario: Retrained, rng: np.random.Generator) -> dict[str, float]:
         "bootstrap": _hierarchical_bootstrap(differences, gained / n, lost / n, n, study, rng),
         "nadeau_bengio": nadeau_bengio(differences, 1 / (folds - 1)) if folds > 1 else float("nan"),
         "assumed": judged(assumed(share, folds)),
-        "either": min(exact, cer),
+        "either": min(exact, CER_FACTOR * cer),
     }
 
 

@@ -55,16 +55,18 @@ def _retrain(cell: Cell, params: Params, folder: Path) -> None:
     samples = read_cell_samples(cell, params)
     unseen = held_out(samples, cell.fold)
     for number in missing:
-        _train(cell, params, samples, unseen, number, _predictions(folder, number))
+        # A seed that no fold has.
+        seed = params.training.seed + params.folds.count + number
+        share = retrain(cell, params, samples, unseen, seed, _predictions(folder, number))
+        print(f"{cell}: retraining {number + 1}, {share:.2%} of {len(unseen):,} held-out images exact", flush=True)
 
 
 def _predictions(folder: Path, number: int) -> Path:
     return folder / f"{number}.parquet"
 
 
-def _train(cell: Cell, params: Params, samples: Samples, unseen: Samples, number: int, path: Path) -> None:
-    """Train as `train` does, with a seed that no fold has, and write what the model reads of the held-out fold."""
-    seed = params.training.seed + params.folds.count + number
+def retrain(cell: Cell, params: Params, samples: Samples, unseen: Samples, seed: int, path: Path) -> float:
+    """Train as `train` does, from `seed`, and write what the model reads of `unseen`; return the share read right."""
     train, validation = split_rest(samples, cell.fold, params.training.validation_share, seed)
     recogniser = build_recogniser(cell.model, samples.info.spec, params.of_model(cell.model, cell.dataset))
     inputs = {"seed": seed, "shards": checksum_of(train, validation), "parameters": asdict(recogniser.config)}
@@ -83,8 +85,7 @@ def _train(cell: Cell, params: Params, samples: Samples, unseen: Samples, number
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_predictions(path, info, unseen, reading, None)
-    right = np.mean([text == label for text, label in zip(reading.texts, unseen.labels, strict=True)])
-    print(f"{cell}: retraining {number + 1}, {right:.2%} of {len(unseen):,} held-out images exact", flush=True)
+    return float(np.mean([text == label for text, label in zip(reading.texts, unseen.labels, strict=True)]))
 
 
 def _rows(cell: Cell, raw: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -96,10 +97,11 @@ def _rows(cell: Cell, raw: Mapping[str, Any]) -> list[dict[str, Any]]:
     parts = [parts_of(info, table) for info, table in read]
     identity = {"model": cell.model, "parameters": parameters_digest(raw, cell.dataset, cell.model)}
     grids = bool(read[0][0].class_names)
-    return [{"dataset": name, **identity, **_spread([part[name] for part in parts], grids)} for name in parts[0]]
+    return [{"dataset": name, **identity, **spread([part[name] for part in parts], grids)} for name in parts[0]]
 
 
-def _spread(tables: Sequence[pa.Table], grids: bool) -> dict[str, float | int]:
+def spread(tables: Sequence[pa.Table], grids: bool) -> dict[str, float | int]:
+    """The row of the table from what several trainings read of the same images. grids: whether they read tiles."""
     distance = wrong_tiles if grids else editdistance.eval
     labels = tables[0]["label"].to_pylist()
     right = np.stack([pc.equal(table["label"], table["prediction"]).to_numpy() for table in tables])

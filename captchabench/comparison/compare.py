@@ -20,6 +20,8 @@ from captchabench.scoring.cells import samples_digest
 from captchabench.scoring.tiles import wrong_tiles
 
 Metric = Literal["exact", "cer"]
+# The p of CER is doubled: it is a second chance for the same verdict (benchmarks/compare_power.py).
+CER_FACTOR = 2.0
 # Seed of the bootstrap, so that the same sides give the same numbers.
 _SEED = 0
 _IMAGE = ["dataset", "sample_id"]
@@ -200,8 +202,8 @@ def _retraining(
 
 def _judged(pending: Sequence[_Pending]) -> list[Row]:
     """The rows with corrected p-values, intervals that belong to them, and verdicts."""
-    exact = _corrected([one.exact for one in pending])
-    cer = iter(_corrected([one.cer for one in pending if one.cer]))
+    exact = _corrected([one.exact for one in pending], 1.0)
+    cer = iter(_corrected([one.cer for one in pending if one.cer], CER_FACTOR))
     networks = iter(_networks([one.networks for one in pending if one.networks]))
     level = LEVEL / max(1, sum(change.p_holm is not None for change in exact))
     rows = []
@@ -219,14 +221,15 @@ def _judged(pending: Sequence[_Pending]) -> list[Row]:
     return rows
 
 
-def _corrected(tests: Sequence[Tested]) -> list[Change]:
-    kept = can_be_significant([test.attainable for test in tests], LEVEL)
+def _corrected(tests: Sequence[Tested], factor: float) -> list[Change]:
+    """The changes of one family of tests. factor: by which all p-values are multiplied."""
+    kept = can_be_significant([test.attainable for test in tests], LEVEL / factor)
     adjusted = iter(holm_unlimited([test.p for test, is_kept in zip(tests, kept, strict=True) if is_kept]))
     changes = []
     for test, is_kept in zip(tests, kept, strict=True):
-        unlimited = next(adjusted) if is_kept else None
+        unlimited = factor * next(adjusted) if is_kept else None
         # So much stricter has the test become, and so much wider is its interval.
-        level = LEVEL * test.p / unlimited if unlimited else LEVEL
+        level = LEVEL * test.p / unlimited if unlimited else LEVEL / factor
         low, high = test.interval(level)
         changes.append(Change(test.value, low, high, test.p, None if unlimited is None else min(unlimited, 1.0)))
     return changes

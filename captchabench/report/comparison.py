@@ -127,7 +127,8 @@ def legend(comparison: Comparison) -> str:
     return (
         "old, new: share of images read entirely right. difference: in percentage points. p, CER p: of the change, "
         "against chance on images and in retraining, after Holm's correction over the rows that could be significant "
-        f"({comparison.tested} of {len(comparison.rows)} by exact match; {_NO_P}: too few images differ). A change is "
+        f"({comparison.tested} of {len(comparison.rows)} by exact match; {_NO_P}: too few images differ); CER p is "
+        "doubled, as a second chance for one verdict. A change is "
         f"significant if p is below {LEVEL}; its interval is corrected alike, and excludes 0 exactly then. models p: "
         "of these two trained models alone, McNemar's test, corrected alike"
         + (" (not of unpaired rows, whose p is from the score test of two shares)" if unpaired else "")

@@ -30,7 +30,8 @@ SCHEMA = pl.Schema(
         "name": pl.String(),
         "label": pl.String(),
         "reading": pl.String(),
-        "score": pl.Float64(),
+        "rank": pl.Int64(),
+        "margin": pl.Float64(),
         "models": pl.String(),
     }
 )
@@ -46,7 +47,8 @@ def suspects(
     predictions: of all models and folds. names: dataset -> sample_id -> the image's name. Probabilities are averaged
     over the models that read an image, weighted by their exact match on the dataset.
 
-    Columns: score is the margin, from 0.5 to 1. models are those that read `reading`, separated by spaces; a model
+    Columns: rank is the place in the list of the dataset, from 1. margin, from 0.5 to 1, orders it; it is not the
+    probability that the label is wrong. models are those that read `reading`, separated by spaces; a model
     trained on `union` is called "union/" and its name. For a grid, name, label and reading list the contradicted tiles,
     separated by commas.
     """
@@ -66,12 +68,13 @@ def suspects(
     ranked = (
         rivals.join(labels, on=_IMAGE)
         # Rounded, so that the order of summation cannot change the order of the list.
-        .with_columns((pl.col("of_reading") - pl.col("of_label")).round(6).alias("score"))
-        .filter(pl.col("score") >= _LEAST_MARGIN)
-        .sort("dataset", "score", "sample_id", "reading", descending=[False, True, False, False])
+        .with_columns((pl.col("of_reading") - pl.col("of_label")).round(6).alias("margin"))
+        .filter(pl.col("margin") >= _LEAST_MARGIN)
+        .sort("dataset", "margin", "sample_id", "reading", descending=[False, True, False, False])
         .unique(["dataset", "sample_id"], keep="first", maintain_order=True)
         .group_by("dataset", maintain_order=True)
         .head(LISTED)
+        .with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("dataset").alias("rank"))
     )
     classes = {info.dataset: dict(zip(info.alphabet, info.class_names, strict=False)) for info, _ in predictions}
     rows = []

@@ -55,7 +55,8 @@ def test_a_confident_contradiction_is_listed_with_all_columns() -> None:
         "label": "22",
         "reading": "23",
         # Without a loss the label gets the rest of the probability, 0.05.
-        "score": pytest.approx(0.9),
+        "rank": 1,
+        "margin": pytest.approx(0.9),
         "models": "crnn",
     }
 
@@ -63,7 +64,7 @@ def test_a_confident_contradiction_is_listed_with_all_columns() -> None:
 def test_a_ctc_loss_gives_the_probability_of_the_label() -> None:
     losses = [0.1, -float(np.log(0.01))]
     table = suspects([predictions([("11", "11", 0.9), ("22", "23", 0.95)], losses=losses)], names(2))
-    assert table["score"].to_list() == pytest.approx([0.94], abs=1e-6)
+    assert table["margin"].to_list() == pytest.approx([0.94], abs=1e-6)
 
 
 def test_models_are_weighted_by_their_exact_match() -> None:
@@ -72,7 +73,7 @@ def test_models_are_weighted_by_their_exact_match() -> None:
     table = suspects([good, poor], names(4))
     # 0.75 and 0.25 of right readings: the labels 2 and 3 hold, and for 4 the better model's word counts.
     assert table.select("label", "reading", "models").rows() == [("4", "5", "good")]
-    assert table["score"][0] == pytest.approx(0.75 * 0.9 - 0.75 * 0.1, abs=1e-6)
+    assert table["margin"][0] == pytest.approx(0.75 * 0.9 - 0.75 * 0.1, abs=1e-6)
 
 
 def test_models_that_agree_are_all_named_and_a_union_says_so() -> None:
@@ -94,7 +95,8 @@ def test_the_list_is_bounded_and_ordered() -> None:
     rows = [("1", "1", 1.0)] * 10 + [("1", "2", 0.8 + i / 2000) for i in range(300)]
     table = suspects([predictions(rows)], names(310))
     assert table.height == LISTED
-    assert table["score"].is_sorted(descending=True)
+    assert table["margin"].is_sorted(descending=True)
+    assert table["rank"].to_list() == list(range(1, table.height + 1))
     assert table["sample_id"][0] == "00309"
 
 

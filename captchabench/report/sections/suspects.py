@@ -17,7 +17,7 @@ _COLUMNS = (
     Column("image", words=True),
     Column("label", words=True),
     Column("read as", words=True),
-    Column("score"),
+    Column("rank"),
     Column("models that disagree with the label", words=True),
 )
 
@@ -31,8 +31,9 @@ def section(findings: Findings, _: Figures) -> str:
     panels = "".join(_panel(findings, ranking, shown=ranking.dataset == first) for ranking in findings.members)
     return (
         "<p>Images that models confidently read as something else than their label (confident learning). None of these "
-        "models was trained on the image. The score is the probability that they give to their reading, less that of "
-        "the label. A suspect may also be just hard to read: look at the image.</p>"
+        "models was trained on the image. They are ranked by the probability that the models give to their reading, "
+        "less that of the label. A rank is no probability of an error: a suspect may be just hard to read, so look at "
+        "the image.</p>"
         f'{chooser}<div id="suspects">{panels}</div>'
     )
 
@@ -46,7 +47,7 @@ def _panel(findings: Findings, ranking: Ranking, *, shown: bool) -> str:
                 f'<img data-picture="{escape(row["sample_id"])}" alt="labelled {escape(row["label"])}">',
                 f"<code>{escape(row['label'])}</code>",
                 f"<code>{escape(row['reading'])}</code>",
-                TableCell(f"{row['score']:.3f}", row["score"]),
+                TableCell(str(row["rank"]), row["rank"]),
                 escape(row["models"]),
             ]
         )
