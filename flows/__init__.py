@@ -11,6 +11,7 @@ from pathlib import Path
 
 from captchabench.errors import InputError
 from captchabench.streams import allow_any_text
+from captchabench.user import name_user
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,6 +39,7 @@ def bypass_proxies() -> None:
 
 # Clients in this process and in those that it starts read the variables when they connect.
 bypass_proxies()
+name_user()
 
 
 def run_command(main: Callable[[], int | None]) -> None:

@@ -157,7 +157,7 @@ def test_an_overlay_gives_every_cell_valid_parameters(overlay_name: str, tmp_pat
 
 # A package may import those in layers before its own. `comparison/revisions.py` alone may use DVC.
 LAYERS = [
-    {"errors", "git", "orphans", "pool", "progress", "registry", "storage", "streams"},
+    {"errors", "git", "orphans", "pool", "progress", "registry", "storage", "streams", "user"},
     {"alphabet", "config"},
     {"datasets"},
     {"samples"},

@@ -533,7 +533,7 @@ def test_history_over_commits_and_workspace(own: Benchmark, monkeypatch: pytest.
     summaries.append(json.loads((own.folder / "metrics/summary.json").read_text()))
 
     values = json.loads(RUN.invoke(app, ["history", "--format", "json"]).output)
-    assert list(dict.fromkeys(row["subject"] for row in values)) == ["first run", "a better crnn", "not committed"]
+    assert list(dict.fromkeys(row["subject"] for row in values)) == ["first run", "a better crnn", "files on disk"]
     hashes = [resolve("HEAD~2"), resolve("HEAD~1"), WORKSPACE]
     for commit, numbers in zip(hashes, summaries, strict=True):
         rows = {(r["model"], r["dataset"], r["metric"]): r["value"] for r in values if r["commit"] == commit}
@@ -553,6 +553,17 @@ def test_history_over_commits_and_workspace(own: Benchmark, monkeypatch: pytest.
     page = (own.folder / "reports/history.html").read_text()
     assert "a better crnn" in page
     assert "https://cdn" not in page
+    # Pages are kept: what they say is true after the metrics were committed, too.
+    assert "workspace: read from the files on disk when this page was written." in page
+    change = own.folder / "reports/change.html"
+    assert RUN.invoke(app, ["compare", "HEAD", "--page", str(change)]).exit_code == 0
+    assert "workspace: read from the files on disk when this page was written." in change.read_text()
+    own.commit("the crnn of the workspace")
+    assert not [text for text in (page, change.read_text()) if "not committed" in text]
+    assert RUN.invoke(app, ["history", "--plot", "reports/history.html"]).exit_code == 0
+    assert RUN.invoke(app, ["compare", "HEAD~1", "HEAD", "--page", str(change)]).exit_code == 0
+    for path in (change, own.folder / "reports/history.html"):
+        assert "files on disk" not in path.read_text()
 
     wrong = RUN.invoke(app, ["history", "--metric", "exakt"])
     assert wrong.exit_code == 1

@@ -16,6 +16,7 @@ from captchabench.datasets.declared import own_datasets
 from captchabench.errors import InputError
 from captchabench.models import RECOGNISERS
 from captchabench.streams import allow_any_text
+from captchabench.user import name_user
 
 # The extras that install packages which only some commands need.
 _EXTRAS = {
@@ -31,6 +32,7 @@ class _Commands(typer.core.TyperGroup):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         allow_any_text()
+        name_user()
         if sys.flags.optimize > 1:
             typer.echo("note: descriptions are missing, since PYTHONOPTIMIZE=2 (-OO) removes them", err=True)
         try:

@@ -114,7 +114,7 @@ def history(
     if revisions.changed():
         (text,) = revisions.read_files(Path(), None, [revisions.LEADERBOARD])
         if text is not None:
-            boards.append(Board(revisions.WORKSPACE, "", "not committed", text, revisions.image_digests(None)))
+            boards.append(Board(revisions.WORKSPACE, "", "files on disk", text, revisions.image_digests(None)))
     table = metrics_over_time(boards)
     if table.is_empty():
         raise InputError(f"no commit has a {revisions.LEADERBOARD}; commit metrics/ after `dvc repro`")

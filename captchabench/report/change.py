@@ -47,13 +47,20 @@ def change_page(comparison: Comparison) -> str:
     if same:
         listed = _table("No significant change.", same, notes)
         parts.append(f"<details><summary>{len(same)} without a significant change</summary>{listed}</details>")
-    told = (*caveats(comparison), *notes.lines(), *repinned(comparison), legend(comparison))
+    told = (*caveats(comparison), *notes.lines(), *repinned(comparison), *_on_disk(comparison), legend(comparison))
     parts += [f'<p class="soft">{escape(line)}</p>' for line in told]
     return _PAGE.substitute(
         title=escape(title(comparison)),
         style=files("captchabench.report").joinpath("page.css").read_text(encoding="utf-8").strip(),
         body="\n".join(parts),
     )
+
+
+def _on_disk(comparison: Comparison) -> list[str]:
+    """Where sides without a commit come from, as one line: the page may be read after their files were committed."""
+    sides = {comparison.old: comparison.old_commit, comparison.new: comparison.new_commit}
+    names = [name for name, commit in sides.items() if commit is None]
+    return [f"{', '.join(names)}: read from the files on disk when this page was written."] if names else []
 
 
 def _table(caption: str, rows: Sequence[Compared], notes: Notes) -> str:

@@ -100,10 +100,13 @@ def markdown_history(history: pl.DataFrame, metric: str, last: int) -> str:
 def history_page(history: pl.DataFrame, metric: str) -> str:
     """One HTML file with a plot of all metrics that needs no network. metric: the one that is selected at first."""
     sources = sorted(set(history["source"]))
+    # Commits have dates. The page may be read after the files on disk were committed.
+    undated = history.filter(pl.col("date") == "")["commit"].unique()
     caption = (
         f"{history['commit'].n_unique()} states of metrics/, oldest first; "
         f"images: {', '.join(map(source_note, sources))}. A line ends where the source, the dataset version, "
         "the images or their labels change."
+        + "".join(f" {name}: read from the files on disk when this page was written." for name in undated)
     )
     # "</" inside a script could end it early.
     spec = json.dumps(_spec(history, metric), sort_keys=True, ensure_ascii=False).replace("</", "<\\/")
