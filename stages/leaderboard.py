@@ -1,5 +1,5 @@
 """leaderboard: all cells, timings, curves and risk_coverage.csv -> metrics/leaderboard.csv and .md,
-summary.json, arithmetic.csv, classes.csv, confusion.csv and curves.csv."""
+summary/DATASET/MODEL.json, arithmetic.csv, classes.csv, confusion.csv and curves.csv."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from captchabench.scoring.leaderboard import (
     summary,
     write_leaderboard,
 )
-from captchabench.storage.files import write_json, write_text
+from captchabench.storage.files import replacing_folder, write_json, write_text
 from captchabench.studies.confidence import RISK, coverage_at_target
 from stages import run
 from stages.scratch import clear_scratch
@@ -31,7 +31,11 @@ def main() -> None:
     curves = collect_curves(metrics / "curves", cells)
     write_leaderboard(metrics / "leaderboard.csv", board)
     write_text(metrics / "leaderboard.md", markdown(board))
-    write_json(metrics / "summary.json", summary(board))
+    # One file per row: `dvc metrics show` prints one line per file.
+    with replacing_folder(metrics / "summary") as folder:
+        for model, of_model in summary(board).items():
+            for dataset, values in of_model.items():
+                write_json(folder / dataset / f"{model}.json", values)
     write_text(metrics / "arithmetic.csv", arithmetic(cells, Path("data/timings")).write_csv())
     write_text(metrics / "classes.csv", classes(cells).write_csv(float_precision=6))
     write_text(metrics / "confusion.csv", confusions(cells).write_csv())

@@ -101,6 +101,11 @@ class Repository:
         self.run(sys.executable, "-m", "flows.local")
         return set(re.findall(r"Running stage '([^']+)'", (self.folder / LOG).read_text()))
 
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """What each file of DVC's metrics holds."""
+        files = (self.folder / "metrics/summary").rglob("*.json")
+        return {file.relative_to(self.folder).as_posix(): json.loads(file.read_text()) for file in files}
+
     def commit(self, message: str) -> None:
         self.git("add", "-A")
         self.git("commit", "-qm", message)
@@ -171,7 +176,7 @@ def test_a_finished_run_is_published_and_shown(repository: Repository) -> None:
 
 
 def test_a_models_parameter_reruns_its_cells_only_and_the_diff_shows_them(repository: Repository) -> None:
-    before = json.loads((repository.folder / "metrics/summary.json").read_text())
+    before = repository.metrics()
     repository.set_params(models={"dummy": {"rank": 2}, "second": {}})
     ran = repository.repro()
     repository.commit("another rank for the dummy")
@@ -182,26 +187,33 @@ def test_a_models_parameter_reruns_its_cells_only_and_the_diff_shows_them(reposi
     assert not {name for name in ran if name.startswith(("ingest", "normalize", "audit"))}
 
     diff = json.loads(repository.dvc("metrics", "diff", "--json", "HEAD~1"))
-    changed = diff["metrics/summary.json"]
-    assert {key.split(".")[0] for key in changed} == {"dummy"}
-    after = json.loads((repository.folder / "metrics/summary.json").read_text())
-    assert after["second"] == before["second"]
-    assert after["dummy"] != before["dummy"]
-    for key, values in changed.items():
-        model, dataset, metric = key.split(".")
-        assert values["old"] == before[model][dataset][metric]
-        assert values["new"] == after[model][dataset][metric]
+    assert {Path(file).stem for file in diff} == {"dummy"}
+    after = repository.metrics()
+    for file, changed in diff.items():
+        for metric, values in changed.items():
+            assert values["old"] == before[file][metric]
+            assert values["new"] == after[file][metric]
+    assert [after[file] == before[file] for file in after if Path(file).stem == "second"] == [True, True]
+
+
+def test_dvc_shows_the_metrics_as_one_line_per_row_of_the_leaderboard(repository: Repository) -> None:
+    board = (repository.folder / "metrics/leaderboard.csv").read_text().splitlines()
+    head, _, *lines = repository.dvc("metrics", "show", "--md").strip().splitlines()
+    assert len(lines) == len(board) - 1
+    assert {"exact", "cer", "n"} <= {name.strip() for name in head.split("|")}
+    shown = {line.split("|")[1].strip() for line in lines}
+    assert {"metrics/summary/numbers6/second.json", "metrics/summary/union/numbers6/dummy.json"} <= shown
 
 
 def test_compare_joins_the_predictions_of_both_commits(repository: Repository) -> None:
     command = ("-c", "from captchabench.cli.app import app; app()", "compare", "HEAD~1", "HEAD", "--format", "json")
     rows = json.loads(repository.run(sys.executable, *command))["rows"]
-    diff = json.loads(repository.dvc("metrics", "diff", "--all", "--json", "HEAD~1", "HEAD"))["metrics/summary.json"]
+    diff = json.loads(repository.dvc("metrics", "diff", "--all", "--json", "HEAD~1", "HEAD"))
     assert {(row["dataset"], row["model"]) for row in rows} >= {("union", "dummy"), ("union/numbers6", "dummy")}
     assert {row["test"] for row in rows} == {"paired"}
     for row in rows:
         for metric in ("exact", "cer", "n"):
-            values = diff[f"{row['model']}.{row['dataset']}.{metric}"]
+            values = diff[f"metrics/summary/{row['dataset']}/{row['model']}.json"][metric]
             assert (row["old"][metric], row["new"][metric]) == (values["old"], values["new"])
 
 

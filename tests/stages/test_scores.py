@@ -22,7 +22,7 @@ OUTPUTS = (
     "arithmetic.csv",
     "leaderboard.csv",
     "leaderboard.md",
-    "summary.json",
+    "summary/numbers6/dummy.json",
     "confusion.csv",
     "curves.csv",
     "calibration.csv",
@@ -58,16 +58,26 @@ def test_two_runs_write_the_same_bytes(project: Path) -> None:
         leaderboard.main()
         runs.append({name: Path("metrics", name).read_bytes() for name in OUTPUTS})
     assert runs[0] == runs[1]
-    assert json.loads(runs[0]["summary.json"])["dummy"]["numbers6"]["n"] == 4
+    assert json.loads(runs[0]["summary/numbers6/dummy.json"])["n"] == 4
     # Two stages on unlike machines: both are named.
     assert runs[0]["arithmetic.csv"].decode().splitlines()[1] == "numbers6,dummy,0,,cpu,2,,avx2 / avx avx2,torch 2"
     # All confidences are 0.9, and half the images are read wrong.
-    assert json.loads(runs[0]["summary.json"])["dummy"]["numbers6"]["coverage_99"] == 0
+    assert json.loads(runs[0]["summary/numbers6/dummy.json"])["coverage_99"] == 0
     assert runs[0]["risk_coverage.csv"].decode().splitlines()[1:] == ["numbers6,standin,dummy,1.0,0.5,0.9"]
     assert runs[0]["calibration.csv"].decode().splitlines()[1:] == [
         "numbers6,standin,dummy,0.866667,0.933333,4,0.5,0.9"
     ]
     assert runs[0]["curves.csv"].decode().splitlines()[1] == "numbers6,standin,dummy,0,1,1.0,,,,0.5"
+
+
+def test_metrics_of_models_that_left_the_matrix_are_removed(project: Path) -> None:
+    kept = project / "metrics/summary/vtu/dummy.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}")
+    score.main()
+    calibration.main()
+    leaderboard.main()
+    assert [path.name for path in (project / "metrics/summary").iterdir()] == ["numbers6"]
 
 
 def test_nothing_is_written_where_a_cell_or_another_input_is_missing(project: Path) -> None:
