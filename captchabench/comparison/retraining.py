@@ -9,8 +9,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import nct, norm, t
 
-# Intraclass correlation of the errors of one training, where it was not measured: above what the folds of the full runs
-# and measured cells show (docs/statistics.md).
+# Intraclass correlation of the errors of one training, where it was not measured. Measured cells have up to 0.003
+# (docs/statistics.md), but folds of 70 images were seen to vary more: such verdicts are provisional.
 ASSUMED_ICC = 0.01
 # With fewer folds, their spread has too few degrees of freedom.
 LEAST_FOLDS = 3
