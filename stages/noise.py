@@ -73,16 +73,7 @@ def retrain(cell: Cell, params: Params, samples: Samples, unseen: Samples, seed:
     checkpoints = Checkpoints(scratch_folder(cell, inputs | recogniser.machine(), report=False))
     recogniser.fit(train, validation, seed=seed, progress=True, checkpoints=checkpoints)
     reading = recogniser.predict(unseen.pixels)
-    info = PredictionInfo(
-        dataset=cell.dataset,
-        source=samples.info.source,
-        version=samples.info.version,
-        model=cell.model,
-        fold=cell.fold,
-        alphabet=samples.info.alphabet,
-        parameters=recogniser.parameter_count,
-        class_names=samples.info.class_names,
-    )
+    info = PredictionInfo.of(samples.info, cell.model, cell.fold, recogniser.parameter_count)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_predictions(path, info, unseen, reading, None)
     return float(np.mean([text == label for text, label in zip(reading.texts, unseen.labels, strict=True)]))

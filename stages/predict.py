@@ -27,17 +27,14 @@ def main(*arguments: str) -> None:
     # The dummy can be faster than a tick of the clock, and the rate is a quotient.
     seconds = max(time.perf_counter() - started, 1e-6)
 
-    info = PredictionInfo(
-        dataset=cell.dataset,
-        source=samples.info.source,
-        version=samples.info.version,
-        model=cell.model,
-        fold=cell.fold,
-        alphabet=samples.info.alphabet,
-        parameters=recogniser.parameter_count,
-        class_names=samples.info.class_names,
-        pretraining=config.about.pretraining,
-        precision=config.about.precision,
+    about = config.about
+    info = PredictionInfo.of(
+        samples.info,
+        cell.model,
+        cell.fold,
+        recogniser.parameter_count,
+        pretraining=about.pretraining,
+        precision=about.precision,
     )
     losses = recogniser.losses(samples.pixels, samples.labels)
     write_predictions(cell.predictions, info, samples, reading, losses)

@@ -117,17 +117,8 @@ def run_trial(spec: Spec, out: IO[str]) -> None:
     if spec.weights:
         with replacing_folder(Path(spec.weights)) as folder:
             recogniser.save(folder, samples.info, spec.fold)
-    info = PredictionInfo(
-        dataset=spec.dataset,
-        source=samples.info.source,
-        version=samples.info.version,
-        model=spec.model,
-        fold=spec.fold,
-        alphabet=samples.info.alphabet,
-        parameters=recogniser.parameter_count,
-        class_names=samples.info.class_names,
-        **vars(recogniser.provenance),
-    )
+    provenance = vars(recogniser.provenance)
+    info = PredictionInfo.of(samples.info, spec.model, spec.fold, recogniser.parameter_count, **provenance)
     with replacing_folder(spec.result) as folder:
         for name, part in ((PREDICTIONS, test), (UNSEEN, unseen)):
             reading, losses = recogniser.predict(part.pixels), recogniser.losses(part.pixels, part.labels)

@@ -8,7 +8,7 @@ No image is left out: all scores are computed from these rows.
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from captchabench.cells.cell import Cell, stage_of
 from captchabench.errors import InputError
-from captchabench.samples.shards import METADATA_KEY, Samples, unsealed_metadata
+from captchabench.samples.shards import METADATA_KEY, Samples, ShardInfo, unsealed_metadata
 from captchabench.storage.checksum import read_sealed, seal
 from captchabench.storage.files import replacing_file
 
@@ -62,6 +62,24 @@ class PredictionInfo:
     def __post_init__(self) -> None:
         # Read from JSON, it is a list.
         object.__setattr__(self, "class_names", tuple(self.class_names))
+
+    @classmethod
+    def of(
+        cls, shards: ShardInfo, model: str, fold: int, parameters: int, *, pretraining: str = "", precision: str = ""
+    ) -> Self:
+        """The description of what a model reads of samples of `shards`."""
+        return cls(
+            dataset=shards.dataset,
+            source=shards.source,
+            version=shards.version,
+            model=model,
+            fold=fold,
+            alphabet=shards.alphabet,
+            parameters=parameters,
+            class_names=shards.class_names,
+            pretraining=pretraining,
+            precision=precision,
+        )
 
     @property
     def cell(self) -> Cell:
