@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
 
 
-FOURNIERP = "  fournierp: {images: 6000, difficulty: 2}\n"
+FOURNIERP = SHIPPED[SHIPPED.index("  fournierp:") : SHIPPED.index("  grid:")]
 
 
 def changed(tmp_path: Path, old: str, new: str) -> Path:
