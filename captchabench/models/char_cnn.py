@@ -82,7 +82,7 @@ class CharCnn(NeuralRecogniser):
         spec, width = self.spec, self.segmenter.crop_width
         row = TextSpec(spec.alphabet, spec.min_length, spec.max_length, HEIGHT, spec.max_length * width)
         network = PositionNetwork(row, Encoder(self.config, width))
-        network.pieces = spec.max_length
+        network.pieces = (1, spec.max_length)
         return network
 
     def fit(

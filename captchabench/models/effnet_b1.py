@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import timm
 import torch
@@ -29,17 +29,25 @@ class Config:
     """Parameters of effnet_b1.
 
     weights: the initial ones. `lite1` for EfficientNet-Lite1's ImageNet weights (see `networks.pretrained`), a file of
-    weights with timm's names, or null for random ones. pretrained: download timm's own weights instead.
+    weights with timm's names, or null for random ones. pretrained: download timm's own weights instead. lite: compute
+    as Lite1 does: ReLU6 instead of SiLU, TensorFlow's padding, 1e-3 added to variances. Only then do Lite1's features
+    mean what they meant for ImageNet. Models that were saved without `lite` compute as timm's EfficientNet-B1.
     """
 
     pretrained: bool = False
     weights: str | None = LITE1
+    lite: bool = False
     # Pixels of width that a column of the feature map covers. Below 32, the last stages stride only vertically in
     # lines, and not at all in tiles, which are square.
     column_stride: Literal[8, 16, 32] = 8
     dropout: Annotated[float, Between(0, 0.9)] = 0.0
     drop_path: Annotated[float, Between(0, 0.9)] = 0.0
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        """Raises InputError if the weights were trained with other activations."""
+        if self.lite and (self.pretrained or self.weights not in (None, LITE1)):
+            raise InputError("models.effnet_b1.lite: fits the weights lite1 only; set lite to false for others")
 
 
 class LineEncoder(nn.Module):
@@ -98,8 +106,11 @@ class EffnetB1(NeuralRecogniser):
 
     def build_network(self) -> PositionNetwork:
         """See NeuralRecogniser.build_network."""
-        encoder = LineEncoder if self.spec.rows == 1 else TileEncoder
-        return PositionNetwork(self.spec, encoder(self.spec, self.config))
+        if self.spec.rows == 1:
+            return PositionNetwork(self.spec, LineEncoder(self.spec, self.config))
+        network = PositionNetwork(self.spec, TileEncoder(self.spec, self.config))
+        network.pieces = (self.spec.rows, self.spec.columns)
+        return network
 
     def warm_start(self, network: Head) -> None:
         """See NeuralRecogniser.warm_start."""
@@ -122,8 +133,9 @@ class EffnetB1(NeuralRecogniser):
 
 def _features(config: Config, late_stride: tuple[int, int]) -> nn.Module:
     """EfficientNet-B1 without its classifier, [B, 1, H, W] to [B, 1280, H', W']. late_stride: of the last stages."""
+    lite: dict[str, Any] = {"act_layer": "relu6", "pad_type": "same", "bn_eps": 1e-3} if config.lite else {}
     network: nn.Module = timm.create_model(
-        "efficientnet_b1", in_chans=1, num_classes=0, global_pool="", drop_path_rate=config.drop_path
+        "efficientnet_b1", in_chans=1, num_classes=0, global_pool="", drop_path_rate=config.drop_path, **lite
     )
     striding = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.stride == (2, 2)]
     for convolution in striding[int(math.log2(config.column_stride)) :]:
@@ -163,10 +175,13 @@ class TrimmedConv2d(nn.Conv2d):
 
 
 def trim_depthwise(network: nn.Module) -> None:
-    """Replace the depthwise convolutions in `network` by trimmed ones with the same weights."""
+    """Replace the depthwise convolutions in `network` by trimmed ones with the same weights.
+
+    Those that pad as TensorFlow does are left: they are few.
+    """
     for parent in list(network.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, nn.Conv2d) and child.groups == child.in_channels > 1:
+            if type(child) is nn.Conv2d and child.groups == child.in_channels > 1:
                 trimmed = TrimmedConv2d(child.in_channels, child.out_channels, 1, groups=child.groups, bias=False)
                 trimmed.kernel_size, trimmed.stride, trimmed.padding = child.kernel_size, child.stride, child.padding
                 trimmed.weight = child.weight

@@ -11,11 +11,11 @@ class Network(nn.Module, ABC):
 
     `forward` maps images [B, 1, H, W] float32, as `standardize` returns them, to log-probabilities [B, P, K] float32
     at P positions: time steps or characters, depending on the network. Targets are [B, L] int64 class ids padded with
-    -1, lengths [B] int64. pieces: the number of equally wide parts that an image is made of, side by side. Training
-    distorts each part separately.
+    -1, lengths [B] int64. pieces: the rows and columns of equal parts that an image is made of. Training distorts
+    each part separately.
     """
 
-    pieces: int = 1
+    pieces: tuple[int, int] = (1, 1)
 
     @abstractmethod
     def losses(self, log_probs: Tensor, targets: Tensor, lengths: Tensor, guide: Tensor | None = None) -> Tensor:

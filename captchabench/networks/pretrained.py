@@ -29,8 +29,8 @@ _IN_OTHER_STAGES = {
     "_bn2": "bn3",
 }
 _TENSORS = ("weight", "bias", "running_mean", "running_var")
-# The bias of the squeeze-and-excitation gates: its sigmoid is 0.95.
-_OPEN = 3.0
+# The last layer of a squeeze-and-excitation gate, and its bias, whose sigmoid is 0.95.
+_GATE, _OPEN = ".se.conv_expand", 3.0
 
 
 def load_backbone(network: nn.Module, path: Path) -> None:
@@ -96,8 +96,9 @@ def _architecture(network: nn.Module) -> str:
 def start_from_lite1(network: nn.Module) -> None:
     """Initialise `network`, timm's efficientnet_b1 for one channel, with the weights of EfficientNet-Lite1.
 
-    What Lite1 lacks starts without effect: squeeze-and-excitation gates are open for every image, and additional blocks
-    are identities. Raises InputError if the package is missing or its file is not the expected one.
+    What Lite1 lacks starts without effect: squeeze-and-excitation gates pass the same share of every channel, which the
+    convolution behind them makes up for, and additional blocks are identities. Raises InputError if the package is
+    missing or its file is not the expected one.
     """
     path = _file()
     fix = f"install {PACKAGE} again"
@@ -109,14 +110,17 @@ def start_from_lite1(network: nn.Module) -> None:
     network.load_state_dict(weights, strict=False)
     with torch.no_grad():
         for name, module in network.named_modules():
-            if name.endswith("se.conv_expand"):
+            if name.endswith(_GATE):
                 module.weight.zero_()
                 module.bias.fill_(_OPEN)
+                block: Any = network.get_submodule(name.removesuffix(_GATE))
+                behind = block.conv_pwl if hasattr(block, "conv_pwl") else block.conv_pw
+                behind.weight.div_(module.bias.sigmoid()[0])
         stages: Any = network.blocks
         for stage, known_blocks in zip(stages, _STAGES, strict=True):
-            for block in stage[known_blocks:]:
+            for added in stage[known_blocks:]:
                 # The last operation of a block before its input is added.
-                last = block.bn3 if hasattr(block, "bn3") else block.bn2
+                last = added.bn3 if hasattr(added, "bn3") else added.bn2
                 last.weight.zero_()
 
 

@@ -18,8 +18,8 @@ from captchabench.registry import did_you_mean
 _NARROWEST, _WIDEST = 16, 28
 _MIN_WIDTH, _USUAL_WIDTH, _MAX_WIDTH = 64, 100, 256
 _HEIGHT, _TALL_HEIGHT, _TALL = 32, 40, 64
-# Pixels of the side of a tile: a third of a grid.
-_TILE = 48
+# Pixels of the side of a tile: a third of a grid. Smaller ones say little to a network that knows photographs.
+_TILE = 96
 # Wider or narrower than most by this factor: stretched to one size, the symbols of some images would be far too wide.
 _ASPECTS = 1.6
 
@@ -50,18 +50,18 @@ _MODELS: dict[str, dict[str, Any]] = {
         "blank_bias": -2.0,
         "training": {**_ONCE, "learning_rate": 2e-3, "guide": 5.0},
     },
-    "effnet_b1": {"training": {"evaluations": 1, "learning_rate": 2e-3}},
+    "effnet_b1": {"lite": True, "training": {"evaluations": 1, "learning_rate": 2e-3}},
 }
 _OF_TILES: dict[str, dict[str, Any]] = {
     "dummy": {},
     "char_cnn": {},
     # Linear: a single cosine is one feature of many. A linear model has more weights than there are tiles.
     "hog_svc": {"cosines": 1, "ridge": 1.0},
-    "effnet_b1": {"column_stride": 16, "training": {"learning_rate": 1e-3}},
+    "effnet_b1": {"column_stride": 32, "training": {"learning_rate": 1e-3}},
 }
 # Images of 32x100 pixels, and as many pixels of tiles, that one thread of an AMD EPYC trains on in a second.
 _SPEEDS = {"char_cnn": 400, "crnn": 350, "cnn_transformer": 210, "effnet_b1": 42}
-_SPEEDS_OF_TILES = {"char_cnn": 400, "effnet_b1": 80}
+_SPEEDS_OF_TILES = {"char_cnn": 400, "effnet_b1": 140}
 _REFERENCE = _HEIGHT * _USUAL_WIDTH
 
 # Seconds of a run for each image on two cores, of which a quarter is left for machines that are slower, and its limits.
@@ -122,12 +122,20 @@ def size_of(sizes: Mapping[tuple[int, int], int], longest: int, *, tiles: bool) 
 
 
 def plan_for(
-    images: int, size: Size, *, tiles: bool, model: str = "", minutes: float | None = None, cores: int = 2
+    images: int,
+    size: Size,
+    *,
+    tiles: bool,
+    photographs: bool = False,
+    model: str = "",
+    minutes: float | None = None,
+    cores: int = 2,
 ) -> Plan:
     """The plan for a set of `images`, or tiles, of this size.
 
-    model: the user's choice. minutes: about how long a run may take on this many `cores`; by default 3.75 minutes on
-    two cores for 1,000 images, at least 1.5 and at most 11.25. Raises InputError for a model that cannot read them.
+    photographs: whether the tiles show things that keep their class if they are mirrored, unlike characters. model: the
+    user's choice. minutes: about how long a run may take on this many `cores`; by default 3.75 minutes on two cores for
+    1,000 images, at least 1.5 and at most 11.25. Raises InputError for a model that cannot read them.
     """
     name = model or (TILE_MODEL if tiles else TEXT_MODEL)
     known = _OF_TILES if tiles else _MODELS
@@ -145,7 +153,9 @@ def plan_for(
     seconds = _training_seconds(images, minutes, cores, rounds=not tiles)
     speed = speeds[name] * _REFERENCE / (size.height * size.width)
     steps = max(20, round(seconds * speed / batch))
-    settings = {"batch_size": batch, "augment": augment}
+    settings: dict[str, Any] = {"batch_size": batch, "augment": augment}
+    if photographs:
+        settings["mirror"] = True
     shares = (1.0,) if tiles else (_SHORT, 1.0)
     rounds, of_parts = (tuple(max(10, round(part * share * steps)) for share in shares) for part in (1, _OF_PART))
     parameters = merged(parameters, {"training": settings})

@@ -71,6 +71,11 @@ class Found:
         return self.dataset.task == "grid"
 
     @property
+    def photographs(self) -> bool:
+        """Whether the tiles show things: their classes have names, not one symbol each as those of characters have."""
+        return self.tiles and max(map(len, self.labels)) > 1
+
+    @property
     def lengths(self) -> dict[int, int]:
         """The number of labels of each length."""
         return dict(sorted(Counter(map(len, self.labels)).items()))

@@ -86,7 +86,13 @@ def train(
         prepared = prepare(found, folder)
         tell(lines.of_prepared(prepared))
         plan = plan_for(
-            prepared.kept, found.size, tiles=found.tiles, model=model, minutes=minutes, cores=min(cores(), FOLDS)
+            prepared.kept,
+            found.size,
+            tiles=found.tiles,
+            photographs=found.photographs,
+            model=model,
+            minutes=minutes,
+            cores=min(cores(), FOLDS),
         )
         run = Run(prepared, plan, tuple(range(FOLDS)) if folds else (0,))
         tell(lines.of_plan(run))

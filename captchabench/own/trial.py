@@ -26,7 +26,6 @@ from captchabench.cells.split import held_out
 from captchabench.errors import InputError
 from captchabench.models import build_recogniser
 from captchabench.models.base import Recogniser
-from captchabench.own.mirrored import with_mirrored_tiles
 from captchabench.predictions.held_out import PredictionInfo, write_predictions
 from captchabench.samples.shards import Samples, read_samples
 from captchabench.storage.files import replacing_folder, write_json
@@ -148,8 +147,6 @@ def _fit(
     spec: Spec, train: Samples, validation: Samples, inputs: str, out: IO[str]
 ) -> tuple[Recogniser, float, int | None]:
     """The trained recogniser, what it reads of the validation images, and the steps of its last schedule."""
-    if "training" in spec.parameters[0]:
-        train = with_mirrored_tiles(train)
     for number, parameters in enumerate(spec.parameters):
         recogniser = build_recogniser(spec.model, train.info.spec, parameters)
         steps = parameters.get("training", {}).get("steps")

@@ -10,12 +10,12 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate
 _BENDS = (3, 7)
 
 
-def augment(images: Tensor, strength: float, pieces: int = 1) -> Tensor:
+def augment(images: Tensor, strength: float, pieces: tuple[int, int] = (1, 1), *, mirror: bool = False) -> Tensor:
     """Distort each image a little: affine and elastic jitter, contrast, noise, erasing. Returns [B, 1, H, W] float32.
 
     images: [B, 1, H, W] float32, standardized. Random numbers come from torch's generator of their device. pieces: the
-    number of equally wide parts of an image, side by side; each is distorted separately. strength: 0 changes nothing;
-    at 1:
+    rows and columns of equal parts that an image is made of; each is distorted separately. mirror: mirror half of the
+    images, or of the parts, left to right. strength: 0 changes nothing else; at 1:
 
     - rotation of up to 6 degrees, shear up to 0.2, scaling within 12 %, shifts up to 5 % of the width and 10 % of the
       height;
@@ -24,12 +24,12 @@ def augment(images: Tensor, strength: float, pieces: int = 1) -> Tensor:
     - contrast within 30 %, noise of up to 0.2 standard deviations;
     - a patch of up to 8 % of the width and half the height set to 0 (Zhong et al., AAAI 2020).
     """
-    if pieces > 1:
+    if pieces != (1, 1):
         batch, _, height, width = images.shape
-        part = width // pieces
-        separate = images.reshape(batch, height, pieces, part).transpose(1, 2).reshape(batch * pieces, 1, height, part)
-        joined = augment(separate, strength).view(batch, pieces, height, part).transpose(1, 2)
-        return joined.reshape(batch, 1, height, width)
+        down, across = pieces
+        parts = images.reshape(batch, down, height // down, across, width // across).transpose(2, 3)
+        changed = augment(parts.reshape(-1, 1, height // down, width // across), strength, mirror=mirror)
+        return changed.view(parts.shape).transpose(2, 3).reshape(images.shape)
     batch, _, height, width = images.shape
     device = images.device
     jitter = strength * (2 * torch.rand(12, batch, device=device) - 1)
@@ -37,6 +37,8 @@ def augment(images: Tensor, strength: float, pieces: int = 1) -> Tensor:
     grow_x, grow_y = 1 + jitter[2] * 0.12, 1 + jitter[3] * 0.12
     # Coordinates run from -1 to 1 on both axes, so a rotation depends on the aspect ratio.
     aspect = height / width
+    if mirror:
+        grow_x = torch.where(torch.rand(batch, device=device) < 0.5, grow_x, -grow_x)
     rows = [
         torch.stack([turn.cos() * grow_x, (shear - turn.sin()) * aspect, jitter[4] * 0.1], dim=1),
         torch.stack([turn.sin() / aspect, turn.cos() * grow_y, jitter[5] * 0.2], dim=1),

@@ -20,6 +20,8 @@ class TrainingConfig:
     schedule: Literal["one_cycle", "plateau"] = "one_cycle"
     # Strength of the random distortions; 0: none.
     augment: Annotated[float, Between(0, 3)] = 0.0
+    # Mirror half of the images, or of the tiles of grids: for photographs, never for characters.
+    mirror: bool = False
     # Penalty on CTC alignments far from the diagonal; it decreases to 0 over `guide_share` of the steps.
     guide: NotNegative = 0.0
     guide_share: Annotated[float, Between(0, 1)] = 0.3

@@ -32,7 +32,7 @@ class TrainingStep:
         self.optimizer = FlatOptimizer(network, config)
         self.rates = learning_rates(config).to(device)
         self._guides = guides(config).to(device) if config.guide else None
-        self._augment = config.augment
+        self._augment, self._mirror = config.augment, config.mirror
         self._bfloat16 = precision_for(device, config.precision) == "bfloat16"
         self._window = window
         # The counters: into the tables of all steps, and into the rows of the window.
@@ -83,8 +83,8 @@ class TrainingStep:
     def mean_loss(self, images: Tensor, targets: Tensor, indices: Tensor, guide: Tensor | None) -> Tensor:
         """The mean loss of the samples at `indices` [B]: a scalar. guide: see `ctc_losses`."""
         batch = standardize(images.index_select(0, indices))
-        if self._augment:
-            batch = augment(batch, self._augment, self.network.pieces)
+        if self._augment or self._mirror:
+            batch = augment(batch, self._augment, self.network.pieces, mirror=self._mirror)
         with torch.autocast(batch.device.type, torch.bfloat16, enabled=self._bfloat16):
             log_probs = self.network(batch.contiguous(memory_format=torch.channels_last))
         labels = targets.index_select(0, indices)
