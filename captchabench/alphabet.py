@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
 from string import ascii_lowercase, digits
+from typing import Self
 from unicodedata import normalize
 
 from captchabench.errors import InputError
@@ -35,6 +35,11 @@ class Alphabet:
             raise InputError(f"an alphabet names each symbol once; twice here: {''.join(twice)}")
         object.__setattr__(self, "_ids", ids)
 
+    @classmethod
+    def of(cls, labels: Iterable[str]) -> Self:
+        """The symbols that occur in `labels`, in code point order."""
+        return cls("".join(sorted(set().union(*labels))))
+
     def __len__(self) -> int:
         return len(self.symbols)
 
@@ -56,8 +61,7 @@ class Alphabet:
 
 def merge(alphabets: Sequence[Alphabet]) -> Alphabet:
     """The union of several alphabets, in code point order."""
-    symbols: set[str] = reduce(lambda seen, a: seen | set(a.symbols), alphabets, set())
-    return Alphabet("".join(sorted(symbols)))
+    return Alphabet.of(alphabet.symbols for alphabet in alphabets)
 
 
 def nfc(label: str) -> str:

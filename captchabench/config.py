@@ -249,7 +249,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         problem = getattr(error, "problem", None) or str(error) or type(error).__name__
         raise InputError(f"{path}:{where} not valid YAML ({visible(problem, 4 * _SHOWN)})") from None
     if not isinstance(value, dict):
-        raise InputError(f"{path}: must hold a mapping of sections, holds {_kind(value)}")
+        raise InputError(f"{path}: must hold a mapping of sections, holds {_shown(value)}")
     _check_extent(value, path)
     return value
 
@@ -268,7 +268,7 @@ def _check_extent(value: Any, path: Path) -> None:
         if isinstance(node, dict):
             for key in node:
                 if not isinstance(key, str):
-                    raise InputError(f"{path}: the key {_kind(key)} is not text; put it in quotes")
+                    raise InputError(f"{path}: the key {_shown(key)} is not text; put it in quotes")
             pending += [(child, depth + 1) for child in node.values()]
         elif isinstance(node, list | tuple | set):
             pending += [(child, depth + 1) for child in node]
@@ -283,7 +283,7 @@ def load_params(path: Path = PARAMS) -> Params:
         for model in section.models:
             if model not in params.models:
                 where = f"{path}: datasets.{_short(dataset)}.models.{_short(model)}"
-                raise InputError(f"{where}: no such model under models; {_near(model, params.models)}")
+                raise InputError(f"{where}: no such model under models; {_hint(model, params.models)}")
     for side in ("height", "width"):
         if (pixels := getattr(params.tiles, side)) % 3:
             raise InputError(f"{path}: tiles.{side}: must be a multiple of 3, for three tiles; is {pixels}")
@@ -313,7 +313,7 @@ def _check_matrix(params: Params, path: Path) -> None:
         for index, name in enumerate(names):
             where = f"{path}: matrix.{key}: '{_short(name)}'"
             if name not in known:
-                raise InputError(f"{where} is missing under {section}; {_near(name, known)}")
+                raise InputError(f"{where} is missing under {section}; {_hint(name, known)}")
             if name in names[:index]:
                 raise InputError(f"{where} is named twice; remove one")
     if len(set(matrix.folds)) < len(matrix.folds):
@@ -340,12 +340,12 @@ def build(cls: type[T], mapping: Any, where: str) -> T:
     where: the prefix of messages ("params.yaml: models.crnn"). Raises InputError that names the key.
     """
     if not isinstance(mapping, Mapping):
-        raise InputError(f"{where}: must be a mapping of parameters, is {_kind(mapping)}")
+        raise InputError(f"{where}: must be a mapping of parameters, is {_shown(mapping)}")
     hints = get_type_hints(cls, include_extras=True)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     for key in mapping:
         if key not in fields:
-            raise InputError(f"{_join(where, key)}: no such parameter; {_near(key, fields)}")
+            raise InputError(f"{_join(where, key)}: no such parameter; {_hint(key, fields)}")
     values = {}
     for name, spec in fields.items():
         if name in mapping:
@@ -355,7 +355,7 @@ def build(cls: type[T], mapping: Any, where: str) -> T:
     return cls(**values)
 
 
-def _near(name: object, known: Iterable[str]) -> str:
+def _hint(name: object, known: Iterable[str]) -> str:
     return visible(did_you_mean(_short(name), known), 5 * _SHOWN)
 
 
@@ -376,7 +376,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _check_bounds(_convert(arguments[0], value, where), arguments[1:], where)
     if origin is Literal:
         if value not in arguments or type(value) not in {type(a) for a in arguments}:
-            raise InputError(f"{where}: must be one of {', '.join(map(str, arguments))}; is {_kind(value)}")
+            raise InputError(f"{where}: must be one of {', '.join(map(str, arguments))}; is {_shown(value)}")
         return value
     if origin in (Union, types.UnionType):
         problems = []
@@ -390,7 +390,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _convert_sequence(arguments, value, where)
     if origin in (dict, Mapping) or (isinstance(origin, type) and issubclass(origin, Mapping)):
         if not isinstance(value, Mapping):
-            raise InputError(f"{where}: must be a mapping, is {_kind(value)}")
+            raise InputError(f"{where}: must be a mapping, is {_shown(value)}")
         return {k: _convert(arguments[1], v, _join(where, k)) for k, v in value.items()}
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return build(hint, value, where)
@@ -399,7 +399,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 def _convert_sequence(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise InputError(f"{where}: must be a list, is {_kind(value)}")
+        raise InputError(f"{where}: must be a list, is {_shown(value)}")
     if arguments[-1] is Ellipsis:
         hints = [arguments[0]] * len(value)
     else:
@@ -415,9 +415,9 @@ def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     if not isinstance(value, hint) or (hint in (int, float) and isinstance(value, bool)):
         quotes = "; put it in quotes" if hint is str and isinstance(value, int | float) else ""
-        raise InputError(f"{where}: must be {names[hint]}, is {_kind(value)}{quotes}")
+        raise InputError(f"{where}: must be {names[hint]}, is {_shown(value)}{quotes}")
     if hint is str and any("\ud800" <= symbol <= "\udfff" for symbol in value):
-        raise InputError(f"{where}: must be text, has half a surrogate pair: {_kind(value)}")
+        raise InputError(f"{where}: must be text, has half a surrogate pair: {_shown(value)}")
     if hint is float and not math.isfinite(value):
         raise InputError(f"{where}: must be a number, is {'NaN' if value != value else 'infinite'}")
     return value
@@ -427,13 +427,13 @@ def _check_bounds(value: Any, annotations: tuple[Any, ...], where: str) -> Any:
     for bounds in annotations:
         if isinstance(bounds, Between):
             if bounds.low is not None and value < bounds.low:
-                raise InputError(f"{where}: must be at least {bounds.low}; is {_kind(value)}")
+                raise InputError(f"{where}: must be at least {bounds.low}; is {_shown(value)}")
             if bounds.high is not None and value > bounds.high:
-                raise InputError(f"{where}: must be at most {bounds.high}; is {_kind(value)}")
+                raise InputError(f"{where}: must be at most {bounds.high}; is {_shown(value)}")
     return value
 
 
-def _kind(value: Any) -> str:
+def _shown(value: Any) -> str:
     """A value in a message: itself if it is short, else its type."""
     if value is None:
         return "empty"

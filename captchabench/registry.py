@@ -24,14 +24,14 @@ class Registry(Generic[T]):
     """A mapping from names to objects of one kind.
 
     With a `package`, every module directly in it registers one entry under the module's name, except the modules in
-    `apart`. A module is imported on first use: listing names imports nothing, and a model that does not need torch
+    `exclude`. A module is imported on first use: listing names imports nothing, and a model that does not need torch
     does not load it. Subpackages hold shared code and are not entries.
     """
 
-    def __init__(self, noun: str, package: str = "", apart: Iterable[str] = ("base",)) -> None:
+    def __init__(self, noun: str, package: str = "", exclude: Iterable[str] = ("base",)) -> None:
         self.noun = noun
         self._package = package
-        self._apart = frozenset(apart)
+        self._excluded = frozenset(exclude)
         self._entries: dict[str, T] = {}
 
     def register(self, item: U) -> U:
@@ -65,4 +65,4 @@ class Registry(Generic[T]):
         if not self._package:
             return set()
         folder = Path(str(importlib.import_module(self._package).__file__)).parent
-        return {m.name for m in pkgutil.iter_modules([str(folder)]) if not m.ispkg} - self._apart
+        return {m.name for m in pkgutil.iter_modules([str(folder)]) if not m.ispkg} - self._excluded

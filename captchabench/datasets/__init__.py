@@ -7,7 +7,7 @@ from captchabench.config import PARAMS, load_params
 from captchabench.datasets.base import Dataset
 from captchabench.registry import Registry
 
-DATASETS: Registry[Dataset] = Registry("dataset", __name__, apart=("base", "declared"))
+DATASETS: Registry[Dataset] = Registry("dataset", __name__, exclude=("base", "declared"))
 UNION = "union"
 
 

@@ -12,7 +12,7 @@ from captchabench.registry import Registry
 from captchabench.samples.shards import TextSpec
 from captchabench.storage.files import open_regular
 
-RECOGNISERS: Registry[type[Recogniser]] = Registry("model", __name__, apart=("base", "neural", "saved"))
+RECOGNISERS: Registry[type[Recogniser]] = Registry("model", __name__, exclude=("base", "neural", "saved"))
 
 # Bytes of all files of a model: twice those of the largest network that can be trained here.
 MAX_BYTES = 1 << 30

@@ -73,7 +73,7 @@ def _shard_info(dataset: Dataset, info: RawInfo, params: NormalizeParams, labels
 def _symbols_of(labels: Sequence[str], dataset: Dataset) -> str:
     """The symbols that occur, in code point order. Raises InputError if there are too many."""
     try:
-        return Alphabet("".join(sorted(set("".join(labels))))).symbols
+        return Alphabet.of(labels).symbols
     except InputError as error:
         raise InputError(f"{dataset.key}: {error}; is datasets.{dataset.key}.labels the right rule?") from None
 

@@ -25,7 +25,7 @@ _REFUSED = (401, 403)
 class _Token(Enum):
     """Whether there is a token. Never the token itself."""
 
-    FOUND = auto()
+    HELD = auto()
     MISSING = auto()
     DAMAGED = auto()
 
@@ -41,7 +41,7 @@ def download(dataset: Dataset, downloads: Path) -> Path:
     # In its test environment the client prints its requests with all headers.
     with Path(os.devnull).open("w") as devnull, redirect_stdout(devnull):
         fetched = _fetch(handle)
-        token = _Token.FOUND if isinstance(fetched, Path) else _find_token()
+        token = _Token.HELD if isinstance(fetched, Path) else _find_token()
     if isinstance(fetched, Path):
         return fetched
     if token is _Token.DAMAGED:
@@ -59,7 +59,7 @@ def _find_token() -> _Token:
     from kagglehub.config import get_kaggle_credentials
 
     try:
-        return _Token.MISSING if get_kaggle_credentials() is None else _Token.FOUND
+        return _Token.MISSING if get_kaggle_credentials() is None else _Token.HELD
     # A damaged file can cause exceptions of nearly any type.
     except Exception:
         return _Token.DAMAGED
