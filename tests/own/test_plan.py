@@ -56,6 +56,14 @@ def test_a_short_schedule_comes_first() -> None:
     assert plan.with_steps(short)["training"]["steps"] == short
 
 
+def test_only_photographs_are_mirrored() -> None:
+    of_characters, of_photographs = (
+        plan_for(1000, Size(288, 288), tiles=True, photographs=photographs) for photographs in (False, True)
+    )
+    assert "mirror" not in of_characters.parameters["training"]
+    assert of_photographs.parameters["training"]["mirror"] is True
+
+
 @pytest.mark.parametrize("tiles", [False, True])
 @pytest.mark.parametrize("name", RECOGNISERS.names())
 def test_every_model_has_valid_parameters_or_is_refused(name: str, tiles: bool) -> None:

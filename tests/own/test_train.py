@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 import captchabench
 from captchabench.errors import InputError
+from captchabench.models.saved import read_config
 from captchabench.own.preparing import Options, find, prepare
 from captchabench.own.training import Trained
 from tests.made_up import Pack, Picture
@@ -105,6 +106,7 @@ def test_tiles_by_class(tmp_path: Path, packed: Pack, picture: Picture) -> None:
     assert result["macro_f1_interval"][0] <= result["macro_f1"] <= result["macro_f1_interval"][1]
     assert set(report.figures["baseline"]) == {"hog_svc"}
     assert "Grids of tiles" in report.page.read_text(encoding="utf-8")
+    assert read_config(report.model).parameters["training"]["mirror"] is True
 
 
 SETS: dict[str, dict[str, bytes]] = {
