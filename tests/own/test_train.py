@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from PIL import Image, ImageDraw
 
 import captchabench
 from captchabench.errors import InputError
-from captchabench.models.saved import read_config
 from captchabench.own.preparing import Options, find, prepare
 from captchabench.own.training import Trained
 from tests.made_up import Pack, Picture
@@ -106,7 +106,9 @@ def test_tiles_by_class(tmp_path: Path, packed: Pack, picture: Picture) -> None:
     assert result["macro_f1_interval"][0] <= result["macro_f1"] <= result["macro_f1_interval"][1]
     assert set(report.figures["baseline"]) == {"hog_svc"}
     assert "Grids of tiles" in report.page.read_text(encoding="utf-8")
-    assert read_config(report.model).parameters["training"]["mirror"] is True
+    found = find(tmp_path / "tiles.zip", Options())
+    assert found.photographs
+    assert not replace(found, labels=("a", "b")).photographs
 
 
 SETS: dict[str, dict[str, bytes]] = {
