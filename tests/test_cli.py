@@ -44,6 +44,20 @@ def test_without_docstrings_the_names_are_listed_with_a_note(words: list[str]) -
     assert "PYTHONOPTIMIZE=2" in line
 
 
+def test_in_a_folder_of_the_project_the_project_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "params.yaml").touch()
+    (tmp_path / "docs").mkdir()
+    for folder, named in ((tmp_path / "docs", True), (tmp_path, False)):
+        monkeypatch.chdir(folder)
+        with pytest.raises(SystemExit):
+            app(["leaderboard"])
+        error = capfd.readouterr().err
+        assert error.startswith("error: metrics/leaderboard.csv: cannot be read")
+        assert (f"the project is in {tmp_path.resolve()}; run it there" in error) is named
+
+
 def test_a_missing_leaderboard_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     done = RUN.invoke(app, ["leaderboard", str(tmp_path / "none.csv")])
     assert done.exit_code == 1

@@ -38,7 +38,10 @@ class _Commands(typer.core.TyperGroup):
         try:
             return super().main(*args, **kwargs)
         except InputError as error:
-            Console(stderr=True, highlight=False).print(f"error: {error}", soft_wrap=True, markup=False)
+            message = f"error: {error}"
+            if (root := _root_above()) is not None:
+                message += f"\nnote: results are looked for in this folder, and the project is in {root}; run it there"
+            Console(stderr=True, highlight=False).print(message, soft_wrap=True, markup=False)
             raise SystemExit(1) from None
         except ModuleNotFoundError as error:
             missing = (error.name or "").partition(".")[0]
@@ -51,6 +54,13 @@ class _Commands(typer.core.TyperGroup):
             # For example a full disk, or a folder without write permission.
             typer.echo(f"error: {error.filename2 or error.filename or 'output'}: {error.strerror}", err=True)
             raise SystemExit(1) from None
+
+
+def _root_above() -> Path | None:
+    """The folder of the project if the working folder is inside of it, else None."""
+    if PARAMS.exists():
+        return None
+    return next((folder for folder in Path.cwd().parents if (folder / PARAMS).exists()), None)
 
 
 app = typer.Typer(
