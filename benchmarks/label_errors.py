@@ -141,7 +141,7 @@ def _shape(symbol: str) -> NDArray[np.float32]:
 
 def _read_by_trained(planted: Planted, name: str, parameters: dict[str, Any], seed: int) -> Predictions:
     """What a model reads of each fold after training on the others, wrong labels included."""
-    predictions = []
+    predictions: Predictions = []
     for fold in _FOLDS:
         train, validation = split_rest(planted.samples, fold, 0.1, seed + fold)
         recogniser = build_recogniser(name, planted.samples.info.spec, parameters)
