@@ -87,7 +87,7 @@ def _drawn(
     images = []
     for label in labels:
         canvas = np.zeros((48, 48), np.uint8)
-        shape = glyph(faces[rng.integers(len(faces))], int(rng.choice(SIZES)), str(label))
+        shape = glyph(faces[int(rng.integers(len(faces)))], int(rng.choice(SIZES)), str(label))
         paste(canvas, shape.mask, 16, 40 + shape.top)
         images.append((canvas / 255 + rng.normal(0, 0.02, canvas.shape)).ravel())
     return np.array(images), labels
