@@ -9,6 +9,7 @@
 # make full    switch params.yaml to the Kaggle data and full budgets, then run the benchmark (one GPU)
 # make result RUN=NAME  repeat a full run on archives (CPU cores) and keep it in results/; results/README.md lists them
 # make noise   retrain each cell five times with other seeds: how far retraining moves a result (metrics/noise.csv)
+# make images-needed RUN=NAME  train the cells of a full run on fewer images: would more help? (results/NAME.images.csv)
 # make setup   only create the environment, .venv
 # make clean   remove outputs and environment, but not DVC's cache
 
@@ -19,7 +20,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Messages and sort order must not depend on the locale of the machine.
 export LC_ALL := C.UTF-8
 
-.PHONY: repository repro schedule full result noise test test-gpu lint types check vulnerabilities chaos setup lock clean
+.PHONY: repository repro schedule full result noise images-needed test test-gpu lint types check vulnerabilities chaos setup lock clean
 .DEFAULT_GOAL := repro
 
 setup: .venv/.complete
@@ -72,6 +73,13 @@ result: repository setup
 # Opt-in, since it takes five times as long as the trainings of `make repro`. Killed, it continues.
 noise: repository setup
 	@python -m stages.noise
+
+# Opt-in: each cell of the run is trained again on 100, 300, 1,000 and 3,000 images. Killed, it continues.
+images-needed: repository setup
+	@python -m captchabench apply params.cpu.yaml "results/$(RUN).yaml"
+	@python -m flows.local
+	@python -m stages.images_needed "$(RUN)"
+	@python -m dvc repro --quiet report
 
 test: setup
 	@python -m pytest

@@ -66,13 +66,15 @@ def audit(folders: Sequence[Path], folds: int, workers: int | None = None) -> Au
     parts = [(info, part) for info, folder in infos for part in shard_files(folder)]
     columns_of_parts = list(ordered(_read, parts, workers))
     rows = _Rows(*(np.concatenate(columns) for columns in zip(*columns_of_parts, strict=True)))
-    members = _members(_near_groups(rows))
+    groups = _near_groups(rows)
+    members = _members(groups)
     copies = _members(np.unique(rows.digests, return_inverse=True)[1])
     leaks = [group for group in members if len(set(rows.folds[group])) > 1]
     leaked_copies = [group for group in copies if len(set(rows.folds[group])) > 1]
     two_labels = [group for group in copies if len(set(rows.labels[group])) > 1]
     datasets = {
         info.dataset: _figures(rows, np.flatnonzero(rows.datasets == info.dataset), folds, info.task)
+        | ({} if info.task == "grid" else {"groups": _groups(rows, groups, info.dataset, folds)})
         for info, _ in infos
     }
     empty = {
@@ -152,6 +154,15 @@ def _members(groups: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     order = np.argsort(groups, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
     return sorted((part for part in parts if len(part) > 1), key=lambda part: int(part[0]))
+
+
+def _groups(rows: _Rows, groups: NDArray[np.int64], dataset: str, folds: int) -> dict[str, dict[str, int]]:
+    """By fold of a dataset: the number of groups of near-duplicates, single images included, and of squared sizes."""
+    found = {}
+    for fold in range(folds):
+        sizes = np.unique(groups[(rows.datasets == dataset) & (rows.folds == fold)], return_counts=True)[1]
+        found[str(fold)] = {"groups": len(sizes), "squares": int((sizes**2).sum())}
+    return found
 
 
 def _figures(rows: _Rows, chosen: NDArray[np.int64], folds: int, task: Task) -> dict[str, Any]:

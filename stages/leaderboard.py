@@ -12,11 +12,13 @@ from captchabench.scoring.leaderboard import (
     confusions,
     leaderboard,
     read_cells,
+    read_copies,
     read_timing,
     summary,
     write_leaderboard,
 )
 from captchabench.storage.files import replacing_folder, write_json, write_text
+from captchabench.studies.ambiguity import AMBIGUITY
 from captchabench.studies.confidence import RISK, coverage_at_target
 from stages import run
 from stages.scratch import clear_scratch
@@ -27,10 +29,13 @@ def main() -> None:
     cells = read_cells(Path("metrics/cells"), matrix)
     metrics = Path("metrics")
     timings = {scored.cell: read_timing(Path("data/timings"), scored.cell) for scored in cells}
-    board = leaderboard(cells, timings, coverage_at_target(RISK.read()))
+    ambiguity = AMBIGUITY.read()
+    ceilings = dict(ambiguity.select("dataset", "ceiling_exact").rows())
+    copies = read_copies(metrics / "data" / "audit.json")
+    board = leaderboard(cells, timings, coverage_at_target(RISK.read()), ceilings, copies)
     curves = collect_curves(metrics / "curves", cells)
     write_leaderboard(metrics / "leaderboard.csv", board)
-    write_text(metrics / "leaderboard.md", markdown(board))
+    write_text(metrics / "leaderboard.md", markdown(board, dict(ambiguity.select("dataset", "basis").rows())))
     # One file per row: `dvc metrics show` prints one line per file.
     with replacing_folder(metrics / "summary") as folder:
         for model, of_model in summary(board).items():

@@ -67,13 +67,21 @@ def _predictions(folder: Path, number: int) -> Path:
 
 def retrain(cell: Cell, params: Params, samples: Samples, unseen: Samples, seed: int, path: Path) -> float:
     """Train as `train` does, from `seed`, and write what the model reads of `unseen`; return the share read right."""
-    train, validation = split_rest(samples, cell.fold, params.training.validation_share, seed)
-    recogniser = build_recogniser(cell.model, samples.info.spec, params.of_model(cell.model, cell.dataset))
+    parts = split_rest(samples, cell.fold, params.training.validation_share, seed)
+    return fit_and_read(cell, params, parts, unseen, seed, path)
+
+
+def fit_and_read(
+    cell: Cell, params: Params, parts: tuple[Samples, Samples], unseen: Samples, seed: int, path: Path
+) -> float:
+    """The same for given training and validation samples."""
+    train, validation = parts
+    recogniser = build_recogniser(cell.model, train.info.spec, params.of_model(cell.model, cell.dataset))
     inputs = {"seed": seed, "shards": checksum_of(train, validation), "parameters": asdict(recogniser.config)}
     checkpoints = Checkpoints(scratch_folder(cell, inputs | recogniser.machine(), report=False))
     recogniser.fit(train, validation, seed=seed, progress=True, checkpoints=checkpoints)
     reading = recogniser.predict(unseen.pixels)
-    info = PredictionInfo.of(samples.info, cell.model, cell.fold, recogniser.parameter_count)
+    info = PredictionInfo.of(train.info, cell.model, cell.fold, recogniser.parameter_count)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_predictions(path, info, unseen, reading, None)
     return float(np.mean([text == label for text, label in zip(reading.texts, unseen.labels, strict=True)]))

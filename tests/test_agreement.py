@@ -255,7 +255,7 @@ def test_there_are_no_import_cycles() -> None:
 
 
 # Stages that train a model or read with one.
-NETWORKS = {"train", "predict", "probe", "latency", "noise"}
+NETWORKS = {"train", "predict", "probe", "latency", "noise", "images_needed"}
 
 
 def run_python(code: str) -> None:

@@ -63,6 +63,9 @@ def test_duplicates_within_a_fold_are_counted_but_are_no_leak(tmp_path: Path) ->
     duplicates = result.figures["duplicates"]
     assert (duplicates["exact_groups"], duplicates["exact_images"]) == (1, 2)
     assert (duplicates["near_groups"], duplicates["near_images"], duplicates["largest_group"]) == (1, 3, 3)
+    # By fold: a group of three counts as one image.
+    counted = {"0": {"groups": 1, "squares": 9}, "1": {"groups": 1, "squares": 1}}
+    assert result.figures["datasets"]["a"]["groups"] == counted
 
 
 @pytest.mark.parametrize("change", [np.copy, jpeg_copy])

@@ -255,11 +255,11 @@ def test_an_unknown_model_is_one_line() -> None:
         chosen_models(["crn"], train_throughput.MODELS)
 
 
-def test_label_errors(tmp_path: Path, make_samples: Callable[..., Samples]) -> None:
+def test_label_errors(tmp_path: Path) -> None:
     label_errors.main(
         dataset="numbers6",
         images=150,
-        wrong=8,
+        wrong=0.05,
         model=["hog_svc"],
         seed=0,
         params=Budget.default,
@@ -267,10 +267,44 @@ def test_label_errors(tmp_path: Path, make_samples: Callable[..., Samples]) -> N
     )
     result = json.loads((tmp_path / "found.json").read_text())
     (row,) = result["rows"]
-    assert row["models"] == ["hog_svc"]
+    assert (row["models"], row["planted"]) == (["hog_svc"], 8)
     assert row["exact"][0] > 0.5
     assert 4 <= row["found"] <= row["listed"] <= 150
+    assert (row["precision"], row["recall"]) == (row["found"] / row["listed"], row["found"] / 8)
+
+
+def test_label_errors_of_a_run(
+    tmp_path: Path, make_samples: Callable[..., Samples], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The models of a run read each fold once, and labels are replaced twice. All images have the same label."""
     samples = make_samples(100)
-    planted, changed = label_errors._plant(samples, 20, np.random.default_rng(0))
-    assert set(samples.sample_ids[changed.labels != samples.labels]) == planted
-    assert len(planted) == 20
+    samples.labels[:] = "1234"
+    monkeypatch.setattr(label_errors, "read_samples", lambda _: samples)
+    for fold in range(5):
+        folder = tmp_path / "models" / f"written-dummy-{fold}"
+        folder.mkdir(parents=True)
+        recogniser = build_recogniser("dummy", samples.info.spec, {})
+        recogniser.fit(samples, samples, seed=0)
+        recogniser.save(folder, samples.info, fold)
+    label_errors.main(
+        shards=tmp_path, trained=tmp_path / "models", wrong=0.1, rounds=2, model=["dummy"], out=tmp_path / "found.json"
+    )
+    result = json.loads((tmp_path / "found.json").read_text())
+    (row,) = result["rows"]
+    assert (result["labels_replaced"], row["planted"], row["exact"]) == ("after training", 20, [1.0])
+    assert (row["listed"], row["precision"], row["recall"], row["precision_first"]) == (20, 1.0, 1.0, 1.0)
+    assert row["recall_alike"] == 1.0
+
+
+def test_planted_errors_are_one_symbol_each(make_samples: Callable[..., Samples]) -> None:
+    samples = make_samples(100)
+    planted = label_errors.plant(samples, 20, np.random.default_rng(0))
+    changed = np.flatnonzero(planted.samples.labels != samples.labels)
+    assert changed.tolist() == planted.rows.tolist()
+    assert planted.alike.sum() == len(planted.rows) / 2 == 10
+    nearest = label_errors.look_alikes(samples.info.alphabet)
+    assert (nearest["3"], nearest["6"]) == ("8", "8")
+    for row, alike in zip(planted.rows, planted.alike, strict=True):
+        pairs = zip(samples.labels[row], planted.samples.labels[row], strict=True)
+        ((before, after),) = [pair for pair in pairs if pair[0] != pair[1]]
+        assert not alike or after == nearest[before]

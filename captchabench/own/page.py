@@ -37,7 +37,6 @@ from captchabench.report.tables import percent
 from captchabench.samples.shards import read_samples
 from captchabench.scoring.intervals import wilson
 from captchabench.scoring.leaderboard import CLASSES, CONFUSIONS
-from captchabench.studies.ambiguity import AMBIGUITY
 from captchabench.studies.confidence import CALIBRATION, RISK
 from captchabench.studies.label_errors import SUSPECTS
 
@@ -72,7 +71,6 @@ def _findings(results: Results) -> Findings:
     matrix = MatrixParams((), (), (), run.folds, TileCells((name,), models)) if found.tiles else texts
     reliability, risk = results.confidences
     tables = {
-        AMBIGUITY: pl.DataFrame(schema=AMBIGUITY.schema),
         CLASSES: results.classes,
         CONFUSIONS: results.confusions,
         SUSPECTS: results.suspects,

@@ -1,5 +1,6 @@
 """metrics/leaderboard.md: the leaderboard as Markdown, for a repository browser."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -25,18 +26,21 @@ _PROVENANCE = {
 _OF_GRIDS = {"exact_folded": "selected", "cer": "tiles wrong", "char_accuracy": "tiles right"}
 
 
-def markdown(board: pl.DataFrame) -> str:
+def markdown(board: pl.DataFrame, bases: Mapping[str, str]) -> str:
     """One table per dataset with the best exact match first and in bold, then notes on the columns.
+
+    bases: dataset -> how its ceiling was found, where it has one. A ceiling of 100 % needs no column.
 
     There are no times, which differ from run to run: this file is to change only if results do.
     """
     lines = ["# Leaderboard", ""]
     for ranking in rankings(board):
-        lines += [f"## {ranking.heading}", "", _scope(ranking), ""]
-        titles = _COLUMNS | (_OF_GRIDS if ranking.grids else {})
-        lines += ["| model | exact | 95 % | " + " | ".join([*list(titles.values())[1:], *_PROVENANCE]) + " |"]
-        lines += ["|---|" + "--:|" * (len(_COLUMNS) + 1) + "---|" * len(_PROVENANCE)]
-        lines += [_line(row, row["reader"] in ranking.best, ranking.grids) for row in ranking.rows]
+        lines += [f"## {ranking.heading}", "", _scope(ranking, bases), ""]
+        titles = list((_COLUMNS | (_OF_GRIDS if ranking.grids else {})).values())
+        shares = ["of ceiling"] if ranking.has_ceiling else []
+        lines += ["| " + " | ".join(["model", titles[0], "95 %", *shares, *titles[1:], *_PROVENANCE]) + " |"]
+        lines += ["|---|" + "--:|" * (len(titles) + 1 + len(shares)) + "---|" * len(_PROVENANCE)]
+        lines += [_line(row, ranking) for row in ranking.rows]
         lines += [""]
     lines += ["## Columns", ""]
     for name, title in _COLUMNS.items():
@@ -47,7 +51,10 @@ def markdown(board: pl.DataFrame) -> str:
     lines += [
         f"- **selected** (grids of tiles): {METRICS['selection'].description}; higher is better.",
         "- **tiles right**, **tiles wrong** (grids of tiles): their shares, tile by tile.",
-        "- **95 %**: Wilson interval of exact, in per cent, over all images shown.",
+        "- **95 %**: Wilson interval of exact, in per cent, over all images shown; near-duplicates count as one image, "
+        "read entirely right or not.",
+        "- **of ceiling**: exact as a share of the exact match that no reader can exceed on average, where symbols are "
+        "drawn alike (`ambiguity.csv`); higher is better. Chance can carry it past 100 %.",
         "",
         "All columns, and the times, are in `leaderboard.csv`.",
         "",
@@ -55,21 +62,25 @@ def markdown(board: pl.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _scope(ranking: Ranking) -> str:
+def _scope(ranking: Ranking, bases: Mapping[str, str]) -> str:
     folds = max(row["folds"] for row in ranking.rows)
-    return f"Version {ranking.version}, {ranking.images} held out, {folds_note(folds)}."
+    scope = f"Version {ranking.version}, {ranking.images} held out, {folds_note(folds)}."
+    if ranking.ceiling is not None:
+        scope += f" Ceiling of exact match: {percent(ranking.ceiling)} ({bases[ranking.dataset]})."
+    return scope
 
 
-def _line(row: dict[str, Any], best: bool, grids: bool) -> str:
-    mark = "**" if best else ""
+def _line(row: dict[str, Any], ranking: Ranking) -> str:
+    mark = "**" if row["reader"] in ranking.best else ""
     cells = [
         f"{mark}{row['reader']}{mark}",
         f"{mark}{percent(row['exact'])}{mark}",
         interval(row),
-        percent(row["selection"] if grids else row["exact_folded"]),
+        *([percent(row["of_ceiling"])] if ranking.has_ceiling else []),
+        percent(row["selection"] if ranking.grids else row["exact_folded"]),
         percent(row["cer"]),
         percent(row["char_accuracy"]),
-        "" if grids else percent(row["position_accuracy"]),
+        "" if ranking.grids else percent(row["position_accuracy"]),
         f"{row['f1']:.3f}",
         f"{row['ece']:.3f}",
         f"{row['parameters']:,}",

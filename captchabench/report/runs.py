@@ -1,7 +1,8 @@
 """Full runs on real images, as results/ keeps them.
 
 NAME.yaml: the parameters that were changed. NAME.csv: the leaderboard. NAME.json: commit, machine, time of each cell.
-`captchabench publish` writes the last two.
+`captchabench publish` writes the last two. NAME.images.csv: exact match against training images, if it was measured
+(`make images-needed`).
 """
 
 import json
@@ -15,13 +16,14 @@ import polars as pl
 from captchabench.errors import InputError
 from captchabench.scoring.leaderboard import SCHEMA, TIMINGS
 from captchabench.storage.tables import read_columns
+from captchabench.studies import images_needed
 
 RESULTS = Path("results")
 _REMEDY = "restore it with Git"
 # The leaderboard without what differs each time.
 RUN_SCHEMA = pl.Schema({name: kind for name, kind in SCHEMA.items() if name not in TIMINGS})
 # Columns that runs from before this version do not have.
-_LATER = ("position_accuracy",)
+_LATER = ("groups", "position_accuracy", "ceiling", "of_ceiling")
 PUBLISHED_SCHEMA = pl.Schema(
     {
         "dataset": pl.String(),
@@ -41,7 +43,8 @@ class Run:
 
     images: what was read, in words. date: of publishing, ISO 8601, UTC. commit: the program's. machine: facts by name.
     sources: what metrics/data says of each dataset. cells: score and times of each. parameters: params.yaml as it was.
-    board: the leaderboard, columns of RUN_SCHEMA.
+    board: the leaderboard, columns of RUN_SCHEMA. curve: exact match against training images, as measured with these
+    parameters; columns of studies.images_needed.SCHEMA, empty if it was not.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Run:
     cells: Sequence[Mapping[str, Any]]
     parameters: Mapping[str, Any]
     board: pl.DataFrame
+    curve: pl.DataFrame
 
     def train_seconds(self, dataset: str, model: str) -> float:
         """The mean CPU or GPU seconds of one training of `model` on `dataset`."""
@@ -80,8 +84,11 @@ def _read(path: Path) -> Run:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         board = read_columns(path.with_suffix(".csv"), RUN_SCHEMA, _REMEDY, _LATER)
-        return Run(name=path.stem, board=board, **record)
+        curve = pl.DataFrame(schema=images_needed.SCHEMA)
+        if (measured := images_needed.table_path(path)).exists():
+            curve = images_needed.current(read_columns(measured, images_needed.SCHEMA, _REMEDY), record["parameters"])
+        return Run(name=path.stem, board=board, curve=curve, **record)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); {_REMEDY}") from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: is not the record of a run ({error}); {_REMEDY}") from None

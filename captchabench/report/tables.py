@@ -36,8 +36,27 @@ class Ranking:
 
     @property
     def images(self) -> str:
-        """The number of images or grids, with its unit."""
+        """The number of images or grids, with its unit, and how many differ if there are near-duplicates among them."""
+        if self.groups is not None and self.groups < self.n:
+            return f"{self.n:,} images ({self.groups:,} without near-duplicates)"
         return f"{self.n:,} {'grids of 3×3 tiles' if self.grids else 'images'}"
+
+    @property
+    def groups(self) -> int | None:
+        """The number of images with near-duplicates counted once; None where they were not counted."""
+        groups: int | None = self.rows[0]["groups"]
+        return groups
+
+    @property
+    def ceiling(self) -> float | None:
+        """The exact match that no reader can exceed on average; None where it is not known."""
+        ceiling: float | None = self.rows[0]["ceiling"]
+        return ceiling
+
+    @property
+    def has_ceiling(self) -> bool:
+        """Whether a ceiling below 100 % is known, so that exact match as a share of it is another number."""
+        return self.ceiling is not None and self.ceiling < 1
 
     @property
     def best(self) -> list[str]:

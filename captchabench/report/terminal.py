@@ -30,17 +30,23 @@ def print_leaderboard(path: Path, console: Console | None = None) -> None:
 
 def _table(ranking: Ranking, width: int) -> Table:
     folds = max(row["folds"] for row in ranking.rows)
+    ceiling = f"of {percent(ranking.ceiling)}" if ranking.ceiling is not None and ranking.has_ceiling else ""
+    why = "exact as a share of the highest exact match possible; see metrics/ambiguity.csv"
     table = Table(
         title=f"{ranking.heading} · {ranking.images}, {folds_note(folds)}",
         title_style="bold",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
+        caption=f"{ceiling}: {why}" if ceiling else None,
+        caption_justify="left",
     )
     table.add_column("model", no_wrap=True, min_width=width)
     # Classes have no case. The CER of the label of a grid is the share of its tiles that are wrong.
     accuracy = {"selected": 8, "tiles ✗": 7} if ranking.grids else {"folded": 7, "CER": 6}
-    columns = {"exact": 7, "95 %": 9, **accuracy, "ECE": 5, "size": 6, "train s": 7, "images/s": 8}
+    # 100 columns do not hold both.
+    size = {ceiling: 8} if ceiling else {"size": 6}
+    columns = {"exact": 7, "95 %": 9, **accuracy, "ECE": 5, **size, "train s": 7, "images/s": 8}
     for name, min_width in columns.items():
         table.add_column(name, justify="right", no_wrap=True, min_width=min_width)
     for row in ranking.rows:
@@ -51,7 +57,7 @@ def _table(ranking: Ranking, width: int) -> Table:
             percent(row["selection"] if ranking.grids else row["exact_folded"]),
             percent(row["cer"]),
             f"{row['ece']:.3f}",
-            _short(row["parameters"]),
+            percent(row["of_ceiling"]) if ceiling else _short(row["parameters"]),
             f"{row['train_seconds']:,.1f}",
             f"{row['images_per_second']:,.0f}",
             style="bold green" if row["reader"] in ranking.best else None,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
@@ -18,11 +19,11 @@ from captchabench.datasets import UNION
 from captchabench.errors import InputError
 from captchabench.scoring.cells import ScoredCell, read_cell
 from captchabench.scoring.counts import Counts
-from captchabench.scoring.intervals import Interval, edit_intervals, wilson
+from captchabench.scoring.intervals import Interval, edit_intervals, effective_size, wilson
 from captchabench.scoring.metrics import SCORED
 from captchabench.scoring.tiles import class_scores
 from captchabench.storage.files import replacing_file
-from captchabench.storage.tables import Table, read_table
+from captchabench.storage.tables import Table, read_table, unreadable
 
 # The name in a confusion table of all characters beyond the limit; longer than a character, as the names of gaps are.
 OTHER = "other"
@@ -41,8 +42,11 @@ SCHEMA = pl.Schema(
         "version": pl.Int64(),
         "model": pl.String(),
         "n": pl.Int64(),
+        "groups": pl.Int64(),
         "folds": pl.Int64(),
         **{column: pl.Float64() for metric in SCORED for column in (metric.name, *_FOLLOWING.get(metric.name, ()))},
+        "ceiling": pl.Float64(),
+        "of_ceiling": pl.Float64(),
         "parameters": pl.Int64(),
         "pretraining": pl.String(),
         "arithmetic": pl.String(),
@@ -85,6 +89,17 @@ CONFUSIONS = Table("metrics/confusion.csv", CONFUSION_SCHEMA, "leaderboard")
 
 
 @dataclass(frozen=True)
+class Copies:
+    """Near-duplicates within one fold of a dataset. groups: images, with near-duplicates counted once.
+
+    squares: the sum of the squared sizes of the groups; equal to `groups` where no image has a near-duplicate.
+    """
+
+    groups: int
+    squares: int
+
+
+@dataclass(frozen=True)
 class Timing:
     """The time that one cell took: to train, and to read `images`; device and threads."""
 
@@ -111,6 +126,22 @@ def read_timing(folder: Path, cell: Cell) -> Timing:
         raise InputError(f"{folder}/{cell}.*.json: lacks {error}; run {cell.command('train')}") from None
 
 
+def read_copies(path: Path) -> dict[tuple[str, int], Copies]:
+    """(dataset, fold) -> its near-duplicates, as the audit in `path` counted them; grids are left out.
+
+    Raises InputError if the file is missing or damaged.
+    """
+    try:
+        datasets = json.loads(path.read_text(encoding="utf-8"))["datasets"]
+        return {
+            (dataset, int(fold)): Copies(**counted)
+            for dataset, figures in datasets.items()
+            for fold, counted in figures.get("groups", {}).items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise unreadable(path, error, "`dvc repro audit`") from None
+
+
 def read_cells(folder: Path, matrix: MatrixParams) -> list[ScoredCell]:
     """All cells of the matrix, sorted. Raises InputError if one is missing, or if they disagree about the images."""
     cells = [read_cell(folder, cell) for cell in expected_cells(matrix)]
@@ -122,16 +153,22 @@ def leaderboard(
     cells: Sequence[ScoredCell],
     timings: Mapping[Cell, Timing],
     coverage: Mapping[tuple[str, str], float],
+    ceilings: Mapping[str, float] = MappingProxyType({}),
+    copies: Mapping[tuple[str, int], Copies] = MappingProxyType({}),
 ) -> pl.DataFrame:
     """One row per (dataset, source, model), folds pooled, sorted by dataset and model; columns of SCHEMA.
 
     `union` has one row for all images and one for each member's, named `union/member`.
 
-    coverage: (dataset, model) -> share of images read with 99 % precision, from the calibration stage.
+    coverage: (dataset, model) -> share of images read with 99 % precision, from the calibration stage. ceilings:
+    dataset -> the exact match that no reader can exceed on average, where it is known. copies: (dataset, fold) -> its
+    near-duplicates, where they were counted.
 
-    Columns: exact_lo and exact_hi are the 95 % Wilson interval over all images. cer_lo to mean_edit_distance_hi are
-    bootstrap intervals over images, null if all are read equally well. exact_std is the standard deviation of `exact`
-    over folds, each with a seed of its own; null with one fold. pretraining and arithmetic are those of
+    Columns: groups is n with near-duplicates counted once; null where they were not counted, as for grids. exact_lo and
+    exact_hi are the 95 % Wilson interval over all images. cer_lo to mean_edit_distance_hi are bootstrap intervals over
+    images, null if all are read equally well. All these intervals allow for near-duplicates, see `effective_size`.
+    of_ceiling is exact over ceiling, both null where none is known. exact_std is the standard deviation of `exact` over
+    folds, each with a seed of its own; null with one fold. pretraining and arithmetic are those of
     models.base.Provenance, null where empty. train_seconds is the mean over folds, images_per_second all images over
     all seconds.
 
@@ -146,7 +183,10 @@ def leaderboard(
         shares = [counts.exact / counts.n for _, counts in parts]
         if (name, model) not in coverage:
             raise InputError(f"metrics/risk_coverage.csv: lacks {model} on {name}; run `dvc repro calibration`")
-        exact, edits = wilson(pooled.exact, pooled.n), edit_intervals(pooled.images)
+        same = _copies(name, of_row, copies)
+        size = effective_size(pooled.n, same.squares) if same else None
+        exact, edits = wilson(pooled.exact, pooled.n, size), edit_intervals(pooled.images, size)
+        ceiling = ceilings.get(name.removeprefix(f"{UNION}/"))
         rows.append(
             {
                 "dataset": name,
@@ -154,6 +194,7 @@ def leaderboard(
                 "version": _one(of_row, "version"),
                 "model": model,
                 "n": pooled.n,
+                "groups": same and same.groups,
                 "folds": len(parts),
                 **scores(pooled),
                 **_ends("exact", exact),
@@ -161,6 +202,8 @@ def leaderboard(
                 **_ends("cer", edits.cer),
                 **_ends("mean_edit_distance", edits.mean_edit_distance),
                 "coverage_99": coverage[name, model],
+                "ceiling": ceiling,
+                "of_ceiling": ceiling and pooled.exact / pooled.n / ceiling,
                 # A fold whose training part lacks a rare character can have fewer.
                 "parameters": max(cell.parameters for cell in of_row),
                 "pretraining": _one(of_row, "pretraining") or None,
@@ -172,6 +215,22 @@ def leaderboard(
             }
         )
     return pl.DataFrame(rows, schema=SCHEMA).sort("dataset", "model")
+
+
+def _copies(name: str, cells: Sequence[ScoredCell], copies: Mapping[tuple[str, int], Copies]) -> Copies | None:
+    """The near-duplicates among the images of a row called `name`; None if they were not counted for all of it."""
+    read = [(part, cell.fold) for cell in cells for part in _datasets(name, cell)]
+    if not read or any(each not in copies for each in read):
+        return None
+    found = [copies[each] for each in read]
+    return Copies(sum(each.groups for each in found), sum(each.squares for each in found))
+
+
+def _datasets(name: str, cell: ScoredCell) -> list[str]:
+    """The datasets whose images the row `name` has of this cell: one, or the members of `union`."""
+    if name != UNION:
+        return [name.removeprefix(f"{UNION}/")]
+    return [part.removeprefix(f"{UNION}/") for part in cell.parts if part != UNION]
 
 
 def scores(counts: Counts) -> dict[str, float | None]:

@@ -14,7 +14,7 @@ from captchabench.storage.tables import Table
 
 # Pixels per em at which glyphs are compared: about those that stand-ins are drawn at. Rounding to whole pixels makes
 # two letters equal at one size and not at the next.
-_SIZES = (35, 36, 37, 38)
+SIZES = (35, 36, 37, 38)
 _DRAWN = "glyphs equal as drawn; fonts, sizes and symbols equally likely"
 # The fonts of these generators are not here. They were compared elsewhere: see docs/recognisers.md.
 _GENERATORS = {
@@ -47,7 +47,7 @@ def ambiguity(datasets: Sequence[Dataset], source: str) -> pl.DataFrame:
     """
     rows: list[tuple[object, ...]] = []
     for dataset in sorted(datasets, key=lambda d: d.key):
-        fonts = [alike(dataset.alphabet.symbols, face, size) for face in dataset.faces for size in _SIZES]
+        fonts = [alike(dataset.alphabet.symbols, face, size) for face in dataset.faces for size in SIZES]
         if source != "standin":
             if dataset.key in _GENERATORS:
                 exact, folded, basis = _GENERATORS[dataset.key]

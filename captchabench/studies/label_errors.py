@@ -4,6 +4,10 @@ After confident learning (Northcutt, Jiang and Chuang, "Confident Learning: Esti
 JAIR 2021). A label is suspect if models that were trained without the image give another text a higher probability.
 Images are ranked by the normalised margin: the probability of that text minus the probability of the label.
 
+Where several models read an image, their probabilities are averaged, and a lower margin is enough if more of them read
+the other text than the label: models that err by themselves rarely agree on a text. docs/label_errors.md has precision
+and recall of the list.
+
 Two things differ from the paper. The class is a whole text, and few texts occur twice, so there are no thresholds by
 class and no joint counts of given and true classes. A prediction has the probability of one text only. The label's
 follows from the CTC loss; a model without one leaves the label everything that its prediction does not take.
@@ -19,8 +23,9 @@ from captchabench.samples.shards import tile_names
 from captchabench.storage.tables import Table
 
 LISTED = 150
-# With a lower margin an image is hard to read rather than wrongly labelled.
+# With a lower margin an image is hard to read rather than wrongly labelled, unless models outvote the label.
 _LEAST_MARGIN = 0.5
+_LEAST_MARGIN_OUTVOTED = 0.2
 
 SCHEMA = pl.Schema(
     {
@@ -32,6 +37,8 @@ SCHEMA = pl.Schema(
         "reading": pl.String(),
         "rank": pl.Int64(),
         "margin": pl.Float64(),
+        "agreeing": pl.Int64(),
+        "readers": pl.Int64(),
         "models": pl.String(),
     }
 )
@@ -47,29 +54,37 @@ def suspects(
     predictions: of all models and folds. names: dataset -> sample_id -> the image's name. Probabilities are averaged
     over the models that read an image, weighted by their exact match on the dataset.
 
-    Columns: rank is the place in the list of the dataset, from 1. margin, from 0.5 to 1, orders it; it is not the
+    Columns: rank is the place in the list of the dataset, from 1. margin, from 0.2 to 1, orders it; it is not the
     probability that the label is wrong. models are those that read `reading`, separated by spaces; a model
-    trained on `union` is called "union/" and its name. For a grid, name, label and reading list the contradicted tiles,
+    trained on `union` is called "union/" and its name. agreeing is their number, readers that of all that read the
+    image. For a grid, name, label and reading list the contradicted tiles,
     separated by commas.
     """
     read = pl.concat([_readings(info, table) for info, table in predictions])
     read = read.with_columns(pl.col("right").mean().over("dataset", "model").alias("weight"))
     total = pl.col("weight").sum().over("dataset", "sample_id")
     read = read.with_columns(pl.when(total > 0).then(pl.col("weight") / total).otherwise(0.0).alias("weight"))
-    labels = read.group_by(*_IMAGE).agg((pl.col("weight") * pl.col("of_label")).sum().alias("of_label"))
+    labels = read.group_by(*_IMAGE).agg(
+        (pl.col("weight") * pl.col("of_label")).sum().alias("of_label"),
+        pl.col("model").filter("right").n_unique().cast(pl.Int64).alias("confirming"),
+        pl.col("model").n_unique().cast(pl.Int64).alias("readers"),
+    )
     rivals = (
         read.filter(~pl.col("right"))
         .group_by(*_IMAGE, "reading")
         .agg(
             (pl.col("weight") * pl.col("confidence")).sum().alias("of_reading"),
+            pl.col("model").n_unique().cast(pl.Int64).alias("agreeing"),
             pl.col("model").unique().sort().str.join(" ").alias("models"),
         )
     )
+    outvoted = (pl.col("agreeing") >= 2) & (pl.col("agreeing") > pl.col("confirming"))
+    least = pl.when(outvoted).then(_LEAST_MARGIN_OUTVOTED).otherwise(_LEAST_MARGIN)
     ranked = (
         rivals.join(labels, on=_IMAGE)
         # Rounded, so that the order of summation cannot change the order of the list.
         .with_columns((pl.col("of_reading") - pl.col("of_label")).round(6).alias("margin"))
-        .filter(pl.col("margin") >= _LEAST_MARGIN)
+        .filter(pl.col("margin") >= least)
         .sort("dataset", "margin", "sample_id", "reading", descending=[False, True, False, False])
         .unique(["dataset", "sample_id"], keep="first", maintain_order=True)
         .group_by("dataset", maintain_order=True)

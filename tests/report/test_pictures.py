@@ -110,7 +110,7 @@ def test_pictures_are_the_pixels_of_the_shard(tmp_path: Path) -> None:
 
 def test_the_first_suspects_of_each_dataset_are_shown() -> None:
     rows = [
-        (d, "standin", f"{d}{i:02d}", "n", "1", "2", i + 1, 0.9, "crnn")
+        (d, "standin", f"{d}{i:02d}", "n", "1", "2", i + 1, 0.9, 1, 1, "crnn")
         for d in "ab"
         for i in range(SUSPECTS_SHOWN + 1)
     ]

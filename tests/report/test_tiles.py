@@ -60,7 +60,7 @@ def test_sources_are_kept_apart(of_grids: Findings) -> None:
 
 
 def test_tables_speak_of_tiles(of_grids: Findings) -> None:
-    text = markdown(of_grids.board)
+    text = markdown(of_grids.board, {"numbers6": "by hand"})
     assert "2 grids of 3×3 tiles held out" in text
     assert "| model | exact | 95 % | selected | tiles wrong | tiles right |" in text
     assert "| **hog_svc** | **50.0%** |" in text

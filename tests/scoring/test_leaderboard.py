@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from statsmodels.stats.proportion import proportion_confint
 
 from captchabench.cells.cell import Cell, expected_cells
 from captchabench.config import MatrixParams, TileCells
@@ -16,6 +17,7 @@ from captchabench.scoring.cells import ScoredCell, read_cell, score_predictions,
 from captchabench.scoring.intervals import wilson
 from captchabench.scoring.leaderboard import (
     SCHEMA,
+    Copies,
     Timing,
     confusions,
     leaderboard,
@@ -109,6 +111,48 @@ def test_union_has_a_row_and_one_for_each_member(predict: Predict) -> None:
     ]
 
 
+def test_the_share_of_a_ceiling_is_that_of_the_dataset_read(predict: Predict) -> None:
+    cells = [
+        score_predictions(predict([("12", "12"), ("34", "3")], dataset="union", members=["a", "b"])),
+        score_predictions(predict([("12", "12"), ("34", "34")], dataset="a")),
+    ]
+    timings = {cell.cell: TIMING for cell in cells}
+    board = leaderboard(cells, timings, covered(cells), {"a": 0.8, "c": 0.5})
+    assert board.select("dataset", "ceiling", "of_ceiling").rows() == [
+        ("a", 0.8, 1.25),
+        ("union", None, None),
+        ("union/a", 0.8, 1.25),
+        ("union/b", None, None),
+    ]
+
+
+def test_near_duplicates_count_as_one_image_in_intervals(predict: Predict) -> None:
+    """Each image twice: the intervals are those of half as many images, by statsmodels and by the bootstrap."""
+    once = [("12", "12")] * 30 + [("34", "3")] * 10
+    single, double = (score_predictions(predict(once * times)) for times in (1, 2))
+    copies = {("numbers6", 0): Copies(40, 40 * 2**2)}
+    alone = timed([single]).row(0, named=True)
+    row = leaderboard([double], {double.cell: TIMING}, covered([double]), copies=copies).row(0, named=True)
+    assert (row["n"], row["groups"], alone["groups"]) == (80, 40, None)
+    ends = [name for name in SCHEMA if name.endswith(("_lo", "_hi"))]
+    assert [row[name] for name in ends] == [alone[name] for name in ends]
+    assert (row["exact_lo"], row["exact_hi"]) == pytest.approx(proportion_confint(30, 40, method="wilson"), abs=1e-12)
+
+
+def test_the_images_of_a_union_are_those_of_its_members(predict: Predict) -> None:
+    union = score_predictions(
+        predict([("12", "12"), ("34", "3"), ("34", "3")], dataset="union", members=["a", "b", "b"])
+    )
+    copies = {("a", 0): Copies(1, 1), ("b", 0): Copies(1, 4)}
+    board = leaderboard([union], {union.cell: TIMING}, covered([union]), copies=copies)
+    assert board.select("dataset", "n", "groups").rows() == [("union", 3, 2), ("union/a", 1, 1), ("union/b", 2, 1)]
+    # 3 images in groups of 1 and 2 are worth 9 / 5.
+    assert (board["exact_lo"][0], board["exact_hi"][0]) == wilson(1, 3, 1.8)
+    # A fold that was not counted leaves the row without a number.
+    partly = leaderboard([union], {union.cell: TIMING}, covered([union]), copies={("a", 0): Copies(1, 1)})
+    assert partly["groups"].to_list() == [None, 1, None]
+
+
 def test_models_must_be_scored_on_the_same_images(predict: Predict, tmp_path: Path) -> None:
     for model, ids in (("crnn", ["x"]), ("dummy", ["y"])):
         cell = score_predictions(predict([("1", "1")], model=model, ids=ids))
@@ -153,7 +197,7 @@ def test_the_table_survives_the_disk_with_fixed_decimals(predict: Predict, tmp_p
     write_leaderboard(path, board)
     header, first, *_ = path.read_text().splitlines()
     assert header.split(",") == SCHEMA.names()
-    assert first.startswith("numbers6,standin,1,a,3,1,0.666667,0.2076")
+    assert first.startswith("numbers6,standin,1,a,3,,1,0.666667,0.2076")
     assert ",2.00,20.00,cpu,4" in first
     again = read_leaderboard(path)
     assert again.schema == SCHEMA

@@ -4,9 +4,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from captchabench.errors import InputError
+from captchabench.scoring.leaderboard import read_leaderboard
+from captchabench.studies.ambiguity import AMBIGUITY
 from stages import calibration, leaderboard, score
 
 PARAMS = """
@@ -47,6 +50,11 @@ def project(tmp_path: Path, predict: Callable[..., Path], monkeypatch: pytest.Mo
         Path(f"metrics/curves/{name}.csv").write_text(
             "step,epoch,learning_rate,train_loss,validation_loss,validation_exact\n1,1.0,,,,0.5\n"
         )
+    ceiling = ("numbers6", "standin", "17", 0.8, 0.8, "by hand")
+    pl.DataFrame([ceiling], AMBIGUITY.schema, orient="row").write_csv("metrics/ambiguity.csv")
+    Path("metrics/data").mkdir()
+    counted = {"0": {"groups": 2, "squares": 2}, "1": {"groups": 1, "squares": 4}}
+    Path("metrics/data/audit.json").write_text(json.dumps({"datasets": {"numbers6": {"groups": counted}}}))
     return tmp_path
 
 
@@ -68,6 +76,19 @@ def test_two_runs_write_the_same_bytes(project: Path) -> None:
         "numbers6,standin,dummy,0.866667,0.933333,4,0.5,0.9"
     ]
     assert runs[0]["curves.csv"].decode().splitlines()[1] == "numbers6,standin,dummy,0,1,1.0,,,,0.5"
+
+
+def test_the_leaderboard_has_the_share_of_the_ceiling_and_counts_near_duplicates_once(project: Path) -> None:
+    score.main()
+    calibration.main()
+    leaderboard.main()
+    row = read_leaderboard(Path("metrics/leaderboard.csv")).row(0, named=True)
+    assert (row["n"], row["groups"], row["ceiling"], row["of_ceiling"]) == (4, 3, 0.8, 0.625)
+    text = Path("metrics/leaderboard.md").read_text()
+    assert "4 images (3 without near-duplicates) held out, 2 folds. Ceiling of exact match: 80.0% (by hand)." in text
+    Path("metrics/data/audit.json").write_text("{}")
+    with pytest.raises(InputError, match=r"audit.json: cannot be read .*run `dvc repro audit`"):
+        leaderboard.main()
 
 
 def test_metrics_of_models_that_left_the_matrix_are_removed(project: Path) -> None:

@@ -57,6 +57,8 @@ def test_a_confident_contradiction_is_listed_with_all_columns() -> None:
         # Without a loss the label gets the rest of the probability, 0.05.
         "rank": 1,
         "margin": pytest.approx(0.9),
+        "agreeing": 1,
+        "readers": 1,
         "models": "crnn",
     }
 
@@ -89,6 +91,23 @@ def test_a_reader_that_is_never_right_accuses_nobody() -> None:
 def test_an_image_that_is_hard_to_read_is_no_suspect() -> None:
     rows = [("11", "11", 0.9), ("22", "23", 0.6)]
     assert suspects([predictions(rows)], names(2)).height == 0
+
+
+def test_models_that_outvote_the_label_need_less_margin() -> None:
+    """Two models read 3 with a margin below 0.5, since a third reads the label."""
+
+    def listed(third: str, second: str = "3") -> list[tuple[str, int, int]]:
+        cells = [
+            predictions([("1", "1", 1.0)] * 99 + [("2", text, share)], name)
+            for name, text, share in (("a", "3", 0.9), ("b", second, 0.9), ("c", third, 0.6))
+        ]
+        return suspects(cells, names(100)).select("reading", "agreeing", "readers").rows()
+
+    # The right model takes 0.6 from a margin of 0.8: (0.9 + 0.9 - 0.1 - 0.1 - 0.6) / 3 is a third.
+    assert listed("2") == [("3", 2, 3)]
+    # Two of three that differ do not agree on a text.
+    assert listed("2", second="4") == []
+    assert listed("3") == [("3", 3, 3)]
 
 
 def test_the_list_is_bounded_and_ordered() -> None:

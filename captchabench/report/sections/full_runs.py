@@ -1,13 +1,16 @@
 """Full runs on real images, from results/: first on the page, since they are what the benchmark is read for."""
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+import altair as alt
 import polars as pl
 
+from captchabench.report import charts
 from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings
-from captchabench.report.markup import Column, Row, TableCell, table
+from captchabench.report.markup import Column, Row, TableCell, numbers, share_or_dash, table
 from captchabench.report.runs import Run
 from captchabench.report.sections.base import Section
 from captchabench.report.tables import folds_note, interval, percent, readers
@@ -18,27 +21,40 @@ _DECODING = {"length_prior": "length prior", "shift_average": "average over five
 _RATES = ("exact", "cer")
 
 
-def section(findings: Findings, _: Figures) -> str:
-    """One table per run: each model with its interval, its spread, its time, and what others published."""
+def section(findings: Findings, figures: Figures) -> str:
+    """One table per run: each model with its interval, its spread, its time, and what others published; and its curve.
+
+    The curve is exact match against training images, where it was measured.
+    """
     if not findings.runs:
         return "<p>There are none in <code>results/</code> yet.</p>"
-    return "".join(_run(run, findings.published) for run in findings.runs)
+    return "".join(_run(run, findings.published) + _curves(run, findings.readers, figures) for run in findings.runs)
 
 
 def _run(run: Run, published: pl.DataFrame) -> str:
     rows = [_row(run, row) for row in readers(run.board).sort("dataset", "exact", descending=[False, True]).to_dicts()]
+    ceilings = dict(run.board.select("dataset", "ceiling").drop_nulls().unique().rows())
     others = published.filter(pl.col("dataset").is_in(run.board["dataset"].to_list()))
-    rows += [_published(row) for row in others.sort("dataset", "exact", descending=[False, True]).to_dicts()]
+    rows += [
+        _published(row, ceilings.get(row["dataset"]))
+        for row in others.sort("dataset", "exact", descending=[False, True]).to_dicts()
+    ]
+    allowed = "".join(
+        f" The fonts of the generator of {escape(dataset)} allow an exact match of {percent(ceiling)}."
+        for dataset, ceiling in sorted(ceilings.items())
+        if "/" not in dataset
+    )
     caption = (
         f"<b>{escape(run.name)}</b>: {escape(run.images)} {folds_note(max(run.board['folds']))} held out. "
-        f"{escape(run.machine['processor'])}, torch {escape(run.machine['torch'])}, {escape(run.date)}, "
-        f"commit <code>{escape(run.commit[:9])}</code>. Again: <code>make result RUN={escape(run.name)}</code>"
+        f"{escape(run.machine['processor'])}, torch {escape(run.machine['torch'])}, {escape(run.date)}, commit "
+        f"<code>{escape(run.commit[:9])}</code>. Again: <code>make result RUN={escape(run.name)}</code>.{allowed}"
     )
     columns = [
         Column("model"),
         Column("dataset", words=True),
         Column("exact"),
         Column("95 %"),
+        Column("of the ceiling"),
         Column("± over seeds"),
         Column("case-folded"),
         Column("CER"),
@@ -58,6 +74,7 @@ def _row(run: Run, row: dict[str, Any]) -> Row:
             escape(row["read"]),
             TableCell(percent(row["exact"]), row["exact"]),
             interval(row),
+            share_or_dash(row["of_ceiling"]),
             TableCell("–") if spread is None else TableCell(f"{100 * spread:.2f}", spread),
             TableCell(percent(row["exact_folded"]), row["exact_folded"]),
             TableCell(percent(row["cer"]), row["cer"]),
@@ -76,16 +93,18 @@ def _protocol(run: Run, row: dict[str, Any]) -> str:
     return ", ".join([f"{folds_note(row['folds'])} pooled" if row["folds"] > 1 else "1 fold", *used])
 
 
-def _published(row: dict[str, Any]) -> Row:
+def _published(row: dict[str, Any], ceiling: float | None) -> Row:
     exact, cer = (TableCell("") if row[name] is None else TableCell(percent(row[name]), row[name]) for name in _RATES)
     blank = TableCell("")
     both = [blank, exact] if row["folded"] else [exact, blank]
+    known = ceiling is not None and row["exact"] is not None and not row["folded"]
     return Row(
         [
             f"<i>{escape(row['system'])}</i>",
             escape(row["dataset"]),
             both[0],
             "",
+            share_or_dash(row["exact"] / ceiling if known else None),
             blank,
             both[1],
             cer,
@@ -95,6 +114,51 @@ def _published(row: dict[str, Any]) -> Row:
         ],
         dataset=row["dataset"],
     )
+
+
+def _curves(run: Run, readers: Sequence[str], figures: Figures) -> str:
+    """One chart per dataset of the run, one line per model, with the numbers below it."""
+    if run.curve.is_empty():
+        return ""
+    models = [*readers, *sorted(set(run.curve["model"]) - set(readers))]
+    parts = []
+    for dataset, rows in sorted(run.curve.group_by("dataset", maintain_order=True), key=lambda part: str(part[0])):
+        name, source = str(dataset[0]), run.board.filter(pl.col("dataset") == dataset[0])["source"][0]
+        chart = figures.add(
+            _curve(rows, models),
+            f"{run.name}, {name}: held-out images read exactly against the number of training images, with Wilson "
+            "intervals. All parts are trained for as many steps.",
+            f"Exact match on {name} against training images; the table below has its numbers.",
+            source,
+        )
+        listed = [
+            Row([row["model"], f"{row['images']:,}", percent(row["exact"]), interval(row), f"{row['n']:,}"])
+            for row in rows.iter_rows(named=True)
+        ]
+        columns = [Column(title) for title in ("model", "training images", "exact", "95 %", "held-out images")]
+        parts.append(f'<div class="narrow">{chart}</div>{numbers("The same in numbers.", columns, listed)}')
+    return charts.legend(models, set(run.curve["model"])) + "".join(parts)
+
+
+def _curve(rows: pl.DataFrame, models: Sequence[str]) -> dict[str, Any]:
+    values = rows.rename({"model": "reader"}).select("reader", "images", "exact", "exact_lo", "exact_hi").to_dicts()
+    channels = charts.of_reader(models)
+    axis = alt.Axis(title="training images", format="~s")
+    base = alt.Chart(alt.InlineData(values=values)).encode(
+        x=alt.X("images:Q", scale=alt.Scale(type="log", nice=False, padding=12), axis=axis), color=channels["color"]
+    )
+    exact = charts.share_axis("exact match", alt.Y, "exact")
+    tooltip = [
+        alt.Tooltip("reader:N", title="model"),
+        alt.Tooltip("images:Q", format=","),
+        *(alt.Tooltip(f"{name}:Q", format=".2%") for name in ("exact", "exact_lo", "exact_hi")),
+    ]
+    layers = [
+        base.mark_line().encode(y=exact),
+        base.mark_rule(strokeWidth=2).encode(y=charts.share_axis("exact match", alt.Y, "exact_lo"), y2="exact_hi:Q"),
+        base.mark_point(filled=True, size=60, opacity=1).encode(y=exact, shape=channels["shape"], tooltip=tooltip),
+    ]
+    return charts.finished(alt.layer(*layers), height=260)
 
 
 SECTION = Section(5, "real", "Real images", "Full runs on real images", section)

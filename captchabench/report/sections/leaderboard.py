@@ -5,17 +5,16 @@ from typing import Any
 
 from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings
-from captchabench.report.markup import Column, Row, TableCell, table, tag
+from captchabench.report.markup import Column, Row, TableCell, share_or_dash, table, tag
 from captchabench.report.sections.base import Section
 from captchabench.report.tables import Ranking, folds_note, interval, percent
 from captchabench.scoring.metrics import METRICS
-from captchabench.studies.ambiguity import AMBIGUITY
 
 _SHARES = {"exact_folded": "case-folded", "coverage_99": "read at 99 %"}
 _NUMBERS = {"f1": "F1", "ece": "ECE"}
 _EXPLAINED = ("exact", "exact_folded", "cer", "coverage_99", "f1", "ece")
 _NOTES = {
-    "95 % interval": "Wilson interval for exact; for CER, bootstrap over images",
+    "95 % interval": "Wilson interval for exact; for CER, bootstrap over images; near-duplicates count as one image",
     "of the ceiling": "exact as a share of the highest exact match possible, where the fonts are known: see Ceiling",
     "± over seeds": "standard deviation of exact over folds, in percentage points; each fold has a seed of its own",
     "grids of tiles": "exact counts grids with all nine tiles right; CER is the share of tiles read wrong; F1 is "
@@ -29,10 +28,7 @@ _NOTES = {
 def section(findings: Findings, _: Figures) -> str:
     """The table and the meaning of its columns. The spread over seeds is shown only if there are several."""
     seeds = findings.board["exact_std"].is_not_null().any()
-    ceilings = dict(findings.tables[AMBIGUITY].select("dataset", "ceiling_exact").rows())
-    rows = [
-        _row(ranking, row, seeds, ceilings.get(ranking.dataset)) for ranking in findings.ranked for row in ranking.rows
-    ]
+    rows = [_row(ranking, row, seeds) for ranking in findings.ranked for row in ranking.rows]
     folds = folds_note(max(row["folds"] for ranking in findings.ranked for row in ranking.rows))
     caption = (
         f'<span id="shown" role="status">{_results(len(rows))}</span> on held-out images of {folds}, by dataset, best '
@@ -63,27 +59,30 @@ def _first(metric: str) -> str:
     return "descending" if METRICS[metric].higher_is_better else "ascending"
 
 
-def _row(ranking: Ranking, row: dict[str, Any], seeds: bool, ceiling: float | None) -> Row:
+def _row(ranking: Ranking, row: dict[str, Any], seeds: bool) -> Row:
     return Row(
         cells=[
             _reader(row),
             escape(ranking.dataset),
             TableCell(percent(row["exact"]), row["exact"]),
             TableCell(_drawn(row), row["exact"]),
-            _of_ceiling(row["exact"], ceiling),
+            share_or_dash(row["of_ceiling"]),
             *([_spread(row["exact_std"])] if seeds else []),
             TableCell(_cer(row), row["cer"]),
             *(TableCell(percent(row[name]), row[name]) for name in _SHARES),
             *(TableCell(f"{row[name]:.3f}", row[name]) for name in _NUMBERS),
-            TableCell(f"{row['n']:,}", row["n"]),
+            TableCell(_images(row), row["n"]),
         ],
         dataset=ranking.dataset,
         best=row["reader"] in ranking.best,
     )
 
 
-def _of_ceiling(exact: float, ceiling: float | None) -> TableCell:
-    return TableCell("–") if ceiling is None else TableCell(percent(exact / ceiling), exact / ceiling)
+def _images(row: dict[str, Any]) -> str:
+    """The number of images, and that with near-duplicates counted once where there are any."""
+    if row["groups"] in (None, row["n"]):
+        return f"{row['n']:,}"
+    return f'{row["n"]:,} <small title="near-duplicates counted once">{row["groups"]:,}</small>'
 
 
 def _reader(row: dict[str, Any]) -> str:
@@ -125,4 +124,4 @@ def _notes() -> str:
     return f"<details><summary>What the columns mean</summary><dl>{listed}</dl></details>"
 
 
-SECTION = Section(10, "results", "Leaderboard", "Leaderboard", section, tables=(AMBIGUITY,))
+SECTION = Section(10, "results", "Leaderboard", "Leaderboard", section)

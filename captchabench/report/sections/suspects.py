@@ -18,7 +18,7 @@ _COLUMNS = (
     Column("label", words=True),
     Column("read as", words=True),
     Column("rank"),
-    Column("models that disagree with the label", words=True),
+    Column("models that read this", words=True),
 )
 
 
@@ -32,8 +32,9 @@ def section(findings: Findings, _: Figures) -> str:
     return (
         "<p>Images that models confidently read as something else than their label (confident learning). None of these "
         "models was trained on the image. They are ranked by the probability that the models give to their reading, "
-        "less that of the label. A rank is no probability of an error: a suspect may be just hard to read, so look at "
-        "the image.</p>"
+        "less that of the label, averaged over the models. A rank is no probability of an error: a suspect may be just "
+        "hard to read, so look at the image. Of errors planted in real images nearly all are found; how many suspects "
+        "are errors depends on the models: docs/label_errors.md.</p>"
         f'{chooser}<div id="suspects">{panels}</div>'
     )
 
@@ -48,7 +49,7 @@ def _panel(findings: Findings, ranking: Ranking, *, shown: bool) -> str:
                 f"<code>{escape(row['label'])}</code>",
                 f"<code>{escape(row['reading'])}</code>",
                 TableCell(str(row["rank"]), row["rank"]),
-                escape(row["models"]),
+                f"{row['agreeing']} of {row['readers']}: {escape(row['models'])}",
             ]
         )
         for row in listed.head(SUSPECTS_SHOWN).iter_rows(named=True)
