@@ -27,7 +27,7 @@ def of_found(found: Found) -> str:
         *(("", example) for example in examples),
     ]
     if found.tiles:
-        rows.append(("classes", f"{len(images.classes)}: {_listed(images.classes)}"))
+        rows.append(("classes", f"{len(found.classes)}: {_listed(found.classes)}"))
     else:
         case = ", upper and lower case" if found.case_occurs else ""
         rows.append(("alphabet", f"{visible(found.alphabet)} ({len(found.alphabet)} symbols{case})"))
