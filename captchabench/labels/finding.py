@@ -38,8 +38,8 @@ def find_labels(path: Path, rule: str = "", option: str = "--labels") -> Labelle
     undecoded = () if isinstance(images, ParquetImages) else images.undecoded
     if undecoded and (reading.of == "folder" or reading.of in OF_NAME):
         raise InputError(
-            f"{path}: names are not UTF-8, so labels cannot be read from them: {_and_more(undecoded)}; rename them, for "
-            "example with convmv"
+            f"{path}: names are not UTF-8, so labels cannot be read from them: {_and_more(undecoded)}; rename them, "
+            "for example with convmv"
         )
     return _result(images, reading, unused)
 
