@@ -5,9 +5,11 @@ Learning Scaling is Predictable, Empirically", arXiv:1712.00409); odds instead o
 learned nothing yet fits as well. Two numbers are unknown: the odds at the largest size, and the exponent. Both are
 integrated over a grid, with these beliefs about them before any image is read:
 
-- the exponent is below 3, all values are as likely, and it is not negative: more images never hurt;
+- the exponent is not negative, since more images never hurt; all values up to 3 are as likely, larger ones less;
 - two trainings on equally many images differ by a standard deviation of 0.3 in the log odds of an error;
-- beyond the sizes measured, the curve bends away from the power law by 0.3 in the log odds for each doubling.
+- one training in fifty fails, and reads any number of images;
+- beyond the sizes measured, the curve bends away from the power law: for each doubling by 0.3 in the log odds, and by
+  0.3 of its slope, since a steep start mostly becomes flatter.
 
 What is measured is a number of errors in a number of held-out images, so it is binomial around the curve.
 """
@@ -21,10 +23,12 @@ from numpy.typing import NDArray
 
 from captchabench.scoring.intervals import TAILS, Interval
 
-_EXPONENTS = np.linspace(0, 3, 61)
+_EXPONENTS = np.linspace(0, 8, 81)
+_BELIEFS = np.exp(-np.maximum(_EXPONENTS - 3, 0))
 _LOG_ODDS = np.linspace(-9, 7, 161)
 _SPREAD = 0.3
 _BEND = 0.3
+_FAILED = 0.02
 # Abscissae and weights for a normal distribution.
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
@@ -63,7 +67,7 @@ class Curve:
         self.points = tuple(points)
         self._last = points[-1]
         log_likelihood = np.sum([self._log_likelihood(point) for point in points], axis=0)
-        posterior = np.exp(log_likelihood - log_likelihood.max())
+        posterior = np.exp(log_likelihood - log_likelihood.max()) * _BELIEFS[:, None]
         self._posterior: NDArray[np.float64] = posterior / posterior.sum()
 
     def at(self, images: int) -> Forecast:
@@ -74,12 +78,12 @@ class Curve:
         median = float(log_odds[order][np.searchsorted(below, 0.5)])
         total = self._last.total
         errors = np.arange(total + 1)
-        # The distribution of the number of errors. Log odds are binned: their grid is fine enough.
-        bins, index = np.unique(np.round(log_odds, 2), return_inverse=True)
+        # The distribution of the number of errors. Log odds are binned by 0.05, which is far finer than their spread.
+        bins, index = np.unique(np.round(20 * log_odds) / 20, return_inverse=True)
         of_bin = np.bincount(index, weights)
         chosen = of_bin > 1e-7
         predicted = of_bin[chosen] @ np.exp(_log_binomial(errors[None, :], total, bins[chosen][:, None]))
-        cumulated = np.cumsum(predicted / predicted.sum())
+        cumulated = np.cumsum((1 - _FAILED) * predicted / predicted.sum() + _FAILED / len(errors))
         fewest, most = (min(int(np.searchsorted(cumulated, tail)), total) for tail in TAILS)
         return Forecast(images, 1 - _expit(median), Interval(1 - most / total, 1 - fewest / total))
 
@@ -104,13 +108,16 @@ class Curve:
     def _log_likelihood(self, point: Point) -> NDArray[np.float64]:
         """The log probability of a point, for each exponent and value: [E, O]."""
         line = self._line(point.images)[..., None] + _SPREAD * _NODES
-        return np.log(np.exp(_log_binomial(np.array(point.total - point.right), point.total, line)) @ _WEIGHTS + 1e-300)
+        likelihood = np.exp(_log_binomial(np.array(point.total - point.right), point.total, line)) @ _WEIGHTS
+        result: NDArray[np.float64] = np.log((1 - _FAILED) * likelihood + _FAILED / (point.total + 1))
+        return result
 
     def _errors_at(self, images: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Log odds of an error at `images`, and their probabilities: [N] each."""
         beyond = max(0.0, math.log2(images / self._last.images))
-        spread = math.hypot(_SPREAD, _BEND * beyond)
-        log_odds = self._line(images)[..., None] + spread * _NODES
+        slopes = _EXPONENTS * math.log(2)
+        spreads = np.sqrt(_SPREAD**2 + (_BEND * beyond) ** 2 * (1 + slopes**2))
+        log_odds = self._line(images)[..., None] + spreads[:, None, None] * _NODES
         weights = self._posterior[..., None] * _WEIGHTS
         return log_odds.ravel(), weights.ravel()
 
