@@ -7,9 +7,9 @@ integrated over a grid, with these beliefs about them before any image is read:
 
 - the exponent is not negative, since more images never hurt; all values up to 3 are as likely, larger ones less;
 - two trainings on equally many images differ by a standard deviation of 0.3 in the log odds of an error;
-- one training in fifty fails, and reads any number of images;
-- beyond the sizes measured, the curve bends away from the power law: for each doubling by 0.3 in the log odds, and by
-  0.3 of its slope, since a steep start mostly becomes flatter.
+- one training in fifty fails, and reads any number of images below the curve;
+- beyond the sizes measured, a steep start becomes flatter: of a fall of more than 1 in the log odds per doubling, half
+  of what is above 1 goes on. The curve also bends by chance, each doubling by 0.3 and by 0.4 of its fall.
 
 What is measured is a number of errors in a number of held-out images, so it is binomial around the curve.
 """
@@ -24,10 +24,13 @@ from numpy.typing import NDArray
 from captchabench.scoring.intervals import TAILS, Interval
 
 _EXPONENTS = np.linspace(0, 8, 81)
+# The fall of the log odds for each doubling of the number of images.
+_FALLS = math.log(2) * _EXPONENTS
 _BELIEFS = np.exp(-np.maximum(_EXPONENTS - 3, 0))
 _LOG_ODDS = np.linspace(-9, 7, 161)
 _SPREAD = 0.3
-_BEND = 0.3
+_BEND, _BEND_OF_FALL = 0.3, 0.4
+_STEEP, _STEEP_GOES_ON = 1.0, 0.5
 _FAILED = 0.02
 # Abscissae and weights for a normal distribution.
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
@@ -102,21 +105,25 @@ class Curve:
 
     def _line(self, images: int) -> NDArray[np.float64]:
         """The log odds of an error at `images`, for each exponent and each value at the last size: [E, O]."""
-        line: NDArray[np.float64] = _LOG_ODDS[None, :] - _EXPONENTS[:, None] * math.log(images / self._last.images)
+        doublings = math.log2(images / self._last.images)
+        falls = _FALLS if doublings < 0 else np.minimum(_FALLS, _STEEP + _STEEP_GOES_ON * (_FALLS - _STEEP))
+        line: NDArray[np.float64] = _LOG_ODDS[None, :] - falls[:, None] * doublings
         return line
 
     def _log_likelihood(self, point: Point) -> NDArray[np.float64]:
         """The log probability of a point, for each exponent and value: [E, O]."""
-        line = self._line(point.images)[..., None] + _SPREAD * _NODES
-        likelihood = np.exp(_log_binomial(np.array(point.total - point.right), point.total, line)) @ _WEIGHTS
-        result: NDArray[np.float64] = np.log((1 - _FAILED) * likelihood + _FAILED / (point.total + 1))
+        line = self._line(point.images)
+        around = line[..., None] + _SPREAD * _NODES
+        likelihood = np.exp(_log_binomial(np.array(point.total - point.right), point.total, around)) @ _WEIGHTS
+        expected = point.total / (1 + np.exp(line))
+        failed = (point.right <= expected) / (expected + 1)
+        result: NDArray[np.float64] = np.log((1 - _FAILED) * likelihood + _FAILED * failed + 1e-300)
         return result
 
     def _errors_at(self, images: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Log odds of an error at `images`, and their probabilities: [N] each."""
         beyond = max(0.0, math.log2(images / self._last.images))
-        slopes = _EXPONENTS * math.log(2)
-        spreads = np.sqrt(_SPREAD**2 + (_BEND * beyond) ** 2 * (1 + slopes**2))
+        spreads = np.sqrt(_SPREAD**2 + beyond**2 * (_BEND**2 + (_BEND_OF_FALL * _FALLS) ** 2))
         log_odds = self._line(images)[..., None] + spreads[:, None, None] * _NODES
         weights = self._posterior[..., None] * _WEIGHTS
         return log_odds.ravel(), weights.ravel()
