@@ -112,6 +112,7 @@ def of_next(report: "Report") -> str:
     return "\n".join(
         [
             f"page: {report.page}",
+            f"model: {report.model}, the one that was measured: not trained on the images held out",
             "next:",
             f"  captchabench predict --model {model} PICTURE_OR_FOLDER",
             f"  captchabench export --onnx {model} {name}.onnx",
