@@ -82,7 +82,13 @@ def _points(name: str, fold: int, share: float, minutes: float | None) -> list[P
     with _opened(name) as path, TemporaryDirectory() as folder, Path(os.devnull).open("w") as progress:
         found = find(path, Options())
         prepared = prepare(found, Path(folder))
-        plan = plan_for(round(share * prepared.kept), found.size, tiles=found.tiles, minutes=minutes)
+        plan = plan_for(
+            round(share * prepared.kept),
+            found.size,
+            tiles=found.tiles,
+            photographs=found.photographs,
+            minutes=minutes,
+        )
         trained = Run(prepared, plan, (fold,))
         for spec in specs_of(trained):
             if spec.model == plan.model:
