@@ -44,12 +44,13 @@ from benchmarks.originals import original_images
 from benchmarks.peer_process import peer_environment, running_peer
 from benchmarks.peer_worker import PEERS, Name
 from benchmarks.results import default_path, finish, run, say
-from captchabench.datasets import DATASETS, UNION, stage_name
+from captchabench.datasets import UNION, stage_name
 from captchabench.errors import InputError
 from captchabench.inference.loaded import load_recogniser
 from captchabench.predictions.held_out import read_predictions
 from captchabench.progress import tracked
 from captchabench.samples.raw import read_info
+from captchabench.samples.shards import read_info as read_shard_info
 from captchabench.samples.shards import verified_files
 from captchabench.scoring.counts import Counts
 from captchabench.scoring.intervals import wilson
@@ -75,11 +76,13 @@ class OurModel:
 class Images:
     """The images of one dataset that all readers get: ids, labels and encoded images, N each.
 
-    held_out: whether a run held them out; else they are all of the dataset. left_out: how many not all models read.
+    symbols: that the dataset has. held_out: whether a run held them out; else they are all of the dataset. left_out:
+    how many not all models read.
     """
 
     dataset: str
     source: str
+    symbols: frozenset[str]
     ids: list[str]
     labels: list[str]
     encoded: list[bytes]
@@ -142,8 +145,8 @@ def main(
 
 def _datasets_in(data: Path) -> list[str]:
     """The datasets of texts that `data` has. Raises InputError if there are none."""
-    keys = [path.stem for path in sorted((data / "raw").glob("*.parquet")) if path.stem in DATASETS.names()]
-    texts = [key for key in keys if DATASETS[key].task == "text"]
+    keys = [path.stem for path in sorted((data / "raw").glob("*.parquet"))]
+    texts = [key for key in keys if read_shard_info(data / "shards" / key).task == "text"]
     if not texts:
         raise InputError(f"{data / 'raw'}: holds no dataset of texts; run `make repro` first, or give --data")
     return texts
@@ -151,7 +154,7 @@ def _datasets_in(data: Path) -> list[str]:
 
 def _our_models(data: Path, dataset: str) -> dict[str, OurModel]:
     """What each model read of the held-out images of `dataset`, all folds pooled; models of the union too."""
-    if DATASETS[dataset].task != "text":
+    if read_shard_info(data / "shards" / dataset).task != "text":
         raise InputError(f"--datasets {dataset}: shows tiles, which the peers cannot read; name a dataset of texts")
     models: dict[str, OurModel] = {}
     # Files are sorted: the first fold's weights stand for all.
@@ -188,6 +191,7 @@ def _images(data: Path, dataset: str, models: Mapping[str, OurModel], limit: int
     return Images(
         dataset,
         source,
+        frozenset(read_shard_info(data / "shards" / dataset).alphabet),
         common,
         [labels[key] for key in common],
         [encoded[key] for key in common],
@@ -226,10 +230,9 @@ def _our_row(chosen: Images, reader: str, model: OurModel) -> dict[str, Any]:
 
 
 def _scores(chosen: Images, reader: str, texts: Sequence[str], durations: Sequence[float]) -> dict[str, Any]:
-    symbols = set(DATASETS[chosen.dataset].alphabet.symbols)
     unsure = np.zeros(len(texts))
     counts = Counts.of(chosen.labels, texts, unsure, None)
-    known = Counts.of(chosen.labels, [_known_symbols(text, symbols) for text in texts], unsure, None)
+    known = Counts.of(chosen.labels, [_known_symbols(text, chosen.symbols) for text in texts], unsure, None)
     low, high = wilson(counts.exact, counts.n)
     return {
         "dataset": chosen.dataset,

@@ -4,12 +4,14 @@ import json
 import re
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import captchabench
 from benchmarks import peer_process, peers
 from benchmarks.images import draw_images
 from benchmarks.peer_process import peer_environment, running_peer
@@ -20,7 +22,8 @@ from captchabench.models import build_recogniser
 from captchabench.normalize.texts import normalize
 from captchabench.predictions.held_out import PredictionInfo, write_predictions
 from captchabench.samples.raw import Entry, RawInfo, write_raw
-from captchabench.samples.shards import Samples, read_samples
+from captchabench.samples.shards import Samples, read_samples, write_shards
+from tests.made_up import Pack
 
 ROOT = Path(__file__).resolve().parents[1]
 # It reads what ANSWERS says of an image by its hash, prints while it does so, and asks for a session of one thread.
@@ -231,9 +234,25 @@ def test_packages_that_cannot_be_fetched_are_one_line(environment: Path) -> None
     assert not (peer_process.CACHE / "missing" / "complete").exists()
 
 
-def test_nothing_to_read_is_one_line(tmp_path: Path) -> None:
+def test_a_set_of_ones_own(
+    tmp_path: Path, environment: Path, answer: Callable[[dict[bytes, str]], None], packed: Pack
+) -> None:
+    images = {drawing.label: drawing.encoded for drawing in draw_images("numbers6", 60, 0).drawings}
+    path = packed(tmp_path / "mine.zip", {f"{label}.png": encoded for label, encoded in images.items()})
+    report = captchabench.train(path, model="dummy", out=tmp_path / "data").report
+    answer({encoded: label for label, encoded in images.items()})
+    peer, ours = _run(tmp_path)["rows"]
+    assert (peer["dataset"], peer["held_out"]) == ("mine", True)
+    assert peer["images"] == peer["exact"] == ours["images"] == report.figures["result"]["images"]
+    assert ours["exact"] / ours["images"] == report.figures["result"]["exact"]
+
+
+def test_nothing_to_read_is_one_line(tmp_path: Path, make_samples: Callable[..., Samples]) -> None:
     with pytest.raises(InputError, match="raw: holds no dataset of texts; run `make repro` first"):
         peers.main(data=tmp_path)
+    with pytest.raises(InputError, match="shards/fournierp: holds no shards; run `dvc repro"):
+        peers.main(datasets=["fournierp"], data=tmp_path)
+    write_shards(tmp_path / "shards" / "grid", replace(make_samples(1).info, task="grid"), [], 1)
     with pytest.raises(InputError, match="--datasets grid: shows tiles"):
         peers.main(datasets=["grid"], data=tmp_path)
 

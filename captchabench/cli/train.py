@@ -40,7 +40,7 @@ def train(
     Labels are found in the names of files or folders, or in a label file. What
     was found is printed first. The model is measured on a fifth of the images,
     which it has not seen. The results are a page with the errors and with how
-    many images are needed, and a model folder for predict, export and demo.
+    many images are needed, and the measured model for predict, export and demo.
     If it is interrupted, the same command goes on.
 
     \b
@@ -57,6 +57,7 @@ def train(
       after-number             007_ab12c.png
       folder                   bus/1.png: tiles by class, or texts
       file, FILE, FILE:COLUMN  CSV, TSV, JSON, JSONL, path<TAB>label
+      text-files               7.png and 7.txt
       lines, lines-natural     one label a line, in the order of names
     """
     from captchabench.own.training import train as run

@@ -14,7 +14,7 @@ from itertools import takewhile
 from captchabench.labels.found import Task
 from captchabench.labels.names import SEPARATORS
 
-_OF_FILES = frozenset({"file", "lines", "lines-natural"})
+_OF_FILES = frozenset({"file", "text-files", "lines", "lines-natural"})
 # Folders that name a part of a set, or what it holds, instead of a class.
 _PARTS = frozenset(
     {"batch", "captcha", "captchas", "data", "dataset", "dev", "eval", "fold", "images", "image", "imgs", "img", "part"}
@@ -50,6 +50,9 @@ def weigh(labels: Sequence[str | None], rule: str) -> Evidence:
     score = len(found) / len(labels)
     if task == "text":
         score *= _clean_share(found, rule) * _consistency(found)
+    elif rule == "folder" and distinct.keys() >= set("0123456789"):
+        # Folders 0 to 9 hold digits more likely than parts of a set. Texts in them have a far higher score.
+        score *= 0.45
     elif rule not in _OF_FILES and (rule != "folder" or _numbered(distinct)):
         score *= 0.3
     return Evidence(task, score, _objection(found, distinct, task, rule))

@@ -34,7 +34,13 @@ def find_labels(path: Path, rule: str = "", option: str = "--labels") -> Labelle
         reading, unused = _given(images, paths, rule, option)
     else:
         files = read_label_files(images)
-        reading, unused = _inferred(path, paths, files, option), files.unused
+        reading, unused = _inferred(path, paths, files, option), len(files.unused)
+    undecoded = () if isinstance(images, ParquetImages) else images.undecoded
+    if undecoded and (reading.of == "folder" or reading.of in OF_NAME):
+        raise InputError(
+            f"{path}: names are not UTF-8, so labels cannot be read from them: {_and_more(undecoded)}; rename them, "
+            "for example with convmv"
+        )
     return _result(images, reading, unused)
 
 
@@ -51,9 +57,9 @@ def _given(images: Images, paths: Sequence[str], rule: str, option: str) -> tupl
     of = file if file in RULES else "file"
     readings = [reading for reading in files.readings if reading.of == of]
     if not readings:
-        why = "; ".join(files.problems) or "no such labels of these images"
+        why = _and_more(files.problems) if files.problems else "no such labels of these images"
         raise InputError(f"{images.path}: {option} {rule}: {why}")
-    return _best(images.path, paths, readings, option), files.unused
+    return _best(images.path, paths, readings, option), len(files.unused)
 
 
 def _inferred(path: Path, paths: Sequence[str], files: LabelFiles, option: str) -> Reading:
@@ -71,11 +77,18 @@ def _inferred(path: Path, paths: Sequence[str], files: LabelFiles, option: str) 
     if len(named) == 1:
         return named[0]
     objections = [f"{reading.rule}: {weigh(reading.labels, reading.of).objection}" for reading in (stems, folders)]
-    reasons = "; ".join([*files.problems, *objections])
+    if files.unused:
+        objections.append(f"{_and_more(files.unused)}: not understood as a label file")
+    reasons = "; ".join([*([_and_more(files.problems)] if files.problems else []), *objections])
     raise InputError(
         f"{path}: no rule finds labels ({reasons}); put a label file with path<TAB>label beside the images, "
         f"or name a rule with {option}"
     )
+
+
+def _and_more(texts: Sequence[str]) -> str:
+    """The first of several texts, and how many there are besides."""
+    return texts[0] + (f" (and {len(texts) - 1:,} more)" if len(texts) > 1 else "")
 
 
 def _best(path: Path, paths: Sequence[str], readings: Sequence[Reading], option: str) -> Reading:

@@ -8,17 +8,23 @@ from captchabench.errors import InputError, visible
 from captchabench.labels.parquet import PARQUET, ParquetImages
 from captchabench.sources.archives import SUFFIXES, Archive, Folder, Member, TarArchive, ZipArchive
 
+_ARCHIVES = (*SUFFIXES, ".7z", ".rar")
 LABEL_SUFFIXES = frozenset({".csv", ".tsv", ".txt", ".json", ".jsonl"})
 # Folders of thumbnails and of deleted files, as network storage and Windows make them. Hidden ones are skipped already.
 _JUNK = frozenset({"@eaDir", "#recycle", "$RECYCLE.BIN"})
 
 
 class _WithLabelFiles(Archive):
-    """An archive that lists its label files and Parquet files, too."""
+    """An archive that lists its label files, Parquet files and archives, too.
+
+    undecoded: the images whose names are not UTF-8. Their paths have escapes in place of some symbols.
+    """
 
     def __init__(self, path: Path) -> None:
         self.label_files: list[Member] = []
         self.parquet_files: list[str] = []
+        self.archives: list[str] = []
+        self.undecoded: list[str] = []
         super().__init__(path)
 
     def _add(self, name: str, size: int) -> None:
@@ -28,7 +34,11 @@ class _WithLabelFiles(Archive):
         if len(self.members) > images and _JUNK.intersection(path.split("/")):
             self.members.pop()
             self.skipped["hidden"] += 1
+        elif len(self.members) > images and not _is_utf8(name):
+            self.undecoded.append(path)
         suffix = posixpath.splitext(path)[1].lower()
+        if self.skipped["not_an_image_name"] > others and path.lower().endswith(_ARCHIVES):
+            self.archives.append(path)
         if self.skipped["not_an_image_name"] > others and suffix in LABEL_SUFFIXES | {PARQUET}:
             self.skipped["not_an_image_name"] = others
             if suffix == PARQUET:
@@ -54,7 +64,8 @@ class LabelledFolder(_WithLabelFiles, Folder):
     """A folder with label files."""
 
 
-Images = LabelledZip | LabelledTar | LabelledFolder | ParquetImages
+Packed = LabelledZip | LabelledTar | LabelledFolder
+Images = Packed | ParquetImages
 
 
 def open_images(path: Path) -> Images:
@@ -70,6 +81,9 @@ def open_images(path: Path) -> Images:
             raise InputError(f"{path}: holds Parquet files ({images.parquet_files[0]}); unpack it and give the folder")
         images = ParquetImages(path, [path / name for name in images.parquet_files])
     if not images.members:
+        if isinstance(images, _WithLabelFiles) and images.archives:
+            inner = visible(images.archives[0], 100)
+            raise InputError(f"{path}: holds no images but '{inner}'; take that out and give it alone")
         raise InputError(f"{path}: holds no images; expected files such as name.png at any depth")
     return images
 
@@ -88,3 +102,12 @@ def _open(path: Path) -> Images:
         return LabelledTar(path)
     path.stat()
     raise InputError(f"{path}: is no set of images; give a folder, {', '.join(SUFFIXES)} or {PARQUET}")
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether all bytes of a file's name were UTF-8. Others became lone surrogates when it was listed."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

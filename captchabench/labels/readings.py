@@ -3,11 +3,12 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from unicodedata import normalize
 
 from captchabench.errors import InputError, visible
 from captchabench.labels.found import Reason, Reject
 from captchabench.labels.matching import ImageIndex
-from captchabench.labels.opening import Images
+from captchabench.labels.opening import Images, Packed
 from captchabench.labels.parquet import ParquetImages
 from captchabench.labels.rules import RULES
 from captchabench.labels.tables import Table, has_image_suffix, read_table
@@ -23,6 +24,8 @@ _OF_LABELS = frozenset(
     | {"solution", "string", "target", "text", "transcription", "truth", "value", "word", "words", "y"}
 )
 _SAMPLED_ROWS = 200
+_TEXT_SUFFIX = re.compile(r"(?:\.gt)?\.txt$", re.IGNORECASE)
+_LONGEST_TEXT = 100
 # Label files that contradict each other more often than this are alternatives, not parts of one.
 _MAX_CONFLICTS = 0.1
 
@@ -42,11 +45,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class LabelFiles:
-    """The readings of all label files. problems: why files that look like label files are none. unused: the others."""
+    """The readings of all label files. problems: why files that look like label files are none.
+
+    unused: the paths of the files that hold no labels.
+    """
 
     readings: tuple[Reading, ...]
     problems: tuple[str, ...] = ()
-    unused: int = 0
+    unused: tuple[str, ...] = ()
 
 
 def read_names(paths: Sequence[str], rules: Iterable[str]) -> list[Reading]:
@@ -73,10 +79,13 @@ def read_label_files(images: Images, only: str = "", column: str = "") -> LabelF
     index = ImageIndex([member.path for member in images.members])
     columns_of: dict[str, list[_Column]] = {}
     lists: list[Table] = []
-    unused = 0
+    unused: list[str] = []
+    of_images, texts = ([], set()) if only else _read_texts(images, index)
     for path, content in images.label_contents():
+        if path in texts:
+            continue
         if only and path != only:
-            unused += 1
+            unused.append(path)
             continue
         where = f"{images.path}/{path}"
         table = read_table(path, content, where)
@@ -86,11 +95,12 @@ def read_label_files(images: Images, only: str = "", column: str = "") -> LabelF
         if table and not columns and _is_list(table):
             lists.append(table)
         elif not columns:
-            unused += 1
+            unused.append(path)
     merged = [reading for group in columns_of.values() for reading in _merged(group, index)]
     ordered, problems = _read_lists(lists, index, str(images.path))
-    unused += len(lists) if not ordered else 0
-    return LabelFiles(tuple(_shortened(merged) + ordered), tuple(problems), unused)
+    if not ordered:
+        unused += [table.path for table in lists]
+    return LabelFiles(tuple(_shortened(merged) + of_images + ordered), tuple(problems), tuple(unused))
 
 
 @dataclass(frozen=True)
@@ -134,10 +144,26 @@ def _columns(table: Table, index: ImageIndex, where: str, wanted: str) -> list[_
         return []
     names_in = [row[names] for row in rows]
     hits = index.find(names_in, table.folder)
+    chosen = _label_columns(header, [column for column in columns if column != names], wanted)
+    if _is_one_hot(rows, chosen):
+        marked = [
+            (name, images, header[column])
+            for name, images, row in zip(names_in, hits, rows, strict=True)
+            for column in chosen
+            if row[column] == "1"
+        ]
+        return [_Column(table.path, "class", tuple(marked))]
     return [
         _Column(table.path, header[column], tuple(zip(names_in, hits, (row[column] for row in rows), strict=True)))
-        for column in _label_columns(header, [column for column in columns if column != names], wanted)
+        for column in chosen
     ]
+
+
+def _is_one_hot(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> bool:
+    """Whether `columns` are classes: 1 in the column of an image's class, and 0 in the others."""
+    cells = [[row[column] for column in columns] for row in rows]
+    marked = sum(row.count("1") == 1 for row in cells)
+    return len(columns) > 1 and all({"0", "1"}.issuperset(row) for row in cells) and 2 * marked > len(rows)
 
 
 def _label_columns(header: Sequence[str], columns: Sequence[int], wanted: str) -> list[int]:
@@ -189,6 +215,28 @@ def _shortened(readings: list[Reading]) -> list[Reading]:
         replace(reading, rule=file) if files.count(file) == 1 else reading
         for reading, file in zip(readings, files, strict=True)
     ]
+
+
+def _read_texts(images: Packed, index: ImageIndex) -> tuple[list[Reading], set[str]]:
+    """The reading of text files that hold the label of one image each, and their paths; none if most images lack one.
+
+    A text file has the name of its image and is beside it or in another folder.
+    """
+    files = [member for member in images.label_files if member.path.lower().endswith(".txt")]
+    hits = index.find([_TEXT_SUFFIX.sub("", member.path) for member in files], "")
+    of_images = [(member, found) for member, found in zip(files, hits, strict=True) if found]
+    if 2 * len(of_images) < len(index.paths):
+        return [], set()
+    rows = []
+    for entry, (_, found) in zip(images.read([member for member, _ in of_images]), of_images, strict=True):
+        lines = entry.encoded.decode("utf-8-sig", errors="replace").split("\n")
+        words = [normalize("NFC", line.strip()) for line in lines if line.strip()]
+        if len(words) > 1 or len(words[0] if words else "") > _LONGEST_TEXT:
+            # Boxes, or notes.
+            return [], set()
+        rows.append((entry.path, found, words[0] if words else ""))
+    reading = _assigned([_Column("text-files", "", tuple(rows))], index)
+    return [replace(reading, rule="text-files", of="text-files")], {member.path for member, _ in of_images}
 
 
 def _is_list(table: Table) -> bool:

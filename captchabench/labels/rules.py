@@ -38,6 +38,7 @@ RULES: dict[str, Rule] = {
     **_splits(),
     "folder": Rule("the name of the folder that holds the image: tiles by class, or one text per folder", names.folder),
     "file": Rule("a label file beside the images: CSV, TSV, JSON, JSONL, path<TAB>label; or FILE, FILE:COLUMN"),
+    "text-files": Rule("a text file per image that holds its label: `7.png` and `7.txt` or `7.gt.txt`"),
     "lines": Rule("a file with one label per line, in the order of the images' names as texts: 1, 10, 2"),
     "lines-natural": Rule("a file with one label per line, in the order of the numbers in the names: 1, 2, 10"),
 }

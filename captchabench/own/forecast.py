@@ -5,9 +5,11 @@ Learning Scaling is Predictable, Empirically", arXiv:1712.00409); odds instead o
 learned nothing yet fits as well. Two numbers are unknown: the odds at the largest size, and the exponent. Both are
 integrated over a grid, with these beliefs about them before any image is read:
 
-- the exponent is below 3, all values are as likely, and it is not negative: more images never hurt;
+- the exponent is not negative, since more images never hurt; all values up to 3 are as likely, larger ones less;
 - two trainings on equally many images differ by a standard deviation of 0.3 in the log odds of an error;
-- beyond the sizes measured, the curve bends away from the power law by 0.3 in the log odds for each doubling.
+- one training in fifty fails, and reads any number of images below the curve;
+- beyond the sizes measured, a steep start becomes flatter: of a fall of more than 1 in the log odds per doubling, half
+  of what is above 1 goes on. The curve also bends by chance, each doubling by 0.3 and by 0.4 of its fall.
 
 What is measured is a number of errors in a number of held-out images, so it is binomial around the curve.
 """
@@ -21,10 +23,15 @@ from numpy.typing import NDArray
 
 from captchabench.scoring.intervals import TAILS, Interval
 
-_EXPONENTS = np.linspace(0, 3, 61)
+_EXPONENTS = np.linspace(0, 8, 81)
+# The fall of the log odds for each doubling of the number of images.
+_FALLS = math.log(2) * _EXPONENTS
+_BELIEFS = np.exp(-np.maximum(_EXPONENTS - 3, 0))
 _LOG_ODDS = np.linspace(-9, 7, 161)
 _SPREAD = 0.3
-_BEND = 0.3
+_BEND, _BEND_OF_FALL = 0.3, 0.4
+_STEEP, _STEEP_GOES_ON = 1.0, 0.5
+_FAILED = 0.02
 # Abscissae and weights for a normal distribution.
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
@@ -63,7 +70,7 @@ class Curve:
         self.points = tuple(points)
         self._last = points[-1]
         log_likelihood = np.sum([self._log_likelihood(point) for point in points], axis=0)
-        posterior = np.exp(log_likelihood - log_likelihood.max())
+        posterior = np.exp(log_likelihood - log_likelihood.max()) * _BELIEFS[:, None]
         self._posterior: NDArray[np.float64] = posterior / posterior.sum()
 
     def at(self, images: int) -> Forecast:
@@ -74,12 +81,12 @@ class Curve:
         median = float(log_odds[order][np.searchsorted(below, 0.5)])
         total = self._last.total
         errors = np.arange(total + 1)
-        # The distribution of the number of errors. Log odds are binned: their grid is fine enough.
-        bins, index = np.unique(np.round(log_odds, 2), return_inverse=True)
+        # The distribution of the number of errors. Log odds are binned by 0.05, which is far finer than their spread.
+        bins, index = np.unique(np.round(20 * log_odds) / 20, return_inverse=True)
         of_bin = np.bincount(index, weights)
         chosen = of_bin > 1e-7
         predicted = of_bin[chosen] @ np.exp(_log_binomial(errors[None, :], total, bins[chosen][:, None]))
-        cumulated = np.cumsum(predicted / predicted.sum())
+        cumulated = np.cumsum((1 - _FAILED) * predicted / predicted.sum() + _FAILED / len(errors))
         fewest, most = (min(int(np.searchsorted(cumulated, tail)), total) for tail in TAILS)
         return Forecast(images, 1 - _expit(median), Interval(1 - most / total, 1 - fewest / total))
 
@@ -98,19 +105,26 @@ class Curve:
 
     def _line(self, images: int) -> NDArray[np.float64]:
         """The log odds of an error at `images`, for each exponent and each value at the last size: [E, O]."""
-        line: NDArray[np.float64] = _LOG_ODDS[None, :] - _EXPONENTS[:, None] * math.log(images / self._last.images)
+        doublings = math.log2(images / self._last.images)
+        falls = _FALLS if doublings < 0 else np.minimum(_FALLS, _STEEP + _STEEP_GOES_ON * (_FALLS - _STEEP))
+        line: NDArray[np.float64] = _LOG_ODDS[None, :] - falls[:, None] * doublings
         return line
 
     def _log_likelihood(self, point: Point) -> NDArray[np.float64]:
         """The log probability of a point, for each exponent and value: [E, O]."""
-        line = self._line(point.images)[..., None] + _SPREAD * _NODES
-        return np.log(np.exp(_log_binomial(np.array(point.total - point.right), point.total, line)) @ _WEIGHTS + 1e-300)
+        line = self._line(point.images)
+        around = line[..., None] + _SPREAD * _NODES
+        likelihood = np.exp(_log_binomial(np.array(point.total - point.right), point.total, around)) @ _WEIGHTS
+        expected = point.total / (1 + np.exp(line))
+        failed = (point.right <= expected) / (expected + 1)
+        result: NDArray[np.float64] = np.log((1 - _FAILED) * likelihood + _FAILED * failed + 1e-300)
+        return result
 
     def _errors_at(self, images: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Log odds of an error at `images`, and their probabilities: [N] each."""
         beyond = max(0.0, math.log2(images / self._last.images))
-        spread = math.hypot(_SPREAD, _BEND * beyond)
-        log_odds = self._line(images)[..., None] + spread * _NODES
+        spreads = np.sqrt(_SPREAD**2 + beyond**2 * (_BEND**2 + (_BEND_OF_FALL * _FALLS) ** 2))
+        log_odds = self._line(images)[..., None] + spreads[:, None, None] * _NODES
         weights = self._posterior[..., None] * _WEIGHTS
         return log_odds.ravel(), weights.ravel()
 

@@ -27,7 +27,7 @@ def of_found(found: Found) -> str:
         *(("", example) for example in examples),
     ]
     if found.tiles:
-        rows.append(("classes", f"{len(images.classes)}: {_listed(images.classes)}"))
+        rows.append(("classes", f"{len(found.classes)}: {_listed(found.classes)}"))
     else:
         case = ", upper and lower case" if found.case_occurs else ""
         rows.append(("alphabet", f"{visible(found.alphabet)} ({len(found.alphabet)} symbols{case})"))
@@ -112,6 +112,7 @@ def of_next(report: "Report") -> str:
     return "\n".join(
         [
             f"page: {report.page}",
+            f"model: {report.model}, the one that was measured: not trained on the images held out",
             "next:",
             f"  captchabench predict --model {model} PICTURE_OR_FOLDER",
             f"  captchabench export --onnx {model} {name}.onnx",

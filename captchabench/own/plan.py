@@ -68,8 +68,11 @@ _REFERENCE = _HEIGHT * _USUAL_WIDTH
 _SECONDS_PER_IMAGE, _LEAST_SECONDS, _MOST_SECONDS = 0.225, 90, 675
 # Seconds of a run that are not training: imports, cleaning, reading, the page.
 _REST = 30
-# A first, short schedule, as a share of the whole one, and the schedules of models that see a part of the images.
-_SHORT, _OF_PART = 1 / 3, 0.5
+# A first, short schedule, as a share of the whole one.
+_SHORT = 1 / 3
+# Models that see a part of the training images -> the part.
+PARTS = {"half": 0.5, "quarter": 0.25}
+_FEWEST_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -87,19 +90,25 @@ class Plan:
 
     parameters: as in params.yaml, without the number of steps. rounds: the steps of each schedule of the model; a later
     one follows only if validation was not read without a mistake. Empty for a model that does not train by steps.
-    rounds_of_parts: the same for the models that see a part of the images. baseline: a simpler model beside it, or "".
+    baseline: a simpler model beside it, or "".
     """
 
     model: str
     parameters: Mapping[str, Any]
     rounds: tuple[int, ...]
-    rounds_of_parts: tuple[int, ...]
     baseline: str = ""
     baseline_parameters: Mapping[str, Any] | None = None
 
     def with_steps(self, steps: int) -> dict[str, Any]:
         """The parameters with a number of steps."""
         return merged(dict(self.parameters), {"training": {"steps": steps}} if steps else {})
+
+    def rounds_of(self, share: float) -> tuple[int, ...]:
+        """The rounds of a model that sees a share of the training images, and each of them as often as the whole model.
+
+        So the points of the curve follow one rule: more images are also trained for longer.
+        """
+        return tuple(max(_FEWEST_STEPS, round(share * steps)) for steps in self.rounds)
 
 
 def size_of(sizes: Mapping[tuple[int, int], int], longest: int, *, tiles: bool) -> Size:
@@ -147,7 +156,7 @@ def plan_for(
     of_baseline = merged(_MODELS[baseline], _OF_TILES[baseline]) if baseline else None
     speeds = _SPEEDS_OF_TILES if tiles else _SPEEDS
     if name not in speeds:
-        return Plan(name, parameters, (), (), baseline, of_baseline)
+        return Plan(name, parameters, (), baseline, of_baseline)
     batch = 8 if tiles else 16 if name == "effnet_b1" or images < 400 else 32
     augment = 0.4 if tiles else 0.5 if images < 3000 else 0.3
     seconds = _training_seconds(images, minutes, cores, rounds=not tiles)
@@ -157,9 +166,9 @@ def plan_for(
     if photographs:
         settings["mirror"] = True
     shares = (1.0,) if tiles else (_SHORT, 1.0)
-    rounds, of_parts = (tuple(max(10, round(part * share * steps)) for share in shares) for part in (1, _OF_PART))
+    rounds = tuple(max(_FEWEST_STEPS, round(share * steps)) for share in shares)
     parameters = merged(parameters, {"training": settings})
-    return Plan(name, parameters, rounds, of_parts, baseline, of_baseline)
+    return Plan(name, parameters, rounds, baseline, of_baseline)
 
 
 def _training_seconds(images: int, minutes: float | None, cores: int, *, rounds: bool) -> float:
@@ -169,6 +178,6 @@ def _training_seconds(images: int, minutes: float | None, cores: int, *, rounds:
     else:
         total = 60 * minutes
     whole = 1 + _SHORT * rounds
-    parts = 2 * _OF_PART * whole
+    parts = sum(PARTS.values()) * whole
     longest = whole + parts if cores == 1 else max(whole, parts)
     return max(total - _REST, 0.3 * total) / longest

@@ -2,16 +2,16 @@
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from captchabench.alphabet import Alphabet, fold_case
 from captchabench.config import MAX_LENGTH, NormalizeParams, TileParams
 from captchabench.datasets import DATASETS, UNION
-from captchabench.datasets.base import TILES, Dataset
+from captchabench.datasets.base import TILES, Dataset, class_name
 from captchabench.datasets.declared import declare
-from captchabench.errors import InputError
+from captchabench.errors import InputError, visible
 from captchabench.labels.finding import find_labels
 from captchabench.labels.found import LabelledImages
 from captchabench.labels.source import LabelledSource
@@ -76,6 +76,11 @@ class Found:
         return self.tiles and max(map(len, self.labels)) > 1
 
     @property
+    def classes(self) -> list[str]:
+        """The classes of tiles, sorted; empty for texts."""
+        return sorted({label for label in self.labels if label}) if self.tiles else []
+
+    @property
     def lengths(self) -> dict[int, int]:
         """The number of labels of each length."""
         return dict(sorted(Counter(map(len, self.labels)).items()))
@@ -128,10 +133,20 @@ def find(path: Path, options: Options) -> Found:
         )
     except InputError as error:
         raise InputError(f"--alphabet: {error}") from None
+    if tiles and not options.case_folded:
+        dataset = replace(dataset, label_of=_as_written)
     labels = tuple(dataset.label_of(entry.label) for entry in images.entries)
+    if len(set(labels)) == 1:
+        raise InputError(
+            f"{path}: all {len(labels):,} labels are '{visible(labels[0], 60)}' by {images.rule}; name another rule "
+            "with --labels, or add images of others"
+        )
     least, what = (MIN_TILES, "tiles") if tiles else (MIN_IMAGES, "images")
     if len(labels) < least:
-        raise InputError(f"{path}: {len(labels):,} {what} with a label, and training needs at least {least}; add some")
+        raise InputError(
+            f"{path}: {len(labels):,} {what} with a label, and training needs at least {least}; add some, or name "
+            f"another rule than {images.rule} with --labels"
+        )
     alphabet = "" if tiles else dataset.symbols or _symbols_of(path, images.rule, labels)
     sizes = _sizes(images)
     if not sizes:
@@ -179,6 +194,11 @@ def prepare(found: Found, folder: Path) -> Prepared:
     return prepared
 
 
+def _as_written(folder: str) -> str:
+    """The class that a folder is named after, with the case and the underscores of its name; "" if it names none."""
+    return folder if class_name(folder) else ""
+
+
 def _name(path: Path) -> str:
     """The name of a set, from its path: lower-case letters, digits and underscores."""
     stem = re.sub(r"(\.tar)?\.\w+$", "", path.absolute().name) if path.is_file() else path.absolute().name
@@ -188,7 +208,7 @@ def _name(path: Path) -> str:
 
 def _symbols_of(path: Path, rule: str, labels: tuple[str, ...]) -> str:
     try:
-        return Alphabet("".join(sorted(set().union(*labels)))).symbols
+        return Alphabet.of(labels).symbols
     except InputError as error:
         raise InputError(f"{path}: {error}; is {rule} the right rule? --labels names another") from None
 

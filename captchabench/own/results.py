@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 
 from captchabench.own.forecast import Curve, Forecast, Point
-from captchabench.own.runs import PARTS, Run, specs_of
+from captchabench.own.plan import PARTS
+from captchabench.own.runs import Run, specs_of
 from captchabench.own.trial import PREDICTIONS, RESULT, SCRATCH, UNSEEN
 from captchabench.predictions.held_out import read_predictions
 from captchabench.samples.shards import read_names

@@ -4,12 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from captchabench.cells.cell import Cell
-from captchabench.own.plan import Plan
+from captchabench.own.plan import PARTS, Plan
 from captchabench.own.preparing import Prepared
 from captchabench.own.trial import Spec
-
-# Name of each trial on a part of the training images -> the part.
-PARTS = {"half": 0.5, "quarter": 0.25}
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ def specs_of(run: Run) -> list[Spec]:
         for cell in run.cells()
         if cell.model == plan.model
     ]
-    specs += [spec(name, plan.model, share=share, **schedules(plan.rounds_of_parts)) for name, share in PARTS.items()]
+    specs += [spec(name, plan.model, share=share, **schedules(plan.rounds_of(share))) for name, share in PARTS.items()]
     specs += [
         spec(
             str(cell),

@@ -35,7 +35,8 @@ from captchabench.training.checkpoints import Checkpoints
 # `fit`, which needs a few.
 _DECIDING, _MOST_DECIDING, _SPARED = 0.1, 100, 0.02
 _SECONDS_BETWEEN_REPORTS = 0.5
-_CODE = ("models", "networks", "own", "training")
+# The code that learns. The rest of `own` decides what is learned, which the parameters and the samples say.
+_CODE = ("models", "networks", "training", "own/trial.py")
 PREDICTIONS, UNSEEN, RESULT = "predictions.parquet", "unseen.parquet", "result.json"
 SCRATCH = "scratch"
 
@@ -44,7 +45,7 @@ SCRATCH = "scratch"
 class Spec:
     """A training. name: unique in its run. folder: of the run, see `Run`. share: of the images outside the fold.
 
-    parameters: of each schedule, in order. The last one is reached only if the others misread validation images.
+    parameters: of each schedule, in order. A later one follows only if the ones before misread validation images.
     seconds: about how long each takes. weights: the folder to save the model in, or "".
     """
 
@@ -146,23 +147,34 @@ def learning_part(samples: Samples, fold: int, share: float, *, deciding: bool) 
 def _fit(
     spec: Spec, train: Samples, validation: Samples, inputs: str, out: IO[str]
 ) -> tuple[Recogniser, float, int | None]:
-    """The trained recogniser, what it reads of the validation images, and the steps of its last schedule."""
+    """The trained recogniser, the share that it reads of the validation images, and the steps of its schedule.
+
+    Of several schedules, the one is kept that reads most of the validation images, and the last of equal ones: a longer
+    one is mostly better, but not always on few images.
+    """
+    best, chosen = -1.0, 0
     for number, parameters in enumerate(spec.parameters):
-        recogniser = build_recogniser(spec.model, train.info.spec, parameters)
-        steps = parameters.get("training", {}).get("steps")
         folder = spec.scratch / f"{inputs}-{number}"
-        missed = folder / "missed"
-        if missed.exists():
+        kept = folder / "finished"
+        if kept.exists():
             # This schedule was finished before, and was not enough.
-            continue
-        checkpoints = _Reported(folder, steps or 1, number, out)
-        curve = recogniser.fit(train, validation, seed=spec.fold, checkpoints=checkpoints)
-        exact = curve[-1].validation_exact
+            exact = float(json.loads((kept / RESULT).read_text(encoding="utf-8")))
+        else:
+            recogniser = build_recogniser(spec.model, train.info.spec, parameters)
+            steps = parameters.get("training", {}).get("steps")
+            checkpoints = _Reported(folder, steps or 1, number, out)
+            exact = recogniser.fit(train, validation, seed=spec.fold, checkpoints=checkpoints)[-1].validation_exact
+            with replacing_folder(kept) as temporary:
+                recogniser.save_weights(temporary)
+                write_json(temporary / RESULT, exact)
+        if exact >= best:
+            best, chosen = exact, number
         if exact == 1.0:
             break
-        if number < len(spec.parameters) - 1:
-            write_json(missed, exact)
-    return recogniser, exact, steps
+    parameters = spec.parameters[chosen]
+    recogniser = build_recogniser(spec.model, train.info.spec, parameters)
+    recogniser.load_weights(spec.scratch / f"{inputs}-{chosen}" / "finished")
+    return recogniser, best, parameters.get("training", {}).get("steps")
 
 
 def _digest(spec: Spec, *parts: Samples) -> str:
@@ -174,8 +186,9 @@ def _digest(spec: Spec, *parts: Samples) -> str:
         digest.update(crc32(np.ascontiguousarray(part.pixels).data, crc32(text)).to_bytes(4, "big"))
     digest.update(json.dumps(asdict(parts[0].info), sort_keys=True).encode())
     package = Path(__file__).parents[1]
-    for path in sorted(path for folder in _CODE for path in (package / folder).rglob("*.py")):
-        digest.update(path.read_bytes())
+    for path in (package / part for part in _CODE):
+        for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
+            digest.update(file.read_bytes())
     return digest.hexdigest()
 
 

@@ -1,6 +1,7 @@
 """Sets as people publish them: each is read rightly, or refused in one line that names the file and the remedy."""
 
 import json
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -132,6 +133,8 @@ TILES = {
     "hashed": [f"{name}/{random.Random(name + str(i)).randbytes(16).hex()}.jpg" for name in CLASSES for i in range(10)],
     "split": [f"{part}/{name}/{i:05}.jpg" for part in ("train", "test") for name in CLASSES for i in range(10)],
     "digits": [f"{name}/{i:04}.png" for name in "0123456789" for i in range(7)],
+    # Images that are counted in each folder; their numbers are no classes.
+    "digits counted": [f"{name}/{i}.png" for name in "0123456789" for i in range(25)],
 }
 
 
@@ -140,6 +143,22 @@ def test_tiles_by_class(tmp_path: Path, packed: Pack, layout: str) -> None:
     labelled = find_labels(packed(tmp_path / "set.zip", images(TILES[layout]) | {"LICENSE": b""}))
     assert (labelled.rule, labelled.task) == ("folder", "tiles")
     assert found_in(labelled) == {path: path.split("/")[-2] for path in TILES[layout]}
+
+
+def test_columns_of_classes(tmp_path: Path, packed: Pack) -> None:
+    splits = {"train": range(30), "test": range(30, 40)}
+    class_of = {f"{split}/{i:03}.jpg": CLASSES[i % 3] for split, numbers in splits.items() for i in numbers}
+    files = images([*class_of])
+    for split in splits:
+        rows = [(path.split("/")[1], name) for path, name in class_of.items() if path.startswith(split)]
+        marks = {path: ", ".join("01"[name == other] for other in CLASSES) for path, name in rows}
+        files[f"{split}/_classes.csv"] = csv(marks, f"filename, {', '.join(CLASSES)}\n", "{}, {}\n")
+    labelled = find_labels(packed(tmp_path / "set.zip", files))
+    assert (labelled.rule, labelled.task, found_in(labelled)) == ("file", "tiles", class_of)
+    # An image of two classes.
+    files["test/_classes.csv"] += b"030.jpg, 0, 1, 0\n"
+    labelled = find_labels(packed(tmp_path / "two.zip", files))
+    assert labelled.rejected == {Reason.TWO_LABELS: 1}
 
 
 def test_classes_in_names(tmp_path: Path, packed: Pack) -> None:
@@ -251,6 +270,20 @@ def test_one_label_per_line(tmp_path: Path, packed: Pack) -> None:
     assert found_in(find_labels(path, "lines-natural")) == dict(zip(NUMBERED, LINES.decode().split(), strict=True))
 
 
+@pytest.mark.parametrize(("folder", "suffix"), [("train", ".txt"), ("train", ".gt.txt"), ("labels", ".TXT")])
+def test_a_text_file_per_image(tmp_path: Path, packed: Pack, folder: str, suffix: str) -> None:
+    texts = {f"{folder}/img_{i}{suffix}": f"{label}\r\n".encode() for i, label in enumerate(LABELS)}
+    files = images([*NUMBERED, "train/new.png"]) | texts | NOISE
+    labelled = find_labels(packed(tmp_path / "set.zip", files))
+    assert (labelled.rule, found_in(labelled)) == ("text-files", TRUTH)
+    assert labelled.rejected == {Reason.IMAGE_WITHOUT_LABEL: 1}
+    assert found_in(find_labels(tmp_path / "set.zip", "text-files")) == TRUTH
+    # Boxes of objects are no labels.
+    boxes = dict.fromkeys(texts, b"0 0.5 0.5 0.1 0.1\n0 0.7 0.5 0.1 0.1\n")
+    message = refusal(packed(tmp_path / "boxes.zip", images(NUMBERED) | boxes))
+    assert "(and 29 more): not understood as a label file" in message
+
+
 def test_what_is_not_used_is_listed(tmp_path: Path, packed: Pack) -> None:
     table = csv(TRUTH | {"train/img_30.png": "abcde", "train/img_3.png": ""})
     table += f"train/img_4.png,other\ntrain/img_5.png,{TRUTH['train/img_5.png']}\n".encode()
@@ -327,6 +360,10 @@ REFUSED: dict[str, tuple[dict[str, bytes], str]] = {
     "deep json": ({"a.json": b"[" * 100_000}, "a.json: is no JSON"),
     "dates": ({f"2026-05-03 at {i % 7}_{i % 5}_{i % 3}.png": b"x" for i in range(90)}, "stem: most hold separators"),
     "counters alone": ({}, "stem: they count the images"),
+    "other files": (
+        {"a.coco.json": b'{"images": []}', "b.json": b"[]"},
+        "a.coco.json (and 1 more): not understood as a label file",
+    ),
 }
 
 
@@ -341,6 +378,8 @@ def test_mistakes_are_one_line(tmp_path: Path, packed: Pack, mistake: str) -> No
 
 def test_sets_without_images_are_one_line(tmp_path: Path, packed: Pack) -> None:
     assert "holds no images" in refusal(packed(tmp_path / "a.zip", {"labels.csv": csv(TRUTH)}))
+    inner = packed(tmp_path / "b.zip", {"data/captchas.zip": b"PK", "README.md": b""})
+    assert "holds no images but 'data/captchas.zip'; take that out" in refusal(inner)
     assert "no such file" in refusal(tmp_path / "none")
     (tmp_path / "a.rar").write_bytes(b"x")
     assert "is no set of images; give a folder" in refusal(tmp_path / "a.rar")
@@ -353,6 +392,17 @@ def refusal_of_rule(path: Path, rule: str) -> str:
     with pytest.raises(InputError) as caught:
         find_labels(path, rule)
     return str(caught.value)
+
+
+def test_names_in_another_encoding_give_no_labels(tmp_path: Path, packed: Pack) -> None:
+    path = packed(tmp_path / "set", images([f"{label}.png" for label in LABELS]))
+    Path(os.fsdecode(os.fsencode(path) + b"/h\xfcgel.png")).write_bytes(b"an image")
+    message = refusal(path)
+    assert "names are not UTF-8, so labels cannot be read from them: h\\xfcgel.png" in message
+    assert "convmv" in message
+    # A label file can do without them.
+    (path / "labels.csv").write_bytes(csv({f"{label}.png": label for label in LABELS}))
+    assert find_labels(path).rejected == {Reason.IMAGE_WITHOUT_LABEL: 1}
 
 
 def write_parquet(path: Path, table: pa.Table) -> Path:

@@ -64,6 +64,15 @@ def test_only_photographs_are_mirrored() -> None:
     assert of_photographs.parameters["training"]["mirror"] is True
 
 
+def test_models_of_a_part_see_each_image_as_often() -> None:
+    plan = plan_for(1000, Size(32, 100), tiles=False)
+    assert plan.rounds_of(1.0) == plan.rounds
+    assert [round(4 * steps / whole, 1) for steps, whole in zip(plan.rounds_of(0.25), plan.rounds, strict=True)] == [
+        1,
+        1,
+    ]
+
+
 @pytest.mark.parametrize("tiles", [False, True])
 @pytest.mark.parametrize("name", RECOGNISERS.names())
 def test_every_model_has_valid_parameters_or_is_refused(name: str, tiles: bool) -> None:

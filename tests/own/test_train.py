@@ -5,17 +5,31 @@ import json
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
+from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
 import captchabench
+from captchabench.cli.app import app
+from captchabench.demo.app import create_app
+from captchabench.demo.limits import DemoLimits
+from captchabench.demo.reading import Reader
+from captchabench.demo.samples import Library
+from captchabench.demo.serve import find_models
+from captchabench.demo.service import Service
 from captchabench.errors import InputError
+from captchabench.inference.loaded import load_recogniser
+from captchabench.own.plan import plan_for
 from captchabench.own.preparing import Options, find, prepare
+from captchabench.own.runs import Run, specs_of
 from captchabench.own.training import Trained
+from captchabench.own.trial import run_trial
 from tests.made_up import Pack, Picture
 
 COUNT = 60
@@ -57,7 +71,14 @@ def test_from_images_to_a_page_and_a_model(
     recogniser, report = captchabench.train("my set.zip", model="dummy", progress=True)
     assert report.folder == Path("trained/my_set")
     said = capsys.readouterr().out
-    for line in (r"labels +stem \(61", r"alphabet .*0123456789", r"left out +1 undecodable", r"exact match", r"next:"):
+    for line in (
+        r"labels +stem \(61",
+        r"alphabet .*0123456789",
+        r"left out +1 undecodable",
+        r"exact match",
+        r"model: .*not trained on",
+        r"next:",
+    ):
         assert re.search(line, said), line
     assert sum(" is '" in line for line in said.splitlines()) == 5
     # The commands that are printed are true.
@@ -97,12 +118,42 @@ def test_two_runs_write_the_same_bytes(tmp_path: Path, packed: Pack) -> None:
     assert one.figures["result"]["images"] == COUNT
 
 
+def test_the_model_is_exported_and_shown(tmp_path: Path, packed: Pack) -> None:
+    """A deep model of a set of one's own, after a few steps: it reads nothing, but the same everywhere."""
+    found = find(packed(tmp_path / "mine.zip", digits()), Options())
+    prepared = prepare(found, tmp_path / "out")
+    run = Run(prepared, plan_for(prepared.kept, found.size, tiles=False, minutes=0.001), (0,))
+    whole = specs_of(run)[0]
+    run_trial(replace(whole, parameters=whole.parameters[:1], seconds=whole.seconds[:1]), io.StringIO())
+    out = tmp_path / "mine.onnx"
+    done = CliRunner().invoke(app, ["export", "--onnx", str(run.weights), str(out)])
+    assert done.exit_code == 0, done.output
+    # It is compared with torch on the set's own images.
+    assert re.search(r"images read: the same texts", done.output)
+    models = [load_recogniser(path) for path in (run.weights, out)]
+    pictures = list(digits().values())[:5]
+    one, other = ([prediction.text for prediction in model.predict(pictures)] for model in models)
+    assert one == other
+    assert models[0].about == models[1].about
+    # The demo takes the folder, too, with the held-out images as samples.
+    usable = find_models(tmp_path / "out/models")
+    assert [*usable.folders] == [run.weights.name]
+    reader = Reader(usable.folders, DemoLimits().pixels, lambda: ThreadPoolExecutor(1))
+    service = Service(usable.abouts, reader, Library(tmp_path / "out"), tmp_path / "out/index.html")
+    with TestClient(create_app(service)) as client:
+        asked = {"model": run.weights.name}
+        answer = client.post("/predict", params=asked, content=pictures[0], headers={"content-type": "image/png"})
+        assert answer.json()["results"][0]["readings"][0]["text"] == one[0]
+        (sample,) = client.get("/samples/mine", params={"fold": 0, "limit": 1}).json()["samples"]
+        assert f"{sample['label']}.png" in digits()
+
+
 def test_tiles_by_class(tmp_path: Path, packed: Pack, picture: Picture) -> None:
     names = ("Bus", "Car", "Bike")
     files = {f"{name}/{i}.png": picture(100 * k + i, height=60) for k, name in enumerate(names) for i in range(90)}
     report = trained(packed(tmp_path / "tiles.zip", files), tmp_path / "out").report
     result = report.figures["result"]
-    assert report.figures["set"]["classes"] == ["bike", "bus", "car"]
+    assert report.figures["set"]["classes"] == ["Bike", "Bus", "Car"]
     assert result["macro_f1_interval"][0] <= result["macro_f1"] <= result["macro_f1_interval"][1]
     assert set(report.figures["baseline"]) == {"hog_svc"}
     assert "Grids of tiles" in report.page.read_text(encoding="utf-8")
@@ -144,6 +195,15 @@ def test_an_alphabet_leaves_other_labels_out(tmp_path: Path, packed: Pack) -> No
     assert prepare(found, tmp_path / "out").left_out == {"symbol outside alphabet": 1}
 
 
+def test_classes_have_the_names_of_their_folders(tmp_path: Path, packed: Pack) -> None:
+    names = ("Traffic_Light", "car", "Car")
+    path = packed(
+        tmp_path / "tiles.zip", {f"{name}/{i}.png": drawn(name[:3] + str(i)) for name in names for i in range(60)}
+    )
+    assert find(path, Options()).classes == ["Car", "Traffic_Light", "car"]
+    assert find(path, Options(case_folded=True)).classes == ["car", "traffic light"]
+
+
 def refusal(path: Path, out: Path, **options: Any) -> str:
     with pytest.raises(InputError) as caught:
         trained(path, out, **options)
@@ -168,6 +228,10 @@ def test_mistakes_are_one_line(tmp_path: Path, packed: Pack) -> None:
     assert "alike: no image of 60 is fit to keep" in refusal(alike, tmp_path / "alike")
     one = packed(tmp_path / "one.zip", {f"bus/{i}.png": drawn(str(i)) for i in range(200)})
     assert "one.zip" in refusal(one, tmp_path / "one")
+    numbered = {f"{i}.png": picture for i, picture in enumerate(digits().values())}
+    table = "".join(f"{name},abc12\n" for name in numbered)
+    same = packed(tmp_path / "same.zip", numbered | {"labels.csv": f"file,label\n{table}".encode()})
+    assert "same.zip: all 60 labels are 'abc12' by labels.csv; name another rule" in refusal(same, tmp_path / "same")
     fine = packed(tmp_path / "fine.zip", digits())
     assert "--minutes 0: must be above 0" in refusal(fine, out, minutes=0)
     assert "did you mean 'crnn'" in refusal(fine, out, model="crn")
