@@ -29,9 +29,10 @@ def row(
     notes: tuple[str, ...] = (),
 ) -> Row:
     change = Change(-0.0004, -0.012, 0.011, p or 1.0, p, 0.021)
+    cer = Change(0.0002, -0.003, 0.004, 0.4, 0.8, 0.0062)
     lost = (Flip("vtu", "00ff", "AbC", "AbC", ""),)
     return Row(
-        "vtu", model, verdict, reason, scored(950, 60), scored(949, 61), change, None, networks, (), lost, basis, notes
+        "vtu", model, verdict, reason, scored(950, 60), scored(949, 61), change, cer, networks, (), lost, basis, notes
     )
 
 
@@ -74,7 +75,7 @@ def test_a_union_stands_with_the_dataset_it_reads_and_the_merged_one_last() -> N
 def test_small_numbers_are_worded_with_care() -> None:
     (line,) = [line for line in printed(160) if line.strip().startswith("crnn") and "worse" in line]
     assert " 0.0 (−1.2 to +1.1)" in line
-    assert line.split()[7:] == ["<0.001", "1.00→1.02", "0/1", "<0.001", "2.1", "worse", "[1]"]
+    assert line.split()[7:] == ["<0.001", "1.00→1.02", "0.800", "0/1", "<0.001", "2.1", "0.62", "worse", "[1]"]
     (new,) = [line for line in printed(160) if "crnn (union)" in line]
     assert new.split() == ["crnn", "(union)", "100.0%", "–→0.00", "new"]
 
@@ -99,7 +100,7 @@ def test_markdown_has_the_same_rows() -> None:
     text = markdown_comparison(FOUND)
     rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| model")]
     assert len(rows) == len(ROWS)
-    assert {line.count("|") for line in text.splitlines() if line.startswith("|")} == {12}
+    assert {line.count("|") for line in text.splitlines() if line.startswith("|")} == {13}
     assert "| **worse [1]** |" in rows[0]
     assert "(2 of 5 by exact match; –: too few images differ)" in text
     assert "drawn stand-ins, not the Kaggle images" in text
