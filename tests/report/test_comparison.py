@@ -1,7 +1,9 @@
 """How a comparison is worded and laid out."""
 
 import io
+import re
 from dataclasses import replace
+from html import unescape
 
 import pytest
 from rich.console import Console
@@ -12,7 +14,7 @@ from captchabench.comparison.retraining import Basis
 from captchabench.comparison.rows import Change, Comparison, Flip, Networks, Row, Verdict
 from captchabench.comparison.sides import Result
 from captchabench.report.change import change_page
-from captchabench.report.comparison import Notes, markdown_comparison, print_comparison, row_texts
+from captchabench.report.comparison import HEAD, Notes, markdown_comparison, print_comparison, row_texts
 
 
 def scored(exact: int, edits: int) -> Result:
@@ -104,6 +106,25 @@ def test_markdown_has_the_same_rows() -> None:
     assert "| **worse [1]** |" in rows[0]
     assert "(2 of 5 by exact match; –: too few images differ)" in text
     assert "drawn stand-ins, not the Kaggle images" in text
+
+
+def test_terminal_markdown_and_page_have_the_same_words_for_the_same_rows() -> None:
+    """Cell by cell; the page is read as a browser shows it."""
+    notes = Notes(FOUND)
+    expected = {tuple(row_texts(row, notes)) for row in ROWS}
+    markdown = [line for line in markdown_comparison(FOUND).splitlines() if line.startswith("| ")]
+    in_markdown = {tuple(cell.strip().strip("*") for cell in line.strip("|").split("|")) for line in markdown}
+    assert in_markdown - expected == {HEAD}
+    assert expected <= in_markdown
+    shown = [re.split(r"\s{2,}", line.strip()) for line in printed(240)]
+    assert {tuple(text for text in row if text) for row in expected} <= set(map(tuple, shown))
+    cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", change_page(FOUND))
+    on_page = [re.sub("<[^>]+>|[▲▼] ", "", unescape(cell)) for cell in cells]
+    for row in ROWS:
+        # The page has the dataset in a column of its own, and the model without the mark of a union.
+        wanted = [row.model, row.dataset, *row_texts(row, notes)[1:]]
+        assert any(on_page[i : i + len(wanted)] == wanted for i in range(len(on_page))), wanted
+    assert [row["words"] for row in FOUND.as_json()["rows"]] == [row.words for row in ROWS]
 
 
 def test_a_page_has_what_changed_in_sight_and_the_rest_folded_away() -> None:
