@@ -13,7 +13,8 @@ from scipy.stats import nct, norm, t
 LEAST_FOLDS = 3
 # The share of the images' variance that a small estimate of retraining cannot take away.
 _FLOOR = 0.25
-# Below this p, the normal score comes from the difference and its standard error: small tails are not resolved.
+# Below this p, the normal score is the difference over its standard error. A bootstrap does not resolve smaller ones,
+# and an exact test's are too small beside a variance of retraining that is much larger than that of images.
 _RESOLVED, _TINY = 1e-3, 1e-300
 POWER = 0.8
 
@@ -205,5 +206,5 @@ def trainings_needed(
 
 def _score(value: float, p: float, images: float) -> float:
     """The normal score of a two-sided p: how many standard errors of images `value` is from 0, 0 or more."""
-    resolved = float(norm.isf(max(p, _TINY) / 2))
+    resolved = float(norm.isf(max(p, _RESOLVED) / 2))
     return max(resolved, abs(value) / math.sqrt(images)) if p < _RESOLVED else resolved

@@ -28,6 +28,15 @@ def test_without_retraining_noise_it_is_mcnemars_test(gained: int, lost: int) ->
     assert found.attainable == pytest.approx(mcnemar(gained + lost, 0).p, abs=1e-9)
 
 
+def test_a_tiny_p_of_the_networks_does_not_outweigh_retraining() -> None:
+    """900 of 1,000 images that differ do so one way: McNemar's p is far below that of 900 / √1,000 standard errors."""
+    test = mcnemar(950, 50)
+    images = 1000 / 4000**2
+    found = change_test(900 / 4000, test.p, images, mcnemar(1000, 0).p, 4000, Retraining(100 * images, (), "study"))
+    assert stats.norm.isf(test.p / 2) > 1.1 * 900 / math.sqrt(1000)
+    assert found.p == pytest.approx(2 * stats.norm.sf(900 / 4000 / math.sqrt(101 * images)), rel=1e-9)
+
+
 def test_with_much_retraining_noise_it_is_a_t_test_of_two_trainings() -> None:
     """Where retraining is all, a difference is judged by the spread of K trainings alone."""
     accuracies = np.array([0.91, 0.95, 0.93, 0.90, 0.96])
