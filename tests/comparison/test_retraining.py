@@ -56,7 +56,7 @@ def test_a_study_of_a_better_side_is_carried_to_the_values_compared() -> None:
     carried = noise["exact"].at(spread)
     adding = retraining.from_studies(carried, carried, 1, same=True)
     assert adding.excess == pytest.approx(2 * icc(row) * 0.9 * 0.1, abs=1e-15)
-    assert adding.parts == ((pytest.approx(2 * 0.01**2 * (0.9 * 0.1) / (0.98 * 0.02)), 4.0),)
+    assert adding.parts[0] == pytest.approx((2 * 0.01**2 * (0.9 * 0.1) / (0.98 * 0.02), 4.0))
     assert noise["exact"].at(retraining.image_spread("exact", 0.98)) == noise["exact"]
     twice = noise["cer"].at(retraining.image_spread("cer", 0.02))
     assert twice.total == pytest.approx(0.005**2 * (0.02 * 0.98) / (0.01 * 0.99))

@@ -12,7 +12,7 @@ from statsmodels.stats.power import NormalIndPower
 
 from captchabench.cells.cell import Cell
 from captchabench.comparison.compare import compare
-from captchabench.comparison.retraining import Noise
+from captchabench.comparison.retraining import Metric, Noise
 from captchabench.comparison.rows import Row
 from captchabench.comparison.sides import Side, Sums
 from tests.comparison.test_comparison import READ_COLUMNS, changed_row, make_side, readings
@@ -75,7 +75,7 @@ def test_measured_noise_decides() -> None:
 
 def test_the_estimate_of_one_side_serves_both() -> None:
     old, new = two_sides(BEFORE, AFTER)
-    measured = {"exact": Noise(6e-4, 2e-5, 5, 0.044), "cer": Noise(6e-5, 1e-6, 5, 0.008)}
+    measured: dict[Metric, Noise] = {"exact": Noise(6e-4, 2e-5, 5, 0.044), "cer": Noise(6e-5, 1e-6, 5, 0.008)}
     one = replace(new, results={KEY: replace(new.results[KEY], noise={})})
     sides = replace(old, results={KEY: replace(old.results[KEY], noise=measured)}), one
     both = one_row(old, new, noise=measured)
