@@ -95,7 +95,7 @@ def test_retraining_in_other_arithmetic_is_completed_and_every_output_says_why(r
     state = run(BFLOAT16)
     assert state.is_completed(), state.message
     artifact = Artifact.get(key="comparison")
-    assert artifact is not None
+    assert isinstance(artifact, Artifact)
     told = CliRunner(env={"NO_COLOR": "1", "TERM": "dumb"})
     outputs = {
         "flow": str(artifact.data),
