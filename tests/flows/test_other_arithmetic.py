@@ -94,8 +94,7 @@ def run(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> Run:
 def test_retraining_in_other_arithmetic_is_completed_and_every_output_says_why(run: Run) -> None:
     state = run(BFLOAT16)
     assert state.is_completed(), state.message
-    artifact = Artifact.get(key="comparison")
-    assert isinstance(artifact, Artifact)
+    artifact: Any = Artifact.get(key="comparison")
     told = CliRunner(env={"NO_COLOR": "1", "TERM": "dumb"})
     outputs = {
         "flow": str(artifact.data),
