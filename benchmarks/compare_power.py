@@ -24,12 +24,14 @@ from benchmarks.results import default_path, finish, run, say
 from captchabench.comparison.compare import CER_FACTOR
 from captchabench.comparison.paired import mcnemar, paired_cer, paired_proportions, two_proportions
 from captchabench.comparison.retraining import (
-    Noise,
+    Metric,
     Retraining,
     assumed,
     change_test,
     from_folds,
     from_studies,
+    image_spread,
+    measured,
     nadeau_bengio,
 )
 from captchabench.studies.noise import DEFAULT_TRAININGS, icc, noise_row
@@ -89,9 +91,10 @@ CHANGE_TESTS = {
     "change": "change (b)",
     "bootstrap": "hierarchical bootstrap",
     "nadeau_bengio": "Nadeau-Bengio",
-    "assumed": "assumed noise",
+    "assumed": "assumed",
     "either": "(b) or CER",
 }
+# Of each bootstrap in the second table: enough for a p near 5 %.
 _RESAMPLES = 1000
 # Test -> heading of its column.
 TESTS = {
@@ -169,7 +172,9 @@ def _retrain(scenario: Retrained, rng: np.random.Generator) -> dict[str, float]:
     n = len(first)
     differences = [float((b == 0).mean() - (a == 0).mean()) for a, b in zip(old, new, strict=True)]
     characters = np.full(n, _LENGTH)
-    measured = noise_row(study == 0, study, characters[:per_fold]) if folds == 1 else {}
+    studied = noise_row(study == 0, study, characters[:per_fold]) if folds == 1 else {}
+    share = float(np.mean([right[0].mean(), right[1].mean()]))
+    error = float((first.mean() + second.mean()) / 2 / _LENGTH)
     p = mcnemar(gained, lost).p
 
     def judged(adding: Retraining) -> float:
@@ -179,33 +184,42 @@ def _retrain(scenario: Retrained, rng: np.random.Generator) -> dict[str, float]:
     change = second - first
     cer_differences = [float((b - a).sum()) / per_fold / _LENGTH for a, b in zip(old, new, strict=True)]
     cer_squares = [float(((b - a) ** 2).sum()) / (per_fold * _LENGTH) ** 2 for a, b in zip(old, new, strict=True)]
-    of_cer = _adding("cer", measured, cer_differences, cer_squares)
+    of_cer = _adding("cer", studied, image_spread("cer", error), cer_differences, cer_squares)
     variance = float((change**2).sum()) / (n * _LENGTH) ** 2
     cer = change_test(
-        float(change.sum()) / n / _LENGTH, paired_cer(first, second, characters, _SEED).p, variance, 0.0, n, of_cer
+        float(change.sum()) / n / _LENGTH,
+        paired_cer(first, second, characters, _SEED, _RESAMPLES).p,
+        variance,
+        0.0,
+        n,
+        of_cer,
     ).p
-    exact = judged(_adding("exact", measured, differences, squares))
-    share = float(np.mean([right[0].mean(), right[1].mean()]))
+    spread = image_spread("exact", share)
+    exact = judged(_adding("exact", studied, spread, differences, squares))
     return {
         "exact_first": float(right[0].mean()),
         "exact_second": float(right[1].mean()),
-        "icc": icc(measured) if measured else float("nan"),
+        "icc": icc(studied) if studied else float("nan"),
         "networks": p,
         "change": exact,
         "bootstrap": _hierarchical_bootstrap(differences, gained / n, lost / n, n, study, rng),
         "nadeau_bengio": nadeau_bengio(differences, 1 / (folds - 1)) if folds > 1 else float("nan"),
-        "assumed": judged(assumed(share, folds)),
+        "assumed": judged(assumed("exact", spread, folds)),
         "either": min(exact, CER_FACTOR * cer),
     }
 
 
 def _adding(
-    metric: str, measured: dict[str, float | int], differences: list[float], variances: list[float]
+    metric: Metric,
+    studied: dict[str, float | int],
+    spread: float,
+    differences: list[float],
+    variances: list[float],
 ) -> Retraining:
     """What retraining adds, from a study where there is one, otherwise from the folds."""
-    if not measured:
+    if not studied:
         return from_folds(differences, variances)
-    noise = Noise(measured[f"{metric}_sd"] ** 2, measured[f"{metric}_sd_images"] ** 2, int(measured["trainings"]))
+    noise = measured(studied)[metric].at(spread)
     return from_studies(noise, noise, 1, same=True)
 
 

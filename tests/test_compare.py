@@ -154,7 +154,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
     benchmark.commit("first run")
     for branch, models, more in (
         ("seed", BASE, {}),
-        ("better", {**BASE, "crnn": 0.95}, {}),
+        ("better", {**BASE, "crnn": 0.99}, {}),
         ("grid", {"crnn": 0.8, "char_cnn": 0.5}, {}),
         ("wide", BASE, {"normalize": {"width": 120}}),
         ("images", BASE, {"images": IMAGES - 10}),
@@ -316,7 +316,7 @@ def test_a_benchmark_in_a_subfolder_of_a_repository(
     (top.folder / "metrics/leaderboard.csv").write_text("of another project")
     top.git("add", "-A")
     top.git("commit", "-qm", "not of the benchmark")
-    inside.results({**BASE, "crnn": 0.95}, seed=1)
+    inside.results({**BASE, "crnn": 0.99}, seed=1)
     inside.commit("second")
     monkeypatch.chdir(inside.folder)
     found = compare(side("HEAD~1"), side("HEAD"))
@@ -330,7 +330,7 @@ def test_a_benchmark_in_a_subfolder_of_a_repository(
 
 
 def test_the_workspace_is_read_from_disk(own: Benchmark) -> None:
-    own.results({**BASE, "crnn": 0.95}, seed=2)
+    own.results({**BASE, "crnn": 0.99}, seed=2)
     result = compared(own, "HEAD")
     assert of(result, "vtu", "crnn").verdict == "better"
     assert result.new_commit is None
@@ -342,7 +342,7 @@ def test_the_workspace_is_read_from_disk(own: Benchmark) -> None:
 def test_metrics_of_one_run_are_not_joined_with_predictions_of_another(own: Benchmark) -> None:
     kept = own.folder / "metrics"
     shutil.copytree(kept, own.folder / "kept")
-    own.results({**BASE, "crnn": 0.95}, seed=2)
+    own.results({**BASE, "crnn": 0.99}, seed=2)
     shutil.rmtree(kept)
     (own.folder / "kept").rename(kept)
     row = of(compared(own, "HEAD"), "vtu", "crnn")
@@ -522,7 +522,7 @@ def test_wrong_arguments_are_one_line(run: Callable[..., Result], words: Sequenc
 
 
 def test_history_over_commits_and_workspace(own: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
-    own.results({**BASE, "crnn": 0.95}, seed=4)
+    own.results({**BASE, "crnn": 0.99}, seed=4)
     own.commit("a better crnn")
     (own.folder / "README.md").write_text("no metrics in this commit")
     own.git("add", "-A")

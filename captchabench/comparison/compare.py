@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import partial
 
 import editdistance
 import numpy as np
@@ -13,13 +13,12 @@ from captchabench.comparison import retraining as noise
 from captchabench.comparison.arithmetic import difference
 from captchabench.comparison.multiplicity import can_be_significant, holm, holm_unlimited
 from captchabench.comparison.paired import mcnemar, paired_cer, paired_proportions, two_proportions
-from captchabench.comparison.retraining import ASSUMED_ICC, LEAST_FOLDS, Retraining, Tested, change_test
+from captchabench.comparison.retraining import ASSUMED_ICC, LEAST_FOLDS, Metric, Retraining, Tested, change_test
 from captchabench.comparison.rows import LEVEL, Change, Comparison, Flip, Networks, Power, Row, Verdict
 from captchabench.comparison.sides import Key, PredictionsMissing, Result, Side, Sums
 from captchabench.scoring.cells import samples_digest
 from captchabench.scoring.tiles import wrong_tiles
 
-Metric = Literal["exact", "cer"]
 # The p of CER is doubled: it is a second chance for the same verdict (benchmarks/compare_power.py).
 CER_FACTOR = 2.0
 # Seed of the bootstrap, so that the same sides give the same numbers.
@@ -27,7 +26,8 @@ _SEED = 0
 _IMAGE = ["dataset", "sample_id"]
 _ASSUMED = (
     "provisional: how far retraining moves this row was not measured (`make noise` does). Assumed is an intraclass "
-    f"correlation of {ASSUMED_ICC:g}, so that only a large change is called one (docs/statistics.md)"
+    f"correlation of {ASSUMED_ICC['exact']:g} ({ASSUMED_ICC['cer']:g} for CER), so that only a large change is called "
+    "one (docs/statistics.md)"
 )
 _EXPLAINED = "the two trained models differ, but retraining the same program moves results as far"
 _BY_CER = "the verdict rests on {}, not on exact match"
@@ -35,12 +35,20 @@ _MIXED = "exact match and CER changed in opposite directions"
 
 
 @dataclass(frozen=True)
+class _Test:
+    """A test of one metric. detectable: from the level of the test to the smallest difference that it would find."""
+
+    tested: Tested
+    detectable: Callable[[float], float]
+
+
+@dataclass(frozen=True)
 class _Pending:
     """A row before the correction over the table. networks: of the trained models alone; None if unpaired."""
 
     row: Row
-    exact: Tested
-    cer: Tested | None
+    exact: _Test
+    cer: _Test | None
     networks: Networks | None
 
 
@@ -106,8 +114,11 @@ def _unpaired(row: Row, before: Result, after: Result) -> _Pending:
     adding = _retraining("exact", before, after, differences, [_independent(*fold) for fold in folds])
     variance = _independent(before, after)
     # The most extreme outcome has all images of one side wrong, so any p could have been reached.
-    test = change_test(value, p, variance, 0.0, before.n, adding)
     power = Power(before.n, variance * before.n, len(before.cells), adding)
+    test = _Test(
+        change_test(value, p, variance, 0.0, before.n, adding),
+        partial(noise.detectable, power.images, power.differing, adding),
+    )
     return _Pending(replace(row, basis=adding.basis, power=power), test, None, None)
 
 
@@ -145,6 +156,8 @@ def _paired(row: Row, before: Result, after: Result, pairs: pl.DataFrame) -> _Pe
     both, neither = int((right_before & right_after).sum()), int((~right_before & ~right_after).sum())
     alone = paired_proportions(both, int(gained.sum()), int(lost.sum()), neither)
     differing = test.differing / before.n
+    # Characters stand for images, and the squared changes of a character for the images that differ.
+    changes = of_cer.variance * before.characters
     return _Pending(
         replace(
             row,
@@ -153,8 +166,8 @@ def _paired(row: Row, before: Result, after: Result, pairs: pl.DataFrame) -> _Pe
             basis=adding["exact"].basis,
             power=Power(before.n, differing, len(before.cells), adding["exact"], corrected),
         ),
-        exact,
-        cer,
+        _Test(exact, partial(noise.detectable, before.n, differing, adding["exact"])),
+        _Test(cer, partial(noise.detectable, before.characters, changes, adding["cer"])),
         Networks(test, alone.low, alone.high),
     )
 
@@ -193,11 +206,13 @@ def _retraining(
     folds = len(old.cells)
     if len(differences) >= LEAST_FOLDS:
         return noise.from_folds(differences, variances)
+    shares = [result.exact_share if metric == "exact" else result.cer for result in (old, new)]
+    spread = noise.image_spread(metric, sum(shares) / 2)
     measured = [result.noise[metric] for result in (old, new) if metric in result.noise]
     if measured:
-        return noise.from_studies(measured[0], measured[-1], folds, same=measured[0] == measured[-1])
-    shares = [getattr(result, "exact_share" if metric == "exact" else "cer") for result in (old, new)]
-    return noise.assumed(min(sum(shares) / 2, 1.0), folds)
+        first, second = measured[0], measured[-1]
+        return noise.from_studies(first.at(spread), second.at(spread), folds, same=first == second)
+    return noise.assumed(metric, spread, folds)
 
 
 def _judged(pending: Sequence[_Pending]) -> list[Row]:
@@ -205,15 +220,11 @@ def _judged(pending: Sequence[_Pending]) -> list[Row]:
     exact = _corrected([one.exact for one in pending], 1.0)
     cer = iter(_corrected([one.cer for one in pending if one.cer], CER_FACTOR))
     networks = iter(_networks([one.networks for one in pending if one.networks]))
-    level = LEVEL / max(1, sum(change.p_holm is not None for change in exact))
     rows = []
     for one, change in zip(pending, exact, strict=True):
-        power = one.row.power
-        assert power is not None  # set wherever a row is tested
-        detectable = noise.detectable(power.images, power.differing, power.retraining, level)
         row = replace(
             one.row,
-            exact=replace(change, detectable=detectable),
+            exact=change,
             cer=next(cer) if one.cer else None,
             networks=next(networks) if one.networks else None,
         )
@@ -221,17 +232,19 @@ def _judged(pending: Sequence[_Pending]) -> list[Row]:
     return rows
 
 
-def _corrected(tests: Sequence[Tested], factor: float) -> list[Change]:
+def _corrected(tests: Sequence[_Test], factor: float) -> list[Change]:
     """The changes of one family of tests. factor: by which all p-values are multiplied."""
-    kept = can_be_significant([test.attainable for test in tests], LEVEL / factor)
-    adjusted = iter(holm_unlimited([test.p for test, is_kept in zip(tests, kept, strict=True) if is_kept]))
+    tested = [test.tested for test in tests]
+    kept = can_be_significant([one.attainable for one in tested], LEVEL / factor)
+    adjusted = iter(holm_unlimited([one.p for one, is_kept in zip(tested, kept, strict=True) if is_kept]))
+    strictest = LEVEL / factor / max(1, sum(kept))
     changes = []
-    for test, is_kept in zip(tests, kept, strict=True):
+    for test, one, is_kept in zip(tests, tested, kept, strict=True):
         unlimited = factor * next(adjusted) if is_kept else None
         # So much stricter has the test become, and so much wider is its interval.
-        level = LEVEL * test.p / unlimited if unlimited else LEVEL / factor
-        low, high = test.interval(level)
-        changes.append(Change(test.value, low, high, test.p, None if unlimited is None else min(unlimited, 1.0)))
+        level = LEVEL * one.p / unlimited if unlimited else LEVEL / factor
+        p_holm = None if unlimited is None else min(unlimited, 1.0)
+        changes.append(Change(one.value, *one.interval(level), one.p, p_holm, test.detectable(strictest)))
     return changes
 
 

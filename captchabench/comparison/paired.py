@@ -11,7 +11,6 @@ from captchabench.scoring.intervals import TAILS, resample, wilson
 
 # By what factor the false positive rate of a test may exceed its level.
 _EXCESS = 1.4
-_RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,11 @@ def paired_proportions(both: int, gained: int, lost: int, neither: int) -> Diffe
 
 
 def paired_cer(
-    first: NDArray[np.int64], second: NDArray[np.int64], characters: NDArray[np.int64], seed: int
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    characters: NDArray[np.int64],
+    seed: int,
+    resamples: int = 10_000,
 ) -> Difference:
     """Difference of two CERs on the same images, by resampling images (Efron & Tibshirani 1993, 13.3 and 16.4).
 
@@ -89,12 +92,12 @@ def paired_cer(
     unique, counts = np.unique(np.stack([first, second, characters]), axis=1, return_counts=True)
     change, length = unique[1] - unique[0], unique[2]
     value = float(counts @ change / (counts @ length))
-    weights = resample(counts, _RESAMPLES, seed)
+    weights = resample(counts, resamples, seed)
     resampled = (weights @ change) / (weights @ length)
     low, high = np.quantile(resampled, TAILS)
     # The tolerance keeps ties despite rounding.
     extreme = np.count_nonzero(np.abs(resampled - value) >= abs(value) * (1 - 1e-9))
-    return Difference(value, float(low), float(high), (extreme + 1) / (_RESAMPLES + 1))
+    return Difference(value, float(low), float(high), (extreme + 1) / (resamples + 1))
 
 
 def two_proportions(k1: int, n1: int, k2: int, n2: int) -> Difference:

@@ -1,26 +1,29 @@
 """The test of a change: a difference between two trained models against images and retraining together."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import nct, norm, t
 
-# Intraclass correlation of the errors of one training, where it was not measured. Measured cells have up to 0.003
-# (docs/statistics.md), but folds of 70 images were seen to vary more: such verdicts are provisional.
-ASSUMED_ICC = 0.01
 # With fewer folds, their spread has too few degrees of freedom.
 LEAST_FOLDS = 3
 # The share of the images' variance that a small estimate of retraining cannot take away.
 _FLOOR = 0.25
-# Below this p, the normal score comes from the difference and its standard error: small tails are not resolved.
+# Below this p, the normal score is the difference over its standard error. A bootstrap does not resolve smaller ones,
+# and an exact test's are too small beside a variance of retraining that is much larger than that of images.
 _RESOLVED, _TINY = 1e-3, 1e-300
 POWER = 0.8
 
+Metric = Literal["exact", "cer"]
+METRICS: tuple[Metric, ...] = ("exact", "cer")
 Basis = Literal["folds", "study", "assumed"]
+# Intraclass correlation of the errors of one training, where it was not measured: five times the largest that measured
+# cells are compatible with (docs/statistics.md). Such verdicts are provisional.
+ASSUMED_ICC: Mapping[Metric, float] = {"exact": 0.02, "cer": 0.005}
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,22 @@ class Noise:
     """How far a value of one cell moves when nothing but the seed of its training changes.
 
     total: variance over trainings, on the same images. images: the part of it that chance on single images explains.
-    trainings: how many were compared.
+    trainings: how many were compared. spread: `image_spread` of their mean.
     """
 
     total: float
     images: float
     trainings: int
+    spread: float
+
+    def at(self, spread: float) -> Self:
+        """The noise of a cell with another value, of this `image_spread`, and the same intraclass correlation.
+
+        Near a ceiling, trainings that happen to be good differ little. Their variance alone would be too small for one
+        that happens to be bad.
+        """
+        factor = spread / self.spread if self.spread else 1.0
+        return replace(self, total=self.total * factor, images=self.images * factor, spread=spread)
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,27 @@ class Tested:
         return self.value - half, self.value + half
 
 
+def image_spread(metric: Metric, value: float) -> float:
+    """The variance of the result of a single image, up to a constant: p (1 - p), and for a CER from 0.5 on 0.25.
+
+    A network that has not begun to read has a CER of 1 without any spread; one that is about to has a large one.
+    """
+    return 0.25 if metric == "cer" and value > 0.5 else value * (1 - value)
+
+
+def measured(row: Mapping[str, Any]) -> dict[Metric, Noise]:
+    """The noise in a row of metrics/noise.csv, whose values may be text."""
+    return {
+        metric: Noise(
+            float(row[f"{metric}_sd"]) ** 2,
+            float(row[f"{metric}_sd_images"]) ** 2,
+            int(row["trainings"]),
+            image_spread(metric, float(row[metric])),
+        )
+        for metric in METRICS
+    }
+
+
 def from_studies(old: Noise, new: Noise, folds: int, *, same: bool) -> Retraining:
     """From retrainings of both sides. folds: trainings of each side that are pooled. same: both are one estimate."""
     sides = (old,) if same else (old, new)
@@ -91,9 +125,9 @@ def from_folds(differences: Sequence[float], variances: Sequence[float]) -> Retr
     return Retraining(spread - float(np.mean(variances)) / folds, ((spread, folds - 1.0),), "folds")
 
 
-def assumed(share: float, folds: int, icc: float = ASSUMED_ICC) -> Retraining:
-    """The variance of the difference of two shares near `share`, if `icc` is the intraclass correlation."""
-    return Retraining(2 * icc * share * (1 - share) / folds, (), "assumed")
+def assumed(metric: Metric, spread: float, folds: int) -> Retraining:
+    """The variance of a difference if ASSUMED_ICC is the intraclass correlation. spread: `image_spread` of both."""
+    return Retraining(2 * ASSUMED_ICC[metric] * spread / folds, (), "assumed")
 
 
 def change_test(value: float, p: float, images: float, extreme: float, count: int, retraining: Retraining) -> Tested:
@@ -141,7 +175,7 @@ def detectable(images: int, differing: float, retraining: Retraining, level: flo
     """The smallest true difference of two shares that is found with probability POWER.
 
     images: how many were read. differing: the share of them that only one model read right; a larger difference makes
-    it larger.
+    it larger. For CER, the number of characters and, per character, the sum over images of squared changes of edits.
     """
     variance = differing / images
     factor = noncentrality(retraining.degrees(variance), level) ** 2
@@ -172,5 +206,5 @@ def trainings_needed(
 
 def _score(value: float, p: float, images: float) -> float:
     """The normal score of a two-sided p: how many standard errors of images `value` is from 0, 0 or more."""
-    resolved = float(norm.isf(max(p, _TINY) / 2))
+    resolved = float(norm.isf(max(p, _RESOLVED) / 2))
     return max(resolved, abs(value) / math.sqrt(images)) if p < _RESOLVED else resolved

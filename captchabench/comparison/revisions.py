@@ -19,7 +19,7 @@ import yaml
 
 from captchabench import git
 from captchabench.cells.cell import Cell, expected_cells
-from captchabench.comparison.retraining import Noise
+from captchabench.comparison.retraining import Metric, Noise, measured
 from captchabench.comparison.sides import Key, PredictionsMissing, Side, pool
 from captchabench.comparison.staleness import behind
 from captchabench.config import MatrixParams, build
@@ -172,18 +172,13 @@ def _recorded(row: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
     return {name: row[name] for name in names if row.get(name)}
 
 
-def _noise(params: Mapping[str, Any], table: bytes | None) -> dict[Key, dict[str, Noise]]:
+def _noise(params: Mapping[str, Any], table: bytes | None) -> dict[Key, dict[Metric, Noise]]:
     """The measured retraining noise of the cells whose parameters are those that it was measured with."""
     found = {}
     for row in _rows(table or b""):
         cell = row["dataset"].partition("/")[0]
         if row["parameters"] == parameters_digest(params, cell, row["model"]):
-            found[row["dataset"], row["model"]] = {
-                metric: Noise(
-                    float(row[f"{metric}_sd"]) ** 2, float(row[f"{metric}_sd_images"]) ** 2, int(row["trainings"])
-                )
-                for metric in ("exact", "cer")
-            }
+            found[row["dataset"], row["model"]] = measured(row)
     return found
 
 

@@ -31,8 +31,8 @@ class Change:
 
     low, high: the interval that belongs to the verdict, at 95 % over the whole table; it excludes 0 exactly if p_holm
     is below LEVEL. p: of this row alone. p_holm: after Holm's correction over the rows that could be significant;
-    None for the others. detectable: the smallest true difference of exact match that this comparison would have found
-    four times in five; None for CER.
+    None for the others. detectable: the smallest true difference that this comparison would have found four times in
+    five.
     """
 
     difference: float
@@ -40,7 +40,7 @@ class Change:
     high: float
     p: float
     p_holm: float | None
-    detectable: float | None = None
+    detectable: float
 
     @property
     def significant(self) -> bool:
@@ -209,7 +209,4 @@ def _side_json(result: Result | None) -> dict[str, Any] | None:
 def _change_json(change: Change | None) -> dict[str, Any] | None:
     if change is None:
         return None
-    return {
-        name: value if value is None or name.startswith("p") else round(value, DECIMALS)
-        for name, value in asdict(change).items()
-    }
+    return {name: value if name.startswith("p") else round(value, DECIMALS) for name, value in asdict(change).items()}

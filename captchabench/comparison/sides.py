@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from captchabench.cells.cell import Cell
-from captchabench.comparison.retraining import Noise
+from captchabench.comparison.retraining import Metric, Noise
 from captchabench.datasets import UNION
 from captchabench.errors import InputError
 from captchabench.registry import did_you_mean
@@ -57,7 +57,7 @@ class Result:
     class_names: Mapping[str, str] = field(default_factory=dict)
     by_fold: tuple[Sums, ...] = ()
     arithmetic: Mapping[str, str] = field(default_factory=dict)
-    noise: Mapping[str, Noise] = field(default_factory=dict)
+    noise: Mapping[Metric, Noise] = field(default_factory=dict)
 
     @property
     def exact_share(self) -> float:
@@ -100,7 +100,7 @@ def pool(
     cells: Mapping[Cell, bytes],
     normalisation: Mapping[str, Mapping[str, Any]],
     arithmetic: Mapping[Cell, Mapping[str, str]] = MappingProxyType({}),
-    noise: Mapping[Key, Mapping[str, Noise]] = MappingProxyType({}),
+    noise: Mapping[Key, Mapping[Metric, Noise]] = MappingProxyType({}),
 ) -> dict[Key, Result]:
     """Sum the cells of each row over its folds. cells: files that any version of `write_cell` wrote.
 

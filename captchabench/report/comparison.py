@@ -29,6 +29,7 @@ HEAD = (
     f"+/{_MINUS}",
     "models p",
     "finds",
+    "CER finds",
     "verdict",
 )
 # The longest word of a verdict.
@@ -132,8 +133,9 @@ def legend(comparison: Comparison) -> str:
         f"significant if p is below {LEVEL}; its interval is corrected alike, and excludes 0 exactly then. models p: "
         "of these two trained models alone, McNemar's test, corrected alike"
         + (" (not of unpaired rows, whose p is from the score test of two shares)" if unpaired else "")
-        + f". +/{_MINUS}: images that only the new side, only the old side read right. finds: the smallest "
-        f"difference, in points, that this comparison would have found four times in five. {sources(comparison)}."
+        + f". +/{_MINUS}: images that only the new side, only the old side read right. finds, CER finds: the "
+        "smallest difference of exact match and of CER, in points, that this comparison would have found four times in "
+        f"five. {sources(comparison)}."
     )
 
 
@@ -190,7 +192,8 @@ def row_texts(row: Row, notes: Notes) -> list[str]:
         _p(row.cer),
         "" if row.gained is None or row.lost is None else f"{len(row.gained)}/{len(row.lost)}",
         _p(row.networks),
-        "" if row.exact is None or row.exact.detectable is None else f"{100 * row.exact.detectable:.1f}",
+        "" if row.exact is None else f"{100 * row.exact.detectable:.1f}",
+        "" if row.cer is None else f"{100 * row.cer.detectable:.2f}",
         row.words + notes.mark(row),
     ]
 

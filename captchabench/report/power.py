@@ -9,11 +9,15 @@ from captchabench.comparison.rows import LEVEL, Comparison, Row
 def power_lines(comparison: Comparison, wanted: float) -> Iterator[str]:
     """One line for each tested row. wanted: a difference of exact match, a share."""
     share = f"{POWER:.0%} of the time"
-    yield f"To find a difference of {100 * wanted:g} points {share}, corrected for {max(comparison.tested, 1)} rows:"
+    yield (
+        f"To find a difference of {100 * wanted:g} points of exact match {share}, corrected for "
+        f"{max(comparison.tested, 1)} rows:"
+    )
     level = LEVEL / max(comparison.tested, 1)
     for row in comparison.rows:
-        if row.power and row.exact and row.exact.detectable is not None:
-            finds = f"finds {100 * row.exact.detectable:.1f} points with {_now(row)}"
+        if row.power and row.exact:
+            of_cer = f", {100 * row.cer.detectable:.2f} of CER," if row.cer else ""
+            finds = f"finds {100 * row.exact.detectable:.1f} points{of_cer} with {_now(row)}"
             enough = row.exact.detectable <= wanted
             yield f"  {row.dataset}, {row.model}: {finds}; {'enough' if enough else _needs(row, wanted, level)}"
 

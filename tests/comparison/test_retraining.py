@@ -13,7 +13,7 @@ from captchabench.comparison import retraining
 from captchabench.comparison.multiplicity import can_be_significant, holm
 from captchabench.comparison.paired import mcnemar
 from captchabench.comparison.retraining import Noise, Retraining, change_test
-from captchabench.studies.noise import noise_row
+from captchabench.studies.noise import icc, noise_row
 
 NOTHING = Retraining(0.0, (), "study")
 
@@ -28,15 +28,42 @@ def test_without_retraining_noise_it_is_mcnemars_test(gained: int, lost: int) ->
     assert found.attainable == pytest.approx(mcnemar(gained + lost, 0).p, abs=1e-9)
 
 
+def test_a_tiny_p_of_the_networks_does_not_outweigh_retraining() -> None:
+    """900 of 1,000 images that differ do so one way: McNemar's p is far below that of 900 / √1,000 standard errors."""
+    test = mcnemar(950, 50)
+    images = 1000 / 4000**2
+    found = change_test(900 / 4000, test.p, images, mcnemar(1000, 0).p, 4000, Retraining(100 * images, (), "study"))
+    assert stats.norm.isf(test.p / 2) > 1.1 * 900 / math.sqrt(1000)
+    assert found.p == pytest.approx(2 * stats.norm.sf(900 / 4000 / math.sqrt(101 * images)), rel=1e-9)
+
+
 def test_with_much_retraining_noise_it_is_a_t_test_of_two_trainings() -> None:
     """Where retraining is all, a difference is judged by the spread of K trainings alone."""
     accuracies = np.array([0.91, 0.95, 0.93, 0.90, 0.96])
-    noise = Noise(float(accuracies.var(ddof=1)), 0.0, 5)
+    noise = Noise(float(accuracies.var(ddof=1)), 0.0, 5, 0.0651)
     adding = retraining.from_studies(noise, noise, 1, same=True)
     images = 1e-9
     found = change_test(0.04, 2 * stats.norm.sf(0.04 / math.sqrt(images)), images, 0.0, 1000, adding)
     expected = 2 * stats.t.sf(0.04 / math.sqrt(2 * accuracies.var(ddof=1)), 4)
     assert found.p == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_study_of_a_better_side_is_carried_to_the_values_compared() -> None:
+    """By its intraclass correlation, as `noise_row` and `icc` define it: 98 % exact, and sides near 90 %."""
+    row = {"exact": 0.98, "exact_sd": 0.01, "exact_sd_images": 0.004, "cer": 0.01, "cer_sd": 0.005, "trainings": 5}
+    noise = retraining.measured({**row, "cer_sd_images": 0.003})
+    spread = retraining.image_spread("exact", 0.9)
+    carried = noise["exact"].at(spread)
+    adding = retraining.from_studies(carried, carried, 1, same=True)
+    assert adding.excess == pytest.approx(2 * icc(row) * 0.9 * 0.1, abs=1e-15)
+    assert adding.parts[0] == pytest.approx((2 * 0.01**2 * (0.9 * 0.1) / (0.98 * 0.02), 4.0))
+    assert noise["exact"].at(retraining.image_spread("exact", 0.98)) == noise["exact"]
+    twice = noise["cer"].at(retraining.image_spread("cer", 0.02))
+    assert twice.total == pytest.approx(0.005**2 * (0.02 * 0.98) / (0.01 * 0.99))
+    # A side that reads nothing has a CER of 1, and is not without noise.
+    assert retraining.image_spread("cer", 1.0) == retraining.image_spread("cer", 0.5) == 0.25
+    # Where every training read everything right, there is no intraclass correlation.
+    assert Noise(0.0, 0.0, 5, 0.0).at(spread) == Noise(0.0, 0.0, 5, spread)
 
 
 def test_folds_are_compared_by_the_paired_t_test() -> None:
@@ -60,7 +87,7 @@ def test_nadeau_and_bengio_with_no_overlap_is_the_paired_t_test() -> None:
 
 
 def test_the_interval_excludes_zero_exactly_if_the_test_is_significant() -> None:
-    noise = Noise(2e-4, 5e-5, 5)
+    noise = Noise(2e-4, 5e-5, 5, 0.1)
     adding = retraining.from_studies(noise, noise, 1, same=True)
     for gained in range(10, 60):
         test = mcnemar(gained, 10)
@@ -116,7 +143,7 @@ def test_what_is_detectable_is_detected_four_times_in_five() -> None:
 
 
 def test_the_needed_images_and_trainings_find_it() -> None:
-    noise = Noise(4e-4, 1e-4, 5)
+    noise = Noise(4e-4, 1e-4, 5, 0.1)
     adding = retraining.from_studies(noise, noise, 1, same=True)
     now = retraining.detectable(1000, 0.05, adding, 0.05)
     wanted = now / 1.2

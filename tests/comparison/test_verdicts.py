@@ -1,15 +1,18 @@
 """Verdicts on what happened: noise of retraining, CER, rows that cannot be significant, and what was not judged."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import editdistance
 import numpy as np
 import polars as pl
 import pytest
+from statsmodels.stats.power import NormalIndPower
 
 from captchabench.cells.cell import Cell
 from captchabench.comparison.compare import compare
-from captchabench.comparison.retraining import Noise
+from captchabench.comparison.retraining import Metric, Noise
 from captchabench.comparison.rows import Row
 from captchabench.comparison.sides import Side, Sums
 from tests.comparison.test_comparison import READ_COLUMNS, changed_row, make_side, readings
@@ -62,8 +65,8 @@ def test_without_an_estimate_only_a_large_loss_is_worse() -> None:
 def test_measured_noise_decides() -> None:
     """The same readings: worse where retraining moves little, no change where it moves as much."""
     old, new = two_sides(BEFORE, AFTER)
-    little = {"exact": Noise(2e-5, 1.5e-5, 5), "cer": Noise(1e-6, 1e-6, 5)}
-    much = {"exact": Noise(6e-4, 2e-5, 5), "cer": Noise(6e-5, 1e-6, 5)}
+    little = {"exact": Noise(2e-5, 1.5e-5, 5, 0.044), "cer": Noise(1e-6, 1e-6, 5, 0.008)}
+    much = {"exact": Noise(6e-4, 2e-5, 5, 0.044), "cer": Noise(6e-5, 1e-6, 5, 0.008)}
     assert one_row(old, new, noise=little).words == "worse"
     row = one_row(old, new, noise=much)
     assert row.words == "no significant change"
@@ -72,7 +75,7 @@ def test_measured_noise_decides() -> None:
 
 def test_the_estimate_of_one_side_serves_both() -> None:
     old, new = two_sides(BEFORE, AFTER)
-    measured = {"exact": Noise(6e-4, 2e-5, 5), "cer": Noise(6e-5, 1e-6, 5)}
+    measured: dict[Metric, Noise] = {"exact": Noise(6e-4, 2e-5, 5, 0.044), "cer": Noise(6e-5, 1e-6, 5, 0.008)}
     one = replace(new, results={KEY: replace(new.results[KEY], noise={})})
     sides = replace(old, results={KEY: replace(old.results[KEY], noise=measured)}), one
     both = one_row(old, new, noise=measured)
@@ -141,6 +144,25 @@ def test_tiles_made_wrong_at_no_exact_match_are_worse() -> None:
     assert row.words == "worse (provisional)"
     assert any("rests on tiles" in note for note in row.notes)
     assert found.regressions(0.1) == [row]
+
+
+def test_the_cer_that_a_row_would_have_found_is_that_of_the_normal_test() -> None:
+    """Without retraining noise: against statsmodels, at half the level, since CER is the second family of tests."""
+    reads = []
+    for wrong in ((40, 25), (15, 60)):
+        # One edit in some images, three in others.
+        texts = ["123450"] * wrong[0] + ["123"] * wrong[1]
+        rows = [
+            ("numbers6", f"{i:08x}", "123456", text) for i, text in enumerate(texts + ["123456"] * (400 - sum(wrong)))
+        ]
+        reads.append(pl.DataFrame(rows, schema=READ_COLUMNS, orient="row"))
+    (row,) = compare(*(make_side(name, {KEY: read}) for name, read in zip(("old", "new"), reads, strict=True))).rows
+    edits = [np.array([editdistance.eval(*pair) for pair in read[["label", "prediction"]].rows()]) for read in reads]
+    error = math.sqrt(float(((edits[1] - edits[0]) ** 2).sum())) / 2400
+    assert row.cer is not None
+    power = NormalIndPower(ddof=0).power(row.cer.detectable / error, 1, 0.05 / 2 / 2, ratio=0, alternative="larger")
+    assert power == pytest.approx(0.8, abs=1e-6)
+    assert row.as_json()["cer"]["detectable"] == pytest.approx(row.cer.detectable, abs=1e-6)
 
 
 def test_rows_that_differ_nowhere_cost_the_others_nothing() -> None:

@@ -1,7 +1,9 @@
 """How a comparison is worded and laid out."""
 
 import io
+import re
 from dataclasses import replace
+from html import unescape
 
 import pytest
 from rich.console import Console
@@ -12,7 +14,7 @@ from captchabench.comparison.retraining import Basis
 from captchabench.comparison.rows import Change, Comparison, Flip, Networks, Row, Verdict
 from captchabench.comparison.sides import Result
 from captchabench.report.change import change_page
-from captchabench.report.comparison import Notes, markdown_comparison, print_comparison, row_texts
+from captchabench.report.comparison import HEAD, Notes, markdown_comparison, print_comparison, row_texts
 
 
 def scored(exact: int, edits: int) -> Result:
@@ -29,9 +31,10 @@ def row(
     notes: tuple[str, ...] = (),
 ) -> Row:
     change = Change(-0.0004, -0.012, 0.011, p or 1.0, p, 0.021)
+    cer = Change(0.0002, -0.003, 0.004, 0.4, 0.8, 0.0062)
     lost = (Flip("vtu", "00ff", "AbC", "AbC", ""),)
     return Row(
-        "vtu", model, verdict, reason, scored(950, 60), scored(949, 61), change, None, networks, (), lost, basis, notes
+        "vtu", model, verdict, reason, scored(950, 60), scored(949, 61), change, cer, networks, (), lost, basis, notes
     )
 
 
@@ -74,7 +77,7 @@ def test_a_union_stands_with_the_dataset_it_reads_and_the_merged_one_last() -> N
 def test_small_numbers_are_worded_with_care() -> None:
     (line,) = [line for line in printed(160) if line.strip().startswith("crnn") and "worse" in line]
     assert " 0.0 (−1.2 to +1.1)" in line
-    assert line.split()[7:] == ["<0.001", "1.00→1.02", "0/1", "<0.001", "2.1", "worse", "[1]"]
+    assert line.split()[7:] == ["<0.001", "1.00→1.02", "0.800", "0/1", "<0.001", "2.1", "0.62", "worse", "[1]"]
     (new,) = [line for line in printed(160) if "crnn (union)" in line]
     assert new.split() == ["crnn", "(union)", "100.0%", "–→0.00", "new"]
 
@@ -99,10 +102,29 @@ def test_markdown_has_the_same_rows() -> None:
     text = markdown_comparison(FOUND)
     rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| model")]
     assert len(rows) == len(ROWS)
-    assert {line.count("|") for line in text.splitlines() if line.startswith("|")} == {12}
+    assert {line.count("|") for line in text.splitlines() if line.startswith("|")} == {13}
     assert "| **worse [1]** |" in rows[0]
     assert "(2 of 5 by exact match; –: too few images differ)" in text
     assert "drawn stand-ins, not the Kaggle images" in text
+
+
+def test_terminal_markdown_and_page_have_the_same_words_for_the_same_rows() -> None:
+    """Cell by cell; the page is read as a browser shows it."""
+    notes = Notes(FOUND)
+    expected = {tuple(row_texts(row, notes)) for row in ROWS}
+    markdown = [line for line in markdown_comparison(FOUND).splitlines() if line.startswith("| ")]
+    in_markdown = {tuple(cell.strip().strip("*") for cell in line.strip("|").split("|")) for line in markdown}
+    assert in_markdown - expected == {HEAD}
+    assert expected <= in_markdown
+    shown = [re.split(r"\s{2,}", line.strip()) for line in printed(240)]
+    assert {tuple(text for text in row if text) for row in expected} <= set(map(tuple, shown))
+    cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", change_page(FOUND))
+    on_page = [re.sub("<[^>]+>|[▲▼] ", "", unescape(cell)) for cell in cells]
+    for row in ROWS:
+        # The page has the dataset in a column of its own, and the model without the mark of a union.
+        wanted = [row.model, row.dataset, *row_texts(row, notes)[1:]]
+        assert any(on_page[i : i + len(wanted)] == wanted for i in range(len(on_page))), wanted
+    assert [row["words"] for row in FOUND.as_json()["rows"]] == [row.words for row in ROWS]
 
 
 def test_a_page_has_what_changed_in_sight_and_the_rest_folded_away() -> None:
