@@ -312,7 +312,7 @@ def _read_jpeg(encoded: bytes, max_pixels: int) -> _Header:
             if encoded.count(b"\xff\xda", position) > _MAX_SCANS:
                 raise Rejected(Reason.UNDECODABLE, f"a JPEG of more than {_MAX_SCANS} scans")
             _check_size(*size, max_pixels)
-            if without and not _has_all_rows(encoded):
+            if without and (position + 2 + length > len(encoded) or not _has_all_rows(encoded)):
                 break
             turn = _orientation(exif) if exif else 1
             return _Header(encoded + _END * without, *size, orientation=turn, no_end_marker=without)
@@ -327,9 +327,11 @@ def _has_all_rows(encoded: bytes) -> bool:
 
     With the marker, decoders take the data for complete and make up what is missing. With other bytes, they decode
     these, and Pillow stops where they end. If all is there, both are equal. Of a progressive JPEG they never are, since
-    Pillow waits for its last scan.
+    Pillow waits for its last scan. A last 0xFF is half of a marker or of a byte of data: it would make a marker of what
+    follows.
     """
-    whole, stopped = (_rows(encoded + end) for end in (_END, _AHEAD))
+    complete = encoded.rstrip(b"\xff")
+    whole, stopped = (_rows(complete + end) for end in (_END, _AHEAD))
     return whole is not None and stopped is not None and np.array_equal(whole, stopped)
 
 

@@ -98,6 +98,13 @@ def test_a_file_truncated_anywhere_is_rejected(kind: str, share: float) -> None:
     assert reason(whole[: int(len(whole) * share)]) == Reason.TRUNCATED
 
 
+def test_a_jpeg_that_is_cut_anywhere_before_its_last_rows_is_rejected() -> None:
+    whole = encoded(colours(), "JPEG")
+    assert b"\xff\x00" in whole[650:]
+    scan = whole.index(b"\xff\xda")
+    assert {reason(whole[:end]) for end in range(scan, len(whole) - 10)} == {Reason.TRUNCATED}
+
+
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "WEBP"])
 def test_other_truncated_files_are_rejected(kind: str) -> None:
     whole = encoded(colours(), kind)
