@@ -1,6 +1,7 @@
 """Full runs on real images, from results/: first on the page, since they are what the benchmark is read for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -10,7 +11,7 @@ import polars as pl
 from captchabench.report import charts
 from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings
-from captchabench.report.markup import Column, Row, TableCell, numbers, share_or_dash, table
+from captchabench.report.markup import Column, Row, TableCell, numbers, table
 from captchabench.report.runs import Run
 from captchabench.report.sections.base import Section
 from captchabench.report.tables import folds_note, interval, percent, readers
@@ -18,7 +19,23 @@ from captchabench.report.tables import folds_note, interval, percent, readers
 # What a decoding parameter that is on does.
 _DECODING = {"length_prior": "length prior", "shift_average": "average over five shifts"}
 
-_RATES = ("exact", "cer")
+_DATASET = Column("dataset", words=True)
+# Those without a value in any row of a run are left out.
+_COLUMNS = (
+    Column("model"),
+    _DATASET,
+    Column("exact"),
+    Column("95 %"),
+    Column("of the ceiling"),
+    Column("± over seeds"),
+    Column("case-folded"),
+    Column("CER"),
+    Column("tiles right"),
+    Column("macro F1"),
+    Column("images"),
+    Column("minutes per fold"),
+    Column("protocol", words=True),
+)
 
 
 def section(findings: Findings, figures: Figures) -> str:
@@ -49,41 +66,48 @@ def _run(run: Run, published: pl.DataFrame) -> str:
         f"{escape(run.machine['processor'])}, torch {escape(run.machine['torch'])}, {escape(run.date)}, commit "
         f"<code>{escape(run.commit[:9])}</code>. Again: <code>make result RUN={escape(run.name)}</code>.{allowed}"
     )
-    columns = [
-        Column("model"),
-        Column("dataset", words=True),
-        Column("exact"),
-        Column("95 %"),
-        Column("of the ceiling"),
-        Column("± over seeds"),
-        Column("case-folded"),
-        Column("CER"),
-        Column("images"),
-        Column("training, minutes per fold"),
-        Column("protocol", words=True),
-    ]
-    return table(caption, columns, rows, sortable=True)
+    used = [i for i, column in enumerate(_COLUMNS) if _says_something(column, [row.cells[i] for row in rows])]
+    kept = [replace(row, cells=[row.cells[i] for i in used]) for row in rows]
+    return table(caption, [_COLUMNS[i] for i in used], kept, sortable=True)
+
+
+def _says_something(column: Column, cells: Sequence[str | TableCell]) -> bool:
+    """Whether a column of these cells is worth its room: some are not empty, and datasets differ."""
+    texts = {cell.html if isinstance(cell, TableCell) else cell for cell in cells}
+    return len(texts) > 1 if column is _DATASET else texts != {""}
 
 
 def _row(run: Run, row: dict[str, Any]) -> Row:
-    spread = row["exact_std"]
     seconds = run.train_seconds(row["dataset"].partition("/")[0], row["model"])
+    tiles = row["selection"] is not None
+    of_text, of_tiles = (row, {}) if not tiles else ({}, row)
     return Row(
         [
             escape(row["reader"]),
             escape(row["read"]),
-            TableCell(percent(row["exact"]), row["exact"]),
+            _share(row["exact"]),
             interval(row),
-            share_or_dash(row["of_ceiling"]),
-            TableCell("–") if spread is None else TableCell(f"{100 * spread:.2f}", spread),
-            TableCell(percent(row["exact_folded"]), row["exact_folded"]),
-            TableCell(percent(row["cer"]), row["cer"]),
-            TableCell(f"{row['n']:,}", row["n"]),
-            TableCell(f"{seconds / 60:.1f}", seconds),
+            _share(row["of_ceiling"]),
+            _number(row["exact_std"], lambda spread: f"{100 * spread:.2f}"),
+            _share(of_text.get("exact_folded")),
+            _share(of_text.get("cer")),
+            _share(of_tiles.get("position_accuracy")),
+            _number(of_tiles.get("f1"), lambda f1: f"{f1:.3f}"),
+            _number(row["n"], lambda n: f"{n:,}"),
+            _number(seconds, lambda s: f"{s / 60:.1f}"),
             escape(_protocol(run, row)),
         ],
         dataset=row["read"],
     )
+
+
+def _number(value: float | None, form: Callable[[float], str]) -> TableCell:
+    """A cell with a number; empty where there is none."""
+    return TableCell("") if value is None else TableCell(form(value), value)
+
+
+def _share(value: float | None) -> TableCell:
+    return _number(value, percent)
 
 
 def _protocol(run: Run, row: dict[str, Any]) -> str:
@@ -94,22 +118,22 @@ def _protocol(run: Run, row: dict[str, Any]) -> str:
 
 
 def _published(row: dict[str, Any], ceiling: float | None) -> Row:
-    exact, cer = (TableCell("") if row[name] is None else TableCell(percent(row[name]), row[name]) for name in _RATES)
-    blank = TableCell("")
-    both = [blank, exact] if row["folded"] else [exact, blank]
-    known = ceiling is not None and row["exact"] is not None and not row["folded"]
+    folded = row["folded"]
+    known = ceiling is not None and row["exact"] is not None and not folded
     return Row(
         [
             f"<i>{escape(row['system'])}</i>",
             escape(row["dataset"]),
-            both[0],
+            _share(None if folded else row["exact"]),
             "",
-            share_or_dash(row["exact"] / ceiling if known else None),
-            blank,
-            both[1],
-            cer,
-            TableCell("" if row["images"] is None else f"{row['images']:,}", row["images"]),
-            blank,
+            _share(row["exact"] / ceiling if known else None),
+            "",
+            _share(row["exact"] if folded else None),
+            _share(row["cer"]),
+            "",
+            "",
+            _number(row["images"], lambda n: f"{n:,}"),
+            "",
             escape(row["protocol"]),
         ],
         dataset=row["dataset"],
