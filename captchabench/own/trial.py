@@ -29,6 +29,7 @@ from captchabench.models.base import Recogniser
 from captchabench.predictions.held_out import PredictionInfo, write_predictions
 from captchabench.samples.shards import Samples, read_samples
 from captchabench.storage.files import replacing_folder, write_json
+from captchabench.studies.images_needed import hashed_order
 from captchabench.training.checkpoints import Checkpoints
 
 # Of the images that a model may learn from: to decide whether a longer schedule follows, or if none can, to satisfy
@@ -137,7 +138,7 @@ def learning_part(samples: Samples, fold: int, share: float, *, deciding: bool) 
     rest = samples.where(samples.folds != fold)
     if len(rest) < 2:
         raise InputError(f"{samples.info.dataset}: {len(rest)} images outside fold {fold}; add images")
-    order = np.array(sorted(range(len(rest)), key=lambda i: hashlib.blake2b(str(rest.sample_ids[i]).encode()).digest()))
+    order = hashed_order(rest)
     count = min(max(1, round((_DECIDING if deciding else _SPARED) * len(rest))), _MOST_DECIDING)
     end, later = (count + max(1, round(part * (len(rest) - count))) for part in (share, 2 * share))
     train, validation, unseen = (rest.where(np.sort(p)) for p in (order[count:end], order[:count], order[end:later]))

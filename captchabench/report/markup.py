@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from captchabench.report.tables import percent, source_note
+from captchabench.report.tables import source_note
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,6 @@ def tag(source: str) -> str:
     note = source_note(source)
     kind = "tag standin" if source_note("standin") in note else "tag"
     return f'<span class="{kind}">{escape(note)}</span>'
-
-
-def share_or_dash(share: float | None) -> TableCell:
-    """A share in per cent; a dash where there is none."""
-    return TableCell("–") if share is None else TableCell(percent(share), share)
 
 
 def only(dataset: str) -> str:

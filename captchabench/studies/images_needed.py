@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from captchabench.samples.shards import Samples
 from captchabench.scoring.counts import Counts
@@ -60,9 +61,13 @@ def part(train: Samples, validation: Samples, size: int) -> tuple[Samples, Sampl
 
 
 def _first(samples: Samples, count: int) -> Samples:
-    keys = [hashlib.blake2b(str(sample_id).encode(), digest_size=8).digest() for sample_id in samples.sample_ids]
-    order = np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
-    return samples.where(np.sort(order[:count]))
+    return samples.where(np.sort(hashed_order(samples)[:count]))
+
+
+def hashed_order(samples: Samples) -> NDArray[np.int64]:
+    """Rows ordered by a hash of their sample_id, [N]: the first ones are a choice at random that only grows."""
+    digests = [hashlib.blake2b(str(sample_id).encode()).digest() for sample_id in samples.sample_ids]
+    return np.array(sorted(range(len(digests)), key=digests.__getitem__), np.int64)
 
 
 def row(dataset: str, model: str, parameters: str, images: Sequence[int], counts: Sequence[Counts]) -> dict[str, Any]:

@@ -80,7 +80,6 @@ def _says_something(column: Column, cells: Sequence[str | TableCell]) -> bool:
 def _row(run: Run, row: dict[str, Any]) -> Row:
     seconds = run.train_seconds(row["dataset"].partition("/")[0], row["model"])
     tiles = row["selection"] is not None
-    of_text, of_tiles = (row, {}) if not tiles else ({}, row)
     return Row(
         [
             escape(row["reader"]),
@@ -89,10 +88,10 @@ def _row(run: Run, row: dict[str, Any]) -> Row:
             interval(row),
             _share(row["of_ceiling"]),
             _number(row["exact_std"], lambda spread: f"{100 * spread:.2f}"),
-            _share(of_text.get("exact_folded")),
-            _share(of_text.get("cer")),
-            _share(of_tiles.get("position_accuracy")),
-            _number(of_tiles.get("f1"), lambda f1: f"{f1:.3f}"),
+            _share(None if tiles else row["exact_folded"]),
+            _share(None if tiles else row["cer"]),
+            _share(row["position_accuracy"] if tiles else None),
+            _number(row["f1"] if tiles else None, lambda f1: f"{f1:.3f}"),
             _number(row["n"], lambda n: f"{n:,}"),
             _number(seconds, lambda s: f"{s / 60:.1f}"),
             escape(_protocol(run, row)),

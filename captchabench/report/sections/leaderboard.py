@@ -5,7 +5,7 @@ from typing import Any
 
 from captchabench.report.figures import Figures
 from captchabench.report.findings import Findings
-from captchabench.report.markup import Column, Row, TableCell, share_or_dash, table, tag
+from captchabench.report.markup import Column, Row, TableCell, table, tag
 from captchabench.report.sections.base import Section
 from captchabench.report.tables import Ranking, folds_note, interval, percent
 from captchabench.scoring.metrics import METRICS
@@ -66,7 +66,7 @@ def _row(ranking: Ranking, row: dict[str, Any], seeds: bool) -> Row:
             escape(ranking.dataset),
             TableCell(percent(row["exact"]), row["exact"]),
             TableCell(_drawn(row), row["exact"]),
-            share_or_dash(row["of_ceiling"]),
+            _of_ceiling(row["of_ceiling"]),
             *([_spread(row["exact_std"])] if seeds else []),
             TableCell(_cer(row), row["cer"]),
             *(TableCell(percent(row[name]), row[name]) for name in _SHARES),
@@ -76,6 +76,10 @@ def _row(ranking: Ranking, row: dict[str, Any], seeds: bool) -> Row:
         dataset=ranking.dataset,
         best=row["reader"] in ranking.best,
     )
+
+
+def _of_ceiling(share: float | None) -> TableCell:
+    return TableCell("–") if share is None else TableCell(percent(share), share)
 
 
 def _images(row: dict[str, Any]) -> str:
