@@ -144,10 +144,14 @@ class MatrixParams:
 
 @dataclass(frozen=True)
 class TrainingParams:
-    """Parameters of all trainings. validation_share: of the training folds, for choosing the best weights."""
+    """Parameters of all trainings. validation_share: of the training folds, for choosing the best weights.
+
+    balance: of `union` alone: 0 draws all images alike, 1 all datasets alike, see `balanced`.
+    """
 
     seed: Seed = 0
     validation_share: Annotated[float, Between(0.01, 0.5)] = 0.1
+    balance: Share = 0.0
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from captchabench.cells.cell import Cell, expected_cells
-from captchabench.cells.split import held_out, read_cell_samples, split_rest
+from captchabench.cells.split import balanced, held_out, read_cell_samples, split_rest
 from captchabench.config import Params, load_params, read_yaml
 from captchabench.models import build_recogniser
 from captchabench.predictions.held_out import PredictionInfo, read_predictions, write_predictions
@@ -75,7 +75,7 @@ def fit_and_read(
     cell: Cell, params: Params, parts: tuple[Samples, Samples], unseen: Samples, seed: int, path: Path
 ) -> float:
     """The same for given training and validation samples."""
-    train, validation = parts
+    train, validation = balanced(parts[0], params.training.balance), parts[1]
     recogniser = build_recogniser(cell.model, train.info.spec, params.of_model(cell.model, cell.dataset))
     inputs = {"seed": seed, "shards": checksum_of(train, validation), "parameters": asdict(recogniser.config)}
     checkpoints = Checkpoints(scratch_folder(cell, inputs | recogniser.machine(), report=False))

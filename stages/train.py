@@ -10,7 +10,7 @@ import os
 from dataclasses import asdict, fields
 
 from captchabench.cells.cell import Cell
-from captchabench.cells.split import held_out, read_cell_samples, split_rest
+from captchabench.cells.split import balanced, held_out, read_cell_samples, split_rest
 from captchabench.config import load_params
 from captchabench.models import build_recogniser
 from captchabench.storage.files import replacing_folder, write_json, write_text
@@ -26,7 +26,8 @@ def main(*arguments: str) -> None:
     samples = read_cell_samples(cell, params)
     held_out(samples, cell.fold)
     seed = params.training.seed + cell.fold
-    train, validation = split_rest(samples, cell.fold, params.training.validation_share, seed)
+    once, validation = split_rest(samples, cell.fold, params.training.validation_share, seed)
+    train = balanced(once, params.training.balance)
 
     # torchrun numbers its processes. Only the first one prints and writes.
     is_first = os.environ.get("RANK", "0") == "0"
@@ -43,7 +44,7 @@ def main(*arguments: str) -> None:
     write_text(cell.curve, _as_csv(curve))
     write_json(cell.timing("train"), {"train_seconds": round(seconds, 3), **recogniser.machine()})
     best = max(point.validation_exact for point in curve)
-    print(f"{cell}: {len(train)} images, {seconds:.1f} s, {best:.1%} of {len(validation)} validation images exact")
+    print(f"{cell}: {len(once)} images, {seconds:.1f} s, {best:.1%} of {len(validation)} validation images exact")
 
 
 def _as_csv(curve: list[CurvePoint]) -> str:

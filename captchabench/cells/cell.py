@@ -70,12 +70,13 @@ def expected_cells(matrix: MatrixParams) -> list[Cell]:
     """The cells that the parameters ask for, sorted.
 
     Raises InputError if a list is empty or has duplicates: a fold named twice would count its images twice. Where there
-    are cells of tiles, those of texts may be left out altogether.
+    are cells of tiles, those of texts may be left out altogether. `models` may be empty beside `union`.
     """
     texts = matrix.datasets or matrix.models or matrix.union
     tiles = matrix.tiles.datasets and matrix.tiles.models
-    for key in ("datasets", "models", "folds") if texts or not tiles else ("folds",):
-        if not getattr(matrix, key):
+    needed = {"datasets": texts or not tiles, "models": (texts or not tiles) and not matrix.union, "folds": True}
+    for key, is_needed in needed.items():
+        if is_needed and not getattr(matrix, key):
             raise InputError(f"params.yaml: matrix.{key}: is empty; name at least one")
     lists = {key: getattr(matrix, key) for key in ("datasets", "models", "union", "folds")}
     lists |= {f"tiles.{key}": getattr(matrix.tiles, key) for key in ("datasets", "models")}

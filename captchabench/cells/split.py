@@ -46,6 +46,20 @@ def split_rest(samples: Samples, fold: int, validation_share: float, seed: int) 
     return rest.where(~in_validation), rest.where(in_validation)
 
 
+def balanced(samples: Samples, balance: float) -> Samples:
+    """The samples, those of smaller datasets several times, so that a merged training sees more of them.
+
+    A dataset of n images, the largest having N, is repeated round((N / n) ** balance) times. balance: from 0, each
+    image once, to 1, datasets of about equal size. This is sampling with temperature 1 / (1 - balance), as multilingual
+    translation uses it (Arivazhagan et al. 2019, arXiv:1907.05019), in whole repetitions.
+    """
+    names, member, sizes = np.unique(samples.datasets, return_inverse=True, return_counts=True)
+    times = np.rint((sizes.max() / sizes) ** balance).astype(np.int64)
+    if len(names) == 1 or times.max() == 1:
+        return samples
+    return samples.where(np.repeat(np.arange(len(samples)), times[member]))
+
+
 def _uniform(seed: int, sample_id: str) -> float:
     """A number in [0, 1) that depends only on the arguments."""
     digest = hashlib.blake2b(f"{seed}:{sample_id}".encode(), digest_size=8).digest()

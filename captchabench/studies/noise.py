@@ -50,7 +50,7 @@ def parameters_digest(params: Mapping[str, Any], dataset: str, model: str) -> st
         "normalize": _without(params.get("normalize") or {}, _NOT_PIXELS),
         "folds": params.get("folds"),
         "tiles": _without(params.get("tiles") or {}, "seed") if tiles else None,
-        "training": _without(params.get("training") or {}, "seed"),
+        "training": _without(params.get("training") or {}, "seed", *(() if dataset == UNION else ("balance",))),
     }
     return hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -95,5 +95,5 @@ def noise_table(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame(rows, SCHEMA).sort("dataset", "model")
 
 
-def _without(section: Mapping[str, Any], key: str) -> dict[str, Any]:
-    return {name: value for name, value in section.items() if name != key}
+def _without(section: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {name: value for name, value in section.items() if name not in keys}

@@ -55,6 +55,7 @@ def test_expected_cells_are_the_matrix_and_union() -> None:
         (MatrixParams((), ("m",), (), (0,)), "matrix.datasets: is empty"),
         (MatrixParams((), (), (), (0,), TileCells(("grid",), ())), "matrix.datasets: is empty"),
         (MatrixParams((), (), ("m",), (0,), TileCells(("grid",), ("m",))), "matrix.datasets: is empty"),
+        (MatrixParams(("d",), (), (), (0,)), "matrix.models: is empty"),
         (MatrixParams(("d",), ("m",), (), ()), "matrix.folds: is empty"),
         (MatrixParams(("d",), ("m",), (), (0, 1, 0)), "matrix.folds: names 0 twice"),
     ],
@@ -66,6 +67,10 @@ def test_an_empty_or_repeating_matrix_is_refused(matrix: MatrixParams, message: 
 
 def test_tiles_may_be_all_there_is() -> None:
     assert expected_cells(MatrixParams((), (), (), (0,), TileCells(("grid",), ("m",)))) == [Cell("grid", "m", 0)]
+
+
+def test_a_union_needs_no_models_of_single_datasets() -> None:
+    assert expected_cells(MatrixParams(("b", "a"), (), ("m",), (0,))) == [Cell("union", "m", 0)]
 
 
 def test_folds_are_pooled_over_images(predict: Predict) -> None:

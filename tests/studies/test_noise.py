@@ -40,6 +40,7 @@ def changed(*keys: str, to: object) -> dict[str, Any]:
     [
         (PARAMS, True),
         (changed("training", "seed", to=7), True),
+        (changed("training", "balance", to=0.5), True),
         (changed("normalize", "max_rejected", to=0.5), True),
         (changed("models", "char_cnn", to={"channels": 8}), True),
         (changed("datasets", "numbers6", "images", to=60), True),
@@ -58,6 +59,7 @@ def test_noise_is_reused_until_its_parameters_change(params: dict[str, Any], is_
 def test_a_union_depends_on_the_images_of_all_its_members() -> None:
     before = parameters_digest(PARAMS, "union", "crnn")
     assert parameters_digest(changed("datasets", "numbers6", "images", to=60), "union", "crnn") != before
+    assert parameters_digest(changed("training", "balance", to=0.5), "union", "crnn") != before
 
 
 def test_trainings_that_differ_on_single_images_alone_have_no_icc() -> None:

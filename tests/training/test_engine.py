@@ -1,13 +1,15 @@
 """The engine: it learns, repeats itself bit for bit, keeps the best weights, stops early."""
 
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from captchabench.cells.split import held_out, split_rest
+from captchabench.cells.split import balanced, held_out, split_rest
 from captchabench.errors import InputError
 from captchabench.models.crnn import Config, Crnn
 from captchabench.networks.network import Network, same_text, standardize
@@ -186,6 +188,20 @@ def test_split_never_takes_from_the_held_out_fold_and_is_stable(make_samples: Ma
     fewer = samples.where(np.arange(200) % 3 != 0)
     _, validation_of_fewer = split_rest(fewer, fold=2, validation_share=0.2, seed=0)
     assert set(validation_of_fewer.sample_ids) == parts[1] & set(fewer.sample_ids)
+
+
+def test_balance_repeats_the_images_of_smaller_datasets(make_samples: MakeSamples) -> None:
+    samples = make_samples(200)
+    datasets = np.array(["large"] * 160 + ["small"] * 10 + ["middle"] * 30, object)
+    merged = replace(samples, datasets=datasets)
+    assert balanced(merged, 0.0) is merged
+    assert balanced(samples, 1.0) is samples
+    for balance, times in ((0.5, {"large": 1, "small": 4, "middle": 2}), (1.0, {"large": 1, "small": 16, "middle": 5})):
+        found = Counter(balanced(merged, balance).sample_ids)
+        assert found == {name: times[member] for name, member in zip(samples.sample_ids, datasets, strict=True)}
+    again = balanced(merged, 0.5)
+    index = {name: row for row, name in enumerate(samples.sample_ids)}
+    assert all((samples.pixels[index[name]] == again.pixels[row]).all() for row, name in enumerate(again.sample_ids))
 
 
 def test_an_empty_fold_is_an_error(make_samples: MakeSamples) -> None:
