@@ -42,12 +42,11 @@ MAX_PARAMETERS = 100_000_000
 class NeuralRecogniser(Recogniser):
     """A recogniser that is one network. A model builds it in `build_network`.
 
-    batch_size: for reading. steps_kind: what a position of the network's output is. acceleration: how training steps
-    are run; None for what is fastest. trained: the last training.
+    steps_kind: what a position of the network's output is. acceleration: how training steps are run; None for what is
+    fastest. trained: the last training.
     """
 
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "opencv-python", "torch")
-    batch_size: ClassVar[int] = 512
     steps_kind: ClassVar[Literal["time steps", "characters", "cells"]] = "cells"
 
     def __init__(self, spec: TextSpec, config: Any) -> None:
@@ -233,7 +232,7 @@ class NeuralRecogniser(Recogniser):
 
     def _log_probs(self, pixels: NDArray[np.uint8]) -> Iterator[Tensor]:
         """Yield the log-probabilities of the images, one batch at a time: [B, P, K] on the device."""
-        size = reading_batch(self.batch_size)
+        size = reading_batch(*pixels.shape[1:])
         for start in range(0, len(pixels), size):
             yield self._log_probs_of_batch(pixels[start : start + size])
 

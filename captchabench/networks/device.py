@@ -13,6 +13,9 @@ import torch
 from captchabench.errors import InputError
 
 _MEMORY = "CAPTCHABENCH_MEMORY_SHARE"
+# Images are read this many at a time, and fewer if they are larger than 100x32: memory grows with their pixels.
+_IMAGES_AT_ONCE = 512
+_PIXELS_AT_ONCE = _IMAGES_AT_ONCE * 100 * 32
 # From malloc.h of glibc.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -40,9 +43,9 @@ def memory_share() -> float:
     return share
 
 
-def reading_batch(usual: int) -> int:
-    """The batch size for reading: `usual` times the memory share, at least 1."""
-    return max(1, int(usual * memory_share()))
+def reading_batch(height: int, width: int) -> int:
+    """How many images of a size in pixels are read at a time: at least 1, and less with a smaller memory share."""
+    return max(1, int(min(_IMAGES_AT_ONCE, _PIXELS_AT_ONCE / (height * width)) * memory_share()))
 
 
 Precision = Literal["float32", "bfloat16"]

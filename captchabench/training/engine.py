@@ -147,11 +147,11 @@ def _checkpoint_is_due(checkpoints: Checkpoints, steps_done: int) -> bool:
 
 
 @torch.no_grad()
-def evaluate(network: Network, samples: TensorSamples, batch_size: int = 512) -> tuple[float, float]:
+def evaluate(network: Network, samples: TensorSamples) -> tuple[float, float]:
     """Mean loss and exact match over the samples. Leaves the network in evaluation mode."""
     network.eval()
     device = samples.images.device
-    batch_size = reading_batch(batch_size)
+    batch_size = reading_batch(*samples.images.shape[-2:])
     # Sum of losses and number of exact readings, kept on the device until the end.
     totals = torch.zeros(2, device=device)
     for start in range(0, len(samples.images), batch_size):

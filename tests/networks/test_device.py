@@ -16,12 +16,19 @@ from captchabench.training.feed import default_window_bytes
 def test_less_memory_means_less_data_on_the_device_and_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 2000))
     cuda = torch.device("cuda")
-    assert (default_window_bytes(cuda), reading_batch(512)) == (400, 512)
+    assert (default_window_bytes(cuda), reading_batch(32, 100)) == (400, 512)
     monkeypatch.setenv("CAPTCHABENCH_MEMORY_SHARE", "0.25")
-    assert (default_window_bytes(cuda), reading_batch(512)) == (100, 128)
+    assert (default_window_bytes(cuda), reading_batch(32, 100)) == (100, 128)
     assert default_window_bytes(torch.device("cpu")) is None
     monkeypatch.setenv("CAPTCHABENCH_MEMORY_SHARE", "0.001")
-    assert reading_batch(512) == 1
+    assert reading_batch(32, 100) == 1
+
+
+def test_larger_images_are_read_fewer_at_a_time() -> None:
+    assert reading_batch(24, 60) == 512
+    assert reading_batch(64, 100) == 256
+    assert reading_batch(288, 288) == 19
+    assert reading_batch(4000, 4000) == 1
 
 
 def test_smaller_batches_read_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
