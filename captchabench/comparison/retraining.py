@@ -54,7 +54,8 @@ class Retraining:
     """The variance that retraining adds to a difference of two sides.
 
     excess: the added variance, an unbiased estimate that can be below 0. parts: (variance, degrees of freedom) of each
-    independent estimate in it; none if it is assumed.
+    independent estimate in it, the variance at least that of single images, below which the true one cannot be; none
+    if it is assumed.
     """
 
     excess: float
@@ -114,15 +115,15 @@ def from_studies(old: Noise, new: Noise, folds: int, *, same: bool) -> Retrainin
     """From retrainings of both sides. folds: trainings of each side that are pooled. same: both are one estimate."""
     sides = (old,) if same else (old, new)
     times = 2 / len(sides) / folds
-    parts = tuple((times * side.total, side.trainings - 1.0) for side in sides)
+    parts = tuple((times * max(side.total, side.images), side.trainings - 1.0) for side in sides)
     return Retraining(sum(times * (side.total - side.images) for side in sides), parts, "study")
 
 
 def from_folds(differences: Sequence[float], variances: Sequence[float]) -> Retraining:
     """From the differences of F paired folds, each of them with seeds of its own, and their variances over images."""
     folds = len(differences)
-    spread = float(np.var(differences, ddof=1)) / folds
-    return Retraining(spread - float(np.mean(variances)) / folds, ((spread, folds - 1.0),), "folds")
+    spread, images = float(np.var(differences, ddof=1)) / folds, float(np.mean(variances)) / folds
+    return Retraining(spread - images, ((max(spread, images), folds - 1.0),), "folds")
 
 
 def assumed(metric: Metric, spread: float, folds: int) -> Retraining:
@@ -179,7 +180,7 @@ def detectable(images: int, differing: float, retraining: Retraining, level: flo
     """
     variance = differing / images
     factor = noncentrality(retraining.degrees(variance), level) ** 2
-    smallest = math.sqrt(factor * retraining.total(variance))
+    smallest = math.sqrt(factor * max(retraining.total(variance), variance))
     if 0 < smallest <= differing:
         return smallest
     # Here the difference itself is the share that differs.

@@ -48,6 +48,21 @@ def test_with_much_retraining_noise_it_is_a_t_test_of_two_trainings() -> None:
     assert found.p == pytest.approx(expected, rel=1e-5)
 
 
+def test_retrainings_that_happen_to_agree_add_no_certainty() -> None:
+    """Their spread is below that of single images, where the true one cannot be: still few degrees of freedom."""
+    images = 54 / 215**2
+    agreed = Noise(5e-5, 55e-5, 5, 0.234)
+    study = retraining.from_studies(agreed, agreed, 1, same=True)
+    assert study.excess < 0
+    assert study.degrees(images) == pytest.approx(4.0)
+    folds = retraining.from_folds([0.010, 0.011, 0.009], [1e-3, 1e-3, 1e-3])
+    assert folds.degrees(1e-3 / 3) == pytest.approx(2.0)
+    found = change_test(-16 / 215, mcnemar(19, 35).p, images, 0.0, 215, study)
+    assert found.p == pytest.approx(2 * stats.t.sf(stats.norm.isf(mcnemar(19, 35).p / 2) * 2, 4), rel=1e-9)
+    # Nor does this comparison find more than one of the two networks alone.
+    assert retraining.detectable(215, 54 / 215, study, 0.05) > retraining.detectable(215, 54 / 215, NOTHING, 0.05)
+
+
 def test_a_study_of_a_better_side_is_carried_to_the_values_compared() -> None:
     """By its intraclass correlation, as `noise_row` and `icc` define it: 98 % exact, and sides near 90 %."""
     row = {"exact": 0.98, "exact_sd": 0.01, "exact_sd_images": 0.004, "cer": 0.01, "cer_sd": 0.005, "trainings": 5}
