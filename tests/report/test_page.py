@@ -156,9 +156,10 @@ def test_the_spread_over_seeds_has_a_column_where_there_are_several(findings: Fi
 
 def test_shares_of_a_ceiling_have_a_column_where_a_ceiling_is_known(findings: Findings) -> None:
     unknown = page(replace(findings, board=findings.board.with_columns(of_ceiling=pl.lit(None, pl.Float64))))
-    assert "of the ceiling" not in unknown
-    of_parsasam = pl.when(pl.col("dataset") == "parsasam").then(0.75)
-    known = page(replace(findings, board=findings.board.with_columns(of_ceiling=of_parsasam)))
+    assert "of the ceiling</button>" not in unknown
+    assert "<dt>of the ceiling</dt>" not in unknown
+    of_one = pl.when(pl.col("model") == "crnn").then(0.75)
+    known = page(replace(findings, board=findings.board.with_columns(of_ceiling=of_one)))
     assert "of the ceiling</button>" in known
     assert '<td data-value="0.75">75.0%</td>' in known
     assert "<dt>of the ceiling</dt>" in known
