@@ -1,7 +1,7 @@
 """HTML that all sections use: tables, tags, menus. Arguments that are HTML already are not escaped."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 from captchabench.report.tables import source_note
@@ -9,11 +9,15 @@ from captchabench.report.tables import source_note
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table. words: its cells are text, which may wrap. first: the order after the first click."""
+    """One column of a table. words: its cells are text, which may wrap. first: the order after the first click.
+
+    optional: it is left out if all its cells are empty or a dash.
+    """
 
     title: str
     words: bool = False
     first: str = "ascending"
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ def only(dataset: str) -> str:
 
 def table(caption: str, columns: Sequence[Column], rows: Iterable[Row], *, sortable: bool = False) -> str:
     """A table in a frame that scrolls on narrow screens. caption: HTML."""
+    columns, rows = _without_empty(columns, list(rows))
     head = "".join(_head(column, sortable) for column in columns)
     body = "".join(_row(row, columns) for row in rows)
     kind = ' class="sortable"' if sortable else ""
@@ -54,6 +59,13 @@ def table(caption: str, columns: Sequence[Column], rows: Iterable[Row], *, sorta
         f'<div class="scroll" tabindex="0"><table{kind}><caption><span>{caption}</span></caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def _without_empty(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[list[Column], list[Row]]:
+    """The columns and rows without optional columns in which no row has a value."""
+    values = [[cell.html if isinstance(cell, TableCell) else cell for cell in row.cells] for row in rows]
+    kept = [i for i, column in enumerate(columns) if not column.optional or any(v[i] not in ("", "–") for v in values)]
+    return [columns[i] for i in kept], [replace(row, cells=[row.cells[i] for i in kept]) for row in rows]
 
 
 def numbers(caption: str, columns: Sequence[Column], rows: Iterable[Row]) -> str:

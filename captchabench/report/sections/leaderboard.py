@@ -1,6 +1,6 @@
 """The leaderboard: all results in one sortable table, with their intervals drawn."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Set
 from html import escape
 from typing import Any
 
@@ -13,7 +13,7 @@ from captchabench.scoring.metrics import METRICS
 
 _SHARES = {"exact_folded": "case-folded", "coverage_99": "read at 99 %"}
 _NUMBERS = {"f1": "F1", "ece": "ECE"}
-_OPTIONAL = {"of_ceiling": Column("of the ceiling", first="descending"), "exact_std": Column("± over seeds")}
+_OPTIONAL = {"of_ceiling": "of the ceiling", "exact_std": "± over seeds"}
 _EXPLAINED = ("exact", "exact_folded", "cer", "coverage_99", "f1", "ece")
 _NOTES = {
     "95 % interval": "Wilson interval for exact; for CER, bootstrap over images; near-duplicates count as one image",
@@ -29,27 +29,28 @@ _NOTES = {
 
 def section(findings: Findings, _: Figures) -> str:
     """The table and the meaning of its columns. Optional columns are shown if any row has a value."""
-    shown = [name for name in _OPTIONAL if findings.board[name].is_not_null().any()]
-    rows = [_row(ranking, row, shown) for ranking in findings.ranked for row in ranking.rows]
+    empty = {title for name, title in _OPTIONAL.items() if findings.board[name].is_null().all()}
+    rows = [_row(ranking, row) for ranking in findings.ranked for row in ranking.rows]
     folds = folds_note(max(row["folds"] for ranking in findings.ranked for row in ranking.rows))
     caption = (
         f'<span id="shown" role="status">{_results(len(rows))}</span> on held-out images of {folds}, by dataset, best '
         f"first. Click a column's name to sort by it. {tag(findings.source)}"
     )
-    return f'<div id="leaderboard">{table(caption, _columns(shown), rows, sortable=True)}</div>{_notes(shown)}'
+    return f'<div id="leaderboard">{table(caption, _columns(), rows, sortable=True)}</div>{_notes(empty)}'
 
 
 def _results(count: int) -> str:
     return f"{count} result{'s' * (count != 1)}"
 
 
-def _columns(shown: Sequence[str]) -> list[Column]:
+def _columns() -> list[Column]:
     return [
         Column("model"),
         Column("dataset", words=True),
         Column("exact", first=_first("exact")),
         Column("95 % interval", words=True, first=_first("exact")),
-        *(_OPTIONAL[name] for name in shown),
+        Column(_OPTIONAL["of_ceiling"], first=_first("exact"), optional=True),
+        Column(_OPTIONAL["exact_std"], optional=True),
         Column("CER", first=_first("cer")),
         *(Column(title, first=_first(name)) for name, title in (_SHARES | _NUMBERS).items()),
         Column("images", first="descending"),
@@ -60,14 +61,15 @@ def _first(metric: str) -> str:
     return "descending" if METRICS[metric].higher_is_better else "ascending"
 
 
-def _row(ranking: Ranking, row: dict[str, Any], shown: Sequence[str]) -> Row:
+def _row(ranking: Ranking, row: dict[str, Any]) -> Row:
     return Row(
         cells=[
             _reader(row),
             escape(ranking.dataset),
             TableCell(percent(row["exact"]), row["exact"]),
             TableCell(_drawn(row), row["exact"]),
-            *(_optional(name, row[name]) for name in shown),
+            _or_dash(row["of_ceiling"], percent),
+            _or_dash(row["exact_std"], lambda spread: f"{100 * spread:.1f}"),
             TableCell(_cer(row), row["cer"]),
             *(TableCell(percent(row[name]), row[name]) for name in _SHARES),
             *(TableCell(f"{row[name]:.3f}", row[name]) for name in _NUMBERS),
@@ -78,10 +80,8 @@ def _row(ranking: Ranking, row: dict[str, Any], shown: Sequence[str]) -> Row:
     )
 
 
-def _optional(name: str, value: float | None) -> TableCell:
-    if value is None:
-        return TableCell("–")
-    return TableCell(percent(value) if name == "of_ceiling" else f"{100 * value:.1f}", value)
+def _or_dash(value: float | None, form: Callable[[float], str]) -> TableCell:
+    return TableCell("–") if value is None else TableCell(form(value), value)
 
 
 def _images(row: dict[str, Any]) -> str:
@@ -114,7 +114,7 @@ def _drawn(row: dict[str, Any]) -> str:
     )
 
 
-def _notes(shown: Sequence[str]) -> str:
+def _notes(empty: Set[str]) -> str:
     titles = {"exact": "exact", "cer": "CER"} | _SHARES | _NUMBERS
     notes = {
         titles[
@@ -122,10 +122,8 @@ def _notes(shown: Sequence[str]) -> str:
         ]: f"{METRICS[name].description}; {'higher' if METRICS[name].higher_is_better else 'lower'} is better"
         for name in _EXPLAINED
     }
-    notes |= _NOTES
-    for name in set(_OPTIONAL) - set(shown):
-        del notes[_OPTIONAL[name].title]
-    listed = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in notes.items())
+    kept = {term: text for term, text in (notes | _NOTES).items() if term not in empty}
+    listed = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in kept.items())
     return f"<details><summary>What the columns mean</summary><dl>{listed}</dl></details>"
 
 
