@@ -22,7 +22,6 @@ data/shards/parsasam), or images drawn here: stand-ins if their fonts are instal
 import dataclasses
 import math
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +44,7 @@ from captchabench.config import merged
 from captchabench.errors import InputError
 from captchabench.models import build_recogniser
 from captchabench.models.neural import NeuralRecogniser, encode_labels
-from captchabench.networks.device import choose_device, one_thread
+from captchabench.networks.device import choose_device, one_thread, training_clock
 from captchabench.normalize.images import decode_grey
 from captchabench.samples.shards import Samples, TextSpec, read_samples
 from captchabench.training.engine import evaluate, train_network
@@ -198,8 +197,7 @@ def _timed_run(
         config: TrainingConfig = recogniser.config.training
         recogniser.warm_start(recogniser.network)
         tensors = [recogniser.tensors(part) for part in (train, validation, held_out(samples, fold))]
-        # The clock of the engine.
-        clock = time.perf_counter if choose_device().type == "cuda" else time.process_time
+        clock = training_clock(choose_device())
         started = clock()
         trained = train_network(recogniser.network, tensors[0], tensors[1], config, seed=seed, progress=True)
         whole = clock() - started

@@ -14,6 +14,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from benchmarks.machine import synchronize
+from captchabench.networks.device import training_clock
 from captchabench.networks.heads import CTCNetwork
 from captchabench.networks.network import Network, same_text
 
@@ -94,7 +95,7 @@ def usual_time_to(
     every: steps between evaluations, which are not timed. On a CPU the clock counts the processor time of the process,
     reading of files included, so other work on the machine has no effect.
     """
-    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    clock = training_clock(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     run = UsualRun()
     started = clock()

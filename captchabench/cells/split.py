@@ -53,9 +53,9 @@ def balanced(samples: Samples, balance: float) -> Samples:
     image once, to 1, datasets of about equal size. This is sampling with temperature 1 / (1 - balance), as multilingual
     translation uses it (Arivazhagan et al. 2019, arXiv:1907.05019), in whole repetitions.
     """
-    names, member, sizes = np.unique(samples.datasets, return_inverse=True, return_counts=True)
+    _, member, sizes = np.unique(samples.datasets, return_inverse=True, return_counts=True)
     times = np.rint((sizes.max() / sizes) ** balance).astype(np.int64)
-    if len(names) == 1 or times.max() == 1:
+    if times.max() == 1:
         return samples
     return samples.where(np.repeat(np.arange(len(samples)), times[member]))
 

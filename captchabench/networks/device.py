@@ -4,7 +4,8 @@ import ctypes
 import os
 import platform
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -70,6 +71,11 @@ def float32() -> Iterator[None]:
     """
     with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
         yield
+
+
+def training_clock(device: torch.device) -> Callable[[], float]:
+    """A clock for training steps, in seconds; on a CPU that of the process, without what else runs on the machine."""
+    return time.perf_counter if device.type == "cuda" else time.process_time
 
 
 def keep_freed_memory() -> None:

@@ -41,7 +41,9 @@ def parameters_digest(params: Mapping[str, Any], dataset: str, model: str) -> st
     matrix = params.get("matrix") or {}
     sections = params.get("datasets") or {}
     tiles = dataset in ((matrix.get("tiles") or {}).get("datasets") or ())
-    members = list(matrix.get("datasets") or ()) if dataset == UNION else [dataset]
+    members, ignored = [dataset], ["seed", "balance"]
+    if dataset == UNION:
+        members, ignored = list(matrix.get("datasets") or ()), ["seed"]
     used = {
         "source": (params.get("data") or {}).get("source"),
         "datasets": {member: _without(sections.get(member) or {}, "models") for member in members},
@@ -50,7 +52,7 @@ def parameters_digest(params: Mapping[str, Any], dataset: str, model: str) -> st
         "normalize": _without(params.get("normalize") or {}, _NOT_PIXELS),
         "folds": params.get("folds"),
         "tiles": _without(params.get("tiles") or {}, "seed") if tiles else None,
-        "training": _without(params.get("training") or {}, "seed", *(() if dataset == UNION else ("balance",))),
+        "training": _without(params.get("training") or {}, *ignored),
     }
     return hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -1,14 +1,13 @@
 """The training loop of every deep model: steps, evaluations, checkpoints, and the best weights at the end."""
 
 import math
-import time
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
 import torch
 
 from captchabench.errors import InputError
-from captchabench.networks.device import choose_device, float32, keep_freed_memory, reading_batch
+from captchabench.networks.device import choose_device, float32, keep_freed_memory, reading_batch, training_clock
 from captchabench.networks.network import Network, same_text, standardize
 from captchabench.progress import TrainingProgress
 from captchabench.training import distributed
@@ -72,9 +71,7 @@ def train_network(
         prepared = prepare(step, acceleration)
         if prepared.refusal and distributed.rank() == 0:
             print(f"{acceleration} steps are not used, training is slower: {prepared.refusal}", flush=True)
-        # On a CPU, process time: it does not include what else runs on the machine.
-        clock = time.perf_counter if device.type == "cuda" else time.process_time
-        run = TrainingRun(prepared.seconds, prepared.refusal, clock)
+        run = TrainingRun(prepared.seconds, prepared.refusal, training_clock(device))
         best = Best(network)
         if snapshot:
             snapshot.restore(step, run, best)
